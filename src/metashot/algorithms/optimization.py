@@ -1,0 +1,52 @@
+"""The outer optimiser and its learning-rate schedule."""
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from metashot.arguments import AtLeast, Count, NotNegative, Positive
+
+
+class Optimization:
+    """`constant` keeps the rate, `cosine` takes it to zero at the last step, `step` multiplies it every so many steps."""
+
+    def __init__(
+        self,
+        name: Literal["adam", "adamw", "sgd"],
+        lr: Positive,
+        momentum: Annotated[float, AtLeast(0)],
+        weight_decay: NotNegative,
+        schedule: Literal["constant", "cosine", "step"],
+        step_size: Count,
+        step_factor: Positive,
+    ) -> None:
+        self.name = name
+        self.lr = lr
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.step_size = step_size
+        self.step_factor = step_factor
+
+    def build(self, parameters: Iterable[nn.Parameter], last_step: int) -> dict[str, Any]:
+        """What Lightning's `configure_optimizers` returns."""
+        optimizer: torch.optim.Optimizer
+        if self.name == "sgd":
+            optimizer = torch.optim.SGD(parameters, self.lr, self.momentum, weight_decay=self.weight_decay)
+        else:
+            kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
+            optimizer = kind(parameters, self.lr, (self.momentum, 0.999), weight_decay=self.weight_decay)
+        schedule = LambdaLR(optimizer, lambda step: self.factor(step, last_step))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def factor(self, step: int, last_step: int) -> float:
+        """What the learning rate is multiplied by in this step."""
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * min(step / last_step, 1)))
+        if self.schedule == "step":
+            return float(self.step_factor ** (step // self.step_size))
+        return 1.0

@@ -1,0 +1,58 @@
+"""Four convolutional blocks, the network of most few-shot papers (Vinyals et al. 2016; Snell et al. 2017)."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metashot.arguments import Count
+from metashot.backbones.normalisation import Normalisation, Protocol
+from metashot.bad_input import BadInput
+
+BLOCKS = 4
+
+
+class Conv4(nn.Module):
+    """Images [T, N, channels, height, width] to features [T, N, features].
+
+    A block is a 3x3 convolution, batch normalisation and ReLU, and halves the image by max pooling, or by the stride of
+    its convolution as Finn et al. 2017 do on Omniglot (about five times cheaper).
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        channels: Count,
+        downsampling: Literal["pool", "stride"],
+        normalisation: Protocol,
+    ) -> None:
+        super().__init__()
+        self.transductive = normalisation == "transductive"
+        self.normalised_by_support = normalisation == "support"
+        self.pool = downsampling == "pool"
+        colours, height, width = image_shape
+        self.convolutions = nn.ModuleList()
+        self.normalisations = nn.ModuleList()
+        for block in range(BLOCKS):
+            inputs = channels if block else colours
+            stride = 1 if self.pool else 2
+            # A bias would be taken out again by the normalisation.
+            self.convolutions.append(nn.Conv2d(inputs, channels, 3, stride, padding=1, bias=False))
+            self.normalisations.append(Normalisation(channels, normalisation))
+            height, width = (height // 2, width // 2) if self.pool else ((height + 1) // 2, (width + 1) // 2)
+        if height * width == 0:
+            raise BadInput(
+                f"images of {image_shape[1]}x{image_shape[2]} are too small for backbone=conv4, which halves them "
+                f"{BLOCKS} times: use larger images, backbone.downsampling=stride, or another backbone"
+            )
+        self.features = channels * height * width
+
+    def forward(self, images: Tensor, support: int) -> Tensor:
+        """The first `support` images of each task are its support set."""
+        tasks, count = images.shape[:2]
+        x = images.flatten(0, 1)
+        for convolution, normalisation in zip(self.convolutions, self.normalisations, strict=True):
+            x = F.relu(normalisation(convolution(x), tasks, support))
+            if self.pool:
+                x = F.max_pool2d(x, 2)
+        return x.reshape(tasks, count, self.features)

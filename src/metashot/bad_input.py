@@ -1,0 +1,15 @@
+"""What a user can get wrong: one exception, shown as one message with exit code 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BadInput(Exception):
+    """Something the user gave cannot be used; the message says what was given, what is allowed and which key to change."""
+
+
+def one_of(allowed: Iterable[str], given: str = "") -> str:
+    """The allowed names as text, with the one that was probably meant."""
+    names = sorted(allowed)
+    close = difflib.get_close_matches(given, names, n=1)
+    return ", ".join(names) + (f" (did you mean {close[0]}?)" if close else "")

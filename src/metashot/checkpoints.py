@@ -1,0 +1,104 @@
+"""Checkpoints as files: written whole or not at all, and read without running code."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import CheckpointIO
+
+from metashot import __version__
+from metashot.bad_input import BadInput
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+OURS = "metashot"  # the key under which a checkpoint holds what is not Lightning's
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write to a temporary name, flush to the disk, then rename: a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        temporary.unlink(missing_ok=True)
+        whole = newest_whole(path.parent)
+        kept = f"the newest whole checkpoint is {whole}" if whole else "there is no earlier checkpoint"
+        raise BadInput(f"the checkpoint {path} cannot be written: {error}; {kept}") from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint of ours, as plain containers and tensors."""
+    if not path.is_file():
+        raise BadInput(f"there is no checkpoint {path}")
+    damage = _damage(path)
+    if damage is None:
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+            damage = str(error).splitlines()[0]
+    if damage is not None:
+        whole = newest_whole(path.parent)
+        advice = f"the newest whole checkpoint beside it is {whole}" if whole else "no whole checkpoint lies beside it"
+        raise BadInput(f"the checkpoint {path} is damaged or not one of metashot ({damage}); {advice}")
+    ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
+    if not isinstance(ours, dict) or not isinstance(ours.get("config"), dict) or "state_dict" not in checkpoint:
+        raise BadInput(f"{path} is not a checkpoint of metashot: it holds no configuration of ours; train one with train.py")
+    return checkpoint  # type: ignore[no-any-return]
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The most recently written checkpoint of a folder that is not damaged."""
+    paths = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return next((path for path in paths if _damage(path) is None), None)
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with the file; the checksums inside it show a single flipped bit."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+        return str(error) or type(error).__name__
+    return f"{broken} inside it does not match its checksum" if broken else None
+
+
+class WholeCheckpointIO(CheckpointIO):
+    """Hands Lightning's own reading and writing to the functions above."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def of_run(given: str, key: str, preferred: str) -> Path:
+    """The checkpoint that a user means by a file or by a run's folder."""
+    path = Path(given).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise BadInput(f"{key}={given}: there is no such file or folder; give a checkpoint or the folder of a run")
+    folder = path / "checkpoints"
+    found = folder / preferred
+    if found.is_file():
+        return found
+    others = sorted(folder.glob("*.ckpt")) if folder.is_dir() else []
+    advice = f"; it has {', '.join(map(str, others))}" if others else ": is it the folder of a run?"
+    raise BadInput(f"{key}={given}: the folder has no checkpoints/{preferred}{advice}")
+
+
+def our_part(config: dict[str, Any]) -> dict[str, Any]:
+    return {"version": __version__, "config": config}

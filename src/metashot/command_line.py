@@ -1,0 +1,104 @@
+"""What the two scripts share: Hydra with stored configurations, bad input as one message, Ctrl-C without a traceback.
+
+`resume=`, `repeat=` and `ckpt=` name a stored configuration. It takes the place of the configuration files: every group
+that the user does not choose becomes the stored one, and the rest of the command line is applied over it by Hydra.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from metashot.bad_input import BadInput, one_of
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+
+Stored = Callable[[str], dict[str, Any]]  # what a user gave for a key -> the configuration that is stored there
+
+
+class Stopped(BaseException):
+    """The user wants the program to end; the message says how to go on later."""
+
+
+def run_script(script: Callable[[DictConfig], Any], config_name: str, stored: dict[str, Stored], groups: Sequence[str]) -> None:
+    """Compose the configuration and call the script with it; never returns anything but an exit code."""
+    # Hydra is told to raise instead of reporting, and the user's own wish is kept for ours.
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+    def guarded(config: DictConfig) -> Any:
+        try:
+            return script(config)
+        except BadInput as error:
+            _refuse(str(error), wants_traceback)
+        except Stopped as stopped:
+            _say(str(stopped))
+            sys.exit(INTERRUPTED)
+
+    try:
+        _use_stored_configuration(stored, groups)
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
+    except (HydraException, OmegaConfBaseException) as error:
+        _refuse(_explained(error), wants_traceback)
+    except BadInput as error:
+        _refuse(str(error), wants_traceback)
+    except KeyboardInterrupt:
+        _say("stopped")
+        sys.exit(INTERRUPTED)
+
+
+def _refuse(message: str, wants_traceback: bool) -> None:
+    if wants_traceback:
+        raise  # noqa: PLE0704  (called while the error is handled)
+    _say(f"error: {message}")
+    sys.exit(BAD_INPUT)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _use_stored_configuration(stored: dict[str, Stored], groups: Sequence[str]) -> None:
+    given = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
+    overrides = OverridesParser.create().parse_overrides(given)
+    chosen = {override.key_or_group: override for override in overrides}
+    keys = [key for key in stored if key in chosen and chosen[key].value() is not None]
+    if not keys:
+        return
+    if len(keys) > 1:
+        raise BadInput(f"{keys[0]} and {keys[1]} were both given: use one of them")
+    value = chosen[keys[0]].value()
+    if not isinstance(value, str):
+        raise BadInput(f"{keys[0]}={value} cannot be used; allowed: one checkpoint or one run folder")
+    config = stored[keys[0]](value)
+    for group in groups:
+        if not isinstance(config.get(group), dict):
+            raise BadInput(f"{keys[0]}={value}: its configuration has no {group}; it was not written by metashot")
+        ConfigStore.instance().store(group=group, name="stored", node=config[group])
+        if group not in chosen:
+            sys.argv.append(f"{group}=stored")
+    if "seed" not in chosen:
+        sys.argv.append(f"seed={config.get('seed')}")
+
+
+def _explained(error: Exception) -> str:
+    """Hydra's message, with what is allowed where Hydra does not say it."""
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read as key=value: {' '.join(str(error).split())}"
+    cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
+    key = getattr(cause, "full_key", None)
+    parent = getattr(cause, "parent_node", None)
+    if key and isinstance(parent, DictConfig):
+        place, _, name = str(key).rpartition(".")
+        where = f"under {place}" if place else "at the top"
+        return f"unknown key {key}; allowed {where}: {one_of(map(str, parent), name)}"
+    return str(error).strip() or type(error).__name__

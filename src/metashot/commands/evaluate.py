@@ -1,0 +1,102 @@
+"""evaluate.py: a checkpoint, the episodes it is scored on, and its report."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from metashot import configuration
+from metashot.algorithms.base import Algorithm
+from metashot.arguments import Count, check_value
+from metashot.bad_input import BadInput
+from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
+from metashot.data.module import EpisodicDataModule, Split
+from metashot.evaluation.protocol import Scoring
+from metashot.evaluation.report import Report
+from metashot.evaluation.testing import refuse_other_ways, test
+from metashot.run_folder import CONFIG, REPORT
+from metashot.training.interruption import StopRequest
+from metashot.training.progress import ProgressBar
+from metashot.training.trainer import TrainerOptions, is_first_process
+
+
+def stored_configuration(given: str) -> dict[str, Any]:
+    """The configuration that a checkpoint was trained with."""
+    config: dict[str, Any] = read_checkpoint(of_run(given, "ckpt", BEST))[OURS]["config"]
+    return config
+
+
+def evaluate_checkpoint(composed: DictConfig) -> float:
+    """Answer the episodes, print the table and write the report; the result is the accuracy."""
+    config = configuration.plain(composed)
+    if config["ckpt"] is None:
+        raise BadInput("missing key ckpt: give a checkpoint or the folder of a run, as in ckpt=runs/...")
+    configuration.check(config)
+    check_value(config["episodes"], Count, "episodes")
+    check_value(config["split"], Split, "split")
+    check_value(config["out"], str | None, "out")
+    path = of_run(config["ckpt"], "ckpt", BEST)
+    checkpoint = read_checkpoint(path)
+    options: TrainerOptions = configuration.build(config["trainer"])
+    options.refuse_what_is_not_there()
+    split: Split = config["split"]
+    refuse_hidden_overrides(config["data"], checkpoint[OURS]["config"]["data"], split)
+
+    data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
+    data.episodes[split] = config["episodes"]
+    data.setup()
+    # The head, if there is one, has the size it was trained with, whatever is asked for now.
+    trained = configuration.build(checkpoint[OURS]["config"]["data"], seed=0).specs["train"].ways
+    backbone = configuration.build(config["backbone"], image_shape=data.image_shape)
+    algorithm: Algorithm = configuration.build(config["algo"], backbone=backbone, ways=trained)
+    refuse_other_ways(algorithm, data, split, config["algo"]["name"])
+    load_weights(algorithm, checkpoint["state_dict"], path)
+
+    console = Console(quiet=not is_first_process(), soft_wrap=True)
+    scoring = Scoring()
+    with StopRequest():
+        trainer = options.trainer([scoring, ProgressBar(scoring, console)], [])
+        report = test(
+            trainer, algorithm, data, scoring, split, config["algo"]["name"], str(path), checkpoint["global_step"]
+        )
+    folder = Path(config["out"]) if config["out"] else beside(path) / described(report)
+    if is_first_process():
+        report.write(folder / REPORT)
+        console.print(report.lines({"checkpoint": path, "report": folder / REPORT}), highlight=False)
+    return report.accuracy
+
+
+def refuse_hidden_overrides(now: dict[str, Any], stored: dict[str, Any], split: Split) -> None:
+    """A key for all splits that was changed, while the stored configuration has one for this split, would do nothing."""
+    for key in ("ways", "shots", "queries"):
+        own = now[split][key]
+        if now[key] != stored.get(key) and own is not None:
+            raise BadInput(
+                f"data.{key}={now[key]} has no effect, because data.{split}.{key}={own} stands for the {split} split: "
+                f"set data.{split}.{key} instead"
+            )
+
+
+def load_weights(algorithm: Algorithm, weights: dict[str, Any], path: Path) -> None:
+    try:
+        algorithm.load_state_dict(weights)
+    except RuntimeError as error:
+        first = next(line.strip() for line in str(error).splitlines()[1:] if line.strip())
+        raise BadInput(
+            f"the weights in {path} do not fit the network that algo.*, backbone.* and data.* describe: {first}; "
+            "leave these keys as the checkpoint has them"
+        ) from error
+
+
+def beside(checkpoint: Path) -> Path:
+    """Where the evaluations of a checkpoint are kept: in its run's folder, or next to it."""
+    run = checkpoint.parent.parent
+    return (run if (run / CONFIG).is_file() else checkpoint.parent) / "evaluations"
+
+
+def described(report: Report) -> str:
+    return (
+        f"{Path(report.checkpoint).stem}_{report.split}_{report.ways}w{report.shots}s{report.queries}q"
+        f"_{report.episodes}_seed{report.seed}"
+    )

@@ -1,0 +1,154 @@
+"""train.py: a run from its configuration to its report."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger, WandbLogger
+from rich.console import Console
+
+from metashot import configuration
+from metashot.algorithms.base import Algorithm
+from metashot.bad_input import BadInput
+from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint
+from metashot.data.module import EpisodicDataModule, tasks_of_each_device
+from metashot.evaluation.pictures import episode_picture
+from metashot.evaluation.protocol import Scoring
+from metashot.evaluation.report import Report
+from metashot.evaluation.testing import refuse_other_ways, test
+from metashot.run_folder import CONFIG, PICTURE, REPORT, RunFolder, stored_config
+from metashot.tracking.csv_file import CsvLogger
+from metashot.training.interruption import StopRequest
+from metashot.training.measurements import Measurements, log
+from metashot.training.progress import ProgressBar
+from metashot.training.saving import Saving
+from metashot.training.trainer import TrainerOptions, is_first_process
+
+RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
+# What a resumed run may change without becoming another experiment.
+FREE_WHEN_RESUMED = ("trainer.", "logger.", "data.banks", "data.tasks_per_evaluation_step")
+
+
+def stored_run(given: str, key: str) -> dict[str, Any]:
+    """The configuration of a run's folder or of a checkpoint."""
+    path = Path(given).expanduser()
+    if path.is_dir() and (path / CONFIG).is_file():
+        return stored_config(path)
+    checkpoint = read_checkpoint(of_run(given, key, LAST))
+    config: dict[str, Any] = checkpoint[OURS]["config"]
+    return config
+
+
+def train_and_test(composed: DictConfig) -> float:
+    """Train, test the best checkpoint, write the report; the result is the best validation accuracy, for sweeps."""
+    config = configuration.plain(composed)
+    configuration.check(config)
+    experiment = {key: value for key, value in config.items() if key not in RUN_KEYS}
+    start = Start.of(config["resume"], experiment)
+    pl.seed_everything(config["seed"], verbose=False)
+    console = Console(quiet=not is_first_process(), soft_wrap=True)
+
+    options: TrainerOptions = configuration.build(config["trainer"])
+    options.refuse_what_is_not_there()
+    data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
+    tasks_of_each_device(data.tasks_per_step, options.devices)
+    data.setup()
+    ways = data.specs["train"].ways
+    backbone = configuration.build(config["backbone"], image_shape=data.image_shape)
+    algorithm: Algorithm = configuration.build(config["algo"], backbone=backbone, ways=ways)
+    for split in ("val", "test"):
+        refuse_other_ways(algorithm, data, split, config["algo"]["name"])
+
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopRequest())
+        folder = stack.enter_context(start.folder(config["folder"], experiment))
+        loggers, line = [], ""
+        if is_first_process():
+            loggers, line = configuration.build(config["logger"]).loggers(folder.path)
+            stack.callback(finish, loggers)
+        console.print(f"run: {folder.path}", *([line] if line else []), sep="\n", highlight=False)
+        stop.message = f"stopped; go on with: python train.py resume={folder.path}"
+        scoring = Scoring()
+        measurements = Measurements(scoring, data.tasks_per_step, options.log_every)
+        saving = Saving(folder.checkpoints, experiment, scoring, stop, options)
+        progress = ProgressBar(scoring, console, measurements, saving)
+        trainer = options.trainer([scoring, saving, measurements, progress], loggers)
+        for logger in loggers:
+            logger.log_hyperparams(experiment)
+            if isinstance(logger, CsvLogger):
+                logger.continue_from(start.step)
+
+        stop.patient = True
+        trainer.fit(algorithm, data, ckpt_path=start.checkpoint)
+        stop.patient = False
+
+        best = read_checkpoint(folder.checkpoints / BEST)
+        algorithm.load_state_dict(best["state_dict"])
+        report = test(
+            trainer, algorithm, data, scoring, "test", config["algo"]["name"],
+            str(folder.checkpoints / BEST), best["global_step"],
+        )  # fmt: skip
+        if is_first_process():
+            keep(report, folder, trainer, scoring)
+            console.print(report.lines({"checkpoint": folder.checkpoints / BEST, "report": folder.path / REPORT}))
+        assert saving.best_accuracy is not None
+        return saving.best_accuracy
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins: at nothing, or at a checkpoint; in a new folder, or in the one it was stopped in."""
+
+    checkpoint: Path | None = None
+    step: int = 0
+    continued: Path | None = None
+
+    @classmethod
+    def of(cls, resume: str | None, experiment: dict[str, Any]) -> "Start":
+        if resume is None:
+            return cls()
+        path = Path(resume).expanduser()
+        if path.is_dir() and (path / CONFIG).is_file() and not list((path / "checkpoints").glob("*.ckpt")):
+            refuse_another_experiment(experiment, stored_config(path))
+            return cls(continued=path)  # it was killed before its first checkpoint
+        file = of_run(resume, "resume", LAST)
+        checkpoint = read_checkpoint(file)
+        refuse_another_experiment(experiment, checkpoint[OURS]["config"])
+        folder = file.resolve().parent.parent if not path.is_dir() else path
+        in_place = file.name == LAST and (folder / CONFIG).is_file()
+        return cls(file, checkpoint["global_step"], folder if in_place else None)
+
+    def folder(self, wanted: str, experiment: dict[str, Any]) -> RunFolder:
+        if self.continued is None:
+            return RunFolder.claim(wanted, experiment)
+        return RunFolder.reopen(self.continued, experiment)
+
+
+def refuse_another_experiment(new: dict[str, Any], old: dict[str, Any]) -> None:
+    for key, given, kept in configuration.differences(new, old):
+        if not key.startswith(FREE_WHEN_RESUMED):
+            raise BadInput(
+                f"{key}={given} was given, but the run to resume has {key}={kept}, and a resumed run goes on as it was: "
+                f"leave {key} out, or start a new run with repeat= instead of resume="
+            )
+
+
+def keep(report: Report, folder: RunFolder, trainer: pl.Trainer, scoring: Scoring) -> None:
+    """Write the report and the picture of a test episode, and hand both to the loggers."""
+    report.write(folder.path / REPORT)
+    assert scoring.shown is not None
+    episode_picture(*scoring.shown, folder.path / PICTURE)
+    log(trainer, report.metrics())
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image("test/episode", [str(folder.path / PICTURE)])
+
+
+def finish(loggers: list[Logger]) -> None:
+    """End the W&B run, so that the next job of a sweep begins its own."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()

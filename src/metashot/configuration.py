@@ -1,0 +1,84 @@
+"""The configuration as a whole: checked against what it builds, stored as plain containers, and built.
+
+Nothing else under src/ reads the configuration tree: each object is handed its own arguments.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from metashot.arguments import Seed, check_arguments, check_value
+from metashot.bad_input import BadInput
+
+# What the program adds itself to the arguments that a group of the configuration gives.
+SUPPLIED: Mapping[str, frozenset[str]] = {
+    "backbone": frozenset({"image_shape"}),
+    "data": frozenset({"seed"}),
+    "algo": frozenset({"backbone", "ways"}),
+    "trainer": frozenset(),
+    "logger": frozenset(),
+}
+GROUPS = tuple(SUPPLIED)
+
+Container = dict[str, Any]
+
+
+def plain(config: DictConfig) -> Container:
+    """The resolved configuration as dictionaries, lists and values."""
+    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def check(config: Container) -> None:
+    """Refuse a configuration with a key, a type or a value that cannot be used, before anything is built."""
+    check_value(config.get("seed"), Seed, "seed")
+    for group in GROUPS:
+        if group in config:
+            check_node(config[group], group, SUPPLIED[group])
+
+
+def check_node(node: Container, key: str, supplied: frozenset[str] = frozenset()) -> None:
+    """Check one object's arguments against the signature of what is built from them, and the objects inside it."""
+    target = locate(node, key)
+    arguments = {name: value for name, value in node.items() if name != "_target_"}
+    check_arguments(target, arguments, key, supplied)
+    for name, value in arguments.items():
+        if isinstance(value, dict) and "_target_" in value:
+            check_node(value, f"{key}.{name}")
+
+
+def locate(node: Any, key: str) -> Callable[..., Any]:
+    """The class or function of metashot that `_target_` names.
+
+    Configurations come out of checkpoints, and nothing that is loaded may run code of somebody else's choice.
+    """
+    target = node.get("_target_") if isinstance(node, dict) else None
+    if not isinstance(target, str) or not target.startswith("metashot."):
+        raise BadInput(f"{key}._target_={target} cannot be built: it has to name a class or function of metashot")
+    module_name, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise BadInput(f"{key}._target_={target} was not found in this version of metashot ({error})") from error
+    if not callable(found) or getattr(found, "__module__", None) != module_name:
+        raise BadInput(f"{key}._target_={target} cannot be built: it has to name a class or function of metashot")
+    return found  # type: ignore[no-any-return]
+
+
+def build(node: Container, **supplied: Any) -> Any:
+    """The object that a node of a checked configuration describes."""
+    return instantiate(node, **supplied, _convert_="all")
+
+
+def differences(new: Container, old: Container, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The keys whose values differ, with both values."""
+    for key in sorted(new.keys() | old.keys()):
+        a, b = new.get(key), old.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix}{key}", a, b

@@ -1,0 +1,59 @@
+"""Scoring a learner on episodes of a split, with everything the report says."""
+
+import time
+
+import pytorch_lightning as pl
+
+from metashot import __version__
+from metashot.algorithms.base import Algorithm
+from metashot.bad_input import BadInput
+from metashot.data.module import EpisodicDataModule, Split
+from metashot.evaluation.protocol import Scoring
+from metashot.evaluation.report import Report
+
+
+def test(
+    trainer: pl.Trainer,
+    algorithm: Algorithm,
+    data: EpisodicDataModule,
+    scoring: Scoring,
+    split: Split,
+    algo: str,
+    checkpoint: str,
+    step: int,
+) -> Report:
+    """Answer the episodes of a split and report how well."""
+    refuse_other_ways(algorithm, data, split, algo)
+    data.evaluated_split = split
+    start = time.perf_counter()
+    trainer.test(algorithm, data, verbose=False)
+    seconds = time.perf_counter() - start
+    results, spec = scoring.results, data.specs[split]
+    assert results is not None
+    return Report(
+        accuracy=results.accuracy,
+        ci95=results.ci95,
+        loss=results.loss,
+        episodes=len(results.accuracies),
+        ways=spec.ways,
+        shots=spec.shots,
+        queries=spec.queries,
+        transductive=algorithm.transductive,
+        algo=algo,
+        data=data.name,
+        split=split,
+        seed=data.seed,
+        checkpoint=checkpoint,
+        step=step,
+        seconds=round(seconds, 3),
+        version=__version__,
+    )
+
+
+def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Split, algo: str) -> None:
+    ways = data.specs[split].ways
+    if algorithm.fixed_ways not in (None, ways):
+        raise BadInput(
+            f"{ways} ways were asked for on the {split} split, but this {algo} has a head for {algorithm.fixed_ways} classes: "
+            f"use data.{split}.ways={algorithm.fixed_ways}, train with data.ways={ways}, or use an algorithm without a head"
+        )

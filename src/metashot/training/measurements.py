@@ -1,0 +1,67 @@
+"""What is measured while a run trains, and handed to the loggers and the progress bar."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from metashot.evaluation.protocol import Scoring
+
+
+class Measurements(pl.Callback):
+    """Loss, accuracy, gradient norm, learning rate and tasks a second of training; the scores of validation."""
+
+    def __init__(self, scoring: Scoring, tasks_per_step: int, every: int) -> None:
+        self.scoring = scoring
+        self.tasks_per_step = tasks_per_step
+        self.every = every
+        self.latest: dict[str, float] = {}
+        self._steps = 0
+        self._seconds = 0.0
+        self._mark = 0.0
+        self._norm: Tensor | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._mark = time.perf_counter()
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        if (trainer.global_step + 1) % self.every == 0:
+            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            self._norm = torch.nn.utils.get_total_norm(gradients)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self._seconds += now - self._mark
+        self._mark = now
+        self._steps += 1
+        if trainer.global_step % self.every:
+            return
+        measured = {
+            "train/loss": outputs["loss"].detach(),
+            "train/accuracy": outputs["accuracy"],
+            "train/gradient_norm": self._norm,
+        }
+        self.latest = {
+            name: float(trainer.strategy.reduce(value, reduce_op="mean"))
+            for name, value in measured.items()
+            if value is not None
+        }
+        self.latest["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        self.latest["train/tasks_per_second"] = self._steps * self.tasks_per_step / self._seconds
+        self._steps, self._seconds = 0, 0.0
+        log(trainer, self.latest)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert self.scoring.results is not None
+        log(trainer, self.scoring.results.metrics("val"))
+        self._mark = time.perf_counter()
+
+
+def log(trainer: pl.Trainer, metrics: dict[str, float]) -> None:
+    """Hand metrics to every logger, under the number of steps that have been taken."""
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics, step=trainer.global_step)

@@ -1,0 +1,108 @@
+"""What a person sees of a run: a bar on a terminal, a line for each validation everywhere."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from metashot.evaluation.protocol import Scoring
+from metashot.training.measurements import Measurements
+from metashot.training.saving import Saving
+
+
+class ProgressBar(pl.Callback):
+    """Steps done and to come, with loss, accuracy and tasks a second."""
+
+    def __init__(
+        self,
+        scoring: Scoring,
+        console: Console,
+        measurements: Measurements | None = None,
+        saving: Saving | None = None,
+    ) -> None:
+        self.scoring = scoring
+        self.console = console
+        self.measurements = measurements
+        self.saving = saving
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[measured]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            transient=True,
+        )
+        self.training: TaskID | None = None
+        self.evaluating: TaskID | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.is_global_zero and self.console.is_terminal:
+            self.bar.start()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.bar.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.bar.stop()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        done = trainer.global_step
+        self.training = self.bar.add_task("training", total=trainer.max_steps, completed=done, measured="")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.training is not None:
+            self.bar.update(self.training, completed=trainer.global_step, measured=self._measured())
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._begin("validating", trainer.num_val_batches)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._begin("testing", trainer.num_test_batches)
+
+    def on_validation_batch_end(self, *arguments: Any, **named: Any) -> None:
+        self._advance()
+
+    def on_test_batch_end(self, *arguments: Any, **named: Any) -> None:
+        self._advance()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._end()
+        results = self.scoring.results
+        if not trainer.is_global_zero or results is None:
+            return
+        best = "  best so far" if self.saving is not None and self.saving.best_step == trainer.global_step else ""
+        line = f"step {trainer.global_step}/{trainer.max_steps}  val accuracy {with_interval(results.accuracy, results.ci95)}{best}"
+        self.console.print(f"{line}  {self._measured()}", highlight=False)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._end()
+
+    def _measured(self) -> str:
+        latest = self.measurements.latest if self.measurements is not None else {}
+        if not latest:
+            return ""
+        return (
+            f"loss {latest['train/loss']:.3f}  accuracy {latest['train/accuracy']:.3f}  "
+            f"{latest['train/tasks_per_second']:.1f} tasks/s"
+        )
+
+    def _begin(self, what: str, batches: list[int | float]) -> None:
+        self.evaluating = self.bar.add_task(what, total=sum(batches), measured="")
+
+    def _advance(self) -> None:
+        if self.evaluating is not None:
+            self.bar.advance(self.evaluating)
+
+    def _end(self) -> None:
+        if self.evaluating is not None:
+            self.bar.remove_task(self.evaluating)
+            self.evaluating = None
+
+
+def with_interval(accuracy: float, ci95: float | None) -> str:
+    """An accuracy as every printed one looks: in percent, with the half-width of its 95 % interval."""
+    return f"{100 * accuracy:.2f} %" + (f" ± {100 * ci95:.2f}" if ci95 is not None else " (one episode: no interval)")

@@ -1,0 +1,123 @@
+"""Checkpoints of a run: `last.ckpt` to resume from, `best.ckpt` by the validation accuracy, early stopping."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from metashot.checkpoints import BEST, LAST, OURS, our_part
+from metashot.command_line import Stopped
+from metashot.evaluation.protocol import Scoring
+from metashot.training.interruption import StopRequest
+from metashot.training.trainer import TrainerOptions
+
+
+class Saving(Checkpoint):
+    """Saves at the end of a step, or of the validation that follows it: both are points a run can go on from exactly."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        scoring: Scoring,
+        stop: StopRequest,
+        options: TrainerOptions,
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.scoring = scoring
+        self.stop = stop
+        self.every = options.checkpoint_every
+        self.validate_every = options.validate_every
+        self.patience = options.early_stopping
+        self.best_accuracy: float | None = None
+        self.best_step = 0
+        self.waited = 0  # validations without a better one
+
+    @property
+    def exhausted(self) -> bool:
+        return self.patience is not None and self.waited >= self.patience
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.exhausted:  # the run that is resumed had stopped early
+            trainer.should_stop = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step == trainer.max_steps:
+            trainer.should_stop = True  # makes Lightning validate the last weights, whatever the interval
+        if step % self.validate_every == 0 or step == trainer.max_steps:
+            return  # saved after the validation
+        stopping = self._stopping(trainer)
+        if stopping or step % self.every == 0:
+            trainer.save_checkpoint(self.folder / LAST)
+        if stopping:
+            raise Stopped(self.stop.message)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert self.scoring.results is not None
+        accuracy = self.scoring.results.accuracy
+        better = self.best_accuracy is None or accuracy > self.best_accuracy
+        if better:
+            self.best_accuracy, self.best_step, self.waited = accuracy, trainer.global_step, 0
+        else:
+            self.waited += 1
+        if self.exhausted:
+            trainer.should_stop = True
+        if better:
+            trainer.save_checkpoint(self.folder / BEST)
+        trainer.save_checkpoint(self.folder / LAST)
+        if self._stopping(trainer) and not trainer.should_stop:
+            raise Stopped(self.stop.message)
+
+    def _stopping(self, trainer: pl.Trainer) -> bool:
+        if trainer.world_size == 1:
+            return self.stop.requested
+        return bool(trainer.strategy.reduce_boolean_decision(self.stop.requested, all=False))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_accuracy": self.best_accuracy, "best_step": self.best_step, "waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_accuracy = state_dict["best_accuracy"]
+        self.best_step = state_dict["best_step"]
+        self.waited = state_dict["waited"]
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[OURS] = our_part(self.config) | {"random_state": random_state()}
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._random_state = checkpoint[OURS]["random_state"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if hasattr(self, "_random_state"):  # restored last, after all that draws while a run is set up
+            restore_random_state(self._random_state)
+            del self._random_state
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every global random generator, as plain containers."""
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    version, words, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": [str(kind), torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+        "python": [version, list(words), gauss],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))

@@ -1,0 +1,103 @@
+"""The Lightning Trainer with metashot's checkpoints, measurements and progress, from the `trainer` group."""
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from metashot.arguments import Count, Positive
+from metashot.bad_input import BadInput
+from metashot.checkpoints import WholeCheckpointIO
+
+
+class TrainerOptions:
+    """The `trainer` group: on what a run computes, for how long, and what happens how often."""
+
+    def __init__(
+        self,
+        accelerator: Literal["cpu", "gpu"],
+        devices: Count,
+        strategy: Literal["auto", "ddp"],
+        precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"],
+        max_steps: Count,
+        validate_every: Count,
+        checkpoint_every: Count,
+        log_every: Count,
+        gradient_clip: Positive | None,
+        early_stopping: Count | None,
+        deterministic: bool,
+    ) -> None:
+        self.accelerator = accelerator
+        self.devices = devices
+        self.strategy = strategy
+        self.precision = precision
+        self.max_steps = max_steps
+        self.validate_every = validate_every
+        self.checkpoint_every = checkpoint_every
+        self.log_every = log_every
+        self.gradient_clip = gradient_clip
+        self.early_stopping = early_stopping
+        self.deterministic = deterministic
+
+    def trainer(self, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]) -> pl.Trainer:
+        _quieten_lightning()
+        return pl.Trainer(
+            accelerator=self.accelerator,
+            devices=self.devices,
+            strategy=self.strategy if self.devices > 1 else "auto",
+            precision=self.precision,
+            max_steps=self.max_steps,
+            # Training has no epochs: validation is counted in steps.
+            val_check_interval=self.validate_every,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            gradient_clip_val=self.gradient_clip,
+            deterministic=self.deterministic,
+            inference_mode=False,  # inner loops need gradients in validation and testing
+            use_distributed_sampler=False,  # the data module shares episodes among the devices
+            logger=list(loggers),
+            callbacks=list(callbacks),
+            plugins=[WholeCheckpointIO()],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+    def refuse_what_is_not_there(self) -> None:
+        """Refuse a device or a precision that this machine does not have."""
+        if self.accelerator == "cpu":
+            if self.precision == "16-mixed":
+                raise BadInput("trainer.precision=16-mixed needs a GPU; on the CPU use 32-true or bf16-mixed")
+            return
+        available = torch.cuda.device_count() if CUDAAccelerator.is_available() else int(MPSAccelerator.is_available())
+        if self.devices > available:
+            raise BadInput(
+                f"trainer.accelerator=gpu with trainer.devices={self.devices} was asked for, but this machine has "
+                f"{available} usable GPUs: use trainer=cpu, or at most that many devices"
+            )
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return int(rank_zero_only.rank or 0) == 0
+
+
+def _quieten_lightning() -> None:
+    """Leave out Lightning's remarks that a user of metashot can do nothing about."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("PYTORCH_LIGHTNING_SUPPRESS_ADVICE", "1")
+    for message in (
+        ".*does not have many workers.*",
+        ".*GPU available but not used.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        ".*smaller than the logging interval.*",
+        ".*Checkpoint directory.*exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", message)

@@ -1,0 +1,29 @@
+"""Train a few-shot learner, test its best checkpoint, and write the report."""
+
+from typing import TYPE_CHECKING, Any
+
+from metashot.command_line import Stored, run_script
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+GROUPS = ("backbone", "data", "trainer", "logger", "algo")
+
+
+def train(config: "DictConfig") -> float:
+    from metashot.commands.train import train_and_test
+
+    return train_and_test(config)
+
+
+def stored(key: str) -> Stored:
+    def load(given: str) -> dict[str, Any]:
+        from metashot.commands.train import stored_run
+
+        return stored_run(given, key)
+
+    return load
+
+
+if __name__ == "__main__":
+    run_script(train, "train", {key: stored(key) for key in ("resume", "repeat")}, GROUPS)
