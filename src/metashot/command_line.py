@@ -29,7 +29,9 @@ class Stopped(BaseException):
     """The user wants the program to end; the message says how to go on later."""
 
 
-def run_script(script: Callable[[DictConfig], Any], config_name: str, stored: dict[str, Stored], groups: Sequence[str]) -> None:
+def run_script(
+    script: Callable[[DictConfig], Any], config_name: str, stored: dict[str, Stored], groups: Sequence[str]
+) -> None:
     """Compose the configuration and call the script with it; never returns anything but an exit code."""
     # Hydra is told to raise instead of reporting, and the user's own wish is kept for ours.
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -58,7 +60,7 @@ def run_script(script: Callable[[DictConfig], Any], config_name: str, stored: di
 
 def _refuse(message: str, wants_traceback: bool) -> None:
     if wants_traceback:
-        raise  # noqa: PLE0704  (called while the error is handled)
+        raise
     _say(f"error: {message}")
     sys.exit(BAD_INPUT)
 

@@ -38,7 +38,7 @@ def key_of(*words: int | str) -> tuple[int, int]:
 
 def random_words(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.uint64]:
     """`size` random 32-bit words for each number of `number`, from the stream with that index."""
-    number = number.astype(np.uint64)[..., None]
+    episode = number.astype(np.uint64)[..., None]
     blocks = np.arange((size + 3) // 4, dtype=np.uint64)
-    words = philox((blocks, np.uint64(stream), number & _LOW, number >> _HALF), key)  # type: ignore[arg-type]
-    return np.stack(words, axis=-1).reshape(*number.shape[:-1], -1)[..., :size]
+    words = philox((blocks, np.uint64(stream), episode & _LOW, episode >> _HALF), key)  # type: ignore[arg-type]
+    return np.stack(words, axis=-1).reshape(*number.shape, -1)[..., :size]

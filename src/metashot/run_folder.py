@@ -40,7 +40,9 @@ class RunFolder:
                 continue
             except OSError as error:
                 reason = f"{error.strerror or error}"
-                raise BadInput(f"folder={wanted}: the run's folder cannot be made: {reason}; choose another folder=") from error
+                raise BadInput(
+                    f"folder={wanted}: the run's folder cannot be made: {reason}; choose another folder="
+                ) from error
             folder = cls._locked(path, new=True)
             folder.keep_config(config)
             return folder

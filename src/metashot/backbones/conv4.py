@@ -6,13 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metashot.arguments import Count
+from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.bad_input import BadInput
 
 BLOCKS = 4
 
 
-class Conv4(nn.Module):
+class Conv4(Backbone):
     """Images [T, N, channels, height, width] to features [T, N, features].
 
     A block is a 3x3 convolution, batch normalisation and ReLU, and halves the image by max pooling, or by the stride of
@@ -26,9 +27,7 @@ class Conv4(nn.Module):
         downsampling: Literal["pool", "stride"],
         normalisation: Protocol,
     ) -> None:
-        super().__init__()
-        self.transductive = normalisation == "transductive"
-        self.normalised_by_support = normalisation == "support"
+        super().__init__(normalisation)
         self.pool = downsampling == "pool"
         colours, height, width = image_shape
         self.convolutions = nn.ModuleList()
@@ -48,7 +47,6 @@ class Conv4(nn.Module):
         self.features = channels * height * width
 
     def forward(self, images: Tensor, support: int) -> Tensor:
-        """The first `support` images of each task are its support set."""
         tasks, count = images.shape[:2]
         x = images.flatten(0, 1)
         for convolution, normalisation in zip(self.convolutions, self.normalisations, strict=True):

@@ -41,7 +41,9 @@ class Normalisation(nn.Module):
             normalised = [self._by_support(task, support) for task in per_task]
         else:
             # native_batch_norm is F.batch_norm that also returns the statistics it used.
-            calls = [torch.native_batch_norm(t, self.weight, self.bias, None, None, True, 0.0, self.epsilon) for t in per_task]
+            calls = [
+                torch.native_batch_norm(t, self.weight, self.bias, None, None, True, 0.0, self.epsilon) for t in per_task
+            ]
             normalised = [call[0] for call in calls]
             if self.protocol == "running":
                 self._learn_averages(torch.stack([call[1] for call in calls]), torch.stack([call[2] for call in calls]))

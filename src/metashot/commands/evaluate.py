@@ -57,9 +57,7 @@ def evaluate_checkpoint(composed: DictConfig) -> float:
     scoring = Scoring()
     with StopRequest():
         trainer = options.trainer([scoring, ProgressBar(scoring, console)], [])
-        report = test(
-            trainer, algorithm, data, scoring, split, config["algo"]["name"], str(path), checkpoint["global_step"]
-        )
+        report = test(trainer, algorithm, data, scoring, split, config["algo"]["name"], path, checkpoint["global_step"])
     folder = Path(config["out"]) if config["out"] else beside(path) / described(report)
     if is_first_process():
         report.write(folder / REPORT)

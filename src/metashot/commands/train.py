@@ -87,13 +87,12 @@ def train_and_test(composed: DictConfig) -> float:
 
         best = read_checkpoint(folder.checkpoints / BEST)
         algorithm.load_state_dict(best["state_dict"])
-        report = test(
-            trainer, algorithm, data, scoring, "test", config["algo"]["name"],
-            str(folder.checkpoints / BEST), best["global_step"],
-        )  # fmt: skip
+        name, step = config["algo"]["name"], best["global_step"]
+        report = test(trainer, algorithm, data, scoring, "test", name, folder.checkpoints / BEST, step)
         if is_first_process():
             keep(report, folder, trainer, scoring)
-            console.print(report.lines({"checkpoint": folder.checkpoints / BEST, "report": folder.path / REPORT}))
+            paths = {"checkpoint": folder.checkpoints / BEST, "report": folder.path / REPORT}
+            console.print(report.lines(paths), highlight=False)
         assert saving.best_accuracy is not None
         return saving.best_accuracy
 

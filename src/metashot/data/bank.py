@@ -90,7 +90,9 @@ def build_bank(source: DataSource, root: Path) -> Path:
                 _build(source, identity, folder)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise BadInput(f"the image bank cannot be written to {root}: {reason}; choose another folder with data.banks") from error
+        raise BadInput(
+            f"the image bank cannot be written to {root}: {reason}; choose another folder with data.banks"
+        ) from error
     return folder
 
 
@@ -120,7 +122,7 @@ def _draw_splits(source: DataSource, folder: Path) -> dict[str, Any]:
         for split, classes in source.splits().items():
             counts = np.asarray(source.counts(split), dtype=np.int64)
             first_image = np.concatenate([[0], np.cumsum(counts)])
-            images = open_memmap(
+            images = open_memmap(  # type: ignore[no-untyped-call]
                 folder / f"{split}.npy", mode="w+", dtype=np.uint8, shape=(int(counts.sum()), *source.image_shape)
             )
             described[split] = {"classes": classes, "counts": counts.tolist(), "bytes": images.nbytes}

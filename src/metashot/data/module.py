@@ -56,7 +56,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
-        self.name = name
+        self.name: str = name
         self.source = source
         self.banks_root = Path(banks)
         of_all_splits = EpisodeSpec(ways, shots, queries)
@@ -114,9 +114,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         batches = [own[first : first + size] for first in range(0, each, size)]
         return EpisodeNumbers(lambda: iter(batches), len(batches))
 
-    def transfer_batch_to_device(
-        self, batch: NDArray[np.int64], device: torch.device, dataloader_idx: int
-    ) -> Episode:
+    def transfer_batch_to_device(self, batch: NDArray[np.int64], device: torch.device, dataloader_idx: int) -> Episode:
         """Numbers become images here, where Lightning hands over each batch just before it is used."""
         assert self.trainer is not None
         if self.trainer.training:
@@ -168,7 +166,7 @@ def gather(bank: ImageBank, indices: EpisodeIndices, device: torch.device) -> Ep
     tasks, ways, shots = indices.support.shape
     queries = indices.query.shape[-1]
     images = bank.gather(np.concatenate([indices.support.reshape(tasks, -1), indices.query.reshape(tasks, -1)], axis=1))
-    support_x, query_x = images.to(device).split([ways * shots, ways * queries], dim=1)
+    support_x, query_x = torch.split(images.to(device), [ways * shots, ways * queries], dim=1)
     return Episode(
         support=Examples(support_x, labels(ways, shots).to(device).expand(tasks, -1)),
         query=Examples(query_x, labels(ways, queries).to(device).expand(tasks, -1)),

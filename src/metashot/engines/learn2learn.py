@@ -39,7 +39,11 @@ def adapt_and_answer(
 
 def _wrapped(network: nn.Module, lr: float, first_order: bool) -> "MAML":
     # Its import prints advice about gym to both streams, which no user of ours can act on.
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         from learn2learn.algorithms import MAML
     return MAML(network, lr, first_order)

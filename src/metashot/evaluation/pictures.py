@@ -24,9 +24,7 @@ def episode_picture(episode: Episode, scores: Tensor, path: Path) -> None:
     # A gap as wide as half an image keeps what was learned from apart from what was asked.
     figure = Figure(figsize=(0.9 * (shots + shown + 0.5) + 0.6, 1.12 * ways + 0.7), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(
-        ways, shots + 1 + shown, squeeze=False, width_ratios=[1] * shots + [0.35] + [1] * shown
-    )
+    grid = figure.subplots(ways, shots + 1 + shown, squeeze=False, width_ratios=[1] * shots + [0.35] + [1] * shown)
     for label in range(ways):
         for column in range(shots + 1 + shown):
             axes = grid[label, column]

@@ -1,6 +1,7 @@
 """Scoring a learner on episodes of a split, with everything the report says."""
 
 import time
+from pathlib import Path
 
 import pytorch_lightning as pl
 
@@ -19,7 +20,7 @@ def test(
     scoring: Scoring,
     split: Split,
     algo: str,
-    checkpoint: str,
+    checkpoint: Path,
     step: int,
 ) -> Report:
     """Answer the episodes of a split and report how well."""
@@ -43,7 +44,7 @@ def test(
         data=data.name,
         split=split,
         seed=data.seed,
-        checkpoint=checkpoint,
+        checkpoint=str(checkpoint),
         step=step,
         seconds=round(seconds, 3),
         version=__version__,
@@ -54,6 +55,7 @@ def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Spl
     ways = data.specs[split].ways
     if algorithm.fixed_ways not in (None, ways):
         raise BadInput(
-            f"{ways} ways were asked for on the {split} split, but this {algo} has a head for {algorithm.fixed_ways} classes: "
-            f"use data.{split}.ways={algorithm.fixed_ways}, train with data.ways={ways}, or use an algorithm without a head"
+            f"{ways} ways were asked for on the {split} split, but this {algo} has a head for {algorithm.fixed_ways} "
+            f"classes: use data.{split}.ways={algorithm.fixed_ways}, train with data.ways={ways}, or use an algorithm "
+            "without a head"
         )

@@ -26,7 +26,12 @@ class WandbAndCsv:
     """`logger=wandb`"""
 
     def __init__(
-        self, project: str, entity: str | None, group: str | None, tags: list[str], mode: Literal["auto", "online", "offline"]
+        self,
+        project: str,
+        entity: str | None,
+        group: str | None,
+        tags: list[str],
+        mode: Literal["auto", "online", "offline"],
     ) -> None:
         self.project = project
         self.entity = entity

@@ -75,8 +75,9 @@ class ProgressBar(pl.Callback):
         if not trainer.is_global_zero or results is None:
             return
         best = "  best so far" if self.saving is not None and self.saving.best_step == trainer.global_step else ""
-        line = f"step {trainer.global_step}/{trainer.max_steps}  val accuracy {with_interval(results.accuracy, results.ci95)}{best}"
-        self.console.print(f"{line}  {self._measured()}", highlight=False)
+        accuracy = with_interval(results.accuracy, results.ci95)
+        step = f"step {trainer.global_step}/{trainer.max_steps}"
+        self.console.print(f"{step}  val accuracy {accuracy}{best}  {self._measured()}", highlight=False)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._end()

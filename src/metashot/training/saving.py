@@ -17,7 +17,7 @@ from metashot.training.trainer import TrainerOptions
 
 
 class Saving(Checkpoint):
-    """Saves at the end of a step, or of the validation that follows it: both are points a run can go on from exactly."""
+    """Saves at the end of a step or of the validation that follows it, the points a run can go on from exactly."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ def random_state() -> dict[str, Any]:
     version, words, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "numpy": [str(kind), torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
         "python": [version, list(words), gauss],
     }

@@ -85,7 +85,7 @@ class TrainerOptions:
 
 def is_first_process() -> bool:
     """Whether this process is the one that writes and prints."""
-    return int(rank_zero_only.rank or 0) == 0
+    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
 
 
 def _quieten_lightning() -> None:

@@ -3,22 +3,27 @@
 import torch
 from torch import Tensor, nn
 
+from metashot.backbones.base import Backbone
+
 
 class Classifier(nn.Module):
     """Images [T, N, ...] to scores [T, N, ways]."""
 
-    def __init__(self, backbone: nn.Module, ways: int) -> None:
+    def __init__(self, backbone: Backbone, ways: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(backbone.features, ways)
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores of images that are normalised among themselves, such as a support set."""
-        return self.head(self.backbone(images, support=images.shape[1]))
+        scores: Tensor = self.head(self.backbone(images, support=images.shape[1]))
+        return scores
 
     def answer(self, support_x: Tensor, query_x: Tensor) -> Tensor:
         """Scores of queries, normalised as the backbone's protocol says."""
-        if not self.backbone.normalised_by_support:
-            return self(query_x)
+        if self.backbone.normalisation != "support":
+            return self.forward(query_x)
         count = support_x.shape[1]
-        return self.head(self.backbone(torch.cat([support_x, query_x], dim=1), support=count)[:, count:])
+        features = self.backbone(torch.cat([support_x, query_x], dim=1), support=count)
+        scores: Tensor = self.head(features[:, count:])
+        return scores

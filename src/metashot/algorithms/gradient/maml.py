@@ -7,12 +7,13 @@ its results are transductive unless another protocol is chosen.
 """
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.gradient.classifier import Classifier
 from metashot.algorithms.optimization import Optimization
 from metashot.arguments import Count, Positive
+from metashot.backbones.base import Backbone
 from metashot.engines.learn2learn import adapt_and_answer
 from metashot.episodes import Examples
 
@@ -21,7 +22,7 @@ class MAML(Algorithm):
     def __init__(
         self,
         name: str,
-        backbone: nn.Module,
+        backbone: Backbone,
         ways: int,
         inner_lr: Positive,
         inner_steps: Count,
@@ -29,7 +30,7 @@ class MAML(Algorithm):
         first_order: bool,
         optimizer: Optimization,
     ) -> None:
-        super().__init__(optimizer, transductive=bool(backbone.transductive))
+        super().__init__(optimizer, transductive=backbone.transductive)
         self.network = Classifier(backbone, ways)
         self.fixed_ways = ways
         self.alpha = inner_lr
@@ -39,6 +40,4 @@ class MAML(Algorithm):
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         steps = self.inner_steps if self.training else self.test_inner_steps
-        return adapt_and_answer(
-            self.network, support, query_x, F.cross_entropy, self.alpha, steps, self.first_order
-        )
+        return adapt_and_answer(self.network, support, query_x, F.cross_entropy, self.alpha, steps, self.first_order)

@@ -6,16 +6,17 @@ normalisation learns averages over whole episodes and uses them at test time, wh
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.optimization import Optimization
+from metashot.backbones.base import Backbone
 from metashot.episodes import Examples
 
 
 class ProtoNet(Algorithm):
-    def __init__(self, name: str, backbone: nn.Module, ways: int, optimizer: Optimization) -> None:
-        super().__init__(optimizer, transductive=bool(backbone.transductive))
+    def __init__(self, name: str, backbone: Backbone, ways: int, optimizer: Optimization) -> None:
+        super().__init__(optimizer, transductive=backbone.transductive)
         self.backbone = backbone
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:

@@ -70,12 +70,12 @@ class Glyphs:
     """Characters as classes, split by script.
 
     Two characters are one class when, in any face and fitted to 32 pixels, all ink of each lies within one
-    pixel of the other's: equal outlines, small capitals, marks too small to tell apart. Proportions may
-    differ by a factor of 1.4. The relation is closed transitively (A is also Greek Alpha and Cyrillic A). A
-    class that reaches from another split into train belongs to train; one that reaches from test into
-    validation is left out. So are a class within two pixels of one in an earlier split, and what is only a
-    dot or a bar. A class is drawn from one character, so that a merge in one face (I and l without serifs)
-    does not mix the shapes of another.
+    pixel of the other's: equal outlines, small capitals (whose heavier strokes may reach two pixels), marks
+    too small to tell apart. Proportions may differ by a factor of 1.4. The relation is closed transitively
+    (A is also Greek Alpha and Cyrillic A). A class that reaches from another split into train belongs to
+    train; one that reaches from test into validation is left out. So are a class within two pixels of one
+    in an earlier split, and what is only a dot or a bar. A class is drawn from one character, so that a
+    merge in one face (I and l without serifs) does not mix the shapes of another.
     """
 
     name = "glyphs"
@@ -188,9 +188,7 @@ class Glyphs:
         sampled = _sample(_smoothed(blended) >> 8, rows, columns)
         return ((sampled + (1 << 19)) >> 20).astype(np.uint8)
 
-    def _source_points(
-        self, random: np.random.Generator, half_sides: Real, raster_side: int
-    ) -> tuple[Fixed, Fixed]:
+    def _source_points(self, random: np.random.Generator, half_sides: Real, raster_side: int) -> tuple[Fixed, Fixed]:
         """Row and column of the raster that each pixel shows, in 1/256: two of [examples, side, side].
 
         Whole numbers: the last bit of a sine or an exponential, which differs between machines, is gone.
