@@ -103,4 +103,5 @@ def _explained(error: Exception) -> str:
         place, _, name = str(key).rpartition(".")
         where = f"under {place}" if place else "at the top"
         return f"unknown key {key}; allowed {where}: {one_of(map(str, parent), name)}"
-    return str(error).strip() or type(error).__name__
+    # What Hydra says of a choice that a group does not have ends with the folders it searched.
+    return str(error).partition("Config search path")[0].strip() or type(error).__name__

@@ -4,6 +4,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,7 +26,7 @@ def adapt_and_answer(
     first_order: bool,
 ) -> Tensor:
     """The answers [T, Q, ...] of `network` to each task's queries after `steps` gradient steps on its support set."""
-    learner = _wrapped(network, lr, first_order or not torch.is_grad_enabled())
+    learner = _maml()(network, lr, first_order or not torch.is_grad_enabled())
     answers = []
     for task in range(len(query_x)):
         support_x, support_y = support.x[task : task + 1], support.y[task]
@@ -37,8 +38,9 @@ def adapt_and_answer(
     return torch.cat(answers)
 
 
-def _wrapped(network: nn.Module, lr: float, first_order: bool) -> "MAML":
-    # Its import prints advice about gym to both streams, which no user of ours can act on.
+@cache
+def _maml() -> "type[MAML]":
+    # Its import takes seconds and prints advice about gym to both streams, which no user of ours can act on.
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stderr(io.StringIO()),
@@ -46,4 +48,4 @@ def _wrapped(network: nn.Module, lr: float, first_order: bool) -> "MAML":
     ):
         warnings.simplefilter("ignore")
         from learn2learn.algorithms import MAML
-    return MAML(network, lr, first_order)
+    return MAML  # type: ignore[no-any-return]

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from metashot.arguments import check_arguments
+from metashot.bad_input import BadInput
 from metashot.data.sources.glyphs import Glyphs
 
 Images = npt.NDArray[np.uint8]
@@ -206,8 +208,8 @@ def test_raw_pixels_are_not_enough_for_the_test_split(banks: dict[str, Images]) 
 
 @pytest.mark.parametrize("key", ["image_size", "examples", "rotation", "displacement"])
 def test_a_setting_out_of_range_is_named(key: str) -> None:
-    with pytest.raises(ValueError, match=f"{key}=-1"):
-        Glyphs(**{**SETTINGS, key: -1})
+    with pytest.raises(BadInput, match=f"data.source.{key}=-1"):
+        check_arguments(Glyphs, {**SETTINGS, key: -1}, "data.source", frozenset())
 
 
 def test_every_setting_is_part_of_the_identity(glyphs: Glyphs) -> None:

@@ -12,11 +12,13 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+
+from metashot.arguments import AtLeast, AtMost
 
 # Raised by one whenever this file would draw other pixels or form other classes.
 DRAWING = 1
@@ -82,26 +84,15 @@ class Glyphs:
 
     def __init__(
         self,
-        image_size: int,
-        examples: int,
-        rotation: float,
-        log_scale: float,
-        shear: float,
-        displacement: float,
-        stroke: float,
+        image_size: Annotated[int, AtLeast(8), AtMost(256)],
+        examples: Annotated[int, AtLeast(1), AtMost(10_000)],
+        rotation: Annotated[float, AtLeast(0), AtMost(1)],
+        log_scale: Annotated[float, AtLeast(0), AtMost(0.5)],
+        shear: Annotated[float, AtLeast(0), AtMost(1)],
+        displacement: Annotated[float, AtLeast(0), AtMost(0.1)],
+        stroke: Annotated[float, AtLeast(0), AtMost(0.1)],
     ) -> None:
         """The last five are standard deviations: radians, a logarithm, a tangent, two shares of the side."""
-        for key, value, least, most in (
-            ("image_size", image_size, 8, 256),
-            ("examples", examples, 1, 10_000),
-            ("rotation", rotation, 0, 1),
-            ("log_scale", log_scale, 0, 0.5),
-            ("shear", shear, 0, 1),
-            ("displacement", displacement, 0, 0.1),
-            ("stroke", stroke, 0, 0.1),
-        ):
-            if not least <= value <= most:
-                raise ValueError(f"glyphs: {key}={value} is not between {least} and {most}; change {key}")
         self.image_size = image_size
         self.examples = examples
         self.rotation = rotation

@@ -1,0 +1,42 @@
+# make train: set up and train MAML.   make test: set up and run every test.   PYTHON=python3.12 make ... chooses another Python.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: train test test-long lint format benchmark clean
+
+train: $(VENV)/installed
+	$(BIN)/python train.py algo=maml
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m long
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: $(VENV)/installed
+	$(BIN)/python -m benchmarks
+
+# Each stamp is written when everything behind it went well, so that a second call installs nothing.
+$(VENV)/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "metashot needs Python 3.11 or later, but $(PYTHON) is older: use make PYTHON=python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache
