@@ -16,6 +16,7 @@ from metashot.run_folder import write_text
 _SERVER = "https://api.wandb.ai"
 _PATIENCE = 5  # seconds a server has to answer before training goes on without it
 _FAREWELL = 60  # seconds the last upload may take
+_STEP = "trainer/global_step"  # what Lightning calls the step in W&B
 
 Mode = Literal["auto", "online", "offline"]
 
@@ -26,38 +27,41 @@ def open_wandb(
     """The logger of a run, and the line that says how to look at it. A resumed run keeps its identity."""
     import wandb
 
+    def start(mode: Literal["online", "offline"]) -> Any:
+        return wandb.init(
+            project=project,
+            entity=entity,
+            group=group,
+            tags=tags,
+            name=folder.name,
+            id=_identity(folder),
+            resume="allow",
+            dir=folder,
+            mode=mode,
+            settings=wandb.Settings(
+                silent=True, console="off", init_timeout=3 * _PATIENCE, finish_timeout=_FAREWELL, finish_timeout_raises=False
+            ),
+        )
+
     online, reason = _wants_online(mode)
-    settings = wandb.Settings(silent=True, console="off", init_timeout=3 * _PATIENCE, finish_timeout=_FAREWELL)
-    arguments: dict[str, Any] = {
-        "name": folder.name,
-        "project": project,
-        "entity": entity,
-        "group": group,
-        "tags": tags,
-        "save_dir": folder,
-        "id": _identity(folder),
-        "settings": settings,
-    }
-    before = os.environ.get("WANDB_MODE")
-    logger = None
+    run = None
     if online:
         try:
-            logger = WandbLogger(**arguments)
-            _ = logger.experiment
-        except Exception as error:  # whatever wandb raises, training goes on
-            logger, reason = None, f"{_server()} refused the run: {_first_line(error)}"
-    if logger is None:
-        logger = WandbLogger(offline=True, **arguments)
-        _ = logger.experiment
-        # Lightning sets the variable for the whole process, which would reach the next job of a sweep.
-        _restore("WANDB_MODE", before)
-    return logger, _how_to_look(logger, folder, reason)
+            run = start("online")
+        except Exception as error:  # whatever the server or wandb has against it, training goes on
+            reason = f"{_server()} refused the run: {(str(error).splitlines() or [type(error).__name__])[0]}"
+    if run is None:
+        run = start("offline")
+        online = False
+    # Curves are drawn over the steps of training, as Lightning's own logger would have it.
+    run.define_metric(_STEP)
+    run.define_metric("*", step_metric=_STEP, step_sync=True)
+    return WandbLogger(experiment=run), _how_to_look(run, online, reason)
 
 
-def _how_to_look(logger: WandbLogger, folder: Path, reason: str) -> str:
-    run = logger.experiment
-    if url := getattr(run, "url", None):
-        return f"W&B: online at {url}"
+def _how_to_look(run: Any, online: bool, reason: str) -> str:
+    if online:
+        return f"W&B: online at {run.url}"
     written = Path(run.dir).parent
     return f"W&B: offline ({reason}); upload with `wandb sync {written}`, or look with `wandb leet {written}`"
 
@@ -104,14 +108,3 @@ def _identity(folder: Path) -> str:
     if not file.is_file():
         write_text(file, secrets.token_hex(4))
     return file.read_text().strip()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _restore(variable: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(variable, None)
-    else:
-        os.environ[variable] = value

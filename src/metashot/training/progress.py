@@ -42,10 +42,10 @@ class ProgressBar(pl.Callback):
             self.bar.start()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.bar.stop()
+        self._stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.bar.stop()
+        self._stop()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done = trainer.global_step
@@ -97,6 +97,10 @@ class ProgressBar(pl.Callback):
     def _advance(self) -> None:
         if self.evaluating is not None:
             self.bar.advance(self.evaluating)
+
+    def _stop(self) -> None:
+        if self.bar.live.is_started:  # a bar that never showed would still end with an empty line
+            self.bar.stop()
 
     def _end(self) -> None:
         if self.evaluating is not None:
