@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 Protocol = Literal["transductive", "running", "support"]
 
@@ -59,7 +59,11 @@ class Normalisation(nn.Module):
 
     @torch.no_grad()
     def _learn_averages(self, means: Tensor, inverse_deviations: Tensor) -> None:
-        """Move the averages towards the mean of the tasks' statistics [T, channels]."""
+        """Move the averages towards the mean of the tasks' statistics [T, channels], over the tasks of all devices."""
         variances = inverse_deviations.pow(-2) - self.epsilon
-        self.running_mean.lerp_(means.mean(0).to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(variances.mean(0).to(self.running_var.dtype), self.momentum)
+        statistics = torch.stack([means.mean(0), variances.mean(0)]).to(self.running_mean.dtype)
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(statistics)
+            statistics /= distributed.get_world_size()
+        self.running_mean.lerp_(statistics[0], self.momentum)
+        self.running_var.lerp_(statistics[1], self.momentum)

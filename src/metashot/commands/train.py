@@ -13,7 +13,7 @@ from rich.console import Console
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
-from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint
+from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint, write_checkpoint
 from metashot.data.module import EpisodicDataModule, tasks_of_each_device
 from metashot.evaluation.pictures import episode_picture
 from metashot.evaluation.protocol import Scoring
@@ -121,9 +121,13 @@ class Start:
         return cls(file, checkpoint["global_step"], folder if in_place else None)
 
     def folder(self, wanted: str, experiment: dict[str, Any]) -> RunFolder:
-        if self.continued is None:
-            return RunFolder.claim(wanted, experiment)
-        return RunFolder.reopen(self.continued, experiment)
+        if self.continued is not None:
+            return RunFolder.reopen(self.continued, experiment)
+        folder = RunFolder.claim(wanted, experiment)
+        best = self.checkpoint.with_name(BEST) if self.checkpoint is not None else None
+        if best is not None and best.is_file():
+            write_checkpoint(read_checkpoint(best), folder.checkpoints / BEST)  # still the one to beat
+        return folder
 
 
 def refuse_another_experiment(new: dict[str, Any], old: dict[str, Any]) -> None:

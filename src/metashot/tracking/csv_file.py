@@ -8,6 +8,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from metashot.bad_input import BadInput
 from metashot.run_folder import METRICS, write_text
 
 STEP = "step"
@@ -40,8 +41,11 @@ class CsvLogger(Logger):
             rows = read_rows(self.path)
             self.columns = list(dict.fromkeys([STEP, *(rows[0] if rows else []), *self.columns, *new]))
             self._rewrite(rows)
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.columns).writerow({STEP: step, **metrics})
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self.columns).writerow({STEP: step, **metrics})
+        except OSError as error:
+            raise BadInput(f"{self.path} cannot be written: {error.strerror or error}") from error
 
     @rank_zero_only
     def continue_from(self, step: int) -> None:

@@ -43,6 +43,8 @@ class Saving(Checkpoint):
         return self.patience is not None and self.waited >= self.patience
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not (self.folder / BEST).exists():
+            self.best_accuracy = None  # resumed in a new folder from a checkpoint that stood alone
         if self.exhausted:  # the run that is resumed had stopped early
             trainer.should_stop = True
 

@@ -1,0 +1,34 @@
+"""Run the benchmarks and print one table."""
+
+import argparse
+import os
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import episodes, normalisation
+
+BENCHMARKS = {"episodes": episodes.measure, "normalisation": normalisation.measure}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"which: {', '.join(BENCHMARKS)} (default: all)")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        parser.error(f"unknown benchmark {unknown[0]}; allowed: {', '.join(BENCHMARKS)}")
+    table = Table("benchmark", "what", "median ms", "against metashot")
+    for name in names:
+        rows = BENCHMARKS[name]()
+        ours = rows[0].milliseconds
+        for row in rows:
+            table.add_row(name, row.what, f"{row.milliseconds:.2f}", f"{row.milliseconds / ours:.2f} x")
+        table.add_section()
+    console = Console()
+    console.print(table)
+    console.print(f"torch {torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores")
+
+
+if __name__ == "__main__":
+    main()
