@@ -42,8 +42,9 @@ class Algorithm(pl.LightningModule):
 
     def _answers(self, episode: Episode) -> dict[str, Tensor]:
         scores = self(episode.support, episode.query.x).detach()
-        losses = F.cross_entropy(scores.transpose(1, 2), episode.query.y, reduction="none").mean(1)
-        right = (scores.argmax(-1) == episode.query.y).sum(1).to(losses.dtype)
+        y = episode.query.y
+        losses = F.cross_entropy(scores.flatten(0, 1), y.flatten(), reduction="none").view_as(y).mean(1)
+        right = (scores.argmax(-1) == y).sum(1).to(losses.dtype)
         return {"scores": scores, "losses": losses, "right": right}
 
     def configure_optimizers(self) -> Any:

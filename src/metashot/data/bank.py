@@ -70,6 +70,13 @@ class ImageBank:
     def to(self, device: torch.device) -> "ImageBank":
         return ImageBank(self.images.to(device), self.classes, self.images_per_class)
 
+    def fits(self, device: torch.device) -> bool:
+        """Whether the images leave a device at least half of its free memory for the work."""
+        if device.type != "cuda":
+            return device.type == "cpu"  # where they are mapped and not copied
+        free, _ = torch.cuda.mem_get_info(device)
+        return self.images.nbytes < free / 2
+
     def gather(self, indices: NDArray[np.int64]) -> Tensor:
         """The images at `indices`, scaled to [0, 1]: float32 [*indices.shape, channels, height, width]."""
         flat = torch.from_numpy(indices.reshape(-1)).to(self.images.device)

@@ -70,6 +70,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.next_episode = 0  # of training, over all devices; it is what a resumed run continues from
         self.banks: dict[Split, ImageBank] = {}
         self.samplers: dict[Split, EpisodeSampler] = {}
+        self._placed: dict[tuple[Split, torch.device], ImageBank] = {}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -126,9 +127,10 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     def episode(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Episode:
         """The episodes of a split with these numbers, on a device."""
-        if self.banks[split].images.device != device:
-            self.banks[split] = self.banks[split].to(device)
-        return gather(self.banks[split], self.samplers[split](numbers), device)
+        if (split, device) not in self._placed:
+            bank = self.banks[split]
+            self._placed[split, device] = bank.to(device) if bank.fits(device) else bank
+        return gather(self._placed[split, device], self.samplers[split](numbers), device)
 
     def state_dict(self) -> dict[str, Any]:
         return {"next_episode": self.next_episode}

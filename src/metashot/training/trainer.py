@@ -48,6 +48,9 @@ class TrainerOptions:
 
     def trainer(self, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]) -> pl.Trainer:
         _quieten_lightning()
+        # Deterministic algorithms need no guard against reading memory that was never written, which costs a pass over
+        # every new tensor.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         return pl.Trainer(
             accelerator=self.accelerator,
             devices=self.devices,
