@@ -5,6 +5,7 @@ before anything is built.
 """
 
 import inspect
+import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,6 +45,17 @@ class Above:
 
     def __str__(self) -> str:
         return f"above {self.limit:g}"
+
+
+@dataclass(frozen=True)
+class Below:
+    limit: float
+
+    def __contains__(self, value: float) -> bool:
+        return value < self.limit
+
+    def __str__(self) -> str:
+        return f"and below {self.limit:g}"
 
 
 Count = Annotated[int, AtLeast(1)]
@@ -87,14 +99,15 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is type(None):
         return value is None
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (bool, str):
         return isinstance(value, hint)
     if origin is list:
         return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
-    return True  # an object: it checks its own arguments
+    # An object: a node of the configuration that is built, and checks its own arguments.
+    return not inspect.isclass(hint) or (isinstance(value, dict) and "_target_" in value)
 
 
 def _described(hint: Any) -> str:

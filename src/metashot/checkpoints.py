@@ -1,7 +1,7 @@
 """Checkpoints as files: written whole or not at all, and read without running code."""
 
+import contextlib
 import os
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         whole = newest_whole(path.parent)
         kept = f"the newest whole checkpoint is {whole}" if whole else "there is no earlier checkpoint"
         raise BadInput(f"the checkpoint {path} cannot be written: {error}; {kept}") from error
@@ -37,36 +38,34 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint of ours, as plain containers and tensors."""
     if not path.is_file():
         raise BadInput(f"there is no checkpoint {path}")
-    damage = _damage(path)
-    if damage is None:
-        try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-            damage = str(error).splitlines()[0]
-    if damage is not None:
+    checkpoint = _contents(path)
+    if isinstance(checkpoint, str):
         whole = newest_whole(path.parent)
         advice = f"the newest whole checkpoint beside it is {whole}" if whole else "no whole checkpoint lies beside it"
-        raise BadInput(f"the checkpoint {path} is damaged or not one of metashot ({damage}); {advice}")
-    ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
-    if not isinstance(ours, dict) or not isinstance(ours.get("config"), dict) or "state_dict" not in checkpoint:
-        raise BadInput(f"{path} is not a checkpoint of metashot: it holds no configuration of ours; train one with train.py")
-    return checkpoint  # type: ignore[no-any-return]
+        raise BadInput(f"the checkpoint {path} cannot be used: {checkpoint}; {advice}")
+    return checkpoint
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The most recently written checkpoint of a folder that is not damaged."""
+    """The most recently written checkpoint of a folder that can be used."""
     paths = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return next((path for path in paths if _damage(path) is None), None)
+    return next((path for path in paths if not isinstance(_contents(path), str)), None)
 
 
-def _damage(path: Path) -> str | None:
-    """What is wrong with the file; the checksums inside it show a single flipped bit."""
+def _contents(path: Path) -> dict[str, Any] | str:
+    """What a file holds, or why it is not a whole checkpoint of ours."""
     try:
         with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        return str(error) or type(error).__name__
-    return f"{broken} inside it does not match its checksum" if broken else None
+            broken = archive.testzip()  # its checksums show a single flipped bit, which torch would read over
+        if broken:
+            return f"it is damaged ({broken} inside it does not match its checksum)"
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can make zipfile, zlib and torch raise nearly anything
+        return f"it is damaged or not a checkpoint ({(str(error).splitlines() or [type(error).__name__])[0]})"
+    ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
+    if not isinstance(ours, dict) or not isinstance(ours.get("config"), dict) or "state_dict" not in checkpoint:
+        return "it is not a checkpoint of metashot, since it holds no configuration of ours"
+    return checkpoint
 
 
 class WholeCheckpointIO(CheckpointIO):

@@ -13,6 +13,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -73,6 +74,9 @@ def _use_stored_configuration(stored: dict[str, Stored], groups: Sequence[str]) 
     given = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
     overrides = OverridesParser.create().parse_overrides(given)
     chosen = {override.key_or_group: override for override in overrides}
+    for group in (*groups, "experiment"):
+        if group in chosen and not isinstance(chosen[group].value(), str | None | ChoiceSweep):
+            raise BadInput(f"{group}={chosen[group].value()} cannot be used; allowed: {one_of(_choices(group))}")
     keys = [key for key in stored if key in chosen and chosen[key].value() is not None]
     if not keys:
         return
@@ -90,6 +94,10 @@ def _use_stored_configuration(stored: dict[str, Stored], groups: Sequence[str]) 
             sys.argv.append(f"{group}=stored")
     if "seed" not in chosen:
         sys.argv.append(f"seed={config.get('seed')}")
+
+
+def _choices(group: str) -> list[str]:
+    return [path.stem for path in (CONF / group).glob("*.yaml")]
 
 
 def _explained(error: Exception) -> str:

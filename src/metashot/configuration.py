@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -35,10 +36,23 @@ def plain(config: DictConfig) -> Container:
 
 def check(config: Container) -> None:
     """Refuse a configuration with a key, a type or a value that cannot be used, before anything is built."""
+    _refuse_foreign_targets(config, "")
     check_value(config.get("seed"), Seed, "seed")
     for group in GROUPS:
         if group in config:
             check_node(config[group], group, SUPPLIED[group])
+
+
+def _refuse_foreign_targets(value: Any, key: str) -> None:
+    """Hydra builds whatever has a `_target_`, however deep it lies: all of them have to be ours."""
+    if isinstance(value, dict):
+        if "_target_" in value:
+            locate(value, key)
+        for name, inner in value.items():
+            _refuse_foreign_targets(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            _refuse_foreign_targets(inner, f"{key}[{position}]")
 
 
 def check_node(node: Container, key: str, supplied: frozenset[str] = frozenset()) -> None:
@@ -71,7 +85,12 @@ def locate(node: Any, key: str) -> Callable[..., Any]:
 
 def build(node: Container, **supplied: Any) -> Any:
     """The object that a node of a checked configuration describes."""
-    return instantiate(node, **supplied, _convert_="all")
+    try:
+        return instantiate(node, **supplied, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, BadInput):
+            raise error.__cause__ from None
+        raise
 
 
 def differences(new: Container, old: Container, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

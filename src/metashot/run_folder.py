@@ -1,5 +1,6 @@
 """A run's folder: claimed by one process, it holds all that is needed to resume and to repeat the run."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -54,6 +55,8 @@ class RunFolder:
         if shared := os.environ.get(_SHARED):
             return cls(Path(shared), None)
         folder = cls._locked(path)
+        for leftover in [*path.glob(".*.writing"), *folder.checkpoints.glob(".*.writing")]:  # of a killed process
+            leftover.unlink()
         if config != stored_config(path):
             folder.keep_config(config)
         return folder
@@ -107,5 +110,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise BadInput(f"{path} cannot be written: {error.strerror or error}") from error

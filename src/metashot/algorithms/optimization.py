@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from metashot.arguments import AtLeast, Count, NotNegative, Positive
+from metashot.arguments import AtLeast, Below, Count, NotNegative, Positive
 
 
 class Optimization:
@@ -18,7 +18,7 @@ class Optimization:
         self,
         name: Literal["adam", "adamw", "sgd"],
         lr: Positive,
-        momentum: Annotated[float, AtLeast(0)],
+        momentum: Annotated[float, AtLeast(0), Below(1)],
         weight_decay: NotNegative,
         schedule: Literal["constant", "cosine", "step"],
         step_size: Count,

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
+from metashot.arguments import check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint, write_checkpoint
 from metashot.data.module import EpisodicDataModule, tasks_of_each_device
@@ -46,30 +47,32 @@ def train_and_test(composed: DictConfig) -> float:
     """Train, test the best checkpoint, write the report; the result is the best validation accuracy, for sweeps."""
     config = configuration.plain(composed)
     configuration.check(config)
+    check_value(config["folder"], str, "folder")
     experiment = {key: value for key, value in config.items() if key not in RUN_KEYS}
     start = Start.of(config["resume"], experiment)
     pl.seed_everything(config["seed"], verbose=False)
     console = Console(quiet=not is_first_process(), soft_wrap=True)
 
-    options: TrainerOptions = configuration.build(config["trainer"])
-    options.refuse_what_is_not_there()
-    data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
-    tasks_of_each_device(data.tasks_per_step, options.devices)
-    data.setup()
-    ways = data.specs["train"].ways
-    backbone = configuration.build(config["backbone"], image_shape=data.image_shape)
-    algorithm: Algorithm = configuration.build(config["algo"], backbone=backbone, ways=ways)
-    for split in ("val", "test"):
-        refuse_other_ways(algorithm, data, split, config["algo"]["name"])
-
     with ExitStack() as stack:
         stop = stack.enter_context(StopRequest())
+        options: TrainerOptions = configuration.build(config["trainer"])
+        options.refuse_what_is_not_there()
+        data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
+        tasks_of_each_device(data.tasks_per_step, options.devices)
+        data.setup()
+        ways = data.specs["train"].ways
+        backbone = configuration.build(config["backbone"], image_shape=data.image_shape)
+        algorithm: Algorithm = configuration.build(config["algo"], backbone=backbone, ways=ways)
+        for split in ("val", "test"):
+            refuse_other_ways(algorithm, data, split, config["algo"]["name"])
+
         folder = stack.enter_context(start.folder(config["folder"], experiment))
         loggers, line = [], ""
         if is_first_process():
             loggers, line = configuration.build(config["logger"]).loggers(folder.path)
             stack.callback(finish, loggers)
-        console.print(f"run: {folder.path}", *([line] if line else []), sep="\n", highlight=False)
+        described = [f"run: {folder.path}", f"episodes: {data.described()}", *([line] if line else [])]
+        console.print(*described, sep="\n", highlight=False)
         stop.message = f"stopped; go on with: python train.py resume={folder.path}"
         scoring = Scoring()
         measurements = Measurements(scoring, data.tasks_per_step, options.log_every)

@@ -10,7 +10,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -21,6 +24,7 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
@@ -121,9 +125,14 @@ def _build(source: DataSource, identity: dict[str, Any], folder: Path) -> None:
 def _draw_splits(source: DataSource, folder: Path) -> dict[str, Any]:
     described: dict[str, Any] = {}
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.print(f"building the image bank {source.name}", highlight=False)
     with (
-        Progress(transient=True) as progress,
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupt) as pool,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+        ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=_live_and_die_with, initargs=(os.getpid(),)
+        ) as pool,
     ):
         places: dict[Future[NDArray[np.uint8]], tuple[NDArray[np.uint8], int]] = {}
         for split, classes in source.splits().items():
@@ -132,7 +141,11 @@ def _draw_splits(source: DataSource, folder: Path) -> dict[str, Any]:
             images = open_memmap(  # type: ignore[no-untyped-call]
                 folder / f"{split}.npy", mode="w+", dtype=np.uint8, shape=(int(counts.sum()), *source.image_shape)
             )
-            described[split] = {"classes": classes, "counts": counts.tolist(), "bytes": images.nbytes}
+            described[split] = {
+                "classes": classes,
+                "counts": counts.tolist(),
+                "bytes": (folder / f"{split}.npy").stat().st_size,
+            }
             edges = np.unique(np.linspace(0, len(classes), _CHUNKS + 1, dtype=int))
             for first, last in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
                 places[pool.submit(source.draw, split, first, last)] = (images, int(first_image[first]))
@@ -149,10 +162,16 @@ def _draw_splits(source: DataSource, folder: Path) -> dict[str, Any]:
     return described
 
 
-def _ignore_interrupt() -> None:
-    import signal
+def _live_and_die_with(parent: int) -> None:
+    """A worker leaves Ctrl-C to its parent, which stops the pool, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the pool
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -163,8 +182,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 def _is_whole(folder: Path) -> bool:
     try:
         splits = _read_manifest(folder)["splits"]
-        return all((folder / f"{split}.npy").stat().st_size > described["bytes"] for split, described in splits.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        return all((folder / f"{split}.npy").stat().st_size == described["bytes"] for split, described in splits.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # not there, or damaged: built again
 
 

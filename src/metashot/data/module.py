@@ -76,6 +76,11 @@ class EpisodicDataModule(pl.LightningDataModule):
     def image_shape(self) -> tuple[int, int, int]:
         return self.source.image_shape
 
+    def described(self) -> str:
+        """The shape of each split's episodes, in a line."""
+        specs = self.specs.items()
+        return ", ".join(f"{split} {s.ways}-way {s.shots}-shot {s.queries} queries" for split, s in specs)
+
     def prepare_data(self) -> None:
         build_bank(self.source, self.banks_root)
 

@@ -49,8 +49,14 @@ class CsvLogger(Logger):
 
     @rank_zero_only
     def continue_from(self, step: int) -> None:
-        """Drop what a run wrote after the checkpoint that it is resumed from; it will be measured again."""
-        rows = [row for row in read_rows(self.path) if row[STEP].isdigit() and int(row[STEP]) <= step]
+        """Drop what a run wrote after the checkpoint that it is resumed from, and its test; both are measured again."""
+        rows = [
+            row
+            for row in read_rows(self.path)
+            if row[STEP].isdigit()
+            and int(row[STEP]) <= step
+            and not any(value for name, value in row.items() if name.startswith("test/"))
+        ]
         if rows:
             self.columns = list(rows[0])
             self._rewrite(rows)

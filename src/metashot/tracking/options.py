@@ -1,5 +1,6 @@
 """The `logger` group: where the metrics of a run go."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +41,8 @@ class WandbAndCsv:
         self.mode = mode
 
     def loggers(self, folder: Path) -> tuple[list[Logger], str]:
+        if os.environ.get("WANDB_MODE") == "disabled":
+            return [CsvLogger(folder)], "W&B: disabled by WANDB_MODE"
         from metashot.tracking.wandb_run import open_wandb  # half a second that the other loggers do not cost
 
         wandb, line = open_wandb(folder, self.project, self.entity, self.group, self.tags, self.mode)

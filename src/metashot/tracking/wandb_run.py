@@ -49,6 +49,7 @@ def open_wandb(
         try:
             run = start("online")
         except Exception as error:  # whatever the server or wandb has against it, training goes on
+            wandb.teardown()  # what is left of the attempt would hold on to the run's id
             reason = f"{_server()} refused the run: {(str(error).splitlines() or [type(error).__name__])[0]}"
     if run is None:
         run = start("offline")

@@ -101,6 +101,7 @@ def _quieten_lightning() -> None:
         ".*GPU available but not used.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*smaller than the logging interval.*",
+        ".*recommended to use `self.log.*sync_dist=True.*",  # the devices have been brought together already
         ".*Checkpoint directory.*exists and is not empty.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -1,0 +1,95 @@
+"""Runs scripts in processes forked from one that has imported torch already, which saves each of them six seconds.
+
+A line of JSON on stdin asks for a process, a line on stdout answers with its number. What is forked has one thread and
+runs the script from its first line to its last and what was registered for the end, as `python script` would.
+"""
+
+import atexit
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+import metashot.algorithms.gradient.maml
+import metashot.algorithms.metric.protonet
+import metashot.backbones.conv4
+import metashot.backbones.mlp
+import metashot.commands.evaluate
+import metashot.commands.train
+import metashot.data.sources.glyphs
+import metashot.tracking.options  # noqa: F401
+from metashot.engines.learn2learn import _maml
+
+
+def serve() -> None:
+    """Fork whatever is asked for, and write down how it ended, until stdin is closed."""
+    children: dict[int, Path] = {}  # process number -> the file that is told how it ended
+    unread = b""
+    while True:
+        ready, _, _ = select.select([0], [], [], 0.01)
+        if ready:
+            new = os.read(0, 1 << 16)
+            if not new:
+                return
+            unread += new
+        while b"\n" in unread:
+            line, unread = unread.split(b"\n", 1)
+            request = json.loads(line)
+            child = os.fork()
+            if child == 0:
+                become(request)
+            children[child] = Path(request["ended"])
+            os.write(1, f"{child}\n".encode())
+        while children:
+            child, status = os.waitpid(-1, os.WNOHANG)
+            if child == 0:
+                break
+            ended = children.pop(child)
+            ended.with_suffix(".new").write_text(str(os.waitstatus_to_exitcode(status)))
+            ended.with_suffix(".new").rename(ended)
+
+
+def become(request: dict[str, Any]) -> NoReturn:
+    """Take on what tells one process from another, run the script, and end as an interpreter ends."""
+    os.setsid()
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    new = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    streams = ((0, os.devnull, os.O_RDONLY), (1, request["out"], new), (2, request["err"], new))
+    for number, path, flags in streams:
+        opened = os.open(path, flags)
+        os.dup2(opened, number)
+        os.close(opened)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = request["arguments"]
+    sys.path[0] = str(Path(sys.argv[0]).parent)
+    code = 0
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # taking apart what was imported before the fork would cost more than most scripts do
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which then closes stdin
+    _maml()
+    gc.freeze()  # a collection in a child would copy all of that
+    serve()
+    os._exit(0)

@@ -1,0 +1,124 @@
+"""evaluate.py scores a checkpoint from its path alone, and the same call gives the same number."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Command, Trained
+from .processes import Outcome, contents, copy
+
+
+def scored(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    """The report where the last printed line says it is."""
+    assert outcome.code == 0, outcome
+    path = folder / outcome.table["report"]
+    written: dict[str, Any] = json.loads(path.read_text())
+    return {name: value for name, value in written.items() if name not in ("seconds", "checkpoint")}
+
+
+def own_report(run: Path) -> dict[str, Any]:
+    written: dict[str, Any] = json.loads((run / "report.json").read_text())
+    return {name: value for name, value in written.items() if name not in ("seconds", "checkpoint")}
+
+
+@pytest.fixture
+def run(command: Command, first: Trained) -> Path:
+    """A copy of the run, which evaluations write into."""
+    return copy(first.run, command.folder / "run")
+
+
+def test_checkpoint_alone_gives_the_test_number_of_its_training(command: Command, run: Path) -> None:
+    before = contents(run)
+    outcome = command.run("evaluate.py", "ckpt=run", "episodes=60", fresh=True)
+    assert scored(outcome, command.folder) == own_report(run)
+    after = contents(run)
+    assert {name: after[name] for name in before} == before
+    assert {name.split("/")[0] for name in after.keys() - before.keys()} == {"evaluations"}
+
+
+def test_maml_checkpoint_alone_gives_the_test_number_of_its_training(command: Command, maml: Trained) -> None:
+    run = copy(maml.run, command.folder / "run")
+    assert scored(command.run("evaluate.py", "ckpt=run", "episodes=60"), command.folder) == own_report(run)
+
+
+def test_file_and_folder_are_the_same_checkpoint(command: Command, run: Path) -> None:
+    folder = scored(command.run("evaluate.py", f"ckpt={run}", "episodes=12"), command.folder)
+    file = scored(command.run("evaluate.py", f"ckpt={run}/checkpoints/best.ckpt", "episodes=12"), command.folder)
+    last = scored(command.run("evaluate.py", f"ckpt={run}/checkpoints/last.ckpt", "episodes=12"), command.folder)
+    assert folder == file
+    assert folder["step"] <= last["step"] == 60
+    assert len(list((run / "evaluations").glob("*/report.json"))) == 2
+
+
+def test_same_call_gives_the_same_number_on_other_tasks_than_the_run_had(command: Command, run: Path) -> None:
+    given = ["ckpt=run", "data.ways=10", "data.shots=5", "data.queries=2", "episodes=12", "seed=7"]
+    one, two = (command.start("evaluate.py", *given, "out=one"), command.start("evaluate.py", *given, "out=two"))
+    report = scored(one.wait(), command.folder)
+    assert scored(two.wait(), command.folder) == report
+    expected = {"ways": 10, "shots": 5, "queries": 2, "episodes": 12, "seed": 7, "split": "test", "algo": "protonet"}
+    assert {name: report[name] for name in expected} == expected
+    assert (command.folder / "one" / "report.json").is_file()
+    other = scored(command.run("evaluate.py", *given[:-1], "seed=8", "out=three"), command.folder)
+    assert other["loss"] != report["loss"]
+
+
+def test_report_is_where_the_last_line_says_and_agrees_with_the_table(command: Command, run: Path) -> None:
+    outcome = command.run("evaluate.py", "ckpt=run", "episodes=9", "split=val")
+    report = scored(outcome, command.folder)
+    assert outcome.table["accuracy"].startswith(f"{100 * report['accuracy']:.2f} % ± {100 * report['ci95']:.2f}")
+    assert outcome.table["episodes"] == "9"
+    assert outcome.table["transductive"] == "false"
+    assert "val split" in outcome.table["protonet"]
+    assert outcome.table["report"].startswith("run/evaluations/")
+    assert (command.folder / outcome.table["checkpoint"]).is_file()
+
+
+def test_one_episode_has_no_interval(command: Command, run: Path) -> None:
+    outcome = command.run("evaluate.py", "ckpt=run", "episodes=1")
+    assert scored(outcome, command.folder)["ci95"] is None
+    assert "no interval" in outcome.table["accuracy"]
+
+
+@pytest.mark.parametrize("algo", ["protonet", "maml"])
+def test_batch_size_does_not_change_the_result(command: Command, first: Trained, maml: Trained, algo: str) -> None:
+    run = copy((first if algo == "protonet" else maml).run, command.folder / "run")
+    sizes = (1, 4, 64)
+    started = [
+        command.start("evaluate.py", f"ckpt={run}", "episodes=30", f"data.tasks_per_evaluation_step={size}", f"out=by{size}")
+        for size in sizes
+    ]
+    reports = [scored(process.wait(), command.folder) for process in started]
+    assert [report["accuracy"] for report in reports] == [reports[0]["accuracy"]] * len(sizes)
+    assert [report["loss"] for report in reports] == pytest.approx([reports[0]["loss"]] * len(sizes), rel=1e-5)
+
+
+def test_checkpoint_that_was_copied_elsewhere_is_scored_alone(command: Command, first: Trained) -> None:
+    shutil.copy(first.run / "checkpoints" / "best.ckpt", command.folder / "mine.ckpt")
+    report = scored(command.run("evaluate.py", "ckpt=mine.ckpt", "episodes=60"), command.folder)
+    assert report == own_report(first.run)
+    assert {path.name for path in command.folder.iterdir()} == {"mine.ckpt", "evaluations"}
+
+
+def test_override_that_would_do_nothing_is_refused(command: Command, first: Trained) -> None:
+    outcome = command.train("data.test.ways=7", "trainer.max_steps=2", "data.test.episodes=4", "folder=run")
+    assert outcome.code == 0, outcome
+    run = command.folder / "run"
+    before = contents(run)
+    outcome = command.run("evaluate.py", "ckpt=run", "data.ways=6", "episodes=4")
+    assert outcome.code == 2, outcome
+    for word in ("data.ways=6", "data.test.ways=7", "data.test.ways"):
+        assert word in outcome.err, outcome
+    assert contents(run) == before
+    for allowed in (["data.test.ways=6"], ["data.ways=6", "split=val"]):
+        outcome = command.run("evaluate.py", "ckpt=run", *allowed, "episodes=4")
+        assert scored(outcome, command.folder)["ways"] == 6
+
+
+def test_head_keeps_its_classes_while_shots_and_queries_may_change(command: Command, maml: Trained) -> None:
+    run = copy(maml.run, command.folder / "run")
+    outcome = command.run("evaluate.py", f"ckpt={run}", "data.shots=3", "data.queries=4", "episodes=5")
+    report = scored(outcome, command.folder)
+    assert (report["ways"], report["shots"], report["queries"], report["transductive"]) == (5, 3, 4, True)

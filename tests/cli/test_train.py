@@ -1,0 +1,238 @@
+"""What a finished training leaves behind and says, and that the same command gives the same numbers."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from .conftest import Command, Trained
+from .processes import Outcome, contents, measured, report, rows
+
+
+def test_run_folder_holds_all_that_is_promised(first: Trained, maml: Trained) -> None:
+    for trained in (first, maml):
+        assert set(contents(trained.run)) == {
+            ".lock",
+            "checkpoints",
+            "checkpoints/best.ckpt",
+            "checkpoints/last.ckpt",
+            "config.yaml",
+            "episode.png",
+            "metrics.csv",
+            "report.json",
+        }
+        assert (trained.run / "episode.png").read_bytes().startswith(b"\x89PNG")
+        assert {path.name for path in trained.folder.iterdir()} <= {"runs", "banks"}
+
+
+def test_stored_configuration_is_resolved_and_whole(first: Trained) -> None:
+    config = (first.run / "config.yaml").read_text()
+    assert "${" not in config
+    assert "???" not in config
+    lines = [line.strip() for line in config.splitlines()]
+    for line in ("seed: 0", "channels: 8", "lr: 0.01", "max_steps: 60", "queries: 3", "name: protonet"):
+        assert line in lines
+
+
+def test_last_lines_are_the_result_with_its_interval_and_paths_that_exist(first: Trained, maml: Trained) -> None:
+    for trained, transductive in ((first, "false"), (maml, "true")):
+        table, written = trained.outcome.table, report(trained.run)
+        lines = [line.split()[0] for line in trained.outcome.out.splitlines() if line]
+        assert lines[-9:] == [
+            written["algo"], "accuracy", "episodes", "ways", "shots", "queries", "transductive", "checkpoint", "report",
+        ]  # fmt: skip
+        assert re.fullmatch(r"\d+\.\d\d % ± \d+\.\d\d \(95 % interval\)", table["accuracy"])
+        expected = f"{100 * written['accuracy']:.2f} % ± {100 * written['ci95']:.2f} (95 % interval)"
+        assert table["accuracy"] == expected
+        assert (table["episodes"], table["ways"], table["shots"], table["transductive"]) == ("60", "5", "1", transductive)
+        assert (trained.folder / table["checkpoint"]).is_file()
+        assert (trained.folder / table["report"]).is_file()
+
+
+def test_every_printed_accuracy_carries_its_interval(first: Trained) -> None:
+    validations = [line for line in first.outcome.out.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in validations] == ["25/60", "50/60", "60/60"]
+    for line in validations:
+        assert re.search(r"val accuracy \d+\.\d\d % ± \d+\.\d\d", line)
+
+
+def test_nothing_but_the_result_is_printed(first: Trained, maml: Trained) -> None:
+    assert maml.outcome.err == ""
+    assert first.outcome.err == ""
+    assert len(maml.outcome.out.splitlines()) == 13
+    assert len(first.outcome.out.splitlines()) <= 14  # building the bank may leave an empty line
+
+
+def test_report_has_all_that_is_needed_to_trust_the_number(first: Trained) -> None:
+    written = json.loads((first.run / "report.json").read_text())
+    expected = {
+        "episodes": 60,
+        "ways": 5,
+        "shots": 1,
+        "queries": 3,
+        "transductive": False,
+        "algo": "protonet",
+        "data": "glyphs",
+        "split": "test",
+        "seed": 0,
+    }
+    assert {name: written[name] for name in expected} == expected
+    assert 0.2 < written["accuracy"] < 1
+    assert 0 < written["ci95"] < 0.2
+    assert written["seconds"] > 0
+    assert written["checkpoint"].endswith("checkpoints/best.ckpt")
+    assert {"accuracy", "ci95", "checkpoint", "seconds", *expected} <= written.keys()
+
+
+def test_report_agrees_with_the_last_row_of_the_metrics(first: Trained) -> None:
+    written, last = report(first.run), rows(first.run)[-1]
+    assert float(last["test/accuracy"]) == written["accuracy"]
+    assert float(last["test/ci95"]) == written["ci95"]
+
+
+def test_metrics_hold_every_validation_and_logged_step_once(first: Trained) -> None:
+    assert [int(step) for step, _ in measured(first.run, "train/loss")] == list(range(5, 61, 5))
+    assert [int(step) for step, _ in measured(first.run, "val/accuracy")] == [25, 50, 60]
+    for name in ("train/accuracy", "train/gradient_norm", "train/lr"):
+        assert len(measured(first.run, name)) == 12
+    assert len(measured(first.run, "test/accuracy")) == 1
+
+
+def test_best_checkpoint_is_that_of_the_best_validation(first: Trained, maml: Trained) -> None:
+    for trained in (first, maml):
+        scores = {int(step): float(score) for step, score in measured(trained.run, "val/accuracy")}
+        best = torch.load(trained.run / "checkpoints" / "best.ckpt", weights_only=True)
+        assert scores[best["global_step"]] == max(scores.values())
+        assert report(trained.run)["step"] == best["global_step"]
+
+
+def test_checkpoints_are_plain_containers_with_the_configuration(first: Trained) -> None:
+    for name in ("best.ckpt", "last.ckpt"):
+        checkpoint = torch.load(first.run / "checkpoints" / name, weights_only=True)
+        ours = checkpoint["metashot"]
+        assert ours["config"]["algo"]["name"] == "protonet"
+        assert ours["config"]["backbone"]["channels"] == 8
+        assert ours["config"]["seed"] == 0
+        assert ours["version"]
+        assert checkpoint["EpisodicDataModule"]["next_episode"] == 4 * checkpoint["global_step"]
+
+
+def test_same_command_gives_the_same_numbers_and_another_folder(command: Command, first: Trained) -> None:
+    processes = [command.start_small(), command.start_small()]  # at the same moment, so that the folders' names collide
+    outcomes = [process.wait() for process in processes]
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+    runs = [command.folder / outcome.run for outcome in outcomes]
+    assert runs[0] != runs[1]
+    for run in runs:
+        assert rows(run) == rows(first.run)
+        assert report(run) == report(first.run)
+
+
+def test_folder_that_is_taken_gets_a_number(command: Command, first: Trained) -> None:
+    quick = ["trainer.max_steps=1", "data.test.episodes=2", "data.val.episodes=2", "folder=mine"]
+    runs = [command.train(*quick).run for _ in range(2)]
+    assert runs == [Path("mine"), Path("mine-2")]
+    for run in runs:
+        assert (command.folder / run / "report.json").is_file()
+
+
+def test_sweep_gives_each_combination_its_own_folder(command: Command, first: Trained) -> None:
+    quick = ["trainer.max_steps=2", "data.test.episodes=4", "data.val.episodes=4"]
+    outcome = command.run("train.py", "-m", *command.small("algo=maml,protonet", *quick), "seed=0,1")
+    assert outcome.code == 0, outcome
+    runs = sorted(path.parent for path in command.folder.rglob("report.json"))
+    assert len(runs) == 4, outcome
+    found = {(report(run)["algo"], report(run)["seed"]) for run in runs}
+    assert found == {("maml", 0), ("maml", 1), ("protonet", 0), ("protonet", 1)}
+    for run in runs:
+        assert (run / "checkpoints" / "best.ckpt").is_file()
+        assert f"seed: {report(run)['seed']}" in (run / "config.yaml").read_text()
+    assert {path.name for path in command.folder.iterdir()} == {"runs"}
+
+
+def test_job_of_a_sweep_is_the_run_of_its_own(command: Command, first: Trained) -> None:
+    outcome = command.run("train.py", "-m", *command.small("seed=1,0"))
+    assert outcome.code == 0, outcome
+    runs = {report(path.parent)["seed"]: path.parent for path in command.folder.rglob("report.json")}
+    assert rows(runs[0]) == rows(first.run)
+
+
+def test_bad_value_in_a_sweep_ends_it_with_one_message(command: Command, first: Trained) -> None:
+    outcome = command.run("train.py", "-m", *command.small("data.shots=0,1"))
+    assert outcome.code == 2, outcome
+    assert outcome.err.startswith("error: data.shots=0"), outcome
+    assert "Traceback" not in outcome.err, outcome
+    assert not list(command.folder.rglob("report.json"))
+
+
+def test_half_precision_trains(command: Command, first: Trained) -> None:
+    outcome = command.train("trainer.precision=bf16-mixed", "folder=run")
+    assert outcome.code == 0, outcome
+    run = command.folder / "run"
+    losses = [float(loss) for _, loss in measured(run, "train/loss")]
+    exact = [float(loss) for _, loss in measured(first.run, "train/loss")]
+    assert losses != exact
+    assert losses[0] == pytest.approx(exact[0], rel=0.1)
+    assert 0.2 < report(run)["accuracy"] < 1
+
+
+@pytest.mark.parametrize("protocol", ["support", "transductive"])
+def test_protocol_of_normalisation_is_reported(command: Command, first: Trained, protocol: str) -> None:
+    quick = ["trainer.max_steps=2", "data.test.episodes=4", "data.val.episodes=4", "folder=run"]
+    outcome = command.train(f"backbone.normalisation={protocol}", *quick)
+    assert outcome.code == 0, outcome
+    assert outcome.table["transductive"] == str(protocol == "transductive").lower()
+    assert report(command.folder / "run")["transductive"] is (protocol == "transductive")
+
+
+@pytest.fixture(scope="module")
+def devices(anywhere: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A run on one device and one on two, in the folders `one` and `two`, and what the second one said."""
+    command = anywhere.at(tmp_path_factory.mktemp("devices"))
+    # An odd number of episodes: one is answered twice and has to count once.
+    given = ["trainer.max_steps=20", "trainer.validate_every=8", "data.val.episodes=9", "data.test.episodes=9"]
+    process = command.start_small("trainer=ddp", *given, "folder=two", fresh=True)
+    one = command.train(*given, "folder=one")
+    two = process.wait()
+    assert (one.code, two.code) == (0, 0), (one, two)
+    return command.folder, two
+
+
+def test_two_devices_compute_what_one_does(devices: tuple[Path, Outcome]) -> None:
+    folder, _ = devices
+    for name in ("val/accuracy", "val/loss", "train/loss", "train/accuracy", "train/gradient_norm", "test/loss"):
+        alone, together = (measured(folder / run, name) for run in ("one", "two"))
+        assert [step for step, _ in alone] == [step for step, _ in together]
+        expected = [float(value) for _, value in alone]
+        assert [float(value) for _, value in together] == pytest.approx(expected, abs=1e-3), name
+    assert report(folder / "two")["episodes"] == 9
+
+
+def test_two_devices_write_one_folder_and_print_once(devices: tuple[Path, Outcome]) -> None:
+    folder, said = devices
+    assert {path.name for path in folder.iterdir()} == {"one", "two"}
+    assert set(contents(folder / "two")) == set(contents(folder / "one"))
+    assert said.out.count("run: ") == 1
+    assert said.out.count("accuracy      ") == 1
+
+
+def test_two_devices_print_no_warning_of_lightnings(devices: tuple[Path, Outcome]) -> None:
+    assert devices[1].err == ""
+
+
+def test_help_lists_groups_and_keys_without_importing_torch(command: Command) -> None:
+    importing = {"PYTHONPROFILEIMPORTTIME": "1"}
+    for script, words in (
+        ("train.py", ["algo: maml, protonet", "backbone: conv4, ", "trainer: cpu, ddp, gpu", "resume:", "repeat:"]),
+        ("evaluate.py", ["ckpt:", "episodes: 600", "split: test"]),
+    ):
+        outcome = command.run(script, "--help", fresh=True, **importing)
+        assert outcome.code == 0, outcome
+        for word in [*words, "ways: 5", "channels: ", "inner_lr: 0.4"]:
+            assert word in outcome.out, word
+        imported = {line.rpartition("|")[2].strip() for line in outcome.err.splitlines()}
+        assert "hydra" in imported
+        assert not imported & {"torch", "pytorch_lightning", "learn2learn", "wandb", "matplotlib"}
+    assert contents(command.folder) == {}

@@ -1,0 +1,70 @@
+"""Scores of episodes: each number counts once, whatever device answered it and whenever."""
+
+import pytest
+import torch
+
+from metashot.evaluation.protocol import EpisodeResults, EpisodeScores
+
+ANSWERED = 20
+
+
+def right(number: int) -> int:
+    return (7 * number) % (ANSWERED + 1)
+
+
+def score(scores: EpisodeScores, numbers: list[int]) -> None:
+    """What a device measures on a batch: a function of the episodes' numbers."""
+    losses = torch.tensor([0.125 * number for number in numbers])
+    scores.update(torch.tensor(numbers), torch.tensor([float(right(number)) for number in numbers]), ANSWERED, losses)
+
+
+def scores_of(*batches: list[int]) -> EpisodeScores:
+    scores = EpisodeScores()
+    for numbers in batches:
+        score(scores, numbers)
+    return scores
+
+
+def expected(numbers: list[int]) -> torch.Tensor:
+    return torch.tensor([[right(number) / ANSWERED, 0.125 * number] for number in numbers], dtype=torch.float64)
+
+
+def test_scores_are_in_the_order_of_the_numbers() -> None:
+    assert torch.equal(scores_of([4, 0], [3], [2, 1]).compute(), expected([0, 1, 2, 3, 4]))
+
+
+def test_an_episode_that_was_answered_twice_counts_once() -> None:
+    assert torch.equal(scores_of([0, 2], [1, 2], [2]).compute(), expected([0, 1, 2]))
+
+
+@pytest.mark.parametrize("devices", [[[0, 2, 4], [1, 3, 4]], [[0, 3], [1, 4], [2, 4]]], ids=["two", "three"])
+def test_devices_brought_together_score_as_one_does(devices: list[list[int]]) -> None:
+    merged, *others = [scores_of(numbers[:2], numbers[2:]) if numbers[2:] else scores_of(numbers) for numbers in devices]
+    for other in others:
+        merged.merge_state(other)
+    assert torch.equal(merged.compute(), scores_of([0, 1, 2, 3, 4]).compute())
+
+
+def test_torchmetrics_concatenates_the_states_of_all_devices() -> None:
+    reductions = EpisodeScores()._reductions
+    assert {name: reduction(torch.ones(2, 1)).shape for name, reduction in reductions.items() if reduction} == {
+        "numbers": (2, 1),
+        "values": (2, 1),
+    }
+
+
+def test_the_next_validation_starts_from_nothing() -> None:
+    scores = scores_of([0, 1, 2])
+    scores.reset()
+    score(scores, [1])
+    assert torch.equal(scores.compute(), expected([1]))
+
+
+def test_numbers_above_single_precision_stay_apart() -> None:
+    assert len(scores_of([2**24, 2**24 + 1]).compute()) == 2
+
+
+def test_results_carry_their_interval_if_there_is_one() -> None:
+    metrics = EpisodeResults([0.2, 0.4, 0.6, 0.8], [1.0, 2.0, 3.0, 4.0]).metrics("val")
+    assert metrics == pytest.approx({"val/accuracy": 0.5, "val/ci95": 0.2530349, "val/loss": 2.5}, abs=1e-7)
+    assert EpisodeResults([0.6], [1.5]).metrics("test") == {"test/accuracy": 0.6, "test/loss": 1.5}

@@ -1,0 +1,89 @@
+"""The architecture: imports go one way, and every module is named after what it is about."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import metashot
+
+SOURCE = Path(metashot.__file__).parent
+
+# From below to above: a module imports from its own place and from those before it, and from nothing else of metashot.
+LAYERS = (
+    {"metashot"},  # its version
+    {"bad_input", "randomness"},
+    {"arguments"},
+    {"episodes"},
+    {"data"},
+    {"backbones"},
+    {"engines"},
+    {"algorithms"},
+    {"run_folder", "checkpoints", "configuration", "command_line"},
+    {"evaluation", "tracking"},
+    {"training"},
+    {"commands"},
+)
+INDEPENDENT = {"data": {"backbones"}, "backbones": {"data"}, "engines": {"data"}, "algorithms": {"data"}}
+WITHOUT_CONFIGURATION = ("data", "backbones", "engines", "algorithms", "evaluation", "episodes", "randomness", "arguments")
+MODULES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
+
+
+def imported(module: Path) -> Iterator[str]:
+    """The full names of all that a file of metashot imports, wherever in the file."""
+    package = ("metashot", *module.parts[:-1])
+    for node in ast.walk(ast.parse((SOURCE / module).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            above = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
+            origin = ".".join(part for part in (above, node.module) if part)
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def place(module: Path) -> str:
+    """The first name below metashot."""
+    return "metashot" if module == Path("__init__.py") else module.with_suffix("").parts[0]
+
+
+def place_of_name(name: str) -> str:
+    first = name.split(".")[1] if "." in name else ""
+    return first if (SOURCE / first).is_dir() or (SOURCE / f"{first}.py").is_file() else "metashot"
+
+
+def height(name: str) -> int:
+    found = [level for level, places in enumerate(LAYERS) if name in places]
+    assert found, f"{name} has no layer: say in DESIGN.md and in this test where it belongs"
+    return found[0]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_no_module_reaches_upwards(module: Path) -> None:
+    own = place(module)
+    for name in imported(module):
+        if name.split(".")[0] == "metashot":
+            other = place_of_name(name)
+            assert height(other) <= height(own), f"{module} imports {name}, which stands above it"
+            assert other not in INDEPENDENT.get(own, set()), f"{module} imports {name}, and should not know of it"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if place(module) in WITHOUT_CONFIGURATION], ids=str)
+def test_nothing_below_the_scripts_reads_the_configuration_tree(module: Path) -> None:
+    assert not {name.split(".")[0] for name in imported(module)} & {"hydra", "omegaconf"}
+
+
+def test_modules_are_named_after_what_they_are_about() -> None:
+    vague = ("util", "helper", "common", "misc", "manager")
+    parts = {part for module in MODULES for part in module.with_suffix("").parts}
+    assert not [part for part in parts if any(word in part for word in vague)]
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    for module in MODULES:
+        tree = ast.parse((SOURCE / module).read_text())
+        assert not tree.body or ast.get_docstring(tree), module
+
+
+def test_the_layers_are_those_that_exist() -> None:
+    assert {place(module) for module in MODULES} == set().union(*LAYERS)
