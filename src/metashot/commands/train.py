@@ -15,6 +15,7 @@ from metashot.algorithms.base import Algorithm
 from metashot.arguments import check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint, write_checkpoint
+from metashot.command_line import Stopped
 from metashot.data.module import EpisodicDataModule, tasks_of_each_device
 from metashot.evaluation.pictures import episode_picture
 from metashot.evaluation.protocol import Scoring
@@ -87,6 +88,8 @@ def train_and_test(composed: DictConfig) -> float:
         stop.patient = True
         trainer.fit(algorithm, data, ckpt_path=start.checkpoint)
         stop.patient = False
+        if stop.requested:  # in the moment between the last step and here
+            raise Stopped(stop.message)
 
         best = read_checkpoint(folder.checkpoints / BEST)
         algorithm.load_state_dict(best["state_dict"])

@@ -126,8 +126,6 @@ def _draw_splits(source: DataSource, folder: Path) -> dict[str, Any]:
     described: dict[str, Any] = {}
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     console = Console(stderr=True)
-    if not console.is_terminal:
-        console.print(f"building the image bank {source.name}", highlight=False)
     with (
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
         ProcessPoolExecutor(

@@ -16,6 +16,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.patient = False
         self.requested = False
+        self.raised = False
         self.message = "stopped"
         self._before: dict[signal.Signals, Any] = {}
 
@@ -26,9 +27,12 @@ class StopRequest:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.raised and not isinstance(error, Stopped):
+            raise Stopped(self.message) from error  # a library tripped over it, or swallowed it
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested or not self.patient:
+            self.raised = True
             raise Stopped(self.message)
         self.requested = True
         print("\nstopping after this step and a checkpoint; once more stops at once", file=sys.stderr, flush=True)

@@ -75,7 +75,7 @@ class Saving(Checkpoint):
         if better:
             trainer.save_checkpoint(self.folder / BEST)
         trainer.save_checkpoint(self.folder / LAST)
-        if self._stopping(trainer) and not trainer.should_stop:
+        if self._stopping(trainer):
             raise Stopped(self.stop.message)
 
     def _stopping(self, trainer: pl.Trainer) -> bool:
