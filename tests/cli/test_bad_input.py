@@ -214,7 +214,7 @@ NOT_CHECKPOINTS: dict[Callable[[Path, Path], Path], list[str]] = {
     text_file: ["damaged or not a checkpoint"],
     empty_file: ["damaged or not a checkpoint"],
     truncated: ["damaged or not a checkpoint"],
-    flipped: ["damaged or not a checkpoint"],
+    flipped: ["does not match its checksum"],
     of_another_program: ["not a checkpoint of metashot"],
     not_even_a_dictionary: ["not a checkpoint of metashot"],
     of_lightning_alone: ["not a checkpoint of metashot"],
