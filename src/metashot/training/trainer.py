@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from metashot.arguments import Count, Positive
 from metashot.bad_input import BadInput
 from metashot.checkpoints import WholeCheckpointIO
+from metashot.training.memory import keep_freed_memory
 
 
 class TrainerOptions:
@@ -48,6 +49,7 @@ class TrainerOptions:
 
     def trainer(self, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]) -> pl.Trainer:
         _quieten_lightning()
+        keep_freed_memory()
         # Deterministic algorithms need no guard against reading memory that was never written, which costs a pass over
         # every new tensor.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
