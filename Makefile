@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 train: $(VENV)/installed
 	$(BIN)/python train.py algo=maml
 
+# The tests start several processes at a time, which must not fight over the cores with threads of their own.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long"
 
 test-long: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m long
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
