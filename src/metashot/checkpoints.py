@@ -31,7 +31,8 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
             temporary.unlink()
         whole = newest_whole(path.parent)
         kept = f"the newest whole checkpoint is {whole}" if whole else "there is no earlier checkpoint"
-        raise BadInput(f"the checkpoint {path} cannot be written: {error}; {kept}") from error
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise BadInput(f"the checkpoint {path} cannot be written: {reason}; {kept}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
