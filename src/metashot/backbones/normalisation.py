@@ -52,7 +52,7 @@ class Normalisation(nn.Module):
     def _by_support(self, task: Tensor, support: int) -> Tensor:
         dimensions = [d for d in range(task.dim()) if d != 1]
         variance, mean = torch.var_mean(task[:support], dimensions, correction=0)
-        # The transposed form of batch_norm in evaluation mode, which has no gradient towards the statistics.
+        # batch_norm in evaluation mode would do the same, but without a gradient towards the statistics.
         scale = self.weight * torch.rsqrt(variance + self.epsilon)
         shape = [1, -1] + [1] * (task.dim() - 2)
         return task * scale.view(shape) + (self.bias - mean * scale).view(shape)

@@ -87,7 +87,7 @@ class Scoring(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.scores.update(batch.number, outputs["right"], batch.query.y.shape[1], outputs["losses"])
+        self._add(outputs, batch)
 
     def on_test_batch_end(
         self,
@@ -98,7 +98,7 @@ class Scoring(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.scores.update(batch.number, outputs["right"], batch.query.y.shape[1], outputs["losses"])
+        self._add(outputs, batch)
         if self.shown is None:
             self.shown = batch, outputs["scores"]
 
@@ -113,6 +113,9 @@ class Scoring(pl.Callback):
     def _begin(self, pl_module: pl.LightningModule) -> None:
         self.scores.reset()
         self.scores.to(pl_module.device)
+
+    def _add(self, outputs: dict[str, Tensor], batch: Episode) -> None:
+        self.scores.update(batch.number, outputs["right"], batch.query.y.shape[1], outputs["losses"])
 
     def _results(self) -> EpisodeResults:
         accuracies, losses = self.scores.compute().T.tolist()
