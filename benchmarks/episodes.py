@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from benchmarks.timing import Row, alternate
 from metashot.data.bank import ImageBank
-from metashot.data.module import gather
+from metashot.data.images import gather
 from metashot.episodes import EpisodeSampler, EpisodeSpec
 
 CLASSES, EXAMPLES, TASKS = 1000, 20, 16

@@ -18,8 +18,9 @@ from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.backbones.mlp import MLP
 from metashot.bad_input import BadInput
 from metashot.command_line import CONF
+from metashot.problems import Classification
 
-SCRIPTS = ("train", "evaluate")
+SCRIPTS = ("train", "evaluate", "look")
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 
 
@@ -69,8 +70,8 @@ def test_a_checked_configuration_can_be_built(algo: str, backbone: str) -> None:
     configuration.check(config)
     data = configuration.build(config["data"], seed=config["seed"])
     assert data.specs["val"].ways == config["data"]["ways"]
-    network = configuration.build(config["backbone"], image_shape=data.image_shape)
-    algorithm = configuration.build(config["algo"], backbone=network, ways=5)
+    network = configuration.build(config["backbone"], input_shape=data.input_shape)
+    algorithm = configuration.build(config["algo"], backbone=network, problem=data.problem)
     assert type(algorithm) is {"maml": MAML, "protonet": ProtoNet}[algo]
     assert network.normalisation == ("transductive" if algo == "maml" else "running")
 
@@ -84,11 +85,11 @@ def test_a_checked_configuration_can_be_built(algo: str, backbone: str) -> None:
         "metashot",
         "metashot.",
         "metashotty.algorithms.MAML",
-        "metashot.data.bank.os.system",
-        "metashot.data.bank.os",
-        "metashot.data.bank.shutil.rmtree",
-        "metashot.data.bank.ProcessPoolExecutor",
-        "metashot.data.bank.Path",
+        "metashot.data.building.os.system",
+        "metashot.data.building.os",
+        "metashot.data.building.shutil.rmtree",
+        "metashot.data.building.ProcessPoolExecutor",
+        "metashot.data.building.Path",
         "metashot.configuration.instantiate",
         "metashot.configuration.importlib.import_module",
         "metashot.bad_input.difflib",
@@ -131,8 +132,8 @@ def test_a_configuration_that_was_checked_runs_no_foreign_code_when_it_is_built(
     group = key.split(".")[0]
     supplied = {
         "data": {"seed": 0},
-        "backbone": {"image_shape": (1, 28, 28)},
-        "algo": {"backbone": MLP((1, 2, 2), [3], "running"), "ways": 5},
+        "backbone": {"input_shape": (1, 28, 28)},
+        "algo": {"backbone": MLP((1, 2, 2), [3], "running"), "problem": Classification(5)},
     }
     with contextlib.suppress(BadInput, HydraException):  # refusing is right; what counts is that nothing runs
         configuration.check(config)
@@ -217,7 +218,7 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(
     assert (f"did you mean {meant}?" in str(refused.value)) is (meant is not None)
 
 
-@pytest.mark.parametrize("key", ["algo.ways", "algo.backbone", "backbone.image_shape", "data.seed", "algo._partial_"])
+@pytest.mark.parametrize("key", ["algo.problem", "algo.backbone", "backbone.input_shape", "data.seed", "algo._partial_"])
 def test_what_the_program_or_hydra_adds_cannot_be_given(config: configuration.Container, key: str) -> None:
     with pytest.raises(BadInput, match=f"unknown key {key}"):
         configuration.check(changed(config, key, 5))

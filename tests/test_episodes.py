@@ -1,7 +1,6 @@
 """An episode is a pure function of seed, split and number, and drawn fairly."""
 
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from metashot.bad_input import BadInput
-from metashot.data.module import EpisodicDataModule, SplitOptions
-from metashot.episodes import EpisodeIndices, EpisodeSampler, EpisodeSpec, labels
-from tests.data.small_source import SmallSource
+from metashot.episodes import EpisodeIndices, EpisodeSampler, EpisodeSpec
+from tests.data.test_module import data_module
 
 EQUAL = np.full(30, 20)
 UNEQUAL = np.array([7, 20, 600, 7, 33, 20])
@@ -22,18 +20,18 @@ SPEC = EpisodeSpec(ways=5, shots=2, queries=4)
 FROZEN: dict[int, dict[str, Any]] = {
     0: {
         "classes": [1, 0, 4],
-        "support": [[20], [4], [665]],
-        "query": [[23, 12], [0, 1], [662, 648]],
+        "support": [20, 4, 665],
+        "query": [23, 12, 0, 1, 662, 648],
     },
     1: {
         "classes": [5, 2, 3],
-        "support": [[675], [486], [631]],
-        "query": [[679, 683], [122, 330], [632, 633]],
+        "support": [675, 486, 631],
+        "query": [679, 683, 122, 330, 632, 633],
     },
     123456789012: {
         "classes": [0, 5, 1],
-        "support": [[5], [680], [26]],
-        "query": [[6, 3], [677, 685], [16, 18]],
+        "support": [5, 680, 26],
+        "query": [6, 3, 677, 685, 16, 18],
     },
 }
 
@@ -88,19 +86,12 @@ def test_episode_does_not_depend_on_what_was_drawn_before() -> None:
 @pytest.mark.parametrize("devices", [1, 2, 8])
 def test_devices_share_the_episodes_of_a_step_without_changing_them(devices: int) -> None:
     steps = []
-    loaders = [iter(data_module(devices, rank).train_dataloader()) for rank in range(devices)]
+    loaders = [iter(data_module(devices=devices, rank=rank, tasks_per_step=8).train_dataloader()) for rank in range(devices)]
     for _ in range(5):
         shares = [next(loader) for loader in loaders]
         assert {len(share) for share in shares} == {8 // devices}
         steps.append(np.concatenate(shares).tolist())
     assert steps == [list(range(first, first + 8)) for first in range(0, 40, 8)]
-
-
-def data_module(devices: int, rank: int) -> EpisodicDataModule:
-    as_for_all = SplitOptions(None, None, None, episodes=1)
-    data = EpisodicDataModule("small", SmallSource(), "", 5, 1, 3, as_for_all, as_for_all, as_for_all, 8, 4, 0)
-    data.trainer = SimpleNamespace(world_size=devices, global_rank=rank)  # type: ignore[assignment]
-    return data
 
 
 def test_another_seed_split_or_number_is_another_episode() -> None:
@@ -139,10 +130,11 @@ def test_classes_of_an_episode_are_distinct() -> None:
 def test_every_image_is_one_of_its_class(sizes: NDArray[np.int64]) -> None:
     indices = sampler(EpisodeSpec(2, 3, 4), sizes)(np.arange(500))
     first = np.cumsum(sizes) - sizes
-    for drawn in (indices.support, indices.query):
-        position = drawn - first[indices.classes][..., None]
+    for drawn, y in ((indices.support, indices.support_y), (indices.query, indices.query_y)):
+        classes = np.take_along_axis(indices.classes, y, axis=1)
+        position = drawn - first[classes]
         assert (position >= 0).all()
-        assert (position < sizes[indices.classes][..., None]).all()
+        assert (position < sizes[classes]).all()
 
 
 def test_all_classes_are_drawn_about_equally_often() -> None:
@@ -171,21 +163,24 @@ def test_more_queries_keep_the_support_set() -> None:
     few = sampler(EpisodeSpec(5, 2, 1))(np.arange(50))
     many = sampler(EpisodeSpec(5, 2, 18))(np.arange(50))
     assert np.array_equal(few.support, many.support)
-    assert np.array_equal(few.query, many.query[..., :1])
+    assert np.array_equal(few.query, many.query.reshape(50, 5, 18)[..., 0])
     assert np.array_equal(few.classes, many.classes)
 
 
 def test_episodes_are_the_documented_shapes() -> None:
     indices = sampler()(np.arange(9))
-    assert indices.support.shape == (9, 5, 2)
-    assert indices.query.shape == (9, 5, 4)
+    assert indices.support.shape == indices.support_y.shape == (9, 10)
+    assert indices.query.shape == indices.query_y.shape == (9, 20)
     assert indices.classes.shape == (9, 5)
     assert indices.number.tolist() == list(range(9))
-    assert {a.dtype for a in (indices.support, indices.query, indices.classes)} == {np.dtype(np.int64)}
+    arrays = (indices.support, indices.support_y, indices.query, indices.query_y, indices.classes)
+    assert {array.dtype for array in arrays} == {np.dtype(np.int64)}
 
 
-def test_labels_are_in_the_order_of_the_indices() -> None:
-    assert labels(3, 2).tolist() == [0, 0, 1, 1, 2, 2]
+def test_labels_are_in_order() -> None:
+    indices = sampler(EpisodeSpec(3, 2, 1))(np.arange(4))
+    assert indices.support_y.tolist() == [[0, 0, 1, 1, 2, 2]] * 4
+    assert indices.query_y.tolist() == [[0, 1, 2]] * 4
 
 
 def test_too_many_ways_name_the_numbers_and_the_key() -> None:
@@ -202,3 +197,112 @@ def test_as_many_as_there_are_is_enough() -> None:
     indices = sampler(EpisodeSpec(ways=3, shots=2, queries=5), np.array([7, 7, 7]))(np.arange(20))
     drawn = np.concatenate([indices.support, indices.query], axis=-1).reshape(20, -1)
     assert np.array_equal(np.sort(drawn), np.tile(np.arange(21), (20, 1)))
+
+
+def test_too_many_images_name_the_smallest_class() -> None:
+    with pytest.raises(BadInput, match=r"smallest class of the test split \(small one\) has 7 images"):
+        EpisodeSampler(EpisodeSpec(5, 3, 5), np.array([20] * 5 + [7]), 0, "test", [*"abcde", "small one"])
+
+
+RANGES = EpisodeSpec(ways=(2, 6), shots=(1, 3), queries=(1, 4))
+SHARES = EpisodeSpec(ways=5, shots=3, queries=4, unequal_support=1.0, unequal_queries=0.5)
+BOTH = EpisodeSpec(ways=(2, 6), shots=(1, 3), queries=4, unequal_support=0.3, unequal_queries=2.0)
+BEYOND = {"ranges": RANGES, "shares": SHARES, "both": BOTH}
+
+
+def all_episodes(spec: EpisodeSpec, numbers: list[int], sizes: NDArray[np.int64]) -> dict[int, list[list[Any]]]:
+    """By number, whatever groups they come in."""
+    one = sampler(spec, sizes)
+    found = {}
+    for group in one.groups(np.array(numbers)):
+        indices = one(group)
+        names = ("support", "support_y", "query", "query_y", "classes")
+        for place, number in enumerate(group.tolist()):
+            found[number] = [getattr(indices, name)[place].tolist() for name in names]
+    return found
+
+
+@pytest.mark.parametrize("sizes", [EQUAL, UNEQUAL], ids=["equal", "unequal"])
+@pytest.mark.parametrize("spec", BEYOND.values(), ids=BEYOND)
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_variable_and_unequal_episodes_do_not_depend_on_batch_or_order(
+    batch: int, spec: EpisodeSpec, sizes: NDArray[np.int64]
+) -> None:
+    together = all_episodes(spec, list(range(48)), sizes)
+    assert sorted(together) == list(range(48))
+    apart: dict[int, list[list[Any]]] = {}
+    for first in reversed(range(0, 48, batch)):
+        apart |= all_episodes(spec, list(range(first, first + batch))[::-1], sizes)
+    assert apart == together
+
+
+@pytest.mark.parametrize("sizes", [EQUAL, UNEQUAL], ids=["equal", "unequal"])
+@pytest.mark.parametrize("spec", BEYOND.values(), ids=BEYOND)
+def test_variable_and_unequal_episodes_are_whole(spec: EpisodeSpec, sizes: NDArray[np.int64]) -> None:
+    first = np.cumsum(sizes) - sizes
+    for support, support_y, query, query_y, classes in all_episodes(spec, list(range(200)), sizes).values():
+        assert len(set(support + query)) == len(support + query)
+        assert set(support_y) == set(range(len(classes)))
+        assert set(query_y) <= set(support_y)
+        for images, y in ((support, support_y), (query, query_y)):
+            assert y == sorted(y)
+            of_class = np.array(classes)[y]
+            assert (np.array(images) >= first[of_class]).all()
+            assert (np.array(images) < (first + sizes)[of_class]).all()
+
+
+def test_each_shape_of_a_range_is_drawn_about_equally_often() -> None:
+    one = sampler(RANGES, UNEQUAL)
+    groups = one.groups(np.arange(6000))
+    counts = {}
+    for group in groups:
+        indices = one(group[:1])
+        ways = indices.classes.shape[1]
+        counts[ways, indices.support.shape[1] // ways, indices.query.shape[1] // ways] = len(group)
+    assert set(counts) == {(w, s, q) for w in range(2, 7) for s in range(1, 4) for q in range(1, 5)}
+    assert chi_square_is_ordinary(np.array(list(counts.values())))
+
+
+def test_a_range_of_one_number_draws_the_episodes_of_that_number() -> None:
+    fixed, ranged = EpisodeSpec(5, 2, 4), EpisodeSpec((5, 5), (2, 2), (4, 4))
+    assert all_episodes(ranged, list(range(20)), EQUAL) == all_episodes(fixed, list(range(20)), EQUAL)
+
+
+@pytest.mark.parametrize("concentration", [0.2, 1.0, 5.0])
+def test_unequal_shares_are_those_of_a_dirichlet_distribution(concentration: float) -> None:
+    """The number of queries of a class is beta-binomial: its mean and its variance are known."""
+    ways, queries = 5, 10
+    spec = EpisodeSpec(ways, 1, queries, unequal_queries=concentration)
+    indices = sampler(spec, np.full(30, 200))(np.arange(4000))
+    counts = (indices.query_y[..., None] == np.arange(ways)).sum(1)  # [T, ways]
+    total = ways * queries
+    assert (counts.sum(1) == total).all()
+    share, sum_of_all = 1 / ways, ways * concentration
+    variance = total * share * (1 - share) * (total + sum_of_all) / (1 + sum_of_all)
+    assert np.allclose(counts.mean(0), queries, atol=5 * np.sqrt(variance / 4000))
+    assert np.allclose(counts.var(0), variance, rtol=0.15)
+
+
+def test_unequal_support_has_every_class_and_the_same_total() -> None:
+    indices = sampler(EpisodeSpec(5, 4, 2, unequal_support=0.5), EQUAL)(np.arange(500))
+    counts = (indices.support_y[..., None] == np.arange(5)).sum(1)
+    assert (counts.sum(1) == 20).all()
+    assert counts.min() == 1
+    assert counts.max() > 8
+    assert (indices.query_y == np.repeat(np.arange(5), 2)).all()
+
+
+def test_unequal_shares_take_no_more_than_a_class_has() -> None:
+    sizes = np.array([6, 6, 6, 40, 6])
+    indices = sampler(EpisodeSpec(5, 3, 3, unequal_support=0.1, unequal_queries=0.1), sizes)(np.arange(500))
+    drawn = np.concatenate([indices.support_y, indices.query_y], axis=1)
+    counts = (drawn[..., None] == np.arange(5)).sum(1)
+    assert (counts <= sizes[indices.classes]).all()
+    assert (counts == sizes[indices.classes]).any()
+
+
+def test_unequal_queries_leave_the_support_set_as_it_was() -> None:
+    equal = sampler(EpisodeSpec(5, 2, 4))(np.arange(50))
+    unequal = sampler(EpisodeSpec(5, 2, 4, unequal_queries=0.5))(np.arange(50))
+    assert np.array_equal(equal.support, unequal.support)
+    assert not np.array_equal(equal.query_y, unequal.query_y)

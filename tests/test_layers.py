@@ -15,7 +15,7 @@ LAYERS = (
     {"metashot"},  # its version
     {"bad_input", "randomness"},
     {"arguments"},
-    {"episodes"},
+    {"episodes", "problems"},
     {"data"},
     {"backbones"},
     {"engines"},
@@ -24,9 +24,20 @@ LAYERS = (
     {"evaluation", "tracking"},
     {"training"},
     {"commands"},
+    {"__main__"},  # of a package: an entry point, as the two scripts are
 )
 INDEPENDENT = {"data": {"backbones"}, "backbones": {"data"}, "engines": {"data"}, "algorithms": {"data"}}
-WITHOUT_CONFIGURATION = ("data", "backbones", "engines", "algorithms", "evaluation", "episodes", "randomness", "arguments")
+WITHOUT_CONFIGURATION = (
+    "data",
+    "backbones",
+    "engines",
+    "algorithms",
+    "evaluation",
+    "episodes",
+    "problems",
+    "randomness",
+    "arguments",
+)
 MODULES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
 
 
@@ -44,7 +55,9 @@ def imported(module: Path) -> Iterator[str]:
 
 def place(module: Path) -> str:
     """The first name below metashot."""
-    return "metashot" if module == Path("__init__.py") else module.with_suffix("").parts[0]
+    if module == Path("__init__.py"):
+        return "metashot"
+    return "__main__" if module.name == "__main__.py" else module.with_suffix("").parts[0]
 
 
 def place_of_name(name: str) -> str:

@@ -16,9 +16,9 @@ from metashot.bad_input import BadInput
 
 # What the program adds itself to the arguments that a group of the configuration gives.
 SUPPLIED: Mapping[str, frozenset[str]] = {
-    "backbone": frozenset({"image_shape"}),
+    "backbone": frozenset({"input_shape"}),
     "data": frozenset({"seed"}),
-    "algo": frozenset({"backbone", "ways"}),
+    "algo": frozenset({"backbone", "problem"}),
     "trainer": frozenset(),
     "logger": frozenset(),
 }

@@ -1,16 +1,19 @@
 """Episodes: what they are made of, and how an episode's number becomes indices of images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.bad_input import BadInput
 from metashot.randomness import key_of, random_words
 
-_CLASSES, _IMAGES = 0, 1  # the random streams of an episode
+# The random streams of an episode. Augmentation has its own.
+_CLASSES, _IMAGES, _SHAPE, _SUPPORT_SHARES, _QUERY_SHARES = range(5)
+
+Amount = int | tuple[int, int]  # a fixed number, or the least and the most of a number that each episode draws
 
 
 @dataclass(frozen=True)
@@ -28,27 +31,53 @@ class Episode:
     support: Examples  # x [T, S, ...], y [T, S]
     query: Examples  # x [T, Q, ...], y [T, Q]
     number: Tensor  # [T]: with the seed and the split, all there is to an episode
-    classes: Tensor  # [T, ways]: the class of the split behind each label
+    classes: Tensor  # [T, ways]: the class of the split behind each label; [T, 0] in regression
 
     def __len__(self) -> int:
         return len(self.number)
 
 
+Batch = list[Episode]  # the episodes of a step: one `Episode` for each shape that occurs among them
+
+
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """The shape of an episode: classes, support examples a class, query examples a class."""
+    """The shape of an episode: classes, support examples a class, query examples a class.
 
-    ways: int
-    shots: int
-    queries: int
+    With `unequal_support` a support set still has ways times shots examples, but classes have shares of it (at least one
+    example each) that follow a symmetric Dirichlet distribution with this concentration: 1 is any shares, more is nearer to
+    equal ones. `unequal_queries` is the same for queries, of which a class may have none.
+    """
+
+    ways: Amount
+    shots: Amount
+    queries: Amount
+    unequal_support: float | None = None
+    unequal_queries: float | None = None
+
+    def described(self) -> str:
+        parts = [f"{shown(self.ways)}-way", f"{shown(self.shots)}-shot", f"{shown(self.queries)} queries"]
+        parts += ["unequal support"] if self.unequal_support else []
+        parts += ["unequal queries"] if self.unequal_queries else []
+        return " ".join(parts)
+
+
+def shown(amount: Amount) -> str:
+    return f"{amount[0]}-{amount[1]}" if isinstance(amount, tuple) else str(amount)
+
+
+def most(amount: Amount) -> int:
+    return amount[1] if isinstance(amount, tuple) else amount
 
 
 @dataclass(frozen=True)
 class EpisodeIndices:
-    """Where the images of T episodes stand in their bank, ordered by label."""
+    """Where the images of T episodes of one shape stand in their bank, ordered by label."""
 
-    support: NDArray[np.int64]  # [T, ways, shots]
-    query: NDArray[np.int64]  # [T, ways, queries]
+    support: NDArray[np.int64]  # [T, S]
+    support_y: NDArray[np.int64]  # [T, S]
+    query: NDArray[np.int64]  # [T, Q]
+    query_y: NDArray[np.int64]  # [T, Q]
     number: NDArray[np.int64]  # [T]
     classes: NDArray[np.int64]  # [T, ways]
 
@@ -60,36 +89,84 @@ class EpisodeSampler:
     first ones are taken. More queries therefore keep the support set as it was.
     """
 
-    def __init__(self, spec: EpisodeSpec, images_per_class: NDArray[np.int64], seed: int, split: str) -> None:
+    def __init__(
+        self,
+        spec: EpisodeSpec,
+        images_per_class: NDArray[np.int64],
+        seed: int,
+        split: str,
+        class_names: Sequence[str] = (),
+    ) -> None:
         self.spec = spec
         self.images_per_class = images_per_class
         self.first_image = np.concatenate([[0], np.cumsum(images_per_class)[:-1]])  # of each class in its bank
         self.key = key_of(seed, split)
-        self._refuse_what_cannot_be_drawn(split)
+        self._refuse_what_cannot_be_drawn(split, class_names)
+
+    def groups(self, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """The numbers, apart by the shape of their episodes, in the order in which shapes occur."""
+        spec = self.spec
+        if not any(isinstance(amount, tuple) for amount in (spec.ways, spec.shots, spec.queries)):
+            return [numbers]
+        shapes = self._shapes(numbers)
+        _, first, which = np.unique(shapes, axis=0, return_index=True, return_inverse=True)
+        return [numbers[which.reshape(-1) == group] for group in np.argsort(first)]
 
     def __call__(self, numbers: NDArray[np.int64]) -> EpisodeIndices:
-        """The indices of the episodes with these numbers."""
-        spec = self.spec
+        """The indices of the episodes with these numbers, which have one shape."""
+        ways, shots, queries = self._shapes(numbers[:1])[0].tolist()
         words = random_words(self.key, numbers, _CLASSES, len(self.images_per_class))
         everywhere = np.asarray(len(self.images_per_class))
-        classes = _first_in_random_order(words, everywhere, spec.ways)  # [T, ways]; the position is the label
+        classes = _first_in_random_order(words, everywhere, ways)  # [T, ways]; the position is the label
+        sizes = self.images_per_class[classes]
+        support_counts, query_counts = self._counts(numbers, sizes, shots, queries)  # [T, ways]
         largest = int(self.images_per_class.max())
-        words = random_words(self.key, numbers, _IMAGES, spec.ways * largest).reshape(*classes.shape, largest)
-        images = _first_in_random_order(words, self.images_per_class[classes], spec.shots + spec.queries)
+        words = random_words(self.key, numbers, _IMAGES, ways * largest).reshape(*classes.shape, largest)
+        images = _first_in_random_order(words, sizes, int((support_counts + query_counts).max()))  # [T, ways, most]
         images += self.first_image[classes][..., None]
-        return EpisodeIndices(images[..., : spec.shots], images[..., spec.shots :], numbers, classes)
+        support_y, place = _by_label(support_counts, ways * shots)
+        query_y, query_place = _by_label(query_counts, ways * queries)
+        query_place += np.take_along_axis(support_counts, query_y, axis=1)  # behind those of the support set
+        tasks = np.arange(len(numbers))[:, None]
+        support, query = images[tasks, support_y, place], images[tasks, query_y, query_place]
+        return EpisodeIndices(support, support_y, query, query_y, numbers, classes)
 
-    def _refuse_what_cannot_be_drawn(self, split: str) -> None:
+    def _shapes(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Ways, shots and queries of each number: [T, 3]."""
+        amounts = (self.spec.ways, self.spec.shots, self.spec.queries)
+        low = np.array([amount[0] if isinstance(amount, tuple) else amount for amount in amounts], dtype=np.uint64)
+        high = np.array([most(amount) for amount in amounts], dtype=np.uint64)
+        words = random_words(self.key, numbers, _SHAPE, len(amounts))
+        return (low + (words * (high - low + np.uint64(1)) >> np.uint64(32))).astype(np.int64)
+
+    def _counts(
+        self, numbers: NDArray[np.int64], sizes: NDArray[np.int64], shots: int, queries: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many support examples and queries each class of each episode has: two of [T, ways]."""
+        support, query = np.full_like(sizes, shots), np.full_like(sizes, queries)
+        spec, ways = self.spec, sizes.shape[1]
+        if spec.unequal_support is not None:
+            room = sizes - 1 - (queries if spec.unequal_queries is None else 0)
+            words = random_words(self.key, numbers, _SUPPORT_SHARES, ways * (shots - 1))
+            support = 1 + _unequal_counts(words, room, spec.unequal_support)
+        if spec.unequal_queries is not None:
+            words = random_words(self.key, numbers, _QUERY_SHARES, ways * queries)
+            query = _unequal_counts(words, sizes - support, spec.unequal_queries)
+        return support, query
+
+    def _refuse_what_cannot_be_drawn(self, split: str, class_names: Sequence[str]) -> None:
         spec, available = self.spec, len(self.images_per_class)
-        if spec.ways > available:
+        ways, shots, queries = most(spec.ways), most(spec.shots), most(spec.queries)
+        if ways > available:
             raise BadInput(
-                f"{spec.ways} ways were asked for, but the {split} split has {available} classes: "
+                f"{ways} ways were asked for, but the {split} split has {available} classes: "
                 f"lower data.ways or data.{split}.ways to at most {available}"
             )
         smallest = int(self.images_per_class.min())
-        if spec.shots + spec.queries > smallest:
+        if shots + queries > smallest:
+            name = f" ({class_names[int(self.images_per_class.argmin())]})" if class_names else ""
             raise BadInput(
-                f"{spec.shots} shots and {spec.queries} queries were asked for, but the smallest class of the {split} split "
+                f"{shots} shots and {queries} queries were asked for, but the smallest class of the {split} split{name} "
                 f"has {smallest} images: lower data.shots or data.queries (or data.{split}.*), together at most {smallest}"
             )
 
@@ -103,6 +180,26 @@ def _first_in_random_order(words: NDArray[np.uint64], size: NDArray[np.int64], c
     return (np.sort(smallest, axis=-1) & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
-def labels(ways: int, examples: int) -> Tensor:
-    """Targets in the order of `EpisodeIndices`: 0 0 0 1 1 1 2 2 2 ..."""
-    return torch.arange(ways).repeat_interleave(examples)
+def _by_label(counts: NDArray[np.int64], total: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For counts [T, ways] with one total: the label of each example and its place within the label, two of [T, total]."""
+    ends = np.cumsum(counts, axis=1)
+    position = np.arange(total)
+    label = (position[None, :, None] >= ends[:, None, :]).sum(-1)  # [T, total]
+    place = position - np.take_along_axis(ends - counts, label, axis=1)
+    return label, place
+
+
+def _unequal_counts(words: NDArray[np.uint64], room: NDArray[np.int64], concentration: float) -> NDArray[np.int64]:
+    """One of [T, classes] for each of the words [T, N], by shares from a Dirichlet distribution, at most `room` a class.
+
+    Drawn as Polya's urn, which is the same distribution: each example goes to a class in proportion to the concentration
+    and to what the class has already.
+    """
+    counts = np.zeros_like(room)
+    rows = np.arange(len(room))
+    for draw in words.T:
+        weights = np.where(counts < room, concentration + counts, 0.0)
+        edges = np.cumsum(weights, axis=1)
+        point = (draw / 2.0**32 * edges[:, -1])[:, None]
+        counts[rows, (point >= edges).sum(1)] += 1
+    return counts

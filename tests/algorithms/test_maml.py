@@ -21,6 +21,7 @@ from metashot.backbones.mlp import MLP
 from metashot.backbones.normalisation import Protocol
 from metashot.engines.learn2learn import adapt_and_answer
 from metashot.episodes import Episode, Examples
+from metashot.problems import Classification
 
 SOURCE = Path(metashot.__file__).parent
 Matrix = NDArray[np.float64]
@@ -98,7 +99,7 @@ def maml(
     backbone: Backbone, ways: int = 2, inner_lr: float = 0.4, steps: int = 1, test_steps: int = 1, first_order: bool = False
 ) -> MAML:
     optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
-    return MAML("maml", backbone, ways, inner_lr, steps, test_steps, first_order, optimizer).double()
+    return MAML("maml", backbone, Classification(ways), inner_lr, steps, test_steps, first_order, optimizer).double()
 
 
 def random_episode(tasks: int = 2, size: int = 16, ways: int = 2, shots: int = 2, queries: int = 3) -> Episode:
@@ -203,12 +204,12 @@ def test_validation_adapts_although_gradients_are_off(protocol: Protocol) -> Non
     episode = easy_episode()
     with torch.no_grad():
         before = algorithm.network.answer(episode.support.x, episode.query.x)
-        after = algorithm.validation_step(episode, 0)
+        (after,) = algorithm.validation_step([episode], 0)["episodes"]
     # The bright class is the first in half of the tasks, so an unadapted network cannot do better than chance over all.
     assert accuracy(before, episode) < 0.7
-    assert accuracy(after["scores"], episode) > 0.95
-    assert after["right"].tolist() == (after["scores"].argmax(-1) == episode.query.y).sum(1).tolist()
-    assert not after["scores"].requires_grad
+    assert accuracy(after["answers"], episode) > 0.95
+    assert after["scores"].tolist() == (after["answers"].argmax(-1) == episode.query.y).sum(1).tolist()
+    assert not after["answers"].requires_grad
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -12,6 +12,7 @@ from metashot.backbones.base import Backbone
 from metashot.backbones.mlp import MLP
 from metashot.backbones.normalisation import Protocol
 from metashot.episodes import Episode, Examples
+from metashot.problems import Classification
 
 TASKS, WAYS, SHOTS, QUERIES = 3, 4, 3, 5
 
@@ -26,7 +27,9 @@ class Pixels(Backbone):
 
 
 def protonet(backbone: Backbone) -> ProtoNet:
-    return ProtoNet("protonet", backbone, WAYS, Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)).double()
+    return ProtoNet(
+        "protonet", backbone, Classification(WAYS), Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
+    ).double()
 
 
 def mlp(protocol: Protocol) -> MLP:
@@ -90,12 +93,12 @@ def test_scores_and_loss_are_those_of_the_paper(episode: Episode, make: type) ->
 
 
 def test_validation_reports_the_loss_and_the_right_answers_of_each_task(episode: Episode) -> None:
-    answers = protonet(mlp("running")).eval().validation_step(episode, 0)
-    scores, y = answers["scores"].numpy(), episode.query.y.numpy()
+    (answers,) = protonet(mlp("running")).eval().validation_step([episode], 0)["episodes"]
+    scores, y = answers["answers"].numpy(), episode.query.y.numpy()
     for task in range(TASKS):
         one = slice(task, task + 1)
         assert answers["losses"][task].item() == pytest.approx(loss_by_hand(scores[one], y[one]), abs=1e-10)
-        assert answers["right"][task].item() == (scores[task].argmax(-1) == y[task]).sum()
+        assert answers["scores"][task].item() == (scores[task].argmax(-1) == y[task]).sum()
 
 
 @pytest.mark.parametrize("protocol", ["transductive", "running", "support"])

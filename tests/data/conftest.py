@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from metashot.data.bank import build_bank
+from metashot.data.building import build_bank
 from tests.data.small_source import SmallSource
 
 
 @pytest.fixture(scope="session")
 def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("banks")
-    build_bank(SmallSource(), root)
+    build_bank(SmallSource(), root, root)
     return root

@@ -16,11 +16,25 @@ import pytest
 import torch
 
 from metashot.bad_input import BadInput
-from metashot.data.bank import ImageBank, build_bank
-from tests.data.small_source import SHAPE, SPLITS, KillsItsBuilder, Logged, SmallSource, Untouched, image_of
+from metashot.data.bank import ImageBank
+from metashot.data.building import build_bank, read_manifest
+from tests.data.small_source import (
+    SHAPE,
+    SPLITS,
+    Filling,
+    FromFiles,
+    HalfReadable,
+    KillsItsBuilder,
+    Large,
+    Logged,
+    SmallSource,
+    Untouched,
+    image_of,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 NOBODY = 65534
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -38,11 +52,11 @@ def program(source: str, root: Path, wait: bool = False) -> list[str]:
         "-c",
         f"""
 from pathlib import Path
-from metashot.data.bank import build_bank
+from metashot.data.building import build_bank
 from tests.data.small_source import *
 {waiting}
 if __name__ == "__main__":
-    build_bank({source}, Path({str(root)!r}))
+    build_bank({source}, Path({str(root)!r}), Path({str(root)!r}))
 """,
     ]
 
@@ -82,14 +96,14 @@ def test_bank_holds_the_images_of_each_class_in_order(bank_folder: Path, split: 
     assert bank.images_per_class.tolist() == source.counts(split)
     assert len(set(bank.images_per_class.tolist())) > 1
     expected = [image_of(split, c, n) for c, count in enumerate(source.counts(split)) for n in range(count)]
-    assert bank.images.dtype == torch.uint8
-    assert np.array_equal(bank.images.numpy(), np.stack(expected))
+    assert bank.images.dtype == np.uint8
+    assert np.array_equal(np.asarray(bank.images), np.stack(expected))
 
 
 def test_a_whole_bank_is_not_drawn_again(bank_folder: Path) -> None:
     before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in bank_folder.iterdir()}
-    assert build_bank(SmallSource(), bank_folder.parent) == bank_folder
-    assert build_bank(Untouched(), bank_folder.parent) == bank_folder
+    assert build_bank(SmallSource(), bank_folder.parent, bank_folder.parent) == bank_folder
+    assert build_bank(Untouched(), bank_folder.parent, bank_folder.parent) == bank_folder
     assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in bank_folder.iterdir()} == before
     assert len(before) == len(SPLITS) + 1
 
@@ -121,8 +135,8 @@ def test_two_processes_at_once_build_a_bank_once(tmp_path: Path) -> None:
     assert written.count("asked") == 2
     assert written.count("drawn") == 1
     (folder,) = root.glob("small-*")
-    assert build_bank(Untouched(), root) == folder
-    assert Logged(log).identity() == SmallSource().identity()
+    assert build_bank(Untouched(), root, root) == folder
+    assert Logged(log).identity(Path()) == SmallSource().identity(Path())
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +158,12 @@ def killed_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bool]:
 
 def test_a_killed_build_is_not_trusted_and_leaves_nothing_behind(killed_build: tuple[Path, bool]) -> None:
     root, _ = killed_build
-    assert KillsItsBuilder().identity() == SmallSource().identity()
+    assert KillsItsBuilder().identity(Path()) == SmallSource().identity(Path())
     assert not list(root.glob("small-*"))
     assert list(root.glob(".small-*building*"))
-    folder = build_bank(SmallSource(), root)
+    folder = build_bank(SmallSource(), root, root)
     images = ImageBank.open(folder, "test").images
-    assert np.array_equal(images[-1].numpy(), image_of("test", 8, SmallSource().counts("test")[-1] - 1))
+    assert np.array_equal(images[-1], image_of("test", 8, SmallSource().counts("test")[-1] - 1))
     assert not list(root.glob(".small-*building*"))
 
 
@@ -210,29 +224,31 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 def test_a_damaged_bank_is_drawn_again(bank_folder: Path, damage: Callable[[Path], None]) -> None:
     damage(bank_folder)
     with pytest.raises(AssertionError, match="drawn again"):
-        build_bank(Untouched(), bank_folder.parent)
+        build_bank(Untouched(), bank_folder.parent, bank_folder.parent)
     assert not list(bank_folder.parent.glob(".small-*building*"))
 
 
 def test_a_bank_that_is_drawn_again_is_whole(bank_folder: Path) -> None:
-    whole = {path.name: path.read_bytes() for path in bank_folder.iterdir()}
+    whole = {path.name: path.read_bytes() for path in bank_folder.glob("*.npy")}
+    manifest = read_manifest(bank_folder)
     truncate(200)(bank_folder)
     half_a_manifest(bank_folder)
-    assert build_bank(SmallSource(), bank_folder.parent) == bank_folder
-    assert {path.name: path.read_bytes() for path in bank_folder.iterdir()} == whole
+    assert build_bank(SmallSource(), bank_folder.parent, bank_folder.parent) == bank_folder
+    assert {path.name: path.read_bytes() for path in bank_folder.glob("*.npy")} == whole
+    assert read_manifest(bank_folder) | {"seconds": 0} == manifest | {"seconds": 0}
 
 
 def test_another_identity_is_another_folder(bank_folder: Path) -> None:
     other = SmallSource(classes=3)
     with pytest.raises(AssertionError, match="drawn again"):
-        build_bank(Untouched(classes=3), bank_folder.parent)
-    assert other.identity() != SmallSource().identity()
-    assert build_bank(Untouched(), bank_folder.parent) == bank_folder
+        build_bank(Untouched(classes=3), bank_folder.parent, bank_folder.parent)
+    assert other.identity(Path()) != SmallSource().identity(Path())
+    assert build_bank(Untouched(), bank_folder.parent, bank_folder.parent) == bank_folder
 
 
 def test_manifest_says_what_went_in(bank_folder: Path) -> None:
     manifest = json.loads((bank_folder / "manifest.json").read_text())
-    assert manifest["identity"] == SmallSource().identity()
+    assert manifest["identity"].items() >= SmallSource().identity(Path()).items()
     assert list(manifest["splits"]) == list(SPLITS)
 
 
@@ -240,37 +256,165 @@ def test_a_whole_bank_opens_below_a_read_only_root(small_root: Path, open_folder
     (folder,) = small_root.glob("small-*")
     copy = Path(shutil.copytree(folder, open_folder / folder.name))
     with read_only(open_folder):
-        assert build_bank(Untouched(), open_folder) == copy
-        assert ImageBank.open(copy, "val").gather(np.array([0])).shape == (1, *SHAPE)
+        assert build_bank(Untouched(), open_folder, open_folder) == copy
+        assert ImageBank.open(copy, "val").gather(np.array([0]), CPU).shape == (1, *SHAPE)
 
 
 def test_a_root_that_cannot_be_written_names_itself_and_the_key(open_folder: Path) -> None:
     with read_only(open_folder), pytest.raises(BadInput, match=r"banks.*cannot be written|cannot be written.*data\.banks"):
-        build_bank(Untouched(), open_folder / "banks")
+        build_bank(Untouched(), open_folder / "banks", open_folder / "banks")
 
 
 def test_a_file_in_place_of_the_root_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match=r"file: .*data\.banks"):
-        build_bank(Untouched(), tmp_path / "file")
+        build_bank(Untouched(), tmp_path / "file", tmp_path / "file")
 
 
 def test_gather_returns_the_images_at_indices_of_any_shape_between_0_and_1(bank_folder: Path) -> None:
     bank = ImageBank.open(bank_folder, "train")
     indices = np.array([[[5, 0], [699, 5]], [[17, 18], [19, 300]]])
-    images = bank.gather(indices)
+    images = bank.gather(indices, CPU)
     assert images.shape == (2, 2, 2, *SHAPE)
     assert images.dtype == torch.float32
     for place in np.ndindex(indices.shape):
-        assert torch.equal(images[place], bank.images[int(indices[place])].float() / 255)
+        assert torch.equal(images[place], torch.from_numpy(bank.images[indices[place]] / np.float32(255)))
     white = ImageBank(torch.full((1, 1, 2, 2), 255, dtype=torch.uint8), ["white"], np.array([1]))
-    assert white.gather(np.array([[0]])).unique().tolist() == [1.0]
+    assert white.gather(np.array([[0]]), CPU).unique().tolist() == [1.0]
+
+
+def test_a_bank_held_by_a_device_gathers_the_same_images(bank_folder: Path) -> None:
+    bank = ImageBank.open(bank_folder, "val")
+    held = ImageBank(torch.from_numpy(np.array(bank.images)), bank.classes, bank.images_per_class)
+    indices = np.array([[3, 0], [17, 3]])
+    assert torch.equal(held.gather(indices, CPU), bank.gather(indices, CPU))
+    assert bank.placed_on(CPU) is bank
 
 
 def test_an_opened_bank_never_writes_to_its_files(bank_folder: Path) -> None:
     before = (bank_folder / "val.npy").read_bytes()
     bank = ImageBank.open(bank_folder, "val")
-    bank.images.fill_(7)
-    bank.gather(np.arange(4)).zero_()
+    with pytest.raises(ValueError, match="read-only"):
+        bank.images[0] = 7
+    bank.gather(np.arange(4), CPU).zero_()
     del bank
     assert (bank_folder / "val.npy").read_bytes() == before
+
+
+def test_files_that_cannot_be_read_leave_no_gap_and_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = build_bank(HalfReadable(), tmp_path, tmp_path)
+    for split in SPLITS:
+        bank, source = ImageBank.open(folder, split), SmallSource()
+        kept = [label for label in range(len(source.splits()[split])) if label != 2]
+        assert bank.classes == [source.splits()[split][label] for label in kept]
+        assert bank.images_per_class.tolist() == [source.counts(split)[label] // 2 for label in kept]
+        expected = [image_of(split, k, n) for k in kept for n in range(1, source.counts(split)[k], 2)]
+        assert np.array_equal(np.asarray(bank.images), np.stack(expected))
+    announced = sum(sum(SmallSource().counts(split)) for split in SPLITS)
+    kept_images = sum(len(ImageBank.open(folder, split).images) for split in SPLITS)
+    manifest = read_manifest(folder)
+    assert len(manifest["skipped"]) == announced - kept_images + len(SPLITS)
+    assert len(manifest["remarks"]) == kept_images
+    said = capfd.readouterr().err
+    assert f"animated: its first frame is used ({kept_images} images, first: train-0-1)" in said
+    assert f"{len(manifest['skipped'])} left out: train-0-0: is damaged; " in said
+    assert "class train-2 of the train split: it has no image that can be read" in manifest["skipped"]
+    assert build_bank(HalfReadable(), tmp_path, tmp_path) == folder
+    assert capfd.readouterr().err == ""
+
+
+def test_a_class_larger_than_a_piece_is_written_whole_and_in_order(tmp_path: Path) -> None:
+    images = ImageBank.open(build_bank(Large(), tmp_path, tmp_path), "test").images
+    assert (images[:, 0, 0, 0] * 256 + images[:, 0, 0, 1].astype(int)).tolist() == list(range(2100))
+
+
+@pytest.mark.parametrize("change", ["content", "time", "another file", "one file less"])
+def test_a_bank_is_built_again_when_its_files_have_changed(tmp_path: Path, change: str) -> None:
+    root, banks = tmp_path / "root", tmp_path / "banks"
+    root.mkdir()
+    (root / "a").write_text("a")
+    (root / "b").write_text("b")
+    folder = build_bank(FromFiles(), root, banks)
+    before = (folder / "manifest.json").stat().st_ino, (folder / "manifest.json").stat().st_mtime_ns
+    assert build_bank(FromFiles(), root, banks) == folder
+    assert ((folder / "manifest.json").stat().st_ino, (folder / "manifest.json").stat().st_mtime_ns) == before
+    if change == "content":
+        (root / "a").write_text("longer")
+    elif change == "time":
+        os.utime(root / "a", (1, 1))
+    elif change == "another file":
+        (root / "c").touch()
+    else:
+        (root / "a").unlink()
+    assert build_bank(FromFiles(), root, banks) == folder
+    after = (folder / "manifest.json").stat().st_ino, (folder / "manifest.json").stat().st_mtime_ns
+    assert after != before
+
+
+def test_a_bank_outlives_the_files_it_was_built_from(tmp_path: Path) -> None:
+    root, banks = tmp_path / "root", tmp_path / "banks"
+    root.mkdir()
+    (root / "a").touch()
+    folder = build_bank(FromFiles(), root, banks)
+    inode = (folder / "manifest.json").stat().st_ino
+    (root / "a").unlink()
+    assert build_bank(FromFiles(), root, banks) == folder
+    assert (folder / "manifest.json").stat().st_ino == inode
+
+
+def test_a_split_larger_than_memory_is_opened_and_gathered_from(tmp_path: Path) -> None:
+    """Four gigabytes of images for a process that may use a few hundred megabytes; the file has holes, so it takes none."""
+    images, marked = 4 * 10**9 // (3 * 84 * 84), [0, 77_777, 150_000, 188_000]
+    folder = tmp_path / "bank"
+    folder.mkdir()
+    with (folder / "train.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (images, 3, 84, 84)}
+        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+        start = file.tell()
+        file.truncate(start + images * 3 * 84 * 84)
+        for value, image in enumerate(marked, start=1):
+            file.seek(start + image * 3 * 84 * 84)
+            file.write(bytes([value]) * (3 * 84 * 84))
+    counts = [images // 4] * 4
+    about = {"classes": list("abcd"), "counts": counts, "bytes": (folder / "train.npy").stat().st_size}
+    (folder / "manifest.json").write_text(json.dumps({"splits": {"train": about}}))
+    program = f"""
+import resource
+import numpy as np, torch
+from pathlib import Path
+from metashot.data.bank import ImageBank
+from metashot.data.images import gather
+from metashot.episodes import EpisodeSampler, EpisodeSpec
+used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + 600 * 2**20, used + 600 * 2**20))
+try:
+    bytearray(700 * 2**20)
+    raise SystemExit("the limit does not hold")
+except MemoryError:
+    pass
+bank = ImageBank.open(Path({str(folder)!r}), "train").placed_on(torch.device("cpu"))
+found = bank.gather(np.array({marked}), torch.device("cpu")) * 255
+sampler = EpisodeSampler(EpisodeSpec(4, 5, 15), bank.images_per_class, 0, "train")
+for step in range(20):
+    gather(bank, sampler(np.array([step])), torch.device("cpu"))
+print(found.flatten(1).mean(1).round().int().tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["[1,", "2,", "3,", "4]"]
+
+
+def test_a_full_disk_is_refused_before_the_work_with_what_is_needed(tmp_path: Path) -> None:
+    """On a file system of its own; where none can be mounted there is nothing to fill."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        with pytest.raises(
+            BadInput, match=r"cannot be written .*disk: No space left .*MB are needed .*MB are free.*data\.banks"
+        ):
+            build_bank(Filling(), disk, disk)
+        assert [path.name for path in disk.iterdir() if not path.name.endswith(".lock")] == []
+    finally:
+        subprocess.run(["umount", disk], check=True)

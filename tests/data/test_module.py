@@ -3,18 +3,27 @@
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from metashot.data.augmentation import Augmentation
 
 from metashot.bad_input import BadInput
-from metashot.data.module import SPLITS, EpisodicDataModule, Split, SplitOptions, tasks_of_each_device
-from metashot.episodes import Episode, EpisodeSpec
+from metashot.data.images import ImageEpisodes, SplitOptions
+from metashot.data.module import SPLITS, Split, tasks_of_each_device
+from metashot.episodes import Episode, EpisodeSpec, Examples
 from tests.data.small_source import SHAPE, SmallSource
 
 CPU = torch.device("cpu")
 AS_FOR_ALL = SplitOptions(None, None, None)
+
+
+def unchanged(**changed: Any) -> Augmentation:
+    """No augmentation, but for what is given."""
+    off: dict[str, Any] = {"crop_padding": 0, "flip": 0, "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
+    return Augmentation(**off | {"quarter_turns": "none"} | changed)
 
 
 def data_module(
@@ -24,19 +33,38 @@ def data_module(
     val: SplitOptions | None = None,
     episodes: int = 10,
     tasks_per_step: int = 6,
-) -> EpisodicDataModule:
+    **changed: Any,
+) -> ImageEpisodes:
     """Four ways, two shots and three queries, on one of several devices."""
-    test = SplitOptions(None, None, None, episodes)
-    data = EpisodicDataModule(
-        "small", SmallSource(), str(root), 4, 2, 3, AS_FOR_ALL, val or test, test, tasks_per_step, 4, seed=3
-    )
+    test = SplitOptions(None, None, None, episodes=episodes)
+    given: dict[str, Any] = {
+        "name": "small",
+        "source": SmallSource(),
+        "root": str(root),
+        "banks": str(root),
+        "augmentation": unchanged(),
+        "mean": None,
+        "std": None,
+        "ways": 4,
+        "shots": 2,
+        "queries": 3,
+        "unequal_support": None,
+        "unequal_queries": None,
+        "train": AS_FOR_ALL,
+        "val": val or test,
+        "test": test,
+        "tasks_per_step": tasks_per_step,
+        "tasks_per_evaluation_step": 4,
+        "seed": 3,
+    }
+    data = ImageEpisodes(**given | changed)
     stage = SimpleNamespace(training=True, validating=False, sanity_checking=False)
     data.trainer = SimpleNamespace(world_size=devices, global_rank=rank, **vars(stage))  # type: ignore[assignment]
     return data
 
 
 @pytest.fixture
-def data(small_root: Path) -> EpisodicDataModule:
+def data(small_root: Path) -> ImageEpisodes:
     module = data_module(small_root)
     module.setup()
     return module
@@ -47,15 +75,16 @@ def pixels(images: torch.Tensor) -> np.ndarray:
     return (images.flatten(-3)[..., :3] * 255).round().long().numpy()
 
 
-def batch(data: EpisodicDataModule, stage: str, numbers: list[int]) -> Episode:
+def one_batch(data: ImageEpisodes, stage: str, numbers: list[int]) -> Episode:
     """What Lightning hands to an algorithm for these numbers, in `training`, `validating` or `testing`."""
     assert data.trainer is not None
     vars(data.trainer).update(training=stage == "training", validating=stage == "validating")
-    return data.transfer_batch_to_device(np.array(numbers), CPU, 0)
+    (episode,) = data.transfer_batch_to_device(np.array(numbers), CPU, 0)
+    return episode
 
 
-def test_a_batch_has_the_documented_shapes_and_types(data: EpisodicDataModule) -> None:
-    episode = data.episode("train", np.array([4, 0, 9]), CPU)
+def test_a_batch_has_the_documented_shapes_and_types(data: ImageEpisodes) -> None:
+    (episode,) = data.batch("train", np.array([4, 0, 9]), CPU)
     assert len(episode) == 3
     assert episode.support.x.shape == (3, 8, *SHAPE)
     assert episode.query.x.shape == (3, 12, *SHAPE)
@@ -69,8 +98,8 @@ def test_a_batch_has_the_documented_shapes_and_types(data: EpisodicDataModule) -
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_the_images_of_a_label_are_those_of_its_class_and_all_different(data: EpisodicDataModule, split: Split) -> None:
-    episode = data.episode(split, np.arange(20), CPU)
+def test_the_images_of_a_label_are_those_of_its_class_and_all_different(data: ImageEpisodes, split: Split) -> None:
+    (episode,) = data.batch(split, np.arange(20), CPU)
     for examples in (episode.support, episode.query):
         found = pixels(examples.x)
         assert (found[..., 0] == SPLITS.index(split)).all()
@@ -80,25 +109,25 @@ def test_the_images_of_a_label_are_those_of_its_class_and_all_different(data: Ep
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_images_are_those_at_the_samplers_indices(data: EpisodicDataModule, split: Split) -> None:
+def test_images_are_those_at_the_samplers_indices(data: ImageEpisodes, split: Split) -> None:
     numbers = np.array([11, 2])
-    episode, indices = data.episode(split, numbers, CPU), data.samplers[split](numbers)
+    (episode,), indices = data.batch(split, numbers, CPU), data.samplers[split](numbers)
     bank = data.banks[split].images
-    assert torch.equal(episode.support.x, bank[torch.from_numpy(indices.support.reshape(2, -1))].float() / 255)
-    assert torch.equal(episode.query.x, bank[torch.from_numpy(indices.query.reshape(2, -1))].float() / 255)
+    assert torch.equal(episode.support.x, torch.from_numpy(bank[indices.support] / np.float32(255)))
+    assert torch.equal(episode.query.x, torch.from_numpy(bank[indices.query] / np.float32(255)))
     assert episode.classes.tolist() == indices.classes.tolist()
 
 
-def test_each_stage_sees_its_own_split(data: EpisodicDataModule) -> None:
+def test_each_stage_sees_its_own_split(data: ImageEpisodes) -> None:
     def split_of(stage: str) -> str:
-        return SPLITS[pixels(batch(data, stage, [0]).query.x)[0, 0, 0]]
+        return SPLITS[pixels(one_batch(data, stage, [0]).query.x)[0, 0, 0]]
 
     assert [split_of(stage) for stage in ("training", "validating", "testing")] == ["train", "val", "test"]
     data.evaluated_split = "val"
     assert split_of("testing") == "val"
 
 
-def test_splits_draw_different_classes_for_the_same_number(data: EpisodicDataModule) -> None:
+def test_splits_draw_different_classes_for_the_same_number(data: ImageEpisodes) -> None:
     drawn = [data.samplers[split](np.arange(50)).classes for split in SPLITS]
     assert not np.array_equal(drawn[1], drawn[2])
 
@@ -110,13 +139,13 @@ def test_options_of_val_change_only_val() -> None:
     assert data.episodes == {"train": None, "val": 7, "test": 10}
 
 
-def test_training_goes_on_behind_the_last_episode_that_was_used(data: EpisodicDataModule) -> None:
+def test_training_goes_on_behind_the_last_episode_that_was_used(data: ImageEpisodes) -> None:
     loader = iter(data.train_dataloader())
     first, second, _ahead = next(loader), next(loader), next(loader)
     for numbers in (first, second):
-        batch(data, "training", numbers.tolist())
-    batch(data, "validating", [0, 1, 2, 3])
-    batch(data, "testing", [0])
+        one_batch(data, "training", numbers.tolist())
+    one_batch(data, "validating", [0, 1, 2, 3])
+    one_batch(data, "testing", [0])
     state = data.state_dict()
     resumed = data_module(data.banks_root)
     resumed.load_state_dict(state)
@@ -163,3 +192,108 @@ def test_tasks_that_devices_cannot_share_evenly_are_refused_with_both_numbers() 
     with pytest.raises(BadInput, match=r"data\.tasks_per_step=6 .* 4 devices.*trainer\.devices"):
         data_module(devices=4).train_dataloader()
     assert tasks_of_each_device(6, 3) == 2
+
+
+def test_numbers_of_different_shapes_come_as_one_episode_for_each_shape(small_root: Path) -> None:
+    data = data_module(small_root, ways=[2, 4], shots=[1, 2])
+    data.setup()
+    batch = data.batch("train", np.arange(24), CPU)
+    assert 1 < len(batch) <= 6
+    assert sorted(number for episode in batch for number in episode.number.tolist()) == list(range(24))
+    shapes = [(episode.classes.shape[1], episode.support.x.shape[1]) for episode in batch]
+    assert len(set(shapes)) == len(batch)
+    for episode in batch:
+        for place, number in enumerate(episode.number.tolist()):
+            (alone,) = data.batch("train", np.array([number]), CPU)
+            assert torch.equal(alone.support.x[0], episode.support.x[place])
+            assert torch.equal(alone.query.x[0], episode.query.x[place])
+            assert torch.equal(alone.query.y[0], episode.query.y[place])
+
+
+@pytest.mark.parametrize("given", [[5], [5, 2], [2, 3, 4], []])
+def test_a_range_that_is_none_is_refused_with_its_key(given: list[int]) -> None:
+    with pytest.raises(BadInput, match=r"data\.ways=\[.* cannot be used; allowed: a number, or \[least, most\]"):
+        data_module(ways=given)
+    with pytest.raises(BadInput, match=r"data\.val\.ways=\["):
+        data_module(val=SplitOptions(ways=given, shots=None, queries=None, episodes=3))
+
+
+def test_shares_of_one_split_are_its_own() -> None:
+    own = SplitOptions(None, None, None, unequal_support=0.5, episodes=3)
+    data = data_module(val=own, unequal_queries=2.0)
+    assert (data.specs["val"].unequal_support, data.specs["val"].unequal_queries) == (0.5, 2.0)
+    assert (data.specs["train"].unequal_support, data.specs["train"].unequal_queries) == (None, 2.0)
+
+
+def test_only_training_images_are_changed_and_only_by_their_episode(small_root: Path) -> None:
+    plain, changing = data_module(small_root), data_module(small_root, augmentation=unchanged(brightness=1.0, flip=0.5))
+    plain.setup()
+    changing.setup()
+    for split in SPLITS:
+        (before,), (after,) = plain.batch(split, np.arange(6), CPU), changing.batch(split, np.arange(6), CPU)
+        assert torch.equal(before.support.x, after.support.x) is (split != "train")
+        assert torch.equal(before.query.x, after.query.x) is (split != "train")
+    (together,) = changing.batch("train", np.arange(6), CPU)
+    torch.manual_seed(99)
+    (alone,) = changing.batch("train", np.array([4]), CPU)
+    assert torch.equal(alone.support.x[0], together.support.x[4])
+    assert torch.equal(alone.query.x[0], together.query.x[4])
+
+
+def test_images_are_normalised_channel_by_channel_and_looked_at_as_they_were(small_root: Path) -> None:
+    plain, normalised = data_module(small_root), data_module(small_root, mean=[0.25, 0.5], std=[0.5, 2.0])
+    plain.setup()
+    normalised.setup()
+    (before,), (after,) = plain.batch("test", np.arange(3), CPU), normalised.batch("test", np.arange(3), CPU)
+    for channel, (mean, std) in enumerate([(0.25, 0.5), (0.5, 2.0)]):
+        torch.testing.assert_close(after.query.x[:, :, channel], (before.query.x[:, :, channel] - mean) / std)
+    torch.testing.assert_close(normalised.looked_at(after).support.x, before.support.x)
+    assert plain.looked_at(before) is before
+
+
+@pytest.mark.parametrize(("mean", "std"), [([0.5], [0.5]), ([0.5, 0.5], [0.5]), ([0.5, 0.5], None)])
+def test_constants_that_do_not_fit_the_channels_are_refused(mean: list[float], std: list[float] | None) -> None:
+    with pytest.raises(BadInput, match=r"data\.(mean|std)"):
+        data_module(mean=mean, std=std)
+
+
+class Shaped(SmallSource):
+    """Images of another shape, never drawn."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.shape = shape
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.shape
+        return channels, height, width
+
+
+def episode_of(images: torch.Tensor) -> Episode:
+    examples = Examples(images, torch.zeros(images.shape[:2], dtype=torch.long))
+    return Episode(examples, examples, torch.arange(len(images)), torch.zeros(len(images), 1))
+
+
+def test_images_look_like_those_a_learner_was_trained_on() -> None:
+    colour = data_module(source=Shaped(3, 8, 8), mean=[0.1, 0.2, 0.3], std=[1.0, 1.0, 1.0])
+    grey = data_module(source=Shaped(1, 4, 4), mean=[0.5], std=[0.25])
+    assert (
+        colour.look_like(grey)
+        == "images of small are made grey and resized from 8x8 to 4x4, as the learner was trained on small"
+    )
+    constant = torch.tensor([1.0, 0.5, 0.25]).view(1, 1, 3, 1, 1).expand(2, 5, 3, 8, 8)
+    shown = colour._presented(episode_of(constant)).support.x
+    assert shown.shape == (2, 5, 1, 4, 4)
+    grey_value = 0.299 + 0.587 * 0.5 + 0.114 * 0.25
+    torch.testing.assert_close(shown, torch.full_like(shown, (grey_value - 0.5) / 0.25))
+
+    colour = data_module(source=Shaped(3, 8, 8), mean=[0.1, 0.2, 0.3], std=[1.0, 2.0, 1.0])
+    grey = data_module(source=Shaped(1, 4, 4))
+    said = grey.look_like(colour)
+    assert said is not None
+    assert "given three equal colour channels and resized from 4x4 to 8x8" in said
+    shown = grey._presented(episode_of(torch.full((2, 5, 1, 4, 4), 0.6))).query.x
+    assert shown.shape == (2, 5, 3, 8, 8)
+    torch.testing.assert_close(shown[0, 0, :, 0, 0], torch.tensor([0.5, 0.2, 0.3]))
+    assert data_module().look_like(data_module()) is None

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from metashot.evaluation.protocol import EpisodeResults, EpisodeScores
+from metashot.problems import Classification, Regression
 
 ANSWERED = 20
 
@@ -65,6 +66,11 @@ def test_numbers_above_single_precision_stay_apart() -> None:
 
 
 def test_results_carry_their_interval_if_there_is_one() -> None:
-    metrics = EpisodeResults([0.2, 0.4, 0.6, 0.8], [1.0, 2.0, 3.0, 4.0]).metrics("val")
+    metrics = EpisodeResults(Classification(5), [0.2, 0.4, 0.6, 0.8], [1.0, 2.0, 3.0, 4.0]).metrics("val")
     assert metrics == pytest.approx({"val/accuracy": 0.5, "val/ci95": 0.2530349, "val/loss": 2.5}, abs=1e-7)
-    assert EpisodeResults([0.6], [1.5]).metrics("test") == {"test/accuracy": 0.6, "test/loss": 1.5}
+    assert EpisodeResults(Classification(5), [0.6], [1.5]).metrics("test") == {"test/accuracy": 0.6, "test/loss": 1.5}
+
+
+def test_results_are_named_after_what_is_measured() -> None:
+    metrics = EpisodeResults(Regression(1), [0.5, 1.5], [0.5, 1.5]).metrics("val")
+    assert metrics == pytest.approx({"val/mse": 1.0, "val/ci95": 0.98, "val/loss": 1.0})

@@ -1,51 +1,69 @@
 """What every algorithm is: a Lightning module that learns from support sets and answers queries."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from metashot.algorithms.optimization import Optimization
-from metashot.episodes import Episode, Examples
+from metashot.bad_input import BadInput
+from metashot.episodes import Batch, Episode, Examples
+from metashot.problems import Classification, Problem
 
 
 class Algorithm(pl.LightningModule):
     """An algorithm writes `forward`, and `training_loss` where its paper trains on something else than the answers."""
 
+    solves: ClassVar[tuple[type[Problem], ...]] = (Classification,)
     fixed_ways: int | None = None  # the only number of classes it can tell apart, where its head fixes one
 
-    def __init__(self, optimizer: Optimization, transductive: bool) -> None:
+    def __init__(self, optimizer: Optimization, transductive: bool, problem: Problem) -> None:
         super().__init__()
+        if not isinstance(problem, self.solves):
+            raise BadInput(
+                f"{type(self).__name__} cannot learn a {type(problem).__name__.lower()} problem: "
+                "choose other data with data=, or an algorithm such as algo=maml"
+            )
         self.optimization = optimizer
         self.transductive = transductive  # whether the queries of a task could see each other
+        self.problem = problem
 
     @abstractmethod
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
-        """Scores of each query for each class: [T, Q, ways]."""
+        """The answer to each query: [T, Q, outputs], scores of the classes [T, Q, ways] in classification."""
 
     def training_loss(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        """The loss to minimise, and the scores [T, Q, ways] it came from."""
-        scores = self(episode.support, episode.query.x)
-        return F.cross_entropy(scores.flatten(0, 1), episode.query.y.flatten()), scores
+        """The loss to minimise, and the answers [T, Q, outputs] it came from."""
+        answers = self(episode.support, episode.query.x)
+        return self.problem.loss(answers, episode.query.y), answers
 
-    def training_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
-        loss, scores = self.training_loss(episode)
-        return {"loss": loss, "accuracy": (scores.detach().argmax(-1) == episode.query.y).float().mean()}
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Every task counts the same, whatever the shape of its episode."""
+        tasks = sum(map(len, batch))
+        losses, scores = [], []
+        for episode in batch:
+            loss, answers = self.training_loss(episode)
+            share = len(episode) / tasks
+            losses.append(loss * share)
+            scores.append(self.problem.scores(answers.detach(), episode.query.y).mean() * share)
+        return {"loss": torch.stack(losses).sum(), "score": torch.stack(scores).sum()}
 
-    def validation_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
-        return self._answers(episode)
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:
+        return {"episodes": [self._answers(episode) for episode in batch]}
 
-    def test_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
-        return self._answers(episode)
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:
+        return {"episodes": [self._answers(episode) for episode in batch]}
 
     def _answers(self, episode: Episode) -> dict[str, Tensor]:
-        scores = self(episode.support, episode.query.x).detach()
+        answers = self(episode.support, episode.query.x).detach()
         y = episode.query.y
-        losses = F.cross_entropy(scores.flatten(0, 1), y.flatten(), reduction="none").view_as(y).mean(1)
-        right = (scores.argmax(-1) == y).sum(1).to(losses.dtype)
-        return {"scores": scores, "losses": losses, "right": right}
+        return {
+            "answers": answers,
+            "scores": self.problem.scores(answers, y).sum(1),
+            "losses": self.problem.losses(answers, y).mean(1),
+        }
 
     def configure_optimizers(self) -> Any:
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]

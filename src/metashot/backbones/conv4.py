@@ -22,14 +22,16 @@ class Conv4(Backbone):
 
     def __init__(
         self,
-        image_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         channels: Count,
         downsampling: Literal["pool", "stride"],
         normalisation: Protocol,
     ) -> None:
         super().__init__(normalisation)
         self.pool = downsampling == "pool"
-        colours, height, width = image_shape
+        if len(input_shape) != 3:
+            raise BadInput("backbone=conv4 is for images, and these data have none: use backbone=mlp, or experiment=sinusoid")
+        colours, height, width = input_shape
         self.convolutions = nn.ModuleList()
         self.normalisations = nn.ModuleList()
         for block in range(BLOCKS):
@@ -41,7 +43,7 @@ class Conv4(Backbone):
             height, width = (height // 2, width // 2) if self.pool else ((height + 1) // 2, (width + 1) // 2)
         if height * width == 0:
             raise BadInput(
-                f"images of {image_shape[1]}x{image_shape[2]} are too small for backbone=conv4, which halves them "
+                f"images of {input_shape[1]}x{input_shape[2]} are too small for backbone=conv4, which halves them "
                 f"{BLOCKS} times: use larger images, backbone.downsampling=stride, or another backbone"
             )
         self.features = channels * height * width

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron on flattened images, the non-convolutional network of Finn et al. 2017."""
+"""A multi-layer perceptron on flattened inputs, the non-convolutional network of Finn et al. 2017."""
 
 import itertools
 import math
@@ -12,11 +12,11 @@ from metashot.backbones.normalisation import Normalisation, Protocol
 
 
 class MLP(Backbone):
-    """Images [T, N, channels, height, width] to features [T, N, features]: linear, batch normalisation, ReLU."""
+    """Inputs [T, N, ...] to features [T, N, features]: linear, batch normalisation, ReLU."""
 
-    def __init__(self, image_shape: tuple[int, int, int], hidden: list[Count], normalisation: Protocol) -> None:
+    def __init__(self, input_shape: tuple[int, ...], hidden: list[Count], normalisation: Protocol) -> None:
         super().__init__(normalisation)
-        sizes = [math.prod(image_shape), *hidden]
+        sizes = [math.prod(input_shape), *hidden]
         self.linears = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(sizes))
         self.normalisations = nn.ModuleList(Normalisation(size, normalisation) for size in hidden)
         self.features = sizes[-1]

@@ -3,6 +3,7 @@
 - `transductive`: the statistics of all images of the task that are passed together; queries can see each other.
 - `running`: in training as above, while averages are learned; afterwards the learned averages.
 - `support`: every image is normalised by the statistics of the task's support set.
+- `none`: nothing is normalised, and each layer has a bias of its own.
 
 Statistics never mix tasks, so that a task's answer depends on neither its batch nor the number of devices.
 """
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-Protocol = Literal["transductive", "running", "support"]
+Protocol = Literal["transductive", "running", "support", "none"]
 
 
 class Normalisation(nn.Module):
@@ -27,13 +28,16 @@ class Normalisation(nn.Module):
         self.protocol = protocol
         self.epsilon = epsilon
         self.momentum = momentum
-        self.weight = nn.Parameter(torch.ones(channels))
+        if protocol != "none":
+            self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         if protocol == "running":
             self.register_buffer("running_mean", torch.zeros(channels))
             self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor, tasks: int, support: int) -> Tensor:
+        if self.protocol == "none":
+            return x + self.bias.view([1, -1] + [1] * (x.dim() - 2))
         if self.protocol == "running" and not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.epsilon)
         per_task = x.chunk(tasks)  # one call a task is faster than reductions over a [T, N, ...] view (benchmarks/)

@@ -11,9 +11,10 @@ from metashot.algorithms.base import Algorithm
 from metashot.arguments import Count, check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
+from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.evaluation.protocol import Scoring
-from metashot.evaluation.report import Report
+from metashot.evaluation.report import Report, shown
 from metashot.evaluation.testing import refuse_other_ways, test
 from metashot.run_folder import CONFIG, REPORT
 from metashot.training.interruption import StopRequest
@@ -28,7 +29,7 @@ def stored_configuration(given: str) -> dict[str, Any]:
 
 
 def evaluate_checkpoint(composed: DictConfig) -> float:
-    """Answer the episodes, print the table and write the report; the result is the accuracy."""
+    """Answer the episodes, print the table and write the report; the result is the score."""
     config = configuration.plain(composed)
     if config["ckpt"] is None:
         raise BadInput("missing key ckpt: give a checkpoint or the folder of a run, as in ckpt=runs/...")
@@ -45,15 +46,18 @@ def evaluate_checkpoint(composed: DictConfig) -> float:
 
     data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
     data.episodes[split] = config["episodes"]
+    # The network has the shape it was trained with, whatever is asked for now.
+    trained: EpisodicDataModule = configuration.build(checkpoint[OURS]["config"]["data"], seed=0)
+    change = adapted(data, trained)
     data.setup()
-    # The head, if there is one, has the size it was trained with, whatever is asked for now.
-    trained = configuration.build(checkpoint[OURS]["config"]["data"], seed=0).specs["train"].ways
-    backbone = configuration.build(config["backbone"], image_shape=data.image_shape)
-    algorithm: Algorithm = configuration.build(config["algo"], backbone=backbone, ways=trained)
+    backbone = configuration.build(config["backbone"], input_shape=trained.input_shape)
+    algorithm: Algorithm = configuration.build(config["algo"], backbone=backbone, problem=trained.problem)
     refuse_other_ways(algorithm, data, split, config["algo"]["name"])
     load_weights(algorithm, checkpoint["state_dict"], path)
 
     console = Console(quiet=not is_first_process(), soft_wrap=True)
+    if change:
+        console.print(change, highlight=False, markup=False)
     scoring = Scoring()
     with StopRequest():
         trainer = options.trainer([scoring, ProgressBar(scoring, console)], [])
@@ -62,12 +66,26 @@ def evaluate_checkpoint(composed: DictConfig) -> float:
     if is_first_process():
         report.write(folder / REPORT)
         console.print(report.lines({"checkpoint": path, "report": folder / REPORT}), highlight=False)
-    return report.accuracy
+    return report.score
+
+
+def adapted(data: EpisodicDataModule, trained: EpisodicDataModule) -> str | None:
+    """Let data look as those a learner was trained on, which may be another data set; a line says what that changes."""
+    if isinstance(data, ImageEpisodes) and isinstance(trained, ImageEpisodes):
+        return data.look_like(trained)
+    if type(data.problem) is not type(trained.problem):
+        raise BadInput(
+            f"data={data.name} is a {type(data.problem).__name__.lower()} problem, but the checkpoint was trained on "
+            f"{trained.name}, a {type(trained.problem).__name__.lower()} problem: choose other data"
+        )
+    return None
 
 
 def refuse_hidden_overrides(now: dict[str, Any], stored: dict[str, Any], split: Split) -> None:
     """A key for all splits that was changed, while the stored configuration has one for this split, would do nothing."""
-    for key in ("ways", "shots", "queries"):
+    for key in ("ways", "shots", "queries", "unequal_support", "unequal_queries"):
+        if key not in now:  # regression has no classes
+            continue
         own = now[split][key]
         if now[key] != stored.get(key) and own is not None:
             raise BadInput(
@@ -94,7 +112,8 @@ def beside(checkpoint: Path) -> Path:
 
 
 def described(report: Report) -> str:
-    return (
-        f"{Path(report.checkpoint).stem}_{report.split}_{report.ways}w{report.shots}s{report.queries}q"
-        f"_{report.episodes}_seed{report.seed}"
-    )
+    """The name of a report's folder: what was scored, and on what if that is not plain."""
+    ways = "" if report.ways is None else f"{shown(report.ways)}w"
+    unequal = "_unequal" if report.unequal_support or report.unequal_queries else ""
+    shape = f"{ways}{shown(report.shots)}s{shown(report.queries)}q{unequal}"
+    return f"{Path(report.checkpoint).stem}_{report.data}_{report.split}_{shape}_{report.episodes}_seed{report.seed}"

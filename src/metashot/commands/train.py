@@ -16,11 +16,12 @@ from metashot.arguments import check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint, write_checkpoint
 from metashot.command_line import Stopped
-from metashot.data.module import EpisodicDataModule, tasks_of_each_device
-from metashot.evaluation.pictures import episode_picture
+from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
+from metashot.evaluation.pictures import curves_picture, episode_picture
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report
 from metashot.evaluation.testing import refuse_other_ways, test
+from metashot.problems import Classification
 from metashot.run_folder import CONFIG, PICTURE, REPORT, RunFolder, stored_config
 from metashot.tracking.csv_file import CsvLogger
 from metashot.training.interruption import StopRequest
@@ -31,7 +32,7 @@ from metashot.training.trainer import TrainerOptions, is_first_process
 
 RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
 # What a resumed run may change without becoming another experiment.
-FREE_WHEN_RESUMED = ("trainer.", "logger.", "data.banks", "data.tasks_per_evaluation_step")
+FREE_WHEN_RESUMED = ("trainer.", "logger.", "data.root", "data.banks", "data.tasks_per_evaluation_step")
 
 
 def stored_run(given: str, key: str) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def stored_run(given: str, key: str) -> dict[str, Any]:
 
 
 def train_and_test(composed: DictConfig) -> float:
-    """Train, test the best checkpoint, write the report; the result is the best validation accuracy, for sweeps."""
+    """Train, test the best checkpoint, write the report; the result is the best validation score, for sweeps."""
     config = configuration.plain(composed)
     configuration.check(config)
     check_value(config["folder"], str, "folder")
@@ -61,10 +62,9 @@ def train_and_test(composed: DictConfig) -> float:
         data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
         tasks_of_each_device(data.tasks_per_step, options.devices)
         data.setup()
-        ways = data.specs["train"].ways
-        backbone = configuration.build(config["backbone"], image_shape=data.image_shape)
-        algorithm: Algorithm = configuration.build(config["algo"], backbone=backbone, ways=ways)
-        for split in ("val", "test"):
+        backbone = configuration.build(config["backbone"], input_shape=data.input_shape)
+        algorithm: Algorithm = configuration.build(config["algo"], backbone=backbone, problem=data.problem)
+        for split in SPLITS:
             refuse_other_ways(algorithm, data, split, config["algo"]["name"])
 
         folder = stack.enter_context(start.folder(config["folder"], experiment))
@@ -76,7 +76,7 @@ def train_and_test(composed: DictConfig) -> float:
         console.print(*described, sep="\n", highlight=False)
         stop.message = f"stopped; go on with: python train.py resume={folder.path}"
         scoring = Scoring()
-        measurements = Measurements(scoring, data.tasks_per_step, options.log_every)
+        measurements = Measurements(scoring, data.problem.metric, data.tasks_per_step, options.log_every)
         saving = Saving(folder.checkpoints, experiment, scoring, stop, options)
         progress = ProgressBar(scoring, console, measurements, saving)
         trainer = options.trainer([scoring, saving, measurements, progress], loggers)
@@ -96,11 +96,11 @@ def train_and_test(composed: DictConfig) -> float:
         name, step = config["algo"]["name"], best["global_step"]
         report = test(trainer, algorithm, data, scoring, "test", name, folder.checkpoints / BEST, step)
         if is_first_process():
-            keep(report, folder, trainer, scoring)
+            keep(report, folder, trainer, scoring, data)
             paths = {"checkpoint": folder.checkpoints / BEST, "report": folder.path / REPORT}
             console.print(report.lines(paths), highlight=False)
-        assert saving.best_accuracy is not None
-        return saving.best_accuracy
+        assert saving.best_score is not None
+        return saving.best_score
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,13 @@ def refuse_another_experiment(new: dict[str, Any], old: dict[str, Any]) -> None:
             )
 
 
-def keep(report: Report, folder: RunFolder, trainer: pl.Trainer, scoring: Scoring) -> None:
+def keep(report: Report, folder: RunFolder, trainer: pl.Trainer, scoring: Scoring, data: EpisodicDataModule) -> None:
     """Write the report and the picture of a test episode, and hand both to the loggers."""
     report.write(folder.path / REPORT)
     assert scoring.shown is not None
-    episode_picture(*scoring.shown, folder.path / PICTURE)
+    episode, answers = scoring.shown
+    draw = episode_picture if isinstance(data.problem, Classification) else curves_picture
+    draw(data.looked_at(episode), answers, folder.path / PICTURE)
     log(trainer, report.metrics())
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):

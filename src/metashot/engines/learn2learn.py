@@ -29,11 +29,11 @@ def adapt_and_answer(
     learner = _maml()(network, lr, first_order or not torch.is_grad_enabled())
     answers = []
     for task in range(len(query_x)):
-        support_x, support_y = support.x[task : task + 1], support.y[task]
+        support_x, support_y = support.x[task : task + 1], support.y[task : task + 1]
         with torch.enable_grad():  # adapting needs gradients, in validation and testing too
             adapted = learner.clone()
             for _ in range(steps):
-                adapted.adapt(loss(adapted(support_x)[0], support_y))
+                adapted.adapt(loss(adapted(support_x), support_y))
         answers.append(adapted.module.answer(support_x, query_x[task : task + 1]))
     return torch.cat(answers)
 

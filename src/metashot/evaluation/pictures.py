@@ -1,59 +1,147 @@
 """Pictures of what a learner did."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from metashot.episodes import Episode
 
+_SHOWN_SHOTS = 5
 _SHOWN_QUERIES = 8  # of each class: what fits beside its support examples and is still readable
+_SHOWN_TASKS = 4  # of regression
+_NAME_LENGTH = 16  # letters of a line of a class's name, which is turned by 90 degrees
 _RIGHT, _WRONG = "#1a7f37", "#cf222e"
 
 
 def episode_picture(episode: Episode, scores: Tensor, path: Path) -> None:
     """The first task of a batch: a row a class, its support examples, then queries framed by whether they were right."""
-    ways = int(episode.support.y[0].max()) + 1
     probabilities = scores[0].float().softmax(-1).cpu()
-    support = [_of_class(episode.support.x[0], episode.support.y[0], label) for label in range(ways)]
+    query_y = episode.query.y[0].cpu()
+
+    def answered(axes: Axes, image: Tensor, label: int, place: int) -> None:
+        _show_answer(axes, image, probabilities[query_y == label][place], label)
+
+    right = int((probabilities.argmax(-1) == query_y).sum())
+    title = (
+        f"left: support set; right: queries with the predicted class and its probability, "
+        f"solid if right, dashed if wrong\n{right} of all {len(query_y)} queries right"
+    )
+    names = [f"class {label}" for label in range(_ways(episode))]
+    _write(_grid(episode, names, title, answered), path)
+
+
+def contact_sheet(episode: Episode, names: Sequence[str], path: Path) -> None:
+    """The first task of a batch: a row a class with its name, support examples to the left, queries to the right."""
+
+    def plain(axes: Axes, image: Tensor, label: int, place: int) -> None:
+        _show(axes, image, "0.75", 1.0)
+
+    _write(_grid(episode, [_row_name(name, label) for label, name in enumerate(names)], "left: support set; right: queries", plain), path)
+
+
+def curves_picture(episode: Episode, answers: Tensor, path: Path) -> None:
+    """Regression with one input: the first tasks of a batch, their points to learn from, the truth and the answers."""
+    figure, panels = _panels(episode)
+    for task, axes in enumerate(panels):
+        x, order = _sorted(episode.query.x[task])
+        axes.plot(x, episode.query.y[task, order, 0].cpu(), color="0.6", linewidth=3, label="truth")
+        axes.plot(x, answers[task, order, 0].float().cpu(), color="black", linewidth=1.2, linestyle="--", label="answers")
+        _show_points(axes, episode, task)
+    panels[0].legend(fontsize=8)
+    _write(figure, path)
+
+
+def curves_sheet(episode: Episode, path: Path) -> None:
+    """Regression with one input: the first tasks of a batch, without answers."""
+    figure, panels = _panels(episode)
+    for task, axes in enumerate(panels):
+        x, order = _sorted(episode.query.x[task])
+        axes.plot(x, episode.query.y[task, order, 0].cpu(), ".", color="0.6", label="queries")
+        _show_points(axes, episode, task)
+    panels[0].legend(fontsize=8)
+    _write(figure, path)
+
+
+def _grid(
+    episode: Episode, names: Sequence[str], title: str, show_query: Callable[[Axes, Tensor, int, int], None]
+) -> Figure:
+    """Rows of classes: support examples, a gap, queries. A class with fewer than another leaves places empty."""
+    ways = len(names)
+    support = [_of_class(episode.support.x[0], episode.support.y[0], label)[:_SHOWN_SHOTS] for label in range(ways)]
     queries = [_of_class(episode.query.x[0], episode.query.y[0], label)[:_SHOWN_QUERIES] for label in range(ways)]
-    answers = [_of_class(probabilities, episode.query.y[0].cpu(), label) for label in range(ways)]
-    shots, shown = len(support[0][:5]), len(queries[0])
+    shots, shown = max(map(len, support)), max(map(len, queries))
     # A gap as wide as half an image keeps what was learned from apart from what was asked.
     figure = Figure(figsize=(0.9 * (shots + shown + 0.5) + 0.6, 1.12 * ways + 0.7), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(ways, shots + 1 + shown, squeeze=False, width_ratios=[1] * shots + [0.35] + [1] * shown)
     for label in range(ways):
-        for column in range(shots + 1 + shown):
-            axes = grid[label, column]
+        for column, axes in enumerate(grid[label]):
             axes.set(xticks=[], yticks=[])
-            if column == shots:
-                axes.axis("off")
-            elif column < shots:
+            place = column - shots - 1
+            if column < len(support[label]):
                 _show(axes, support[label][column], "0.75", 1.0)
+            elif 0 <= place < len(queries[label]):
+                show_query(axes, queries[label][place], label, place)
             else:
-                _show_answer(axes, queries[label][column - shots - 1], answers[label][column - shots - 1], label)
-        grid[label, 0].set_ylabel(f"class {label}", fontsize=9)
-    right = int((probabilities.argmax(-1) == episode.query.y[0].cpu()).sum())
-    total = len(probabilities)
-    figure.suptitle(
-        f"left: support set; right: queries with the predicted class and its probability, "
-        f"solid if right, dashed if wrong\n{right} of all {total} queries right",
-        fontsize=9,
-    )
+                axes.axis("off")
+        grid[label, 0].set_ylabel(names[label], fontsize=9)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def _panels(episode: Episode) -> tuple[Figure, list[Axes]]:
+    count = min(_SHOWN_TASKS, len(episode))
+    figure = Figure(figsize=(3.6 * count, 3.2), dpi=120, layout="constrained")
+    panels: list[Axes] = list(figure.subplots(1, count, squeeze=False)[0])
+    for task, axes in enumerate(panels):
+        axes.set_title(f"task {int(episode.number[task])}", fontsize=9)
+        axes.set_xlabel("x", fontsize=9)
+    panels[0].set_ylabel("y", fontsize=9)
+    return figure, panels
+
+
+def _show_points(axes: Axes, episode: Episode, task: int) -> None:
+    x, y = episode.support.x[task, :, 0].cpu(), episode.support.y[task, :, 0].cpu()
+    axes.plot(x, y, "^", color="black", markersize=6, label="support set")
+
+
+def _sorted(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x[:, 0].cpu().sort()
+
+
+def _write(figure: Figure, path: Path) -> None:
+    """Under a temporary name first, so that a picture is there whole or not at all."""
+    FigureCanvasAgg(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png")
-    temporary.replace(path)
+    try:
+        figure.savefig(temporary, format="png")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _ways(episode: Episode) -> int:
+    return int(episode.support.y[0].max()) + 1
+
+
+def _row_name(name: str, label: int) -> str:
+    """A class's name as it fits beside its row, or its label where matplotlib's fonts may lack the letters."""
+    if not (name.isascii() and name.isprintable()):
+        return f"class {label}"
+    lines = [line if len(line) <= _NAME_LENGTH else f"{line[: _NAME_LENGTH - 3]}..." for line in name.split("/")[-2:]]
+    return "/\n".join(lines).replace("$", r"\$")
 
 
 def _of_class(values: Tensor, y: Tensor, label: int) -> Tensor:
     return values[y == label].detach().cpu()
 
 
-def _show(axes, image: Tensor, colour: str, width: float, style: str = "-") -> None:  # type: ignore[no-untyped-def]
+def _show(axes: Axes, image: Tensor, colour: str, width: float, style: str = "-") -> None:
     channels = image.shape[0]
     pixels = image[0] if channels == 1 else image.permute(1, 2, 0)
     axes.imshow(torch.as_tensor(pixels).numpy(), cmap="gray_r" if channels == 1 else None, vmin=0, vmax=1)
@@ -61,7 +149,7 @@ def _show(axes, image: Tensor, colour: str, width: float, style: str = "-") -> N
         spine.set(color=colour, linewidth=width, linestyle=style)
 
 
-def _show_answer(axes, image: Tensor, probabilities: Tensor, label: int) -> None:  # type: ignore[no-untyped-def]
+def _show_answer(axes: Axes, image: Tensor, probabilities: Tensor, label: int) -> None:
     predicted = int(probabilities.argmax())
     right = predicted == label
     # The line's style says in greyscale what its colour says.

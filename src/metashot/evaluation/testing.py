@@ -9,8 +9,10 @@ from metashot import __version__
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
 from metashot.data.module import EpisodicDataModule, Split
+from metashot.episodes import Amount, shown
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report
+from metashot.problems import Classification
 
 
 def test(
@@ -32,13 +34,16 @@ def test(
     results, spec = scoring.results, data.specs[split]
     assert results is not None
     return Report(
-        accuracy=results.accuracy,
+        metric=results.problem.metric,
+        score=results.score,
         ci95=results.ci95,
         loss=results.loss,
-        episodes=len(results.accuracies),
-        ways=spec.ways,
-        shots=spec.shots,
-        queries=spec.queries,
+        episodes=len(results.scores),
+        ways=listed(spec.ways) if isinstance(data.problem, Classification) else None,
+        shots=listed(spec.shots),
+        queries=listed(spec.queries),
+        unequal_support=spec.unequal_support,
+        unequal_queries=spec.unequal_queries,
         transductive=algorithm.transductive,
         algo=algo,
         data=data.name,
@@ -55,7 +60,12 @@ def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Spl
     ways = data.specs[split].ways
     if algorithm.fixed_ways not in (None, ways):
         raise BadInput(
-            f"{ways} ways were asked for on the {split} split, but this {algo} has a head for {algorithm.fixed_ways} "
+            f"{shown(ways)} ways were asked for on the {split} split, but this {algo} has a head for {algorithm.fixed_ways} "
             f"classes: use data.{split}.ways={algorithm.fixed_ways}, train with data.ways={ways}, or use an algorithm "
             "without a head"
         )
+
+
+def listed(amount: Amount) -> int | list[int]:
+    """As a file of JSON has it."""
+    return list(amount) if isinstance(amount, tuple) else amount

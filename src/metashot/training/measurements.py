@@ -11,10 +11,11 @@ from metashot.evaluation.protocol import Scoring
 
 
 class Measurements(pl.Callback):
-    """Loss, accuracy, gradient norm, learning rate and tasks a second of training; the scores of validation."""
+    """Loss, score, gradient norm, learning rate and tasks a second of training; the scores of validation."""
 
-    def __init__(self, scoring: Scoring, tasks_per_step: int, every: int) -> None:
+    def __init__(self, scoring: Scoring, metric: str, tasks_per_step: int, every: int) -> None:
         self.scoring = scoring
+        self.metric = metric
         self.tasks_per_step = tasks_per_step
         self.every = every
         self.latest: dict[str, float] = {}
@@ -42,7 +43,7 @@ class Measurements(pl.Callback):
             return
         measured = {
             "train/loss": outputs["loss"].detach(),
-            "train/accuracy": outputs["accuracy"],
+            f"train/{self.metric}": outputs["score"],
             "train/gradient_norm": self._norm,
         }
         self.latest = {

@@ -7,12 +7,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from metashot.evaluation.protocol import Scoring
+from metashot.evaluation.report import score_with_interval
 from metashot.training.measurements import Measurements
 from metashot.training.saving import Saving
 
 
 class ProgressBar(pl.Callback):
-    """Steps done and to come, with loss, accuracy and tasks a second."""
+    """Steps done and to come, with loss, score and tasks a second."""
 
     def __init__(
         self,
@@ -75,19 +76,20 @@ class ProgressBar(pl.Callback):
         if not trainer.is_global_zero or results is None:
             return
         best = "  best so far" if self.saving is not None and self.saving.best_step == trainer.global_step else ""
-        accuracy = with_interval(results.accuracy, results.ci95)
+        metric = results.problem.metric
+        score = score_with_interval(metric, results.score, results.ci95)
         step = f"step {trainer.global_step}/{trainer.max_steps}"
-        self.console.print(f"{step}  val accuracy {accuracy}{best}  {self._measured()}", highlight=False)
+        self.console.print(f"{step}  val {metric} {score}{best}  {self._measured()}", highlight=False)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._end()
 
     def _measured(self) -> str:
-        latest = self.measurements.latest if self.measurements is not None else {}
-        if not latest:
+        if self.measurements is None or not self.measurements.latest:
             return ""
+        latest, metric = self.measurements.latest, self.measurements.metric
         return (
-            f"loss {latest['train/loss']:.3f}  accuracy {latest['train/accuracy']:.3f}  "
+            f"loss {latest['train/loss']:.3f}  {metric} {latest[f'train/{metric}']:.3f}  "
             f"{latest['train/tasks_per_second']:.1f} tasks/s"
         )
 
@@ -106,8 +108,3 @@ class ProgressBar(pl.Callback):
         if self.evaluating is not None:
             self.bar.remove_task(self.evaluating)
             self.evaluating = None
-
-
-def with_interval(accuracy: float, ci95: float | None) -> str:
-    """An accuracy as every printed one looks: in percent, with the half-width of its 95 % interval."""
-    return f"{100 * accuracy:.2f} %" + (f" ± {100 * ci95:.2f}" if ci95 is not None else " (one episode: no interval)")

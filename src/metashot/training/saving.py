@@ -1,4 +1,4 @@
-"""Checkpoints of a run: `last.ckpt` to resume from, `best.ckpt` by the validation accuracy, early stopping."""
+"""Checkpoints of a run: `last.ckpt` to resume from, `best.ckpt` by the validation score, early stopping."""
 
 import random
 from pathlib import Path
@@ -34,7 +34,7 @@ class Saving(Checkpoint):
         self.every = options.checkpoint_every
         self.validate_every = options.validate_every
         self.patience = options.early_stopping
-        self.best_accuracy: float | None = None
+        self.best_score: float | None = None
         self.best_step = 0
         self.waited = 0  # validations without a better one
 
@@ -44,7 +44,7 @@ class Saving(Checkpoint):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not (self.folder / BEST).exists():
-            self.best_accuracy = None  # resumed in a new folder from a checkpoint that stood alone
+            self.best_score = None  # resumed in a new folder from a checkpoint that stood alone
         if self.exhausted:  # the run that is resumed had stopped early
             trainer.should_stop = True
 
@@ -64,10 +64,10 @@ class Saving(Checkpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self.scoring.results is not None
-        accuracy = self.scoring.results.accuracy
-        better = self.best_accuracy is None or accuracy > self.best_accuracy
+        score = self.scoring.results.score
+        better = self.scoring.results.problem.better(score, self.best_score)
         if better:
-            self.best_accuracy, self.best_step, self.waited = accuracy, trainer.global_step, 0
+            self.best_score, self.best_step, self.waited = score, trainer.global_step, 0
         else:
             self.waited += 1
         if self.exhausted:
@@ -84,10 +84,10 @@ class Saving(Checkpoint):
         return bool(trainer.strategy.reduce_boolean_decision(self.stop.requested, all=False))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_accuracy": self.best_accuracy, "best_step": self.best_step, "waited": self.waited}
+        return {"best_score": self.best_score, "best_step": self.best_step, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_accuracy = state_dict["best_accuracy"]
+        self.best_score = state_dict["best_score"]
         self.best_step = state_dict["best_step"]
         self.waited = state_dict["waited"]
 

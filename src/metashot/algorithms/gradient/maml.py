@@ -6,33 +6,37 @@ theta, which the outer optimiser moves. As in the paper, batch normalisation use
 its results are transductive unless another protocol is chosen.
 """
 
-import torch.nn.functional as F
+from typing import Annotated
+
 from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
-from metashot.algorithms.gradient.classifier import Classifier
+from metashot.algorithms.gradient.network import Network
 from metashot.algorithms.optimization import Optimization
-from metashot.arguments import Count, Positive
+from metashot.arguments import AtLeast, Count, Positive
 from metashot.backbones.base import Backbone
 from metashot.engines.learn2learn import adapt_and_answer
 from metashot.episodes import Examples
+from metashot.problems import Classification, Problem, Regression
 
 
 class MAML(Algorithm):
+    solves = (Classification, Regression)
+
     def __init__(
         self,
         name: str,
         backbone: Backbone,
-        ways: int,
+        problem: Problem,
         inner_lr: Positive,
         inner_steps: Count,
-        test_inner_steps: Count,
+        test_inner_steps: Annotated[int, AtLeast(0)],
         first_order: bool,
         optimizer: Optimization,
     ) -> None:
-        super().__init__(optimizer, transductive=backbone.transductive)
-        self.network = Classifier(backbone, ways)
-        self.fixed_ways = ways
+        super().__init__(optimizer, backbone.transductive, problem)
+        self.network = Network(backbone, problem.outputs)
+        self.fixed_ways = problem.outputs if isinstance(problem, Classification) else None
         self.alpha = inner_lr
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
@@ -40,4 +44,4 @@ class MAML(Algorithm):
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         steps = self.inner_steps if self.training else self.test_inner_steps
-        return adapt_and_answer(self.network, support, query_x, F.cross_entropy, self.alpha, steps, self.first_order)
+        return adapt_and_answer(self.network, support, query_x, self.problem.loss, self.alpha, steps, self.first_order)

@@ -12,11 +12,12 @@ from metashot.algorithms.base import Algorithm
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
 from metashot.episodes import Examples
+from metashot.problems import Problem
 
 
 class ProtoNet(Algorithm):
-    def __init__(self, name: str, backbone: Backbone, ways: int, optimizer: Optimization) -> None:
-        super().__init__(optimizer, transductive=backbone.transductive)
+    def __init__(self, name: str, backbone: Backbone, problem: Problem, optimizer: Optimization) -> None:
+        super().__init__(optimizer, backbone.transductive, problem)
         self.backbone = backbone
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from metashot.arguments import AtLeast, AtMost
+from metashot.data.source import Drawn
 
 # Raised by one whenever this file would draw other pixels or form other classes.
 DRAWING = 1
@@ -120,15 +121,19 @@ class Glyphs:
                 return classes[name]
         raise KeyError(f"glyphs has no class {name!r}; splits() lists the names")
 
-    def draw(self, split: str, first: int, last: int) -> Grey:
-        """The images of classes `first` to `last` (exclusive), [images, 1, side, side], class by class."""
-        classes = list(self._found()[split].items())[first:last]
-        images = np.empty((len(classes), self.examples, *self.image_shape), np.uint8)
-        for row, (name, characters) in enumerate(classes):
-            images[row, :, 0] = self._draw_class(name, characters[0])
-        return images.reshape(-1, *self.image_shape)
+    def draw(self, split: str, label: int, first: int, last: int) -> Drawn:
+        """The images [first, last) of a class, [images, 1, side, side]."""
+        name, characters = list(self._found()[split].items())[label]
+        return Drawn(self._draw_class(name, characters[0])[first:last, None])
 
-    def identity(self) -> dict[str, str | int | float]:
+    def files(self, root: Path) -> list[Path]:
+        """None: the fonts belong to the identity."""
+        return []
+
+    def prepare(self, root: Path, scratch: Path) -> None:
+        self._found()
+
+    def identity(self, root: Path) -> dict[str, str | int | float]:
         """Everything that decides the pixels."""
         import matplotlib
         import PIL

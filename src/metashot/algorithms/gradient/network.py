@@ -1,0 +1,29 @@
+"""A backbone with a linear head: the network that gradient-based algorithms adapt."""
+
+import torch
+from torch import Tensor, nn
+
+from metashot.backbones.base import Backbone
+
+
+class Network(nn.Module):
+    """Inputs [T, N, ...] to answers [T, N, outputs]."""
+
+    def __init__(self, backbone: Backbone, outputs: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.features, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Answers to inputs that are normalised among themselves, such as a support set."""
+        answers: Tensor = self.head(self.backbone(x, support=x.shape[1]))
+        return answers
+
+    def answer(self, support_x: Tensor, query_x: Tensor) -> Tensor:
+        """Answers to queries, normalised as the backbone's protocol says."""
+        if self.backbone.normalisation != "support":
+            return self.forward(query_x)
+        count = support_x.shape[1]
+        features = self.backbone(torch.cat([support_x, query_x], dim=1), support=count)
+        answers: Tensor = self.head(features[:, count:])
+        return answers

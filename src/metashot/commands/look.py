@@ -1,0 +1,94 @@
+"""python -m metashot.data: the facts of a data set, and the contact sheet of one of its episodes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+
+from metashot import configuration
+from metashot.arguments import AtLeast, check_value
+from metashot.bad_input import BadInput
+from metashot.data.building import build_bank, read_manifest
+from metashot.data.images import ImageEpisodes
+from metashot.data.module import EpisodicDataModule, Split
+from metashot.data.official import Official
+from metashot.episodes import Episode
+from metashot.evaluation.pictures import contact_sheet, curves_sheet
+
+_NAMED = 10  # files that are listed
+
+
+def look_at_data(composed: DictConfig) -> None:
+    """Print what a data set has, and draw an episode of it."""
+    config = configuration.plain(composed)
+    configuration.check(config)
+    check_value(config["split"], Split, "split")
+    check_value(config["number"], Annotated[int, AtLeast(0)], "number")
+    check_value(config["out"], str, "out")
+    split: Split = config["split"]
+    data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
+    data.setup()
+    (episode,) = data.batch(split, np.array([config["number"]]), torch.device("cpu"))
+    described = f"{split} {config['number']}, {data.shape_of(split)}"
+    rows = [*_facts(data), ("episode", described), *_classes(data, split, episode)]
+    out = Path(config["out"]).expanduser()
+    try:
+        _draw(data, split, episode, out)
+    except OSError as error:
+        raise BadInput(f"out={out} cannot be written: {error.strerror or error}; choose another file") from error
+    rows.append(("sheet", str(out)))
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print("\n".join(f"{name:<9} {value}".rstrip() for name, value in rows))
+
+
+def _facts(data: EpisodicDataModule) -> Iterator[tuple[str, str]]:
+    source: Any = data.source if hasattr(data, "source") else None
+    official: Official | None = getattr(source, "official", None)
+    yield "data", official.title if official else data.name
+    if official:
+        yield "home", official.home
+        yield "licence", official.licence
+        for file in official.files:
+            size = f", {file.size / 1e6:.1f} MB" if file.size else ""
+            yield "official", f"{file.name}{size}, {file.checksum or 'no published checksum'}, {file.address}"
+    if isinstance(data, ImageEpisodes):
+        yield from _bank_facts(data)
+
+
+def _bank_facts(data: ImageEpisodes) -> Iterator[tuple[str, str]]:
+    for path in data.source.files(data.root):
+        yield "found", str(path)
+    folder = build_bank(data.source, data.root, data.banks_root)
+    manifest = read_manifest(folder)
+    channels, height, width = data.source.image_shape
+    total = sum(bank.images.nbytes for bank in data.banks.values())
+    images = sum(int(bank.images_per_class.sum()) for bank in data.banks.values())
+    colours = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    yield "images", f"{images:,} of {height}x{width}, {colours}"
+    for split, bank in data.banks.items():
+        counts = bank.images_per_class
+        each = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
+        yield split, f"{len(counts):,} classes, {counts.sum():,} images, {each} a class"
+    yield "bank", f"{folder}, {total / 1e6:.1f} MB, built in {manifest['seconds']} s"
+    for line in manifest["skipped"][:_NAMED]:
+        yield "left out", line
+    if len(manifest["skipped"]) > _NAMED:
+        yield "left out", f"and {len(manifest['skipped']) - _NAMED} more, all in the bank's manifest.json"
+
+
+def _classes(data: EpisodicDataModule, split: Split, episode: Episode) -> Iterator[tuple[str, str]]:
+    if isinstance(data, ImageEpisodes):
+        for label, number in enumerate(episode.classes[0].tolist()):
+            yield f"class {label}", data.banks[split].classes[number]
+
+
+def _draw(data: EpisodicDataModule, split: Split, episode: Episode, out: Path) -> None:
+    episode = data.looked_at(episode)
+    if isinstance(data, ImageEpisodes):
+        contact_sheet(episode, [data.banks[split].classes[number] for number in episode.classes[0].tolist()], out)
+    else:
+        curves_sheet(episode, out)

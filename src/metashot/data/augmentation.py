@@ -1,0 +1,155 @@
+"""Random changes of training images, in batches and on the images' own device.
+
+The random numbers of an image are a pure function of the seed, the split, the episode's number and the image's place in
+it, so an episode looks the same in any batch and on any device. torchvision's v2 transforms draw once for a whole batch and
+from a global generator, which is why these few are ours; each gives the pixels that torchvision's function of its name gives.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metashot.arguments import AtLeast, AtMost
+from metashot.bad_input import BadInput
+from metashot.episodes import Episode, Examples
+from metashot.randomness import random_words
+
+Share = Annotated[float, AtLeast(0), AtMost(1)]
+
+_SUPPORT, _QUERY, _CLASSES = 16, 17, 18  # the random streams of an episode, beside those of the sampler
+# What each random number of an image decides. Every kind has its place, so that one more or less leaves the others alone.
+_ROW, _COLUMN, _FLIP, _TURN, _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(8)
+_LUMINANCE = (0.2989, 0.587, 0.114)  # torchvision's
+
+
+class Augmentation:
+    """Crop, flip and quarter turns, then brightness, contrast, saturation and hue, in this order for every image.
+
+    A crop of the old size is cut out of the image with a black margin of `crop_padding` pixels. Factors of brightness,
+    contrast and saturation lie between 1 - b and 1 + b; hue moves by at most its share of the colour circle. With
+    `quarter_turns=class` all images of a class of an episode turn by the same multiple of 90 degrees.
+    """
+
+    def __init__(
+        self,
+        crop_padding: Annotated[int, AtLeast(0)],
+        flip: Share,
+        brightness: Share,
+        contrast: Share,
+        saturation: Share,
+        hue: Annotated[float, AtLeast(0), AtMost(0.5)],
+        quarter_turns: Literal["none", "image", "class"],
+    ) -> None:
+        self.crop_padding = crop_padding
+        self.flip = flip
+        self.brightness = brightness
+        self.contrast = contrast
+        self.saturation = saturation
+        self.hue = hue
+        self.quarter_turns = quarter_turns
+        self.moves = crop_padding > 0 or flip > 0 or quarter_turns != "none"
+        self.colours = max(brightness, contrast, saturation, hue) > 0
+
+    def __call__(self, episode: Episode, key: tuple[int, int]) -> Episode:
+        """The episode with changed images; x are [T, N, channels, height, width] between 0 and 1."""
+        if not (self.moves or self.colours):
+            return episode
+        numbers = episode.number.cpu().numpy()
+
+        def changed(examples: Examples, stream: int) -> Examples:
+            count = examples.y.shape[1]
+            share = _uniform(key, numbers, stream, count * 8).reshape(len(numbers), count, 8)
+            if self.quarter_turns == "class":
+                of_classes = _uniform(key, numbers, _CLASSES, episode.classes.shape[1])
+                share[..., _TURN] = np.take_along_axis(of_classes, examples.y.cpu().numpy(), axis=1)
+            return Examples(self.apply(examples.x, torch.from_numpy(share)), examples.y)
+
+        return Episode(changed(episode.support, _SUPPORT), changed(episode.query, _QUERY), episode.number, episode.classes)
+
+    def apply(self, x: Tensor, share: Tensor) -> Tensor:
+        """Images [T, N, channels, height, width] changed by eight numbers in [0, 1) each: [T, N, 8]."""
+        images, share = x.flatten(0, 1), share.flatten(0, 1).to(x.device)
+        if self.moves:
+            images = self._moved(images, share)
+        if self.colours:
+            images = self._coloured(images, share.to(x.dtype))
+        return images.view_as(x)
+
+    def _moved(self, images: Tensor, share: Tensor) -> Tensor:
+        """Crop, flip and turn as one look-up: which pixel of the old image each pixel of the new one shows."""
+        height, width = images.shape[2:]
+        margin = self.crop_padding
+        offset = (share[:, [_ROW, _COLUMN]] * (2 * margin + 1)).long() - margin  # [M, 2]
+        rows = torch.arange(height, device=images.device) + offset[:, :1]  # [M, height]
+        columns = torch.arange(width, device=images.device) + offset[:, 1:]
+        columns = torch.where(share[:, _FLIP, None] < self.flip, columns.flip(1), columns)
+        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+        place = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
+        if self.quarter_turns != "none":
+            if height != width:
+                raise BadInput(
+                    f"data.augmentation.quarter_turns={self.quarter_turns} needs square images, and these are "
+                    f"{height}x{width}: use data.augmentation.quarter_turns=none"
+                )
+            turns = (share[:, _TURN] * 4).long()
+            place, inside = _turned(place, turns), _turned(inside, turns)
+        found = images.flatten(2).gather(2, place.flatten(1)[:, None].expand(-1, images.shape[1], -1)).view_as(images)
+        return found * inside[:, None] if margin else found
+
+    def _coloured(self, images: Tensor, share: Tensor) -> Tensor:
+        def factor(kind: int, most: float) -> Tensor:
+            return (1 + most * (2 * share[:, kind] - 1)).view(-1, 1, 1, 1)
+
+        if self.brightness:
+            images = (images * factor(_BRIGHTNESS, self.brightness)).clamp(0, 1)
+        if self.contrast:
+            images = _blend(images, _grey(images).mean((1, 2, 3), keepdim=True), factor(_CONTRAST, self.contrast))
+        if self.saturation and images.shape[1] == 3:
+            images = _blend(images, _grey(images), factor(_SATURATION, self.saturation))
+        if self.hue and images.shape[1] == 3:
+            images = _hue_shifted(images, (self.hue * (2 * share[:, _HUE] - 1)).view(-1, 1, 1))
+        return images
+
+
+def _uniform(key: tuple[int, int], numbers: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:
+    return random_words(key, numbers, stream, size) / 2.0**32
+
+
+def _turned(images: Tensor, turns: Tensor) -> Tensor:
+    """Each of [M, side, side] turned by its own multiple of 90 degrees, counter-clockwise."""
+    turned = images.clone()
+    for quarter in (1, 2, 3):
+        chosen = turns == quarter
+        turned[chosen] = images[chosen].rot90(quarter, (1, 2))
+    return turned
+
+
+def _blend(images: Tensor, others: Tensor, factor: Tensor) -> Tensor:
+    return (factor * images + (1 - factor) * others).clamp(0, 1)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """[M, 1, height, width]"""
+    if images.shape[1] != 3:
+        return images
+    return (images * images.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)
+
+
+def _hue_shifted(images: Tensor, shift: Tensor) -> Tensor:
+    """Through hue, saturation and value, and back."""
+    red, green, blue = images.unbind(1)
+    value, low = images.amax(1), images.amin(1)
+    chroma = value - low
+    safe = torch.where(chroma == 0, torch.ones_like(chroma), chroma)
+    sixths = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    sixths = (sixths + 6 * shift) % 6  # the hue, around a circle of six
+    wheel = images.new_tensor([5.0, 3.0, 1.0]).view(3, 1, 1)
+    distance = (wheel + sixths[:, None]) % 6  # [M, 3, height, width]
+    return value[:, None] - chroma[:, None] * torch.minimum(distance, 4 - distance).clamp(0, 1)

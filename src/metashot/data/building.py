@@ -1,0 +1,323 @@
+"""Building a bank: all images of a data source, drawn once and in parallel, in a folder that is there whole or not at all.
+
+The folder holds `<split>.npy` [images, channels, height, width] for each split, class by class, and `manifest.json`,
+which says what went in and decides whether the bank is current. It is written under a temporary name and renamed.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from metashot.bad_input import BadInput
+from metashot.data.files import shown, stamps
+from metashot.data.source import DataSource
+
+_FORMAT = 2  # of the folder; a bank of another format is built again
+_PIECE_IMAGES, _PIECE_BYTES = 500, 2**24  # of one job of a worker: small enough to balance the cores, and to fit in memory
+_NAMED = 5  # files that a message about many of them names
+
+Piece = list[tuple[int, int, int, int]]  # label, first and last image of the class, and where they stand in the split
+
+
+def build_bank(source: DataSource, root: Path, banks: Path) -> Path:
+    """The folder of the source's bank below `banks`, built first if it is not there; safe to call from many processes."""
+    identity = source.identity(root) | {"format": _FORMAT}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    folder = banks / f"{source.name}-{digest}"
+    if _is_current(folder, source, root):
+        return folder
+    try:
+        banks.mkdir(parents=True, exist_ok=True)
+        with _locked(banks / f".{folder.name}.lock"):
+            if not _is_current(folder, source, root):  # another process may have built it while this one waited
+                _build(source, identity, root, folder)
+    except OSError as error:
+        raise _cannot_be_written(source, banks, error.strerror or str(error)) from error
+    return folder
+
+
+def _cannot_be_written(source: DataSource, banks: Path, reason: str) -> BadInput:
+    return BadInput(
+        f"the image bank of {source.name} cannot be written to {banks}: {reason}; choose another folder with data.banks"
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return manifest
+
+
+def _is_current(folder: Path, source: DataSource, root: Path) -> bool:
+    """Whether the bank is whole, and its source's files are those it was built from, or are there no more."""
+    try:
+        manifest = read_manifest(folder)
+        whole = all((folder / f"{s}.npy").stat().st_size == about["bytes"] for s, about in manifest["splits"].items())
+        if not whole:
+            return False
+        files = source.files(root)
+        return not files or stamps(files) == manifest["files"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # not there, or damaged: built again
+
+
+def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Path) -> None:
+    for leftover in folder.parent.glob(f".{folder.name}.building-*"):  # of a build that was killed; the lock is ours
+        shutil.rmtree(leftover)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.building-", dir=folder.parent))
+    started = time.perf_counter()
+    try:
+        scratch = temporary / "scratch"
+        scratch.mkdir()
+        source.prepare(root, scratch)
+        files = stamps(source.files(root))  # before they are read: a file that changes meanwhile makes the bank outdated
+        written = [_Split(source, split, temporary) for split in source.splits()]
+        _allocate(written, source, folder.parent)
+        _draw(source, written)
+        shutil.rmtree(scratch)
+        manifest = {
+            "identity": identity,
+            "files": files,
+            "splits": {split.name: split.finished() for split in written},
+            "notes": list(getattr(source, "notes", [])),  # of its listing, where it makes one
+            "skipped": [line for split in written for line in split.skipped],
+            "remarks": [remark for split in written for remark in split.remarks],
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        (temporary / "manifest.json").write_text(json.dumps(manifest))
+        temporary.chmod(0o755)
+        if folder.exists():  # damaged or outdated, or it would have been used
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _say_what_happened(manifest)
+
+
+class _Split:
+    """One split while it is written: first as large as its source announced, at last as large as what could be read."""
+
+    def __init__(self, source: DataSource, split: str, folder: Path) -> None:
+        self.name = split
+        self.classes = source.splits()[split]
+        self.announced = np.asarray(source.counts(split), dtype=np.int64)
+        self.drawn = np.zeros(len(self.classes), dtype=np.int64)
+        self.image_shape = source.image_shape
+        self.image_bytes = int(np.prod(source.image_shape))
+        self.path = folder / f"{split}.npy"
+        self.skipped: list[str] = []
+        self.remarks: list[tuple[str, str]] = []
+        self.short: list[tuple[int, int, int]] = []  # pieces that hold less than announced: where, announced, drawn
+        with self.path.open("wb") as file:
+            self._write_header(file, int(self.announced.sum()))
+            self.start = file.tell()
+
+    def pieces(self) -> Iterator[Piece]:
+        """All images in the portions that workers take."""
+        limit = max(1, min(_PIECE_IMAGES, _PIECE_BYTES // self.image_bytes))
+        piece: Piece = []
+        room, place = limit, 0
+        for label, count in enumerate(self.announced.tolist()):
+            first = 0
+            while first < count:
+                last = min(count, first + room)
+                piece.append((label, first, last, place))
+                room, place, first = room - (last - first), place + last - first, last
+                if not room:
+                    yield piece
+                    piece, room = [], limit
+        if piece:
+            yield piece
+
+    def add(self, piece: Piece, result: "_Written") -> None:
+        self.skipped += result.skipped
+        self.remarks += result.remarks
+        for (label, first, last, place), drawn in zip(piece, result.counts, strict=True):
+            self.drawn[label] += drawn
+            if drawn < last - first:
+                self.short.append((place, last - first, drawn))
+
+    def finished(self) -> dict[str, Any]:
+        """Close the gaps that unreadable files left, and describe what is there."""
+        with self.path.open("r+b") as file:
+            if self.short:
+                self._close_gaps(file)
+            os.fsync(file.fileno())
+        kept = np.flatnonzero(self.drawn)
+        for label in np.flatnonzero(self.drawn == 0).tolist():
+            self.skipped.append(f"class {self.classes[label]} of the {self.name} split: it has no image that can be read")
+        return {
+            "classes": [self.classes[label] for label in kept],
+            "counts": self.drawn[kept].tolist(),
+            "bytes": self.path.stat().st_size,
+        }
+
+    def _close_gaps(self, file: Any) -> None:
+        end = 0  # images that stand where they belong
+        place = 0
+        for gap, announced, drawn in [*sorted(self.short), (int(self.announced.sum()), 0, 0)]:
+            self._move(file, place, end, gap + drawn - place)
+            end += gap + drawn - place
+            place = gap + announced
+        file.truncate(self.start + end * self.image_bytes)
+        file.seek(0)
+        self._write_header(file, end)
+        assert file.tell() == self.start
+
+    def _move(self, file: Any, source: int, target: int, count: int) -> None:
+        if source == target:
+            return
+        step = max(1, _PIECE_BYTES // self.image_bytes)
+        for first in range(0, count, step):
+            images = min(step, count - first)
+            content = os.pread(file.fileno(), images * self.image_bytes, self.start + (source + first) * self.image_bytes)
+            _write(file.fileno(), content, self.start + (target + first) * self.image_bytes)
+
+    def _write_header(self, file: Any, images: int) -> None:
+        shape = (images, *self.image_shape)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class _Written:
+    counts: list[int]  # images of each part of a piece
+    skipped: list[str]
+    remarks: list[tuple[str, str]]
+
+
+def _draw(source: DataSource, splits: list[_Split]) -> None:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+        ProcessPoolExecutor(
+            _cores(), get_context("spawn"), initializer=_begin_worker, initargs=(os.getpid(), source)
+        ) as pool,
+    ):
+        total = sum(int(split.announced.sum()) for split in splits)
+        bar = progress.add_task(f"building the image bank of {source.name}", total=total)
+        jobs: dict[Future[_Written], tuple[_Split, Piece]] = {}
+        for split in splits:
+            for piece in split.pieces():
+                jobs[pool.submit(_write_piece, split.name, piece, split.path, split.start)] = (split, piece)
+        try:
+            while jobs:
+                done, _ = wait(jobs, return_when="FIRST_COMPLETED")
+                for job in done:
+                    split, piece = jobs.pop(job)
+                    split.add(piece, job.result())
+                    progress.advance(bar, sum(last - first for _, first, last, _ in piece))
+        except BrokenProcessPool as error:
+            raise BadInput(
+                f"a process that built the image bank of {source.name} was killed, probably for want of memory: "
+                "close other programs and start again"
+            ) from error
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for split in splits:  # in the order of the images, whatever worker was faster
+        split.skipped.sort()
+        split.remarks.sort()
+
+
+_source: DataSource  # of a worker: handed over once and not with every piece
+
+
+def _begin_worker(parent: int, source: DataSource) -> None:
+    """A worker leaves Ctrl-C to its parent, which stops the pool, and does not outlive it."""
+    global _source
+    _source = source
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _write_piece(split: str, piece: Piece, path: Path, start: int) -> _Written:
+    """In a worker: draw the images of a piece and write them where they belong."""
+    image_bytes = int(np.prod(_source.image_shape))
+    written = _Written([], [], [])
+    with path.open("r+b") as file:
+        for label, first, last, place in piece:
+            drawn = _source.draw(split, label, first, last)
+            assert drawn.images.dtype == np.uint8
+            assert drawn.images.shape[1:] == tuple(_source.image_shape)
+            _write(file.fileno(), np.ascontiguousarray(drawn.images).reshape(-1).data, start + place * image_bytes)
+            written.counts.append(len(drawn.images))
+            written.skipped.extend(drawn.skipped)
+            written.remarks.extend(drawn.remarks)
+    return written
+
+
+def _write(file: int, content: bytes | memoryview, offset: int) -> None:
+    view = memoryview(content)
+    while len(view):
+        count = os.pwrite(file, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def _allocate(splits: list[_Split], source: DataSource, banks: Path) -> None:
+    """Take the space at once, so that a full disk is known before the work and not in the middle of it."""
+    free = shutil.disk_usage(banks).free
+    sizes = {split.path: int(split.announced.sum()) * split.image_bytes for split in splits}
+    try:
+        for split in splits:
+            if sizes[split.path]:
+                with split.path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), split.start, sizes[split.path])
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            wanted = f"{sum(sizes.values()) / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free"
+            raise _cannot_be_written(source, banks, f"{error.strerror} ({wanted})") from error
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of a file system that cannot: writing will tell
+            raise
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _say_what_happened(manifest: dict[str, Any]) -> None:
+    """What was noted of the listing, a line for each kind of thing done with some files, and one for what was left out."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    for note in manifest["notes"]:
+        console.print(note, markup=False)
+    for remark, count in Counter(remark for _, remark in manifest["remarks"]).items():
+        first = next(name for name, other in manifest["remarks"] if other == remark)
+        images = "image" if count == 1 else "images, first"
+        console.print(f"{remark} ({count} {images}: {shown(first)})", markup=False)
+    skipped = manifest["skipped"]
+    if skipped:
+        more = f"; and {len(skipped) - _NAMED} more, all in the bank's manifest.json" if len(skipped) > _NAMED else ""
+        console.print(f"{len(skipped)} left out: {'; '.join(skipped[:_NAMED])}{more}", markup=False)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,185 @@
+"""Episodes of images: gathered from a data source's banks, changed at random in training, normalised."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metashot.arguments import AtLeast, Count, Positive
+from metashot.bad_input import BadInput
+from metashot.data.augmentation import Augmentation
+from metashot.data.bank import ImageBank
+from metashot.data.building import build_bank
+from metashot.data.module import SPLITS, Counts, EpisodicDataModule, Split, amount
+from metashot.data.source import DataSource
+from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, most
+from metashot.problems import Classification
+
+_LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue, as in ITU-R 601
+
+
+Ways = Annotated[int, AtLeast(2)] | list[Annotated[int, AtLeast(2)]]
+
+
+class SplitOptions:
+    """What one split has for itself; whatever is null is as for all splits."""
+
+    def __init__(
+        self,
+        ways: Ways | None,
+        shots: Counts | None,
+        queries: Counts | None,
+        unequal_support: Positive | None = None,
+        unequal_queries: Positive | None = None,
+        episodes: Count | None = None,
+    ) -> None:
+        self.amounts = {"ways": ways, "shots": shots, "queries": queries}
+        self.shares = {"unequal_support": unequal_support, "unequal_queries": unequal_queries}
+        self.episodes = episodes
+
+
+class ImageEpisodes(EpisodicDataModule):
+    """Episodes of a data source of images. `root` is where its files are or go, `banks` where the images are kept."""
+
+    def __init__(
+        self,
+        name: str,
+        source: DataSource,
+        root: str,
+        banks: str,
+        augmentation: Augmentation,
+        mean: list[float] | None,
+        std: list[Positive] | None,
+        ways: Ways,
+        shots: Counts,
+        queries: Counts,
+        unequal_support: Positive | None,
+        unequal_queries: Positive | None,
+        train: SplitOptions,
+        val: SplitOptions,
+        test: SplitOptions,
+        tasks_per_step: Count,
+        tasks_per_evaluation_step: Count,
+        seed: int,
+    ) -> None:
+        options: dict[Split, SplitOptions] = {"train": train, "val": val, "test": test}
+        amounts = amount(ways, "data.ways"), amount(shots, "data.shots"), amount(queries, "data.queries")
+        of_all = EpisodeSpec(*amounts, unequal_support, unequal_queries)
+        specs = {split: _spec(split, options[split], of_all) for split in SPLITS}
+        episodes = {split: options[split].episodes for split in SPLITS}
+        super().__init__(name, specs, episodes, tasks_per_step, tasks_per_evaluation_step, seed)
+        self.source = source
+        self.root = Path(root).expanduser()
+        self.banks_root = Path(banks).expanduser()
+        self.augmentation = augmentation
+        self.input_shape: tuple[int, int, int] = source.image_shape
+        self.normalisation = _constants(mean, std, source.image_shape[0])
+        self.problem = Classification(most(specs["train"].ways))
+        self.banks: dict[Split, ImageBank] = {}
+        self.samplers: dict[Split, EpisodeSampler] = {}
+        self._placed: dict[tuple[Split, torch.device], ImageBank] = {}
+
+    def prepare_data(self) -> None:
+        build_bank(self.source, self.root, self.banks_root)
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.banks:
+            return
+        folder = build_bank(self.source, self.root, self.banks_root)
+        for split in SPLITS:
+            bank = ImageBank.open(folder, split)
+            spec = self.specs[split]
+            self.samplers[split] = EpisodeSampler(spec, bank.images_per_class, self.seed, split, bank.classes)
+            self.banks[split] = bank
+
+    def look_like(self, other: "ImageEpisodes") -> str | None:
+        """Bring images to the shape and the normalisation that a learner was trained with; say what that changes."""
+        self.normalisation = other.normalisation
+        own, wanted = self.source.image_shape, other.source.image_shape
+        self.input_shape = wanted
+        if own == wanted:
+            return None
+        changes = []
+        if own[0] != wanted[0]:
+            changes.append("made grey" if wanted[0] == 1 else "given three equal colour channels")
+        if own[1:] != wanted[1:]:
+            changes.append(f"resized from {own[1]}x{own[2]} to {wanted[1]}x{wanted[2]}")
+        return f"images of {self.name} are {' and '.join(changes)}, as the learner was trained on {other.name}"
+
+    def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
+        if (split, device) not in self._placed:
+            self._placed[split, device] = self.banks[split].placed_on(device)
+        bank, sampler = self._placed[split, device], self.samplers[split]
+        episodes = [gather(bank, sampler(group), device) for group in sampler.groups(numbers)]
+        if split == "train":
+            episodes = [self.augmentation(episode, sampler.key) for episode in episodes]
+        return [self._presented(episode) for episode in episodes]
+
+    def looked_at(self, episode: Episode) -> Episode:
+        """With images between 0 and 1."""
+        if self.normalisation is None:
+            return episode
+        mean, std = (constant.to(episode.support.x) for constant in self.normalisation)
+        support, query = (Examples(part.x * std + mean, part.y) for part in (episode.support, episode.query))
+        return Episode(support, query, episode.number, episode.classes)
+
+    def _presented(self, episode: Episode) -> Episode:
+        """The images as the learner expects them."""
+        if self.normalisation is None and self.input_shape == self.source.image_shape:
+            return episode
+        support, query = (Examples(self._converted(part.x), part.y) for part in (episode.support, episode.query))
+        return Episode(support, query, episode.number, episode.classes)
+
+    def _converted(self, x: Tensor) -> Tensor:
+        channels, *size = self.input_shape
+        if channels < x.shape[2]:
+            x = (x * x.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(2, keepdim=True)
+        elif channels > x.shape[2]:
+            x = x.expand(-1, -1, channels, -1, -1)
+        if list(x.shape[3:]) != size:
+            resized = F.interpolate(x.flatten(0, 1), size=size, mode="bilinear", antialias=True)
+            x = resized.view(*x.shape[:3], *size)
+        if self.normalisation is None:
+            return x
+        mean, std = (constant.to(x) for constant in self.normalisation)
+        return (x - mean) / std
+
+
+def gather(bank: ImageBank, indices: EpisodeIndices, device: torch.device) -> Episode:
+    """One pass over the bank for all images of episodes of one shape."""
+    count = indices.support.shape[1]
+    images = bank.gather(np.concatenate([indices.support, indices.query], axis=1), device)
+
+    def placed(array: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return Episode(
+        support=Examples(images[:, :count], placed(indices.support_y)),
+        query=Examples(images[:, count:], placed(indices.query_y)),
+        number=placed(indices.number),
+        classes=placed(indices.classes),
+    )
+
+
+def _spec(split: Split, own: SplitOptions, of_all: EpisodeSpec) -> EpisodeSpec:
+    """What all splits have, but for what a split has for itself."""
+    given = {name: amount(value, f"data.{split}.{name}") for name, value in own.amounts.items() if value is not None}
+    shares = {name: value for name, value in own.shares.items() if value is not None}
+    return replace(of_all, **given, **shares)  # type: ignore[arg-type]
+
+
+def _constants(mean: list[float] | None, std: list[float] | None, channels: int) -> tuple[Tensor, Tensor] | None:
+    """What is taken from each channel, and what it is divided by."""
+    if (mean is None) != (std is None):
+        raise BadInput("data.mean and data.std belong together: give both, or null for both")
+    if mean is None or std is None:
+        return None
+    for key, values in (("data.mean", mean), ("data.std", std)):
+        if len(values) != channels:
+            raise BadInput(f"{key}={values} has {len(values)} values; allowed: one for each of the {channels} channels")
+    return torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)

@@ -1,0 +1,534 @@
+"""The pickles that few-shot data sets come in, read without running anything they name and without holding them in memory.
+
+A pickle is a program for a small stack machine. This is that machine for plain containers and numpy arrays alone: it never
+imports what a file names, and an array is a read-only view of the mapped file wherever the file holds the array's own bytes.
+"""
+
+import codecs
+import math
+import mmap
+import pickletools
+import re
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metashot.bad_input import BadInput
+
+_LONG = 32  # strings of at least so many bytes stay in the file until somebody wants them
+_T = TypeVar("_T")
+_GETS = ("GET", "BINGET", "LONG_BINGET")
+_SCALARS = (str, bytes, int, float, bool, type(None), np.generic)
+
+
+Take = Callable[[NDArray[Any], int | None], Any]
+
+
+def read_pickle(path: Path, take: Take | None = None) -> Any:
+    """The plain containers and arrays of a pickle; large arrays are memory-mapped from the file, not read.
+
+    They equal what `pickle.load(file, encoding="latin1")` gives: what Python 2 called a string is a `str`.
+    Arrays are read-only and keep the byte order that they were written in. The file must stay as it is while they are used.
+
+    `take` is given each array of numbers as it is made, and the byte of the file where its content begins, or None where
+    the file holds it in another form. What it returns stands in the array's place: half a million images need not be kept.
+    """
+    try:
+        with path.open("rb") as file:
+            if not file.seek(0, 2):
+                raise BadInput(f"{path} is empty, not a pickle: fetch or copy the file again")
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from error
+    try:
+        return _Machine(data, take).run()
+    except _Refused as error:
+        raise BadInput(f"{path}: this pickle {error!s:.300}; it was not loaded") from error
+    # What a damaged program makes Python and numpy raise when they are given its numbers, strings and shapes.
+    except (_Damaged, LookupError, TypeError, ValueError, OverflowError, struct.error) as error:
+        reason = f"{error!s:.300}"
+        raise BadInput(f"{path} is damaged or not a pickle: {reason}; fetch or copy the file again") from error
+
+
+class _Refused(Exception):
+    """The pickle is sound, but wants something that is not a plain container or an array."""
+
+
+class _Damaged(Exception):
+    """The pickle's program makes no sense."""
+
+
+# The program: which instructions there are, and how their arguments are written.
+
+
+class _Piece:
+    """A long string that still lies in the file. It stands on the stack or directly in a tuple, never in a container."""
+
+    __slots__ = ("decode", "start", "stop", "value")
+
+    def __init__(self, start: int, stop: int, decode: Callable[[bytes], Any]) -> None:
+        self.start = start
+        self.stop = stop
+        self.decode = decode
+        self.value: Any = None  # decoded, so that a string the pickle names twice is decoded once
+
+
+_Reader = Callable[[mmap.mmap, int], tuple[Any, int]]  # the argument that begins at a place, and the place after it
+
+
+def _number(layout: str) -> _Reader:
+    number = struct.Struct(layout)
+
+    def read(data: mmap.mmap, place: int) -> tuple[Any, int]:
+        return number.unpack_from(data, place)[0], place + number.size
+
+    return read
+
+
+def _counted(layout: str, decode: Callable[[bytes], Any], may_stay: bool = True) -> _Reader:
+    number = struct.Struct(layout)
+
+    def read(data: mmap.mmap, place: int) -> tuple[Any, int]:
+        start = place + number.size
+        stop = start + number.unpack_from(data, place)[0]
+        if not start <= stop <= len(data):
+            raise _Damaged(f"it announces {stop - start:,} bytes at byte {start:,}, the file has {len(data):,}")
+        return (_Piece(start, stop, decode) if may_stay and stop - start >= _LONG else decode(data[start:stop])), stop
+
+    return read
+
+
+def _lines(count: int, decode: Callable[..., Any]) -> _Reader:
+    def read(data: mmap.mmap, place: int) -> tuple[Any, int]:
+        lines = []
+        for _ in range(count):
+            stop = data.find(b"\n", place)
+            if stop < 0:
+                raise _Damaged(f"the line at byte {place:,} has no end")
+            lines.append(data[place:stop])
+            place = stop + 1
+        return decode(*lines), place
+
+    return read
+
+
+def _latin1(text: bytes) -> str:
+    return text.decode("latin-1")  # what Python 2 called a string is bytes; the data sets hold names in it
+
+
+def _utf8(text: bytes) -> str:
+    return text.decode("utf-8", "surrogatepass")
+
+
+def _quoted(text: bytes) -> str:
+    if len(text) < 2 or text[:1] not in b"'\"" or text[:1] != text[-1:]:
+        raise _Damaged("a string lacks its quotes")
+    return _latin1(codecs.escape_decode(text[1:-1])[0])  # type: ignore[attr-defined]
+
+
+_BOOLEANS = {b"00": False, b"01": True}
+
+# By the names that the standard library's table of instructions gives to the ways of writing an argument.
+_READERS: dict[str, _Reader] = {
+    "uint1": _number("<B"),
+    "uint2": _number("<H"),
+    "uint4": _number("<I"),
+    "uint8": _number("<Q"),
+    "int4": _number("<i"),
+    "float8": _number(">d"),
+    "string1": _counted("<B", _latin1),
+    "string4": _counted("<i", _latin1),
+    "bytes1": _counted("<B", bytes),
+    "bytes4": _counted("<I", bytes),
+    "bytes8": _counted("<Q", bytes),
+    "bytearray8": _counted("<Q", bytearray),
+    "unicodestring1": _counted("<B", _utf8),
+    "unicodestring4": _counted("<I", _utf8),
+    "unicodestring8": _counted("<Q", _utf8),
+    "long1": _counted("<B", partial(int.from_bytes, byteorder="little", signed=True), may_stay=False),
+    "long4": _counted("<i", partial(int.from_bytes, byteorder="little", signed=True), may_stay=False),
+    "decimalnl_short": _lines(1, lambda text: _BOOLEANS[text] if text in _BOOLEANS else int(text)),
+    "decimalnl_long": _lines(1, lambda text: int(text.removesuffix(b"L"))),
+    "floatnl": _lines(1, float),
+    "stringnl": _lines(1, _quoted),
+    "unicodestringnl": _lines(1, lambda text: text.decode("raw-unicode-escape")),
+    "stringnl_noescape": _lines(1, _utf8),
+    "stringnl_noescape_pair": _lines(2, lambda module, name: (_utf8(module), _utf8(name))),
+}
+_INSTRUCTIONS = {ord(code.code): (code.name, _READERS[code.arg.name] if code.arg else None) for code in pickletools.opcodes}
+
+
+def _instructions(data: mmap.mmap) -> Iterator[tuple[str, Any]]:
+    """The program up to its end; of long strings only the place is read."""
+    place = 0
+    name = ""
+    while name != "STOP":
+        if place >= len(data):
+            raise _Damaged(f"it ends too early, after {len(data):,} bytes")
+        if data[place] not in _INSTRUCTIONS:
+            raise _Damaged(f"byte {place:,} is {data[place]:#04x}, which is no instruction")
+        name, read = _INSTRUCTIONS[data[place]]
+        place += 1
+        argument = None
+        if read is not None:
+            argument, place = read(data, place)
+        yield name, argument
+
+
+# What the program may call, each made here from its arguments alone.
+
+
+class _Function:
+    """Something that a pickle may name."""
+
+    __slots__ = ("call", "name")
+
+    def __init__(self, name: str, call: Callable[..., Any]) -> None:
+        self.name = name
+        self.call = call
+
+
+class _Unfinished:
+    """An array or dtype between its creation and the state that says what it is."""
+
+    __slots__ = ("finish", "value")
+
+    def __init__(self, finish: Callable[["_Machine", Any], Any]) -> None:
+        self.finish = finish
+        self.value: Any = None
+
+
+def _array(machine: "_Machine", *_: Any) -> _Unfinished:
+    return _Unfinished(_array_from_state)
+
+
+def _array_from_state(machine: "_Machine", state: Any) -> Any:
+    _, shape, dtype, fortran, content = state
+    return machine.taken_array(content, dtype, shape, "F" if fortran else "C", None)
+
+
+def _array_from_buffer(machine: "_Machine", content: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> Any:
+    return machine.taken_array(content, dtype, shape, "F" if order == "F" else "C", axes)
+
+
+def _scalar(machine: "_Machine", dtype: Any, content: Any) -> Any:
+    return machine.array(content, dtype, (), "C")[()]
+
+
+def _dtype(machine: "_Machine", code: Any, *_: Any) -> _Unfinished:
+    if not re.fullmatch(r"[biufcSU][1-9]\d{0,8}|O[48]?", code):
+        raise _Refused(f"holds an array of dtype {code[:20]!r}; numbers, booleans, strings and plain objects can be read")
+    return _Unfinished(partial(_dtype_from_state, code))
+
+
+def _dtype_from_state(code: str, machine: "_Machine", state: Any) -> np.dtype[Any]:
+    byte_order = state[1]
+    if byte_order not in ("<", ">", "|", "="):
+        raise _Damaged("it describes a dtype that does not exist")
+    return np.dtype(object) if code[0] == "O" else np.dtype(byte_order + code)
+
+
+def _encoded(machine: "_Machine", text: Any, encoding: Any) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise _Refused(f"wants text in the encoding {encoding[:20]!r}, which Python does not use for bytes")
+    return machine.copy_of(bytes, str.encode(machine.settled(text), "latin-1"))
+
+
+def _bytes(machine: "_Machine") -> bytes:
+    return b""  # the only bytes that Python 3 writes by this name, in the protocols of Python 2
+
+
+def _bytearray(machine: "_Machine", content: Any = b"", encoding: Any = None) -> bytearray:
+    return machine.copy_of(bytearray, machine.settled(content) if encoding is None else _encoded(machine, content, encoding))
+
+
+def _set(machine: "_Machine", members: Any = ()) -> set[Any]:
+    return machine.copy_of(set, [machine.key(member) for member in members])
+
+
+def _frozenset(machine: "_Machine", members: Any = ()) -> frozenset[Any]:
+    return machine.copy_of(frozenset, [machine.key(member) for member in members])
+
+
+def _ordered(machine: "_Machine", pairs: Any = ()) -> OrderedDict[Any, Any]:
+    return machine.copy_of(OrderedDict, [(machine.key(key), machine.settled(value)) for key, value in pairs])
+
+
+def _no_call(machine: "_Machine", *_: Any) -> Any:
+    raise _Damaged("it makes an array without saying how")
+
+
+_FUNCTIONS = {
+    (module, name): _Function(f"{module}.{name}", call)
+    for modules, name, call in (
+        (("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct", _array),
+        (("numpy.core.multiarray", "numpy._core.multiarray"), "scalar", _scalar),
+        (("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer", _array_from_buffer),
+        (("numpy",), "ndarray", _no_call),
+        (("numpy",), "dtype", _dtype),
+        (("_codecs",), "encode", _encoded),
+        (("__builtin__", "builtins"), "bytes", _bytes),
+        (("__builtin__", "builtins"), "bytearray", _bytearray),
+        (("__builtin__", "builtins"), "set", _set),
+        (("__builtin__", "builtins"), "frozenset", _frozenset),
+        (("collections",), "OrderedDict", _ordered),
+    )
+    for module in modules
+}
+
+
+# The machine.
+
+
+class _Machine:
+    """The stack, the memo and the marks of a pickle that is being read."""
+
+    def __init__(self, data: mmap.mmap, take: Take | None) -> None:
+        self.data = data
+        self.take = take
+        self.mapped = np.frombuffer(data, np.uint8)
+        self.stack: list[Any] = []
+        self.below: list[list[Any]] = []  # the stacks under the marks
+        self.memo: dict[int, Any] = {}
+        self.memoized = 0
+        self.copied = 0
+        # A pickle memoizes all it makes and asks for little of it again. What nobody asks for is not kept: a list of half a
+        # million images would hold ten times as many memo entries.
+        self.wanted = {key for name, key in _instructions(data) if name in _GETS}
+
+    def run(self) -> Any:
+        name = ""
+        try:
+            for name, argument in _instructions(self.data):
+                if name not in _OPERATIONS:
+                    raise _Refused(f"uses {name}, which arrays and plain containers do not need")
+                _OPERATIONS[name](self, argument)
+        except IndexError as error:
+            raise _Damaged(f"{name} asks for more values than there are") from error
+        return self.settled(self.stack.pop())
+
+    # Values
+
+    def settled(self, value: Any) -> Any:
+        """A value as it may stand in a container: its strings read, and nothing of the machine's own in it."""
+        kind = type(value)
+        if kind is tuple:
+            # Tuples in a tuple have been settled when it was made, so that this goes no deeper however they are nested.
+            return tuple(map(self.settled, value)) if any(type(item) in _OWN for item in value) else value
+        if kind is _Piece:
+            if value.value is None:
+                value.value = value.decode(self.data[value.start : value.stop])
+            return value.value
+        if kind is _Function:
+            raise _Refused(f"wants to load {value.name}, which is not an array or a plain container")
+        if kind is _Unfinished:
+            raise _Damaged("it uses an array before it is there")
+        return value
+
+    def key(self, value: Any) -> Any:
+        """A settled value that is sure to have a hash; Python itself would not survive that of very deep tuples."""
+        value = self.settled(value)
+        for item in value if type(value) is tuple else (value,):
+            if not isinstance(item, _SCALARS):
+                raise _Refused(
+                    f"uses a {type(item).__name__} as a key, and only text, numbers and tuples of them can be one"
+                )
+        return value
+
+    def charge(self, size: int) -> None:
+        """Account for something made from what the file holds, which a few bytes of program could do endlessly."""
+        self.copied += size
+        if self.copied > 4 * len(self.data):
+            raise _Damaged("it copies its content again and again")
+
+    def copy_of(self, kind: Callable[[Any], _T], content: Any) -> _T:
+        self.charge(len(content))
+        return kind(content)
+
+    def taken_array(self, content: Any, dtype: Any, shape: Any, order: Literal["C", "F"], axes: Any) -> Any:
+        array = self.array(content, dtype, shape, order)
+        if axes is not None:
+            array = array.transpose(axes)
+        if self.take is None or array.dtype.hasobject:
+            return array
+        return self.take(array, content.start if _lies_in_the_file(content) else None)
+
+    def array(self, content: Any, dtype: Any, shape: Any, order: Literal["C", "F"]) -> NDArray[Any]:
+        """The array with that content, over the file where the content still lies there."""
+        if not isinstance(dtype, np.dtype):
+            raise _Damaged("an array lacks its dtype")
+        if type(shape) is not tuple or len(shape) > 32 or not all(type(size) is int and size >= 0 for size in shape):
+            raise _Damaged("an array has an impossible shape")
+        array = self.objects(content, shape) if dtype.hasobject else self.numbers(content, dtype, shape, order)
+        array.flags.writeable = False
+        return array
+
+    def objects(self, content: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        if type(content) is not list:
+            raise _Damaged("an array of objects lacks its objects")
+        array = np.empty(len(content), object)
+        for index, item in enumerate(self.copy_of(list, content)):
+            array[index] = item
+        return array.reshape(shape)  # numpy lists the objects of a Fortran array by rows, too
+
+    def numbers(self, content: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]) -> NDArray[Any]:
+        buffer: Any = self.mapped
+        if _lies_in_the_file(content):
+            start, stop = content.start, content.stop
+        else:
+            content = self.settled(content)
+            buffer = _encoded(self, content, "latin1") if type(content) is str else content
+            if not isinstance(buffer, bytes | bytearray):
+                raise _Damaged(f"the content of an array is a {type(buffer).__name__}")
+            start, stop = 0, len(buffer)
+        if math.prod(shape) * dtype.itemsize != stop - start:
+            raise _Damaged(f"an array of shape {shape} and dtype {dtype} has {stop - start:,} bytes")
+        if dtype.kind == "U" and stop > start:
+            self.charge(stop - start)
+            characters: NDArray[np.uint32] = np.ndarray((stop - start) // 4, dtype.str[0] + "u4", buffer, start)
+            if characters.max() > 0x10FFFF:  # numpy would only find out when somebody looks at the text
+                raise _Damaged("an array of text holds characters that do not exist")
+        return np.ndarray(shape, dtype, buffer, start, order=order)
+
+    # Instructions
+
+    def container(self, *kinds: type) -> Any:
+        if not isinstance(self.stack[-1], kinds):
+            raise _Damaged("it adds to something that is no container")
+        return self.stack[-1]
+
+    def push(self, argument: Any) -> None:
+        self.stack.append(argument)
+
+    def mark(self, _: None) -> None:
+        self.below.append(self.stack)
+        self.stack = []
+
+    def marked(self) -> list[Any]:
+        items, self.stack = self.stack, self.below.pop()
+        return items
+
+    def taken(self, count: int) -> list[Any]:
+        if count > len(self.stack):
+            raise IndexError
+        items = self.stack[-count:]
+        del self.stack[-count:]
+        return items
+
+    def pop(self, _: None) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self.marked()
+
+    def add_tuple(self, items: list[Any]) -> None:
+        self.stack.append(tuple([self.settled(item) if type(item) is tuple else item for item in items]))
+
+    def add_items(self, items: list[Any]) -> None:
+        self.container(list).extend(map(self.settled, items))
+
+    def add_pairs(self, items: list[Any]) -> None:
+        keys = map(self.key, items[::2])
+        self.container(dict).update(zip(keys, map(self.settled, items[1::2]), strict=True))
+
+    def add_members(self, items: list[Any]) -> None:
+        self.container(set).update(map(self.key, items))
+
+    def make(self, container: Any, add: Callable[["_Machine", list[Any]], None]) -> None:
+        items = self.marked()
+        self.stack.append(container)
+        add(self, items)
+
+    def put(self, key: int) -> None:
+        self.memoized += 1
+        if key in self.wanted:
+            self.memo[key] = self.stack[-1]
+
+    def get(self, key: int) -> None:
+        if key not in self.memo:
+            raise _Damaged(f"it asks for value {key}, which it never made")
+        value = self.memo[key]
+        finished = type(value) is _Unfinished and value.value is not None
+        self.stack.append(value.value if finished else value)
+
+    def name(self, module: Any, name: Any) -> None:
+        if not all(part.isidentifier() for part in f"{module}.{name}".split(".")):
+            raise _Damaged("it names something that can have no such name")
+        if (module, name) not in _FUNCTIONS:
+            raise _Refused(f"wants to load {module}.{name}, which is not an array or a plain container")
+        self.stack.append(_FUNCTIONS[module, name])
+
+    def instance(self, module_and_name: tuple[str, str]) -> None:
+        self.name(*module_and_name)
+        raise _Refused("makes an object of a class, which is not an array or a plain container")
+
+    def reduce(self, _: None) -> None:
+        function, arguments = self.taken(2)
+        if type(function) is not _Function or type(arguments) is not tuple:
+            raise _Damaged("it calls something that is no function")
+        self.stack.append(function.call(self, *arguments))
+
+    def build(self, _: None) -> None:
+        unfinished, state = self.taken(2)
+        if type(unfinished) is not _Unfinished:
+            raise _Damaged("it gives a state to something that has none")
+        unfinished.value = unfinished.finish(self, state)
+        self.stack.append(unfinished.value)
+
+    def begin(self, protocol: int) -> None:
+        if protocol > 5:
+            raise _Damaged(f"it says to be of protocol {protocol}, the newest is 5")
+
+
+def _lies_in_the_file(content: Any) -> bool:
+    """Whether the content of an array is a piece of the file that needs no decoding."""
+    return type(content) is _Piece and content.decode is not _utf8
+
+
+_OWN = (_Piece, _Function, _Unfinished)
+
+_OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
+    **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"), _Machine.push),
+    **dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), _Machine.push),
+    **dict.fromkeys(("BYTEARRAY8", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _Machine.push),
+    **dict.fromkeys(_GETS, _Machine.get),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.put),
+    "MEMOIZE": lambda machine, _: machine.put(machine.memoized),
+    "PROTO": _Machine.begin,
+    "FRAME": lambda machine, length: None,
+    "STOP": lambda machine, _: None,
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    "MARK": _Machine.mark,
+    "POP": _Machine.pop,
+    "POP_MARK": lambda machine, _: machine.marked().clear(),
+    "DUP": lambda machine, _: machine.push(machine.stack[-1]),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "TUPLE1": lambda machine, _: machine.add_tuple(machine.taken(1)),
+    "TUPLE2": lambda machine, _: machine.add_tuple(machine.taken(2)),
+    "TUPLE3": lambda machine, _: machine.add_tuple(machine.taken(3)),
+    "TUPLE": lambda machine, _: machine.add_tuple(machine.marked()),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "LIST": lambda machine, _: machine.make([], _Machine.add_items),
+    "APPEND": lambda machine, _: machine.add_items(machine.taken(1)),
+    "APPENDS": lambda machine, _: machine.add_items(machine.marked()),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "DICT": lambda machine, _: machine.make({}, _Machine.add_pairs),
+    "SETITEM": lambda machine, _: machine.add_pairs(machine.taken(2)),
+    "SETITEMS": lambda machine, _: machine.add_pairs(machine.marked()),
+    "EMPTY_SET": lambda machine, _: machine.push(set()),
+    "ADDITEMS": lambda machine, _: machine.add_members(machine.marked()),
+    "FROZENSET": lambda machine, _: machine.push(_frozenset(machine, machine.marked())),
+    "GLOBAL": lambda machine, module_and_name: machine.name(*module_and_name),
+    "STACK_GLOBAL": lambda machine, _: machine.name(*map(machine.settled, machine.taken(2))),
+    "INST": _Machine.instance,
+    "REDUCE": _Machine.reduce,
+    "BUILD": _Machine.build,
+}

@@ -1,0 +1,51 @@
+"""Sinusoids: the regression tasks of Finn, Abbeel, Levine 2017, "Model-agnostic meta-learning", section 5.1.
+
+A task is a sine of its own amplitude and phase; its examples are points of the curve. All three are drawn uniformly.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metashot.bad_input import BadInput
+from metashot.randomness import random_words
+
+_FUNCTION, _SUPPORT, _QUERY = range(3)  # the random streams of an episode
+
+Points = tuple[NDArray[np.float64], NDArray[np.float64]]  # x and y, each [T, N, 1]
+
+
+class Sinusoid:
+    """y = amplitude * sin(x - phase); each range is [least, most], the phase's in units of pi."""
+
+    name = "sinusoid"
+    inputs = 1
+    outputs = 1
+
+    def __init__(self, amplitude: list[float], phase: list[float], x: list[float]) -> None:
+        for key, given in (("amplitude", amplitude), ("phase", phase), ("x", x)):
+            if len(given) != 2 or given[0] > given[1]:
+                raise BadInput(f"data.source.{key}={given} cannot be used; allowed: [least, most]")
+        self.amplitude = amplitude
+        self.phase = [math.pi * limit for limit in phase]
+        self.x = x
+
+    def draw(self, key: tuple[int, int], numbers: NDArray[np.int64], shots: int, queries: int) -> tuple[Points, Points]:
+        """The support and the query points of the tasks with these numbers."""
+        drawn = _uniform(key, numbers, _FUNCTION, 2)
+        amplitude, phase = _within(self.amplitude, drawn[:, :1]), _within(self.phase, drawn[:, 1:])
+
+        def points(stream: int, count: int) -> Points:
+            x = _within(self.x, _uniform(key, numbers, stream, count))  # [T, count]
+            return x[..., None], (amplitude * np.sin(x - phase))[..., None]
+
+        return points(_SUPPORT, shots), points(_QUERY, queries)
+
+
+def _uniform(key: tuple[int, int], numbers: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:
+    return (random_words(key, numbers, stream, size) + 0.5) / 2.0**32
+
+
+def _within(limits: list[float], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    return limits[0] + (limits[1] - limits[0]) * share

@@ -1,0 +1,64 @@
+"""Sinusoid episodes: the paper's ranges, and each a pure function of its number."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from metashot.bad_input import BadInput
+from metashot.data.regression import RegressionEpisodes, RegressionSplit
+from metashot.data.sources.sinusoid import Sinusoid
+from metashot.episodes import Episode
+
+CPU = torch.device("cpu")
+PAPER: dict[str, Any] = {"amplitude": [0.1, 5.0], "phase": [0.0, 1.0], "x": [-5.0, 5.0]}
+
+
+def data(seed: int = 0, shots: int = 10, queries: int = 20) -> RegressionEpisodes:
+    split = RegressionSplit(None, None, 10)
+    return RegressionEpisodes("sinusoid", Sinusoid(**PAPER), shots, queries, split, split, split, 5, 7, seed)
+
+
+def one(numbers: list[int], split: Any = "train", **given: Any) -> Episode:
+    (episode,) = data(**given).batch(split, np.array(numbers), CPU)
+    return episode
+
+
+def test_points_are_those_of_a_sine_within_the_papers_ranges() -> None:
+    episode = one(list(range(500)))
+    assert episode.support.x.shape == episode.support.y.shape == (500, 10, 1)
+    assert episode.query.x.shape == episode.query.y.shape == (500, 20, 1)
+    amplitudes, phases = [], []
+    for task in range(500):
+        x = torch.cat([episode.support.x[task], episode.query.x[task]]).double().numpy()[:, 0]
+        y = torch.cat([episode.support.y[task], episode.query.y[task]]).double().numpy()[:, 0]
+        # y = a sin x cos p - a cos x sin p is linear in (a cos p, a sin p), so least squares find both exactly.
+        (c, s), *_ = np.linalg.lstsq(np.stack([np.sin(x), -np.cos(x)], axis=1), y, rcond=None)
+        np.testing.assert_allclose(c * np.sin(x) - s * np.cos(x), y, atol=1e-5)
+        amplitudes.append(np.hypot(c, s))
+        phases.append(np.arctan2(s, c))
+        assert x.min() >= -5
+        assert x.max() <= 5
+    for values, low, high in ((amplitudes, 0.1, 5.0), (phases, 0.0, np.pi)):
+        assert low - 1e-4 <= min(values) < low + 0.05 * (high - low)
+        assert high - 0.05 * (high - low) < max(values) <= high + 1e-4
+        assert np.mean(values) == pytest.approx((low + high) / 2, abs=5 * (high - low) / np.sqrt(12 * 500))
+
+
+def test_an_episode_depends_on_seed_split_and_number_alone() -> None:
+    together = one([3, 10**12, 0])
+    for place, number in enumerate([3, 10**12, 0]):
+        alone = one([number])
+        assert torch.equal(alone.support.x[0], together.support.x[place])
+        assert torch.equal(alone.query.y[0], together.query.y[place])
+    assert torch.equal(one([3], queries=4).support.x, one([3]).support.x)
+    assert torch.equal(one([3], queries=4).query.x, one([3]).query.x[:, :4])
+    for other in (one([3], split="test"), one([3], seed=1), one([4])):
+        assert not torch.equal(other.support.x, one([3]).support.x)
+        assert not torch.equal(other.query.y, one([3]).query.y)
+
+
+def test_a_range_that_is_none_is_refused_with_its_key() -> None:
+    with pytest.raises(BadInput, match=r"data\.source\.x=\[5\.0, -5\.0\] cannot be used; allowed: \[least, most\]"):
+        Sinusoid(**PAPER | {"x": [5.0, -5.0]})
