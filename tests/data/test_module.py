@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from metashot.data.augmentation import Augmentation
 
 from metashot.bad_input import BadInput
+from metashot.data.augmentation import Augmentation
 from metashot.data.images import ImageEpisodes, SplitOptions
 from metashot.data.module import SPLITS, Split, tasks_of_each_device
 from metashot.episodes import Episode, EpisodeSpec, Examples

@@ -30,7 +30,9 @@ class Conv4(Backbone):
         super().__init__(normalisation)
         self.pool = downsampling == "pool"
         if len(input_shape) != 3:
-            raise BadInput("backbone=conv4 is for images, and these data have none: use backbone=mlp, or experiment=sinusoid")
+            raise BadInput(
+                "backbone=conv4 is for images, and these data have none: use backbone=mlp_sinusoid or experiment=sinusoid"
+            )
         colours, height, width = input_shape
         self.convolutions = nn.ModuleList()
         self.normalisations = nn.ModuleList()

@@ -2,7 +2,7 @@
 
 The random numbers of an image are a pure function of the seed, the split, the episode's number and the image's place in
 it, so an episode looks the same in any batch and on any device. torchvision's v2 transforms draw once for a whole batch and
-from a global generator, which is why these few are ours; each gives the pixels that torchvision's function of its name gives.
+from a global generator, which is why these few are ours; each gives the pixels that torchvision's function gives.
 """
 
 from typing import Annotated, Literal

@@ -41,7 +41,12 @@ def contact_sheet(episode: Episode, names: Sequence[str], path: Path) -> None:
     def plain(axes: Axes, image: Tensor, label: int, place: int) -> None:
         _show(axes, image, "0.75", 1.0)
 
-    _write(_grid(episode, [_row_name(name, label) for label, name in enumerate(names)], "left: support set; right: queries", plain), path)
+    _write(
+        _grid(
+            episode, [_row_name(name, label) for label, name in enumerate(names)], "left: support set; right: queries", plain
+        ),
+        path,
+    )
 
 
 def curves_picture(episode: Episode, answers: Tensor, path: Path) -> None:
