@@ -7,9 +7,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import episodes, normalisation
+from benchmarks import augmentation, episodes, normalisation
 
-BENCHMARKS = {"episodes": episodes.measure, "normalisation": normalisation.measure}
+BENCHMARKS = {
+    "episodes": episodes.measure,
+    "normalisation": normalisation.measure,
+    "augmentation": augmentation.crop_and_flip,
+    "augmentation-colours": augmentation.crop_flip_and_jitter,
+}
 
 
 def main() -> None:

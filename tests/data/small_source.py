@@ -5,12 +5,14 @@ It stands in a module of its own because a bank is drawn by spawned processes, w
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metashot.data.official import Official
 from metashot.data.source import Drawn
 
 SHAPE = (2, 3, 4)
@@ -19,6 +21,8 @@ SPLITS = ("train", "val", "test")
 
 class SmallSource:
     name = "small"
+    official: Official | None = None
+    notes: Sequence[str] = ()
 
     def __init__(self, classes: int = 70) -> None:
         self.classes = classes  # of train; more than the bank has chunks
@@ -92,8 +96,16 @@ class KillsItsBuilder(SmallSource):
 class FromFiles(SmallSource):
     """The same data set, as if its images came from the files below the root."""
 
+    official = Official("small", "http://nowhere", "none", ())
+
     def files(self, root: Path) -> list[Path]:
         return sorted(path for path in root.iterdir() if path.is_file())
+
+
+class OwnFiles(FromFiles):
+    """Likewise, but nobody else has these files."""
+
+    official = None
 
 
 class HalfReadable(SmallSource):

@@ -13,6 +13,7 @@ from metashot import configuration
 from metashot.arguments import AtLeast, check_value
 from metashot.bad_input import BadInput
 from metashot.data.building import build_bank, read_manifest
+from metashot.data.files import shown
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.data.official import Official
@@ -47,7 +48,7 @@ def look_at_data(composed: DictConfig) -> None:
 
 def _facts(data: EpisodicDataModule) -> Iterator[tuple[str, str]]:
     source: Any = data.source if hasattr(data, "source") else None
-    official: Official | None = getattr(source, "official", None)
+    official: Official | None = getattr(source, "official", None)  # functions have no files
     yield "data", official.title if official else data.name
     if official:
         yield "home", official.home
@@ -60,8 +61,10 @@ def _facts(data: EpisodicDataModule) -> Iterator[tuple[str, str]]:
 
 
 def _bank_facts(data: ImageEpisodes) -> Iterator[tuple[str, str]]:
-    for path in data.source.files(data.root):
-        yield "found", str(path)
+    files = [shown(path) for path in data.source.files(data.root)]
+    yield from (("found", path) for path in files[:_NAMED])
+    if len(files) > _NAMED:
+        yield "found", f"and {len(files) - _NAMED:,} more"
     folder = build_bank(data.source, data.root, data.banks_root)
     manifest = read_manifest(folder)
     channels, height, width = data.source.image_shape
@@ -74,6 +77,7 @@ def _bank_facts(data: ImageEpisodes) -> Iterator[tuple[str, str]]:
         each = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
         yield split, f"{len(counts):,} classes, {counts.sum():,} images, {each} a class"
     yield "bank", f"{folder}, {total / 1e6:.1f} MB, built in {manifest['seconds']} s"
+    yield from (("note", note) for note in manifest["notes"])
     for line in manifest["skipped"][:_NAMED]:
         yield "left out", line
     if len(manifest["skipped"]) > _NAMED:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -79,15 +80,10 @@ class Augmentation:
         return images.view_as(x)
 
     def _moved(self, images: Tensor, share: Tensor) -> Tensor:
-        """Crop, flip and turn as one look-up: which pixel of the old image each pixel of the new one shows."""
         height, width = images.shape[2:]
-        margin = self.crop_padding
-        offset = (share[:, [_ROW, _COLUMN]] * (2 * margin + 1)).long() - margin  # [M, 2]
-        rows = torch.arange(height, device=images.device) + offset[:, :1]  # [M, height]
-        columns = torch.arange(width, device=images.device) + offset[:, 1:]
-        columns = torch.where(share[:, _FLIP, None] < self.flip, columns.flip(1), columns)
-        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
-        place = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
+        images = self._cropped(images, share) if self.crop_padding else images.clone()
+        flipped = share[:, _FLIP] < self.flip
+        images[flipped] = images[flipped].flip(3)
         if self.quarter_turns != "none":
             if height != width:
                 raise BadInput(
@@ -95,16 +91,27 @@ class Augmentation:
                     f"{height}x{width}: use data.augmentation.quarter_turns=none"
                 )
             turns = (share[:, _TURN] * 4).long()
-            place, inside = _turned(place, turns), _turned(inside, turns)
-        found = images.flatten(2).gather(2, place.flatten(1)[:, None].expand(-1, images.shape[1], -1)).view_as(images)
-        return found * inside[:, None] if margin else found
+            for quarter in (1, 2, 3):
+                chosen = turns == quarter
+                images[chosen] = images[chosen].rot90(quarter, (2, 3))
+        return images
+
+    def _cropped(self, images: Tensor, share: Tensor) -> Tensor:
+        """Row by row out of all windows of a row's length, which are a view and cost no memory."""
+        count, channels, height, width = images.shape
+        windows = F.pad(images, [self.crop_padding] * 4).unfold(3, width, 1)  # [M, channels, rows, offsets, width]
+        offset = (share[:, [_ROW, _COLUMN]] * (2 * self.crop_padding + 1)).long()  # [M, 2]
+        image = torch.arange(count, device=images.device)[:, None, None]
+        channel = torch.arange(channels, device=images.device)[:, None]
+        rows = (torch.arange(height, device=images.device) + offset[:, :1])[:, None]  # [M, 1, height]
+        return windows[image, channel, rows, offset[:, 1, None, None]]
 
     def _coloured(self, images: Tensor, share: Tensor) -> Tensor:
         def factor(kind: int, most: float) -> Tensor:
             return (1 + most * (2 * share[:, kind] - 1)).view(-1, 1, 1, 1)
 
         if self.brightness:
-            images = (images * factor(_BRIGHTNESS, self.brightness)).clamp(0, 1)
+            images = (images * factor(_BRIGHTNESS, self.brightness)).clamp_(0, 1)
         if self.contrast:
             images = _blend(images, _grey(images).mean((1, 2, 3), keepdim=True), factor(_CONTRAST, self.contrast))
         if self.saturation and images.shape[1] == 3:
@@ -118,38 +125,29 @@ def _uniform(key: tuple[int, int], numbers: NDArray[np.int64], stream: int, size
     return random_words(key, numbers, stream, size) / 2.0**32
 
 
-def _turned(images: Tensor, turns: Tensor) -> Tensor:
-    """Each of [M, side, side] turned by its own multiple of 90 degrees, counter-clockwise."""
-    turned = images.clone()
-    for quarter in (1, 2, 3):
-        chosen = turns == quarter
-        turned[chosen] = images[chosen].rot90(quarter, (1, 2))
-    return turned
-
-
 def _blend(images: Tensor, others: Tensor, factor: Tensor) -> Tensor:
-    return (factor * images + (1 - factor) * others).clamp(0, 1)
+    return (factor * images).add_((1 - factor) * others).clamp_(0, 1)
 
 
 def _grey(images: Tensor) -> Tensor:
     """[M, 1, height, width]"""
     if images.shape[1] != 3:
         return images
-    return (images * images.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)
+    red, green, blue = (channel * share for channel, share in zip(images.unbind(1), _LUMINANCE, strict=True))
+    return red.add_(green).add_(blue)[:, None]
 
 
 def _hue_shifted(images: Tensor, shift: Tensor) -> Tensor:
     """Through hue, saturation and value, and back."""
     red, green, blue = images.unbind(1)
-    value, low = images.amax(1), images.amin(1)
-    chroma = value - low
-    safe = torch.where(chroma == 0, torch.ones_like(chroma), chroma)
-    sixths = torch.where(
-        value == red,
-        (green - blue) / safe,
-        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
-    )
-    sixths = (sixths + 6 * shift) % 6  # the hue, around a circle of six
-    wheel = images.new_tensor([5.0, 3.0, 1.0]).view(3, 1, 1)
-    distance = (wheel + sixths[:, None]) % 6  # [M, 3, height, width]
-    return value[:, None] - chroma[:, None] * torch.minimum(distance, 4 - distance).clamp(0, 1)
+    value = images.amax(1)
+    chroma = value - images.amin(1)
+    safe = torch.where(chroma == 0, 1.0, chroma)
+    is_red, is_green = value == red, value == green
+    above = torch.where(is_red, green, torch.where(is_green, blue, red))
+    below = torch.where(is_red, blue, torch.where(is_green, red, green))
+    start = torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0))
+    hue = (start + (above - below) / safe + 6 * shift) % 6  # around a circle of six, red at 0, green at 2, blue at 4
+    # How much of the chroma each primary colour lacks at this hue.
+    lacking = (2 - (hue - 3).abs(), (hue - 2).abs() - 1, (hue - 4).abs() - 1)
+    return torch.stack([value - chroma * share.clamp_(0, 1) for share in lacking], dim=1)

@@ -68,14 +68,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _is_current(folder: Path, source: DataSource, root: Path) -> bool:
-    """Whether the bank is whole, and its source's files are those it was built from, or are there no more."""
+    """Whether the bank is whole, and its source's files are those it was built from."""
     try:
         manifest = read_manifest(folder)
         whole = all((folder / f"{s}.npy").stat().st_size == about["bytes"] for s, about in manifest["splits"].items())
         if not whole:
             return False
         files = source.files(root)
-        return not files or stamps(files) == manifest["files"]
+        official_files_are_gone = not files and source.official is not None  # which many delete to save room
+        return official_files_are_gone or stamps(files) == manifest["files"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # not there, or damaged: built again
 
@@ -98,7 +99,7 @@ def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Pat
             "identity": identity,
             "files": files,
             "splits": {split.name: split.finished() for split in written},
-            "notes": list(getattr(source, "notes", [])),  # of its listing, where it makes one
+            "notes": list(source.notes),
             "skipped": [line for split in written for line in split.skipped],
             "remarks": [remark for split in written for remark in split.remarks],
             "seconds": round(time.perf_counter() - started, 1),

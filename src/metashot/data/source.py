@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from metashot.data.official import Official
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -25,6 +27,8 @@ class DataSource(Protocol):
     """One data set: its name, what its images look like, and how to draw or decode them."""
 
     name: str
+    official: Official | None  # what is published about it; None for what is drawn here or is the user's own
+    notes: Sequence[str]  # what the user should know of the files that were found
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

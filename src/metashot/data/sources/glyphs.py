@@ -82,6 +82,8 @@ class Glyphs:
     """
 
     name = "glyphs"
+    official = None
+    notes = ()
 
     def __init__(
         self,
