@@ -62,7 +62,8 @@ def evaluate_checkpoint(composed: DictConfig) -> float:
     with StopRequest():
         trainer = options.trainer([scoring, ProgressBar(scoring, console)], [])
         report = test(trainer, algorithm, data, scoring, split, config["algo"]["name"], path, checkpoint["global_step"])
-    folder = Path(config["out"]) if config["out"] else beside(path) / described(report)
+    changes = changed_settings(config, checkpoint[OURS]["config"])
+    folder = Path(config["out"]) if config["out"] else beside(path) / (described(report) + changes)
     if is_first_process():
         report.write(folder / REPORT)
         console.print(report.lines({"checkpoint": path, "report": folder / REPORT}), highlight=False)
@@ -109,6 +110,17 @@ def beside(checkpoint: Path) -> Path:
     """Where the evaluations of a checkpoint are kept: in its run's folder, or next to it."""
     run = checkpoint.parent.parent
     return (run if (run / CONFIG).is_file() else checkpoint.parent) / "evaluations"
+
+
+def changed_settings(now: dict[str, Any], stored: dict[str, Any]) -> str:
+    """What the name of a report's folder adds for a learner that was not scored as it was trained."""
+    changes = [
+        f"_{key}-{value}"
+        for group in ("algo", "backbone")
+        for key, value, _ in configuration.differences(now[group], stored[group])
+        if value is None or isinstance(value, bool | int | float | str)
+    ]
+    return "".join(changes).replace("/", "-")
 
 
 def described(report: Report) -> str:
