@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ from metashot.data.source import DataSource
 
 _FORMAT = 2  # of the folder; a bank of another format is built again
 _PIECE_IMAGES, _PIECE_BYTES = 500, 2**24  # of one job of a worker: small enough to balance the cores, and to fit in memory
+_LISTED = 1000  # files that a manifest lists one by one
 _NAMED = 5  # files that a message about many of them names
 
 Piece = list[tuple[int, int, int, int]]  # label, first and last image of the class, and where they stand in the split
@@ -76,9 +77,17 @@ def _is_current(folder: Path, source: DataSource, root: Path) -> bool:
             return False
         files = source.files(root)
         official_files_are_gone = not files and source.official is not None  # which many delete to save room
-        return official_files_are_gone or stamps(files) == manifest["files"]
+        return official_files_are_gone or _state(files) == manifest["files"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # not there, or damaged: built again
+
+
+def _state(files: Sequence[Path | str]) -> dict[str, Any]:
+    """The files with their sizes and times, by which a change is noticed; of very many, a digest of all that."""
+    found = stamps(files)
+    digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()
+    listed = {"each": found} if len(found) <= _LISTED else {}
+    return {"files": len(found), "bytes": sum(int(size) for _, size, _ in found), "digest": digest, **listed}
 
 
 def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Path) -> None:
@@ -90,7 +99,7 @@ def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Pat
         scratch = temporary / "scratch"
         scratch.mkdir()
         source.prepare(root, scratch)
-        files = stamps(source.files(root))  # before they are read: a file that changes meanwhile makes the bank outdated
+        files = _state(source.files(root))  # before they are read: a file that changes meanwhile makes the bank outdated
         written = [_Split(source, split, temporary) for split in source.splits()]
         _allocate(written, source, folder.parent)
         _draw(source, written)
