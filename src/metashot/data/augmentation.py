@@ -113,7 +113,7 @@ class Augmentation:
         if self.brightness:
             images = (images * factor(_BRIGHTNESS, self.brightness)).clamp_(0, 1)
         if self.contrast:
-            images = _blend(images, _grey(images).mean((1, 2, 3), keepdim=True), factor(_CONTRAST, self.contrast))
+            images = _blend(images, _mean(_grey(images)), factor(_CONTRAST, self.contrast))
         if self.saturation and images.shape[1] == 3:
             images = _blend(images, _grey(images), factor(_SATURATION, self.saturation))
         if self.hue and images.shape[1] == 3:
@@ -137,17 +137,26 @@ def _grey(images: Tensor) -> Tensor:
     return red.add_(green).add_(blue)[:, None]
 
 
+def _mean(images: Tensor) -> Tensor:
+    """Of each image: [M, 1, 1, 1]."""
+    # Whole numbers have the same sum in any order, and in which order a device adds depends on the batch and its threads.
+    total = (images * 2.0**40).long().sum((1, 2, 3), keepdim=True)
+    return total.to(images.dtype) / (2.0**40 * images[0].numel())
+
+
 def _hue_shifted(images: Tensor, shift: Tensor) -> Tensor:
     """Through hue, saturation and value, and back."""
+    # The hue comes from ordering the channels by minima and maxima and noting which changed places. Choosing with
+    # torch.where takes three times as long: a processor cannot guess the choices of neighbouring pixels.
     red, green, blue = images.unbind(1)
-    value = images.amax(1)
-    chroma = value - images.amin(1)
-    safe = torch.where(chroma == 0, 1.0, chroma)
-    is_red, is_green = value == red, value == green
-    above = torch.where(is_red, green, torch.where(is_green, blue, red))
-    below = torch.where(is_red, blue, torch.where(is_green, red, green))
-    start = torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0))
-    hue = (start + (above - below) / safe + 6 * shift) % 6  # around a circle of six, red at 0, green at 2, blue at 4
-    # How much of the chroma each primary colour lacks at this hue.
-    lacking = (2 - (hue - 3).abs(), (hue - 2).abs() - 1, (hue - 4).abs() - 1)
-    return torch.stack([value - chroma * share.clamp_(0, 1) for share in lacking], dim=1)
+    high, low = torch.maximum(green, blue), torch.minimum(green, blue)
+    value, middle = torch.maximum(red, high), torch.minimum(red, high)
+    swapped, beyond = (green < blue).to(images), (red < high).to(images)
+    start = beyond * (12 * swapped - 2) - 6 * swapped  # red 0 or -6, green -2, blue 4: up or down the circle from there
+    apart = middle - low
+    low = torch.minimum(middle, low)
+    chroma = value - low
+    sixths = apart.div_(chroma.clamp(min=torch.finfo(images.dtype).tiny)).add_(start).abs_().add_(6 * shift)
+    sixths -= (sixths / 6).floor_().mul_(6)  # the hue, around a circle of six: [M, height, width]
+    share = torch.stack([(sixths - 3).abs_() - 1, 2 - (sixths - 2).abs_(), 2 - (sixths - 4).abs_()], dim=1)
+    return share.clamp_(0, 1).mul_(chroma[:, None]).add_(low[:, None])
