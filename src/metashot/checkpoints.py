@@ -100,5 +100,6 @@ def of_run(given: str, key: str, preferred: str) -> Path:
     raise BadInput(f"{key}={given}: the folder has no checkpoints/{preferred}{advice}")
 
 
-def our_part(config: dict[str, Any]) -> dict[str, Any]:
-    return {"version": __version__, "config": config}
+def our_part(config: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
+    """What metashot adds: how the learner was made, and from what data."""
+    return {"version": __version__, "config": config, "origin": origin}

@@ -4,6 +4,7 @@
 that the user does not choose becomes the stored one, and the rest of the command line is applied over it by Hydra.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from metashot.bad_input import BadInput, one_of
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+PATHS = {"ckpt", "data.banks", "data.root", "data.source.split", "folder", "out", "repeat", "resume"}
 
 Stored = Callable[[str], dict[str, Any]]  # what a user gave for a key -> the configuration that is stored there
 
@@ -48,6 +50,7 @@ def run_script(
             sys.exit(INTERRUPTED)
 
     try:
+        sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
         _use_stored_configuration(stored, groups)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
     except (HydraException, OmegaConfBaseException) as error:
@@ -57,6 +60,21 @@ def run_script(
     except KeyboardInterrupt:
         _say("stopped")
         sys.exit(INTERRUPTED)
+
+
+def _quoted(argument: str) -> str:
+    """A path as Hydra reads it: files have names that its grammar does not know, in other scripts or with brackets."""
+    key, equals, value = argument.partition("=")
+    if not equals or key.lstrip("+") not in PATHS or value.startswith(("'", '"')) or "${" in value:
+        return argument
+    with contextlib.suppress(HydraException):
+        (override,) = OverridesParser.create().parse_overrides([argument])
+        sweeps = isinstance(override.value(), ChoiceSweep)
+        is_number = isinstance(override.value(), int | float) and not isinstance(override.value(), bool)
+        if not is_number and (not sweeps or {"-m", "--multirun"} & set(sys.argv)):
+            return argument
+    quote = "'" if '"' in value else '"'
+    return f"{key}={quote}{value.replace(quote, chr(92) + quote)}{quote}"
 
 
 def _refuse(message: str, wants_traceback: bool) -> None:
@@ -75,8 +93,10 @@ def _use_stored_configuration(stored: dict[str, Stored], groups: Sequence[str]) 
     overrides = OverridesParser.create().parse_overrides(given)
     chosen = {override.key_or_group: override for override in overrides}
     for group in (*groups, "experiment"):
-        if group in chosen and not isinstance(chosen[group].value(), str | None | ChoiceSweep):
-            raise BadInput(f"{group}={chosen[group].value()} cannot be used; allowed: {one_of(_choices(group))}")
+        allowed = (str, ChoiceSweep, type(None)) if group == "experiment" else (str, ChoiceSweep)
+        if group in chosen and not isinstance(chosen[group].value(), allowed):
+            given_choice = "null" if chosen[group].value() is None else chosen[group].value()
+            raise BadInput(f"{group}={given_choice} cannot be used; allowed: {one_of(_choices(group))}")
     keys = [key for key in stored if key in chosen and chosen[key].value() is not None]
     if not keys:
         return

@@ -62,3 +62,6 @@ class Regression(Problem):
 
     def scores(self, answers: Tensor, y: Tensor) -> Tensor:
         return self.losses(answers, y)
+
+
+PROBLEMS: dict[str, type[Problem]] = {kind.__name__: kind for kind in (Classification, Regression)}

@@ -21,8 +21,15 @@ import metashot.algorithms.metric.protonet
 import metashot.backbones.conv4
 import metashot.backbones.mlp
 import metashot.commands.evaluate
+import metashot.commands.look
 import metashot.commands.train
+import metashot.data.images
+import metashot.data.regression
+import metashot.data.sources.folder
 import metashot.data.sources.glyphs
+import metashot.data.sources.miniimagenet
+import metashot.data.sources.omniglot
+import metashot.data.sources.sinusoid
 import metashot.tracking.options  # noqa: F401
 from metashot.engines.learn2learn import _maml
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from .conftest import Command, Trained
+from .killed_runs import ATTEMPTS, MOMENTS, killed, same_run
 from .processes import (
     Outcome,
     checkpoint,
     contents,
     copy,
-    different,
     measured,
     report,
     rows,
@@ -24,77 +24,6 @@ from .processes import (
 )
 
 ALGORITHMS = ("protonet", "maml")
-ATTEMPTS = 6  # to hit a moment with a signal
-
-
-def same_run(one: Path, other: Path) -> None:
-    """Both checkpoints, every measurement and the report are equal to the last bit."""
-    for name in ("last.ckpt", "best.ckpt"):
-        a, b = checkpoint(one, name), checkpoint(other, name)
-        for loaded in (a, b):  # how often a run is saved is not what it computes
-            del loaded["metashot"]["config"]["trainer"]["checkpoint_every"]
-        assert different(a, b) == [], name
-    assert rows(one) == rows(other)
-    assert report(one) == report(other)
-
-
-def fastest_step(run: Path) -> int:
-    return max((int(row["step"]) for row in rows(run) if row["step"]), default=0)
-
-
-# A moment is when to send the signal, how it must have hit, and how often the run is saved.
-def before_first_checkpoint(run: Path) -> bool:
-    return fastest_step(run) >= 5
-
-
-def hit_before_first_checkpoint(run: Path) -> bool:
-    return not list(run.glob("checkpoints/*.ckpt")) and fastest_step(run) >= 5
-
-
-def between_validations(run: Path) -> bool:
-    return step_of(run) >= 28
-
-
-def hit_between_validations(run: Path) -> bool:
-    return 28 <= step_of(run) < 50
-
-
-def after_validation(run: Path) -> bool:
-    return step_of(run) >= 25
-
-
-def hit_after_validation(run: Path) -> bool:
-    return step_of(run) == 25
-
-
-def during_test(run: Path) -> bool:
-    return step_of(run) >= 60
-
-
-def hit_during_test(run: Path) -> bool:
-    return step_of(run) == 60 and not (run / "report.json").exists()
-
-
-Check = Callable[[Path], bool]
-MOMENTS: dict[str, tuple[Check, Check, int]] = {
-    "before the first checkpoint": (before_first_checkpoint, hit_before_first_checkpoint, 1000),
-    "between two validations": (between_validations, hit_between_validations, 7),
-    "right after a validation": (after_validation, hit_after_validation, 1000),
-    "during the final test": (during_test, hit_during_test, 7),
-}
-
-
-def killed(command: Command, algo: str, run: str, due: Check, hit: Check, every: int) -> Path:
-    """A run that was killed at that moment."""
-    for attempt in range(ATTEMPTS):
-        folder = f"{run}-{attempt}"
-        process = command.start_small(f"algo={algo}", f"trainer.checkpoint_every={every}", f"folder={folder}")
-        if process.wait_until(lambda path=command.folder / folder: due(path)):  # type: ignore[misc]
-            process.send(signal.SIGKILL)
-        outcome = process.wait()
-        if outcome.code == -signal.SIGKILL and hit(command.folder / folder):
-            return command.folder / folder
-    raise AssertionError(f"no kill hit the moment in {ATTEMPTS} attempts\n{outcome}")
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +40,7 @@ def runs(
     folder = tmp_path_factory.mktemp("killed")
 
     def scenario(algo: str, moment: str) -> Path:
-        due, hit, every = MOMENTS[moment]
-        run = killed(anywhere.at(folder), algo, f"{algo}-{moment.replace(' ', '-')}", due, hit, every)
+        run = killed(anywhere.at(folder), f"{algo}-{moment.replace(' ', '-')}", moment, f"algo={algo}")
         outcome = anywhere.at(folder).run("train.py", f"resume={run}")
         assert outcome.code == 0, outcome
         assert outcome.run == run
@@ -152,7 +80,7 @@ def test_run_killed_twice_at_random_moments_equals_one_that_was_not_killed(comma
 
 @pytest.mark.long
 def test_fresh_process_resumes_exactly_too(command: Command, maml: Trained) -> None:
-    run = killed(command, "maml", "run", *MOMENTS["between two validations"])
+    run = killed(command, "run", "between two validations", "algo=maml")
     outcome = command.run("train.py", f"resume={run.relative_to(command.folder)}", fresh=True)
     assert outcome.code == 0, outcome
     same_run(maml.run, run)
@@ -169,7 +97,7 @@ def test_resuming_a_finished_run_changes_no_number(command: Command, first: Trai
 def interrupted(anywhere: Command, first: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed between its validations; tests copy it."""
     folder = tmp_path_factory.mktemp("half")
-    return killed(anywhere.at(folder), "protonet", "run", *MOMENTS["between two validations"])
+    return killed(anywhere.at(folder), "run", "between two validations")
 
 
 def half_of_it(file: bytes) -> bytes:

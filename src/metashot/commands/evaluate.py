@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -16,6 +17,7 @@ from metashot.data.module import EpisodicDataModule, Split
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report, shown
 from metashot.evaluation.testing import refuse_other_ways, test
+from metashot.problems import PROBLEMS
 from metashot.run_folder import CONFIG, REPORT
 from metashot.training.interruption import StopRequest
 from metashot.training.progress import ProgressBar
@@ -42,16 +44,20 @@ def evaluate_checkpoint(composed: DictConfig) -> float:
     options: TrainerOptions = configuration.build(config["trainer"])
     options.refuse_what_is_not_there()
     split: Split = config["split"]
-    refuse_hidden_overrides(config["data"], checkpoint[OURS]["config"]["data"], split)
+    origin = checkpoint[OURS].get("origin")
+    if origin is None:
+        raise BadInput(f"{path} was written by an older version of metashot, which did not note what it was trained on")
 
     data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
+    change = adapted(data, origin)
+    if data.name == origin["name"]:
+        refuse_hidden_overrides(config["data"], checkpoint[OURS]["config"]["data"], split)
     data.episodes[split] = config["episodes"]
-    # The network has the shape it was trained with, whatever is asked for now.
-    trained: EpisodicDataModule = configuration.build(checkpoint[OURS]["config"]["data"], seed=0)
-    change = adapted(data, trained)
     data.setup()
-    backbone = configuration.build(config["backbone"], input_shape=trained.input_shape)
-    algorithm: Algorithm = configuration.build(config["algo"], backbone=backbone, problem=trained.problem)
+    # The network has the shape it was trained with, whatever is asked for now.
+    backbone = configuration.build(config["backbone"], input_shape=tuple(origin["input_shape"]))
+    problem = PROBLEMS[origin["problem"]](origin["outputs"])
+    algorithm: Algorithm = configuration.build(config["algo"], backbone=backbone, problem=problem)
     refuse_other_ways(algorithm, data, split, config["algo"]["name"])
     load_weights(algorithm, checkpoint["state_dict"], path)
 
@@ -70,16 +76,22 @@ def evaluate_checkpoint(composed: DictConfig) -> float:
     return report.score
 
 
-def adapted(data: EpisodicDataModule, trained: EpisodicDataModule) -> str | None:
+def adapted(data: EpisodicDataModule, origin: dict[str, Any]) -> str | None:
     """Let data look as those a learner was trained on, which may be another data set; a line says what that changes."""
-    if isinstance(data, ImageEpisodes) and isinstance(trained, ImageEpisodes):
-        return data.look_like(trained)
-    if type(data.problem) is not type(trained.problem):
+    if data.asks.__name__ != origin["problem"]:
         raise BadInput(
-            f"data={data.name} is a {type(data.problem).__name__.lower()} problem, but the checkpoint was trained on "
-            f"{trained.name}, a {type(trained.problem).__name__.lower()} problem: choose other data"
+            f"data={data.name} is a {data.asks.__name__.lower()} problem, but the checkpoint was trained on "
+            f"{origin['name']}, a {origin['problem'].lower()} problem: choose other data"
         )
-    return None
+    if not isinstance(data, ImageEpisodes):
+        return None
+    for override in HydraConfig.get().overrides.task:
+        key = override.partition("=")[0].lstrip("+")
+        if key in ("data.mean", "data.std"):
+            raise BadInput(
+                f"{override} has no effect, because a learner keeps the constants it was trained with: leave it out"
+            )
+    return data.look_like(origin)
 
 
 def refuse_hidden_overrides(now: dict[str, Any], stored: dict[str, Any], split: Split) -> None:

@@ -1,6 +1,6 @@
 """python -m metashot.data: the facts of a data set, and the contact sheet of one of its episodes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from metashot import configuration
-from metashot.arguments import AtLeast, check_value
+from metashot.arguments import AtLeast, AtMost, check_value
 from metashot.bad_input import BadInput
-from metashot.data.building import build_bank, read_manifest
+from metashot.data.building import build_bank, read_manifest, what_happened
 from metashot.data.files import shown
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
@@ -28,21 +28,26 @@ def look_at_data(composed: DictConfig) -> None:
     config = configuration.plain(composed)
     configuration.check(config)
     check_value(config["split"], Split, "split")
-    check_value(config["number"], Annotated[int, AtLeast(0)], "number")
+    check_value(config["number"], Annotated[int, AtLeast(0), AtMost(2**63 - 1)], "number")
     check_value(config["out"], str, "out")
     split: Split = config["split"]
+    out = Path(config["out"]).expanduser()
+    if not out.name or out.is_dir():
+        raise BadInput(f"out={config['out']} is a folder; allowed: the name of a picture, such as out=episode.png")
     data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    _print(console, _facts(data))
     data.setup()
     (episode,) = data.batch(split, np.array([config["number"]]), torch.device("cpu"))
-    described = f"{split} {config['number']}, {data.shape_of(split)}"
-    rows = [*_facts(data), ("episode", described), *_classes(data, split, episode)]
-    out = Path(config["out"]).expanduser()
+    _print(console, [("episode", f"{split} {config['number']}, {data.shape_of(split)}"), *_classes(data, split, episode)])
     try:
         _draw(data, split, episode, out)
     except OSError as error:
         raise BadInput(f"out={out} cannot be written: {error.strerror or error}; choose another file") from error
-    rows.append(("sheet", str(out)))
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    _print(console, [("sheet", str(out))])
+
+
+def _print(console: Console, rows: Iterable[tuple[str, str]]) -> None:
     console.print("\n".join(f"{name:<9} {value}".rstrip() for name, value in rows))
 
 
@@ -57,6 +62,7 @@ def _facts(data: EpisodicDataModule) -> Iterator[tuple[str, str]]:
             size = f", {file.size / 1e6:.1f} MB" if file.size else ""
             yield "official", f"{file.name}{size}, {file.checksum or 'no published checksum'}, {file.address}"
     if isinstance(data, ImageEpisodes):
+        data.open_banks()
         yield from _bank_facts(data)
 
 
@@ -77,11 +83,7 @@ def _bank_facts(data: ImageEpisodes) -> Iterator[tuple[str, str]]:
         each = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
         yield split, f"{len(counts):,} classes, {counts.sum():,} images, {each} a class"
     yield "bank", f"{folder}, {total / 1e6:.1f} MB, built in {manifest['seconds']} s"
-    yield from (("note", note) for note in manifest["notes"])
-    for line in manifest["skipped"][:_NAMED]:
-        yield "left out", line
-    if len(manifest["skipped"]) > _NAMED:
-        yield "left out", f"and {len(manifest['skipped']) - _NAMED} more, all in the bank's manifest.json"
+    yield from (("note", line) for line in what_happened(manifest))
 
 
 def _classes(data: EpisodicDataModule, split: Split, episode: Episode) -> Iterator[tuple[str, str]]:

@@ -48,6 +48,7 @@ def stored_run(given: str, key: str) -> dict[str, Any]:
 def train_and_test(composed: DictConfig) -> float:
     """Train, test the best checkpoint, write the report; the result is the best validation score, for sweeps."""
     config = configuration.plain(composed)
+    refuse_other_problem(config)
     configuration.check(config)
     check_value(config["folder"], str, "folder")
     experiment = {key: value for key, value in config.items() if key not in RUN_KEYS}
@@ -67,6 +68,7 @@ def train_and_test(composed: DictConfig) -> float:
         for split in SPLITS:
             refuse_other_ways(algorithm, data, split, config["algo"]["name"])
 
+        start.refuse_other_images(data)
         folder = stack.enter_context(start.folder(config["folder"], experiment))
         loggers, line = [], ""
         if is_first_process():
@@ -77,7 +79,7 @@ def train_and_test(composed: DictConfig) -> float:
         stop.message = f"stopped; go on with: python train.py resume={folder.path}"
         scoring = Scoring()
         measurements = Measurements(scoring, data.problem.metric, data.tasks_per_step, options.log_every)
-        saving = Saving(folder.checkpoints, experiment, scoring, stop, options)
+        saving = Saving(folder.checkpoints, experiment, data.origin(), scoring, stop, options)
         progress = ProgressBar(scoring, console, measurements, saving)
         trainer = options.trainer([scoring, saving, measurements, progress], loggers)
         for logger in loggers:
@@ -109,6 +111,7 @@ class Start:
 
     checkpoint: Path | None = None
     step: int = 0
+    origin: dict[str, Any] | None = None
     continued: Path | None = None
 
     @classmethod
@@ -124,7 +127,14 @@ class Start:
         refuse_another_experiment(experiment, checkpoint[OURS]["config"])
         folder = file.resolve().parent.parent if not path.is_dir() else path
         in_place = file.name == LAST and (folder / CONFIG).is_file()
-        return cls(file, checkpoint["global_step"], folder if in_place else None)
+        return cls(file, checkpoint["global_step"], checkpoint[OURS].get("origin"), folder if in_place else None)
+
+    def refuse_other_images(self, data: EpisodicDataModule) -> None:
+        if self.origin is not None and self.origin != data.origin():
+            raise BadInput(
+                f"the images of data={data.name} are not those that {self.checkpoint} was trained on, and a resumed run "
+                "goes on as it was: give their folder with data.root, or start a new run with repeat= instead of resume="
+            )
 
     def folder(self, wanted: str, experiment: dict[str, Any]) -> RunFolder:
         if self.continued is not None:
@@ -134,6 +144,17 @@ class Start:
         if best is not None and best.is_file():
             write_checkpoint(read_checkpoint(best), folder.checkpoints / BEST)  # still the one to beat
         return folder
+
+
+def refuse_other_problem(config: dict[str, Any]) -> None:
+    """Before keys are checked one by one: an algorithm's file may set some that other problems have not."""
+    algorithm, data = (configuration.locate(config.get(group), group) for group in ("algo", "data"))
+    asks, solves = getattr(data, "asks", None), getattr(algorithm, "solves", ())
+    if asks is not None and solves and asks not in solves:
+        raise BadInput(
+            f"algo={config['algo'].get('name')} cannot learn data={config['data'].get('name')}, a {asks.__name__.lower()} "
+            "problem: choose other data, or an algorithm that can, such as algo=maml"
+        )
 
 
 def refuse_another_experiment(new: dict[str, Any], old: dict[str, Any]) -> None:

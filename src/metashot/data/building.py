@@ -15,6 +15,7 @@ import signal
 import tempfile
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -32,7 +33,7 @@ from metashot.bad_input import BadInput
 from metashot.data.files import shown, stamps
 from metashot.data.source import DataSource
 
-_FORMAT = 2  # of the folder; a bank of another format is built again
+_FORMAT = 3  # of the folder; a bank of another format is built again
 _PIECE_IMAGES, _PIECE_BYTES = 500, 2**24  # of one job of a worker: small enough to balance the cores, and to fit in memory
 _LISTED = 1000  # files that a manifest lists one by one
 _NAMED = 5  # files that a message about many of them names
@@ -75,7 +76,7 @@ def _is_current(folder: Path, source: DataSource, root: Path) -> bool:
         whole = all((folder / f"{s}.npy").stat().st_size == about["bytes"] for s, about in manifest["splits"].items())
         if not whole:
             return False
-        files = source.files(root)
+        files = source.files(root.resolve())  # however it was written
         official_files_are_gone = not files and source.official is not None  # which many delete to save room
         return official_files_are_gone or _state(files) == manifest["files"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -99,7 +100,9 @@ def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Pat
         scratch = temporary / "scratch"
         scratch.mkdir()
         source.prepare(root, scratch)
-        files = _state(source.files(root))  # before they are read: a file that changes meanwhile makes the bank outdated
+        files = _state(
+            source.files(root.resolve())
+        )  # before they are read: a file that changes meanwhile makes the bank outdated
         written = [_Split(source, split, temporary) for split in source.splits()]
         _allocate(written, source, folder.parent)
         _draw(source, written)
@@ -116,11 +119,16 @@ def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Pat
         (temporary / "manifest.json").write_text(json.dumps(manifest))
         temporary.chmod(0o755)
         if folder.exists():  # damaged or outdated, or it would have been used
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+            folder.rename(temporary / "outdated")  # at once, for those who open it now
+            temporary.rename(folder)
+            shutil.rmtree(folder / "outdated")
+        else:
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _say_what_happened(manifest)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    for line in what_happened(manifest):
+        console.print(line)
 
 
 class _Split:
@@ -136,6 +144,7 @@ class _Split:
         self.path = folder / f"{split}.npy"
         self.skipped: list[str] = []
         self.remarks: list[tuple[str, str]] = []
+        self.sums: list[tuple[int, int]] = []  # where each piece begins, and a checksum of its images
         self.short: list[tuple[int, int, int]] = []  # pieces that hold less than announced: where, announced, drawn
         with self.path.open("wb") as file:
             self._write_header(file, int(self.announced.sum()))
@@ -161,6 +170,7 @@ class _Split:
     def add(self, piece: Piece, result: "_Written") -> None:
         self.skipped += result.skipped
         self.remarks += result.remarks
+        self.sums.append((piece[0][-1], result.checksum))
         for (label, first, last, place), drawn in zip(piece, result.counts, strict=True):
             self.drawn[label] += drawn
             if drawn < last - first:
@@ -178,6 +188,7 @@ class _Split:
         return {
             "classes": [self.classes[label] for label in kept],
             "counts": self.drawn[kept].tolist(),
+            "content": hashlib.sha256(json.dumps(sorted(self.sums)).encode()).hexdigest(),
             "bytes": self.path.stat().st_size,
         }
 
@@ -213,6 +224,7 @@ class _Written:
     counts: list[int]  # images of each part of a piece
     skipped: list[str]
     remarks: list[tuple[str, str]]
+    checksum: int
 
 
 def _draw(source: DataSource, splits: list[_Split]) -> None:
@@ -270,17 +282,22 @@ def _begin_worker(parent: int, source: DataSource) -> None:
 def _write_piece(split: str, piece: Piece, path: Path, start: int) -> _Written:
     """In a worker: draw the images of a piece and write them where they belong."""
     image_bytes = int(np.prod(_source.image_shape))
-    written = _Written([], [], [])
+    counts: list[int] = []
+    skipped: list[str] = []
+    remarks: list[tuple[str, str]] = []
+    checksum = 0
     with path.open("r+b") as file:
         for label, first, last, place in piece:
             drawn = _source.draw(split, label, first, last)
             assert drawn.images.dtype == np.uint8
             assert drawn.images.shape[1:] == tuple(_source.image_shape)
-            _write(file.fileno(), np.ascontiguousarray(drawn.images).reshape(-1).data, start + place * image_bytes)
-            written.counts.append(len(drawn.images))
-            written.skipped.extend(drawn.skipped)
-            written.remarks.extend(drawn.remarks)
-    return written
+            content = np.ascontiguousarray(drawn.images).reshape(-1).data
+            _write(file.fileno(), content, start + place * image_bytes)
+            checksum = zlib.crc32(content, checksum)
+            counts.append(len(drawn.images))
+            skipped += drawn.skipped
+            remarks += drawn.remarks
+    return _Written(counts, skipped, remarks, checksum)
 
 
 def _write(file: int, content: bytes | memoryview, offset: int) -> None:
@@ -301,7 +318,7 @@ def _allocate(splits: list[_Split], source: DataSource, banks: Path) -> None:
                     os.posix_fallocate(file.fileno(), split.start, sizes[split.path])
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            wanted = f"{sum(sizes.values()) / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free"
+            wanted = f"{sum(sizes.values()) / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free"
             raise _cannot_be_written(source, banks, f"{error.strerror} ({wanted})") from error
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of a file system that cannot: writing will tell
             raise
@@ -311,19 +328,17 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def _say_what_happened(manifest: dict[str, Any]) -> None:
-    """What was noted of the listing, a line for each kind of thing done with some files, and one for what was left out."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    for note in manifest["notes"]:
-        console.print(note, markup=False)
+def what_happened(manifest: dict[str, Any]) -> list[str]:
+    """What was noted of the files, a line for each kind of thing done with some, and one for what was left out."""
+    lines = list(manifest["notes"])
     for remark, count in Counter(remark for _, remark in manifest["remarks"]).items():
         first = next(name for name, other in manifest["remarks"] if other == remark)
-        images = "image" if count == 1 else "images, first"
-        console.print(f"{remark} ({count} {images}: {shown(first)})", markup=False)
+        lines.append(f"{remark} ({count} {'image' if count == 1 else 'images, first'}: {shown(first)})")
     skipped = manifest["skipped"]
     if skipped:
         more = f"; and {len(skipped) - _NAMED} more, all in the bank's manifest.json" if len(skipped) > _NAMED else ""
-        console.print(f"{len(skipped)} left out: {'; '.join(skipped[:_NAMED])}{more}", markup=False)
+        lines.append(f"{len(skipped)} left out: {'; '.join(skipped[:_NAMED])}{more}")
+    return lines
 
 
 @contextlib.contextmanager

@@ -68,6 +68,10 @@ def download(file: OfficialFile, folder: Path) -> Path:
                 _part_path(target).rename(target)
     except OSError as error:
         raise BadInput(_unwritable(file, target, error)) from error
+    finally:
+        if folder.is_dir():
+            with contextlib.suppress(OSError):  # there is something in it, as there should be
+                folder.rmdir()
     return target
 
 

@@ -1,8 +1,11 @@
 """Episodes of images: gathered from a data source's banks, changed at random in training, normalised."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -14,7 +17,7 @@ from metashot.arguments import AtLeast, Count, Positive
 from metashot.bad_input import BadInput
 from metashot.data.augmentation import Augmentation
 from metashot.data.bank import ImageBank
-from metashot.data.building import build_bank
+from metashot.data.building import build_bank, read_manifest
 from metashot.data.module import SPLITS, Counts, EpisodicDataModule, Split, amount
 from metashot.data.source import DataSource
 from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, most
@@ -45,6 +48,8 @@ class SplitOptions:
 
 class ImageEpisodes(EpisodicDataModule):
     """Episodes of a data source of images. `root` is where its files are or go, `banks` where the images are kept."""
+
+    asks = Classification
 
     def __init__(
         self,
@@ -81,6 +86,7 @@ class ImageEpisodes(EpisodicDataModule):
         self.normalisation = _constants(mean, std, source.image_shape[0])
         self.problem = Classification(most(specs["train"].ways))
         self.banks: dict[Split, ImageBank] = {}
+        self.fingerprint: str | None = None  # of all images and what they are called, when the banks are open
         self.samplers: dict[Split, EpisodeSampler] = {}
         self._placed: dict[tuple[Split, torch.device], ImageBank] = {}
 
@@ -88,19 +94,28 @@ class ImageEpisodes(EpisodicDataModule):
         build_bank(self.source, self.root, self.banks_root)
 
     def setup(self, stage: str | None = None) -> None:
-        if self.banks:
-            return
-        folder = build_bank(self.source, self.root, self.banks_root)
-        for split in SPLITS:
-            bank = ImageBank.open(folder, split)
+        self.open_banks()
+        for split, bank in self.banks.items():
             spec = self.specs[split]
             self.samplers[split] = EpisodeSampler(spec, bank.images_per_class, self.seed, split, bank.classes)
-            self.banks[split] = bank
 
-    def look_like(self, other: "ImageEpisodes") -> str | None:
+    def open_banks(self) -> None:
+        """All that can be done before it is known whether episodes can be drawn."""
+        if not self.banks:
+            folder = build_bank(self.source, self.root, self.banks_root)
+            self.banks = {split: ImageBank.open(folder, split) for split in SPLITS}
+            described = [read_manifest(folder)["splits"][split] for split in SPLITS]
+            self.fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+    def origin(self) -> dict[str, Any]:
+        mean, std = (None, None) if self.normalisation is None else (c.flatten().tolist() for c in self.normalisation)
+        return super().origin() | {"mean": mean, "std": std, "images": self.fingerprint}
+
+    def look_like(self, origin: Mapping[str, Any]) -> str | None:
         """Bring images to the shape and the normalisation that a learner was trained with; say what that changes."""
-        self.normalisation = other.normalisation
-        own, wanted = self.source.image_shape, other.source.image_shape
+        channels, height, width = origin["input_shape"]
+        own, wanted = self.source.image_shape, (channels, height, width)
+        self.normalisation = _constants(origin["mean"], origin["std"], channels)
         self.input_shape = wanted
         if own == wanted:
             return None
@@ -109,7 +124,7 @@ class ImageEpisodes(EpisodicDataModule):
             changes.append("made grey" if wanted[0] == 1 else "given three equal colour channels")
         if own[1:] != wanted[1:]:
             changes.append(f"resized from {own[1]}x{own[2]} to {wanted[1]}x{wanted[2]}")
-        return f"images of {self.name} are {' and '.join(changes)}, as the learner was trained on {other.name}"
+        return f"images of {self.name} are {' and '.join(changes)}, as the learner was trained on {origin['name']}"
 
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         if (split, device) not in self._placed:

@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -24,6 +24,7 @@ Counts = Count | list[Count]  # a number, or the least and the most of what each
 class EpisodicDataModule(pl.LightningDataModule):
     """Episodes by their numbers. Training goes through the numbers 0, 1, 2, ... and never back."""
 
+    asks: ClassVar[type[Problem]]
     problem: Problem
     input_shape: tuple[int, ...]  # of one input: channels, height and width of an image, or the length of a vector
 
@@ -52,6 +53,15 @@ class EpisodicDataModule(pl.LightningDataModule):
     @abstractmethod
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         """The episodes of a split with these numbers, on a device."""
+
+    def origin(self) -> dict[str, Any]:
+        """What has to be known later of the data that a learner was trained on, as plain containers."""
+        return {
+            "name": self.name,
+            "problem": type(self.problem).__name__,
+            "outputs": self.problem.outputs,
+            "input_shape": list(self.input_shape),
+        }
 
     def looked_at(self, episode: Episode) -> Episode:
         """The episode as people look at it."""

@@ -25,6 +25,8 @@ class RegressionSplit:
 class RegressionEpisodes(EpisodicDataModule):
     """Episodes of a family of functions; shots and queries are points of one function."""
 
+    asks = Regression
+
     def __init__(
         self,
         name: str,

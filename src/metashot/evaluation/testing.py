@@ -58,12 +58,18 @@ def test(
 
 def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Split, algo: str) -> None:
     ways = data.specs[split].ways
-    if algorithm.fixed_ways not in (None, ways):
+    if algorithm.fixed_ways in (None, ways):
+        return
+    others = "use an algorithm without a head, such as algo=protonet"
+    if isinstance(ways, tuple):
         raise BadInput(
-            f"{shown(ways)} ways were asked for on the {split} split, but this {algo} has a head for {algorithm.fixed_ways} "
-            f"classes: use data.{split}.ways={algorithm.fixed_ways}, train with data.ways={ways}, or use an algorithm "
-            "without a head"
+            f"data.{split}.ways draws {shown(ways)} ways, but the head of this {algo} is for one number of classes: give "
+            f"one number, or {others}"
         )
+    raise BadInput(
+        f"{ways} ways were asked for on the {split} split, but this {algo} has a head for {algorithm.fixed_ways} "
+        f"classes: use data.{split}.ways={algorithm.fixed_ways}, train with data.ways={ways}, or {others}"
+    )
 
 
 def listed(amount: Amount) -> int | list[int]:

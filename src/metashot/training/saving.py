@@ -23,12 +23,14 @@ class Saving(Checkpoint):
         self,
         folder: Path,
         config: dict[str, Any],
+        origin: dict[str, Any],
         scoring: Scoring,
         stop: StopRequest,
         options: TrainerOptions,
     ) -> None:
         self.folder = folder
         self.config = config
+        self.origin = origin
         self.scoring = scoring
         self.stop = stop
         self.every = options.checkpoint_every
@@ -92,7 +94,7 @@ class Saving(Checkpoint):
         self.waited = state_dict["waited"]
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[OURS] = our_part(self.config) | {"random_state": random_state()}
+        checkpoint[OURS] = our_part(self.config, self.origin) | {"random_state": random_state()}
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._random_state = checkpoint[OURS]["random_state"]
