@@ -21,7 +21,7 @@ def checkpoint(step: int, size: int = 50) -> dict[str, Any]:
     return {
         "state_dict": {"weight": torch.full((size,), float(step))},
         "global_step": step,
-        OURS: our_part({"seed": 1, "algo": {"name": "maml"}}),
+        OURS: our_part({"seed": 1, "algo": {"name": "maml"}}, {}),
     }
 
 
@@ -47,7 +47,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_checkpoint(checkpoint(7), path)
     found = read_checkpoint(path)
     assert torch.equal(found.pop("state_dict")["weight"], torch.full((50,), 7.0))
-    assert found == {"global_step": 7, OURS: our_part({"seed": 1, "algo": {"name": "maml"}})}
+    assert found == {"global_step": 7, OURS: our_part({"seed": 1, "algo": {"name": "maml"}}, {})}
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 

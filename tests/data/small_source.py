@@ -96,16 +96,8 @@ class KillsItsBuilder(SmallSource):
 class FromFiles(SmallSource):
     """The same data set, as if its images came from the files below the root."""
 
-    official = Official("small", "http://nowhere", "none", ())
-
     def files(self, root: Path) -> list[Path]:
         return sorted(path for path in root.iterdir() if path.is_file())
-
-
-class OwnFiles(FromFiles):
-    """Likewise, but nobody else has these files."""
-
-    official = None
 
 
 class HalfReadable(SmallSource):

@@ -27,7 +27,6 @@ from tests.data.small_source import (
     KillsItsBuilder,
     Large,
     Logged,
-    OwnFiles,
     SmallSource,
     Untouched,
     image_of,
@@ -352,7 +351,7 @@ def test_a_bank_is_built_again_when_its_files_have_changed(tmp_path: Path, chang
     assert after != before
 
 
-def test_a_bank_outlives_the_official_files_it_was_built_from(tmp_path: Path) -> None:
+def test_a_bank_outlives_the_files_it_was_built_from(tmp_path: Path) -> None:
     root, banks = tmp_path / "root", tmp_path / "banks"
     root.mkdir()
     (root / "a").touch()
@@ -361,15 +360,6 @@ def test_a_bank_outlives_the_official_files_it_was_built_from(tmp_path: Path) ->
     (root / "a").unlink()
     assert build_bank(FromFiles(), root, banks) == folder
     assert (folder / "manifest.json").stat().st_ino == inode
-
-
-def test_a_bank_does_not_outlive_pictures_of_the_users_own(tmp_path: Path) -> None:
-    root, banks = tmp_path / "root", tmp_path / "banks"
-    root.mkdir()
-    (root / "a").touch()
-    inode = (build_bank(OwnFiles(), root, banks) / "manifest.json").stat().st_ino
-    (root / "a").unlink()
-    assert (build_bank(OwnFiles(), root, banks) / "manifest.json").stat().st_ino != inode
 
 
 def test_a_split_larger_than_memory_is_opened_and_gathered_from(tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_images_look_like_those_a_learner_was_trained_on() -> None:
     colour = data_module(source=Shaped(3, 8, 8), mean=[0.1, 0.2, 0.3], std=[1.0, 1.0, 1.0])
     grey = data_module(source=Shaped(1, 4, 4), mean=[0.5], std=[0.25])
     assert (
-        colour.look_like(grey)
+        colour.look_like(grey.origin())
         == "images of small are made grey and resized from 8x8 to 4x4, as the learner was trained on small"
     )
     constant = torch.tensor([1.0, 0.5, 0.25]).view(1, 1, 3, 1, 1).expand(2, 5, 3, 8, 8)
@@ -290,10 +290,10 @@ def test_images_look_like_those_a_learner_was_trained_on() -> None:
 
     colour = data_module(source=Shaped(3, 8, 8), mean=[0.1, 0.2, 0.3], std=[1.0, 2.0, 1.0])
     grey = data_module(source=Shaped(1, 4, 4))
-    said = grey.look_like(colour)
+    said = grey.look_like(colour.origin())
     assert said is not None
     assert "given three equal colour channels and resized from 4x4 to 8x8" in said
     shown = grey._presented(episode_of(torch.full((2, 5, 1, 4, 4), 0.6))).query.x
     assert shown.shape == (2, 5, 3, 8, 8)
     torch.testing.assert_close(shown[0, 0, :, 0, 0], torch.tensor([0.5, 0.2, 0.3]))
-    assert data_module().look_like(data_module()) is None
+    assert data_module().look_like(data_module().origin()) is None

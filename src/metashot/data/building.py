@@ -70,15 +70,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _is_current(folder: Path, source: DataSource, root: Path) -> bool:
-    """Whether the bank is whole, and its source's files are those it was built from."""
+    """Whether the bank is whole, and its source's files are those it was built from, or not at hand."""
     try:
         manifest = read_manifest(folder)
         whole = all((folder / f"{s}.npy").stat().st_size == about["bytes"] for s, about in manifest["splits"].items())
         if not whole:
             return False
         files = source.files(root.resolve())  # however it was written
-        official_files_are_gone = not files and source.official is not None  # which many delete to save room
-        return official_files_are_gone or _state(files) == manifest["files"]
+        return not files or _state(files) == manifest["files"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # not there, or damaged: built again
 

@@ -38,7 +38,7 @@ class DataSource(Protocol):
         """All settings and code that decide what the images are; another identity is another bank."""
 
     def files(self, root: Path) -> Sequence[Path | str]:
-        """The files and folders below `root` that the images come from, as far as they are there."""
+        """The files and folders below `root` that the images come from; none if they are not at hand."""
 
     def prepare(self, root: Path, scratch: Path) -> None:
         """Find, fetch or unpack (into `scratch`) what the images come from; what is below can be asked afterwards."""

@@ -78,7 +78,7 @@ def test_workers_build_the_same_bank(root: Path, tmp_path: Path, place: str) -> 
     assert {split: about["classes"] for split, about in manifest["splits"].items()} == BERTINETTO
     for split, classes in expected.items():
         np.testing.assert_array_equal(np.load(folder / f"{split}.npy"), np.concatenate(list(classes.values())))
-    assert [Path(path).name for path, *_ in manifest["files"]] == [place]
+    assert [Path(path).name for path, *_ in manifest["files"]["each"]] == [place]
     assert [path.name for path in folder.iterdir() if path.name == "scratch"] == []
 
 

@@ -75,7 +75,7 @@ def test_workers_build_the_same_bank(root: Path, tmp_path: Path, place: str) -> 
     folder = build_bank(SmallFC100(32), root, tmp_path / "banks")
     for split, classes in forms.expected_bank(FC100_CLASSES).items():
         np.testing.assert_array_equal(np.load(folder / f"{split}.npy"), np.concatenate(list(classes.values())))
-    stamped = sorted(Path(path).name for path, *_ in read_manifest(folder)["files"])
+    stamped = sorted(Path(path).name for path, *_ in read_manifest(folder)["files"]["each"])
     assert stamped == (["FC100.zip"] if place == "FC100.zip" else [f"FC100_{s}.pickle" for s in ("test", "train", "val")])
 
 

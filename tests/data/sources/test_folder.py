@@ -1,6 +1,7 @@
 """Promises of the source for a user's own pictures, from files of every kind to the bank and what is said about them."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -583,6 +584,17 @@ def test_a_bank_of_a_csv_file_is_current_until_it_or_its_images_change(tmp_path:
     path.unlink()
     build_bank(source(), path, banks)  # the pictures may be on a disk that is not at hand
     assert (folder / "manifest.json").stat().st_mtime_ns == built_at
+
+
+def test_an_emptied_folder_is_not_the_one_its_bank_was_built_from(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    root.mkdir()
+    with_files(root)
+    build_bank(source(), root, tmp_path / "banks")
+    for path in root.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(BadInput, match=r"pictures is empty"):
+        build_bank(source(), root, tmp_path / "banks")
 
 
 @pytest.mark.parametrize(

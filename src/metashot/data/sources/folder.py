@@ -65,7 +65,8 @@ class OwnImages(ImageFiles):
         """The folders that hold images, which leaves out a folder of banks beside them, or the CSV file and its images."""
         if os.path.isdir(root):
             names = Folder(root).names()
-            return [root / top for top in sorted({n.partition("/")[0] for n in names if "/" in n and _kind(n) in _IMAGES})]
+            tops = sorted({name.partition("/")[0] for name in names if "/" in name and _kind(name) in _IMAGES})
+            return [root / top for top in tops] or [root]  # an emptied folder is not the one it was
         if not os.path.isfile(root):
             return []
         return [root, *(os.path.join(root.parent, row.file) for row in _read_rows(root))]  # a Path for each takes long
