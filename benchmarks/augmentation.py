@@ -28,9 +28,7 @@ def crop_flip_and_jitter() -> list[Row]:
 
 def _measure(jitter: float, hue: float, rounds: int) -> list[Row]:
     support, query = (
-        Examples(
-            torch.rand(TASKS, WAYS * each, 3, SIDE, SIDE), torch.arange(WAYS).repeat_interleave(each).expand(TASKS, -1)
-        )
+        Examples(torch.rand(TASKS, WAYS * each, 3, SIDE, SIDE), torch.arange(WAYS).repeat_interleave(each).expand(TASKS, -1))
         for each in (SHOTS, QUERIES)
     )
     classes = torch.arange(WAYS).expand(TASKS, -1)
