@@ -238,9 +238,14 @@ def _draw(source: DataSource, splits: list[_Split]) -> None:
         total = sum(int(split.announced.sum()) for split in splits)
         bar = progress.add_task(f"building the image bank of {source.name}", total=total)
         jobs: dict[Future[_Written], tuple[_Split, Piece]] = {}
-        for split in splits:
-            for piece in split.pieces():
-                jobs[pool.submit(_write_piece, split.name, piece, split.path, split.start)] = (split, piece)
+        # Workers start here, and Ctrl-C must not find them before they can leave it to their parent.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for split in splits:
+                for piece in split.pieces():
+                    jobs[pool.submit(_write_piece, split.name, piece, split.path, split.start)] = (split, piece)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
             while jobs:
                 done, _ = wait(jobs, return_when="FIRST_COMPLETED")
