@@ -257,7 +257,7 @@ EVALUATIONS: dict[str, list[str]] = {
     "data.ways=5000": ["5000", "ways"],
     "data.shots=30": ["30", "data.shots", "20"],
     "seed=-1": ["seed=-1", "at least 0"],
-    "out=5": ["out=5", "text"],
+    "out=[5]": ["out=[5]", "text"],
     "out=/proc/x": ["/proc/x"],
     "logger=csv": ["logger"],
     "algo=mamml": ["algo", "mamml", "maml"],
