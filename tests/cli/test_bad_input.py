@@ -63,7 +63,7 @@ OVERRIDES: dict[str, list[str]] = {
     "data.shots=[": ["data.shots=["],
     "data.banks=null": ["data.banks=null", "text"],
     "folder=null": ["folder", "null"],
-    "folder=5": ["folder", "5"],
+    "folder=[5]": ["folder=[5]", "text"],
     "data.ways=5000": ["5000", "data.", "ways"],
     "data.val.ways=1000": ["1000", "val", "ways"],
     "data.shots=18": ["18", "data.shots", "20"],
