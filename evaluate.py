@@ -7,7 +7,7 @@ from metashot.command_line import run_script
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-GROUPS = ("backbone", "data", "algo")
+GROUPS = ("backbone", "data", "engine", "algo")
 
 
 def evaluate(config: "DictConfig") -> float:

@@ -7,7 +7,7 @@ from metashot.command_line import Stored, run_script
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-GROUPS = ("backbone", "data", "trainer", "logger", "algo")
+GROUPS = ("backbone", "data", "engine", "trainer", "logger", "algo")
 
 
 def train(config: "DictConfig") -> float:

@@ -18,6 +18,7 @@ from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.backbones.mlp import MLP
 from metashot.bad_input import BadInput
 from metashot.command_line import CONF
+from metashot.engines.learn2learn import Learn2Learn
 from metashot.problems import Classification
 
 SCRIPTS = ("train", "evaluate", "look")
@@ -71,7 +72,7 @@ def test_a_checked_configuration_can_be_built(algo: str, backbone: str) -> None:
     data = configuration.build(config["data"], seed=config["seed"])
     assert data.specs["val"].ways == config["data"]["ways"]
     network = configuration.build(config["backbone"], input_shape=data.input_shape)
-    algorithm = configuration.build(config["algo"], backbone=network, problem=data.problem)
+    algorithm = configuration.build_algorithm(config, backbone=network, problem=data.problem)
     assert type(algorithm) is {"maml": MAML, "protonet": ProtoNet}[algo]
     assert network.normalisation == ("transductive" if algo == "maml" else "running")
 
@@ -133,7 +134,7 @@ def test_a_configuration_that_was_checked_runs_no_foreign_code_when_it_is_built(
     supplied = {
         "data": {"seed": 0},
         "backbone": {"input_shape": (1, 28, 28)},
-        "algo": {"backbone": MLP((1, 2, 2), [3], "running"), "problem": Classification(5)},
+        "algo": {"backbone": MLP((1, 2, 2), [3], "running"), "problem": Classification(5), "engine": Learn2Learn()},
     }
     with contextlib.suppress(BadInput, HydraException):  # refusing is right; what counts is that nothing runs
         configuration.check(config)

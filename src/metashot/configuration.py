@@ -4,6 +4,7 @@ Nothing else under src/ reads the configuration tree: each object is handed its 
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,7 +19,8 @@ from metashot.bad_input import BadInput
 SUPPLIED: Mapping[str, frozenset[str]] = {
     "backbone": frozenset({"input_shape"}),
     "data": frozenset({"seed"}),
-    "algo": frozenset({"backbone", "problem"}),
+    "engine": frozenset(),
+    "algo": frozenset({"backbone", "problem", "engine"}),
     "trainer": frozenset(),
     "logger": frozenset(),
 }
@@ -91,6 +93,14 @@ def build(node: Container, **supplied: Any) -> Any:
         if isinstance(error.__cause__, BadInput):
             raise error.__cause__ from None
         raise
+
+
+def build_algorithm(config: Container, **supplied: Any) -> Any:
+    """The algorithm, which is handed the engine if it has an inner loop."""
+    accepted = inspect.signature(locate(config["algo"], "algo")).parameters
+    if "engine" in accepted:
+        supplied["engine"] = build(config["engine"])
+    return build(config["algo"], **supplied)
 
 
 def differences(new: Container, old: Container, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -19,13 +19,16 @@ from metashot.backbones.base import Backbone
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.mlp import MLP
 from metashot.backbones.normalisation import Protocol
-from metashot.engines.learn2learn import adapt_and_answer
+from metashot.engines.batched import Batched
+from metashot.engines.inner import Engine, InnerLoop, Parameters
+from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification
 
 SOURCE = Path(metashot.__file__).parent
 Matrix = NDArray[np.float64]
 ALPHA = 0.1
+ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None)}
 
 
 class LinearRegression(nn.Module):
@@ -70,27 +73,35 @@ def meta_gradient_by_hand(given: dict[str, Matrix], steps: int, first_order: boo
     return total, np.stack(answers)
 
 
-def meta_gradient(given: dict[str, Matrix], steps: int, first_order: bool) -> tuple[Matrix, Matrix]:
+def meta_gradient(given: dict[str, Matrix], steps: int, first_order: bool, engine: str) -> tuple[Matrix, Matrix]:
     network = LinearRegression(given["theta"])
     tensors = {name: torch.from_numpy(value) for name, value in given.items()}
     support = Examples(tensors["support_x"], tensors["support_y"])
-    answers = adapt_and_answer(network, support, tensors["query_x"], F.mse_loss, ALPHA, steps, first_order)
+
+    def update(theta: Parameters, gradients: Parameters, step: int) -> Parameters:
+        return {name: theta[name] - ALPHA * gradients[name] for name in theta}
+
+    inner = InnerLoop(network, ("theta",), F.mse_loss, update, steps, first_order)
+    answers = ENGINES[engine](inner, support, tensors["query_x"])
     (gradient,) = torch.autograd.grad(F.mse_loss(answers, tensors["query_y"]), [network.theta])
     return gradient.numpy(), answers.detach().numpy()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("first_order", [False, True], ids=["second order", "first order"])
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_meta_gradient_is_the_one_derived_by_hand(regression: dict[str, Matrix], steps: int, first_order: bool) -> None:
-    gradient, answers = meta_gradient(regression, steps, first_order)
+def test_meta_gradient_is_the_one_derived_by_hand(
+    regression: dict[str, Matrix], steps: int, first_order: bool, engine: str
+) -> None:
+    gradient, answers = meta_gradient(regression, steps, first_order, engine)
     expected_gradient, expected_answers = meta_gradient_by_hand(regression, steps, first_order)
     np.testing.assert_allclose(answers, expected_answers, rtol=1e-10)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-10)
 
 
 def test_first_and_second_order_differ(regression: dict[str, Matrix]) -> None:
-    second, same_answers = meta_gradient(regression, 2, first_order=False)
-    first, answers = meta_gradient(regression, 2, first_order=True)
+    second, same_answers = meta_gradient(regression, 2, False, "learn2learn")
+    first, answers = meta_gradient(regression, 2, True, "learn2learn")
     np.testing.assert_array_equal(answers, same_answers)
     assert np.abs(first - second).max() > 0.01
 
@@ -99,7 +110,8 @@ def maml(
     backbone: Backbone, ways: int = 2, inner_lr: float = 0.4, steps: int = 1, test_steps: int = 1, first_order: bool = False
 ) -> MAML:
     optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
-    return MAML("maml", backbone, Classification(ways), inner_lr, steps, test_steps, first_order, optimizer).double()
+    problem, engine = Classification(ways), ENGINES["learn2learn"]
+    return MAML("maml", backbone, problem, engine, ["*"], inner_lr, steps, test_steps, first_order, optimizer).double()
 
 
 def random_episode(tasks: int = 2, size: int = 16, ways: int = 2, shots: int = 2, queries: int = 3) -> Episode:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import metashot.algorithms.gradient.maml
+import metashot.algorithms.gradient.metasgd
 import metashot.algorithms.metric.protonet
 import metashot.backbones.conv4
 import metashot.backbones.mlp
@@ -30,8 +31,9 @@ import metashot.data.sources.glyphs
 import metashot.data.sources.miniimagenet
 import metashot.data.sources.omniglot
 import metashot.data.sources.sinusoid
+import metashot.engines.choice
 import metashot.tracking.options  # noqa: F401
-from metashot.engines.learn2learn import _maml
+from metashot.engines.learn2learn import _library
 
 
 def serve() -> None:
@@ -96,7 +98,7 @@ def become(request: dict[str, Any]) -> NoReturn:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which then closes stdin
-    _maml()
+    _library()
     gc.freeze()  # a collection in a child would copy all of that
     serve()
     os._exit(0)

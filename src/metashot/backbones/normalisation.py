@@ -8,6 +8,8 @@
 Statistics never mix tasks, so that a task's answer depends on neither its batch nor the number of devices.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -34,6 +36,8 @@ class Normalisation(nn.Module):
         if protocol == "running":
             self.register_buffer("running_mean", torch.zeros(channels))
             self.register_buffer("running_var", torch.ones(channels))
+        self.noted: list[Tensor] | None = None  # the statistics of each pass, where the averages learn from them later
+        self.in_batches = False  # whether tasks are a dimension that this module does not see
 
     def forward(self, x: Tensor, tasks: int, support: int) -> Tensor:
         if self.protocol == "none":
@@ -43,6 +47,11 @@ class Normalisation(nn.Module):
         per_task = x.chunk(tasks)  # one call a task is faster than reductions over a [T, N, ...] view (benchmarks/)
         if self.protocol == "support" and support < len(per_task[0]):
             normalised = [self._by_support(task, support) for task in per_task]
+        elif self.in_batches:
+            normalised = [self._by_support(task, len(task)) for task in per_task]
+            if self.protocol == "running":
+                variances, means = torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
+                self._note(means[None], variances[None])
         else:
             # native_batch_norm is F.batch_norm that also returns the statistics it used.
             calls = [
@@ -50,7 +59,8 @@ class Normalisation(nn.Module):
             ]
             normalised = [call[0] for call in calls]
             if self.protocol == "running":
-                self._learn_averages(torch.stack([call[1] for call in calls]), torch.stack([call[2] for call in calls]))
+                means, inverse_deviations = (torch.stack([call[k] for call in calls]) for k in (1, 2))
+                self._note(means, inverse_deviations.pow(-2) - self.epsilon)
         return normalised[0] if tasks == 1 else torch.cat(normalised)
 
     def _by_support(self, task: Tensor, support: int) -> Tensor:
@@ -61,13 +71,68 @@ class Normalisation(nn.Module):
         shape = [1, -1] + [1] * (task.dim() - 2)
         return task * scale.view(shape) + (self.bias - mean * scale).view(shape)
 
+    def _note(self, means: Tensor, variances: Tensor) -> None:
+        statistics = torch.stack([means, variances], dim=1).detach()  # [T, 2, channels]
+        if self.noted is None:
+            self.learn_averages(statistics)
+        else:
+            self.noted.append(statistics)
+
     @torch.no_grad()
-    def _learn_averages(self, means: Tensor, inverse_deviations: Tensor) -> None:
-        """Move the averages towards the mean of the tasks' statistics [T, channels], over the tasks of all devices."""
-        variances = inverse_deviations.pow(-2) - self.epsilon
-        statistics = torch.stack([means.mean(0), variances.mean(0)]).to(self.running_mean.dtype)
+    def learn_averages(self, of_tasks: Tensor) -> None:
+        """Move the averages towards the mean of the tasks' statistics [T, 2, channels], over the tasks of all devices."""
+        statistics = of_tasks.mean(0).to(self.running_mean.dtype)
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(statistics)
             statistics /= distributed.get_world_size()
         self.running_mean.lerp_(statistics[0], self.momentum)
         self.running_var.lerp_(statistics[1], self.momentum)
+
+
+def learning_layers(network: nn.Module) -> list[Normalisation]:
+    """The layers whose averages learn from what passes through them."""
+    found = [module for module in network.modules() if isinstance(module, Normalisation)]
+    return [layer for layer in found if layer.protocol == "running" and layer.training]
+
+
+@contextlib.contextmanager
+def noting_statistics(layers: list[Normalisation]) -> Iterator[None]:
+    """Let layers note the statistics of each pass instead of learning from it; copies of a layer note where it does."""
+    for layer in layers:
+        layer.noted = []
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.noted = None
+
+
+def taken_statistics(layers: list[Normalisation], tasks: int) -> list[Tensor]:
+    """What was noted while that many tasks went through the same passes one after the other: of each layer
+    [tasks, passes, 2, channels]."""
+    taken = []
+    for layer in layers:
+        assert layer.noted is not None
+        taken.append(torch.cat(layer.noted).unflatten(0, (tasks, -1)))  # type: ignore[no-untyped-call]
+        layer.noted.clear()
+    return taken
+
+
+def learn_averages(layers: list[Normalisation], statistics: list[Tensor]) -> None:
+    """Pass by pass, from all tasks at once: the order in which an engine runs them must not matter."""
+    for layer, passes in zip(layers, statistics, strict=True):
+        for of_tasks in passes.unbind(1):
+            layer.learn_averages(of_tasks)
+
+
+@contextlib.contextmanager
+def in_batches(network: nn.Module) -> Iterator[None]:
+    """Let layers use formulas that `torch.func` derives twice: vmap gets the second derivative of batch_norm wrong."""
+    layers = [module for module in network.modules() if isinstance(module, Normalisation)]
+    for layer in layers:
+        layer.in_batches = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.in_batches = False

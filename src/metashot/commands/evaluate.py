@@ -57,7 +57,7 @@ def evaluate_checkpoint(composed: DictConfig) -> float:
     # The network has the shape it was trained with, whatever is asked for now.
     backbone = configuration.build(config["backbone"], input_shape=tuple(origin["input_shape"]))
     problem = PROBLEMS[origin["problem"]](origin["outputs"])
-    algorithm: Algorithm = configuration.build(config["algo"], backbone=backbone, problem=problem)
+    algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=problem)
     refuse_other_ways(algorithm, data, split, config["algo"]["name"])
     load_weights(algorithm, checkpoint["state_dict"], path)
 

@@ -32,7 +32,7 @@ from metashot.training.trainer import TrainerOptions, is_first_process
 
 RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
 # What a resumed run may change without becoming another experiment.
-FREE_WHEN_RESUMED = ("trainer.", "logger.", "data.root", "data.banks", "data.tasks_per_evaluation_step")
+FREE_WHEN_RESUMED = ("trainer.", "logger.", "engine.", "data.root", "data.banks", "data.tasks_per_evaluation_step")
 
 
 def stored_run(given: str, key: str) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def train_and_test(composed: DictConfig) -> float:
         tasks_of_each_device(data.tasks_per_step, options.devices)
         data.setup()
         backbone = configuration.build(config["backbone"], input_shape=data.input_shape)
-        algorithm: Algorithm = configuration.build(config["algo"], backbone=backbone, problem=data.problem)
+        algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=data.problem)
         for split in SPLITS:
             refuse_other_ways(algorithm, data, split, config["algo"]["name"])
 

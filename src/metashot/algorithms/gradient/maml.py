@@ -4,44 +4,37 @@ The network starts every task from the same meta-parameters theta and takes a fe
 support set. The loss of the adapted parameters theta' on the queries is then differentiated through those steps, back to
 theta, which the outer optimiser moves. As in the paper, batch normalisation uses the statistics of the batch at hand, so
 its results are transductive unless another protocol is chosen.
+
+The same file serves its relatives by configuration: `fomaml` takes the gradient at theta' for that at theta
+(`first_order`); `anil` (Raghu et al. 2020, arXiv:1909.09157) adapts the head alone and `boil` (Oh et al. 2021,
+arXiv:2008.08882) the body alone (`adapts`).
 """
 
-from typing import Annotated
-
-from torch import Tensor
-
-from metashot.algorithms.base import Algorithm
-from metashot.algorithms.gradient.network import Network
+from metashot.algorithms.gradient.learner import GradientLearner, Steps
 from metashot.algorithms.optimization import Optimization
-from metashot.arguments import AtLeast, Count, Positive
+from metashot.arguments import Count, Positive
 from metashot.backbones.base import Backbone
-from metashot.engines.learn2learn import adapt_and_answer
-from metashot.episodes import Examples
-from metashot.problems import Classification, Problem, Regression
+from metashot.engines.inner import Engine, Parameters
+from metashot.problems import Problem
 
 
-class MAML(Algorithm):
-    solves = (Classification, Regression)
-
+class MAML(GradientLearner):
     def __init__(
         self,
         name: str,
         backbone: Backbone,
         problem: Problem,
+        engine: Engine,
+        adapts: list[str],
         inner_lr: Positive,
         inner_steps: Count,
-        test_inner_steps: Annotated[int, AtLeast(0)],
+        test_inner_steps: Steps,
         first_order: bool,
         optimizer: Optimization,
     ) -> None:
-        super().__init__(optimizer, backbone.transductive, problem)
-        self.network = Network(backbone, problem.outputs)
-        self.fixed_ways = problem.outputs if isinstance(problem, Classification) else None
+        super().__init__(backbone, problem, engine, adapts, inner_steps, test_inner_steps, first_order, optimizer)
         self.alpha = inner_lr
-        self.inner_steps = inner_steps
-        self.test_inner_steps = test_inner_steps
-        self.first_order = first_order
 
-    def forward(self, support: Examples, query_x: Tensor) -> Tensor:
-        steps = self.inner_steps if self.training else self.test_inner_steps
-        return adapt_and_answer(self.network, support, query_x, self.problem.loss, self.alpha, steps, self.first_order)
+    def update(self, theta: Parameters, gradients: Parameters, step: int) -> Parameters:
+        """theta' = theta - alpha * gradient"""
+        return {name: theta[name] - self.alpha * gradients[name] for name in theta}
