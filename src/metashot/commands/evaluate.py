@@ -14,8 +14,9 @@ from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
+from metashot.episodes import shown
 from metashot.evaluation.protocol import Scoring
-from metashot.evaluation.report import Report, shown
+from metashot.evaluation.report import Report
 from metashot.evaluation.testing import refuse_other_ways, test
 from metashot.problems import PROBLEMS
 from metashot.run_folder import CONFIG, REPORT

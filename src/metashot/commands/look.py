@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -12,11 +12,10 @@ from rich.console import Console
 from metashot import configuration
 from metashot.arguments import AtLeast, AtMost, check_value
 from metashot.bad_input import BadInput
-from metashot.data.building import build_bank, read_manifest, what_happened
+from metashot.data.building import read_manifest, what_happened
 from metashot.data.files import shown
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
-from metashot.data.official import Official
 from metashot.episodes import Episode
 from metashot.evaluation.pictures import contact_sheet, curves_sheet
 
@@ -52,8 +51,7 @@ def _print(console: Console, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def _facts(data: EpisodicDataModule) -> Iterator[tuple[str, str]]:
-    source: Any = data.source if hasattr(data, "source") else None
-    official: Official | None = getattr(source, "official", None)  # functions have no files
+    official = data.source.official if isinstance(data, ImageEpisodes) else None  # functions have no files
     yield "data", official.title if official else data.name
     if official:
         yield "home", official.home
@@ -71,8 +69,7 @@ def _bank_facts(data: ImageEpisodes) -> Iterator[tuple[str, str]]:
     yield from (("found", path) for path in files[:_NAMED])
     if len(files) > _NAMED:
         yield "found", f"and {len(files) - _NAMED:,} more"
-    folder = build_bank(data.source, data.root, data.banks_root)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(data.bank_folder)
     channels, height, width = data.source.image_shape
     total = sum(bank.images.nbytes for bank in data.banks.values())
     images = sum(int(bank.images_per_class.sum()) for bank in data.banks.values())
@@ -82,7 +79,7 @@ def _bank_facts(data: ImageEpisodes) -> Iterator[tuple[str, str]]:
         counts = bank.images_per_class
         each = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
         yield split, f"{len(counts):,} classes, {counts.sum():,} images, {each} a class"
-    yield "bank", f"{folder}, {total / 1e6:.1f} MB, built in {manifest['seconds']} s"
+    yield "bank", f"{data.bank_folder}, {total / 1e6:.1f} MB, built in {manifest['seconds']} s"
     yield from (("note", line) for line in what_happened(manifest))
 
 

@@ -99,9 +99,8 @@ def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Pat
         scratch = temporary / "scratch"
         scratch.mkdir()
         source.prepare(root, scratch)
-        files = _state(
-            source.files(root.resolve())
-        )  # before they are read: a file that changes meanwhile makes the bank outdated
+        # Before they are read: a file that changes meanwhile makes the bank outdated.
+        files = _state(source.files(root.resolve()))
         written = [_Split(source, split, temporary) for split in source.splits()]
         _allocate(written, source, folder.parent)
         _draw(source, written)

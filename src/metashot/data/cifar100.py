@@ -18,6 +18,7 @@ from metashot.data.download import OfficialFile
 from metashot.data.files import Files, open_files, shown, unpack_tar
 from metashot.data.image_files import ImageFiles, Listing
 from metashot.data.official import find_or_fetch
+from metashot.data.packed_images import as_image_file
 from metashot.data.pickles import read_pickle
 
 SUPERCLASSES = {
@@ -128,9 +129,8 @@ class PickledImages(ABC):
         return sorted(self._images)
 
     def read(self, name: str) -> bytes:
-        """The image as a PPM file, which is its bare pixels."""
         image = self._images[name]
-        return b"P6 %d %d 255\n" % (image.shape[1], image.shape[0]) + image.tobytes()
+        return as_image_file(image.tobytes(), *image.shape[:2])
 
     @abstractmethod
     def load(self) -> Iterable[tuple[str, NDArray[np.uint8]]]:

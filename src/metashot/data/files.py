@@ -24,7 +24,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # c
 _UTF8_NAME = 0x800  # flags of a zip member
 _ENCRYPTED = 0x1
 # What zipfile and tarfile raise while they read a file that is not what it should be.
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
@@ -101,7 +101,7 @@ class Zip:
             raise BadInput(
                 f"{what} is packed in a way that cannot be read here ({error}); unpack the archive and give the folder"
             ) from error
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise _damaged(what, error) from error
         except OSError as error:
             raise (_damaged(what, error) if error.errno in _DAMAGE_ERRNO else _unreadable(self.path, error)) from error
@@ -129,7 +129,7 @@ def unpack_tar(path: Path, into: Path) -> None:
             _unpack(path, archive, into)
     except tarfile.FilterError as error:
         raise BadInput(f"{shown(path)}: a member was refused: {error}; the archive was not unpacked") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(shown(path), error) from error
     except OSError as error:
         if error.errno in _DAMAGE_ERRNO:
@@ -161,7 +161,7 @@ def shown(path: Path | str) -> str:
 def _open_zip(path: Path, stamp: tuple[int, int], process: int) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     try:
         archive = zipfile.ZipFile(path)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(shown(path), error) from error
     except OSError as error:
         raise (_damaged(shown(path), error) if error.errno in _DAMAGE_ERRNO else _unreadable(path, error)) from error

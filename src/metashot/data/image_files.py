@@ -20,8 +20,8 @@ Listed = Mapping[str, Mapping[str, Sequence[str]]]  # the same where the names a
 class ImageFiles(ABC):
     """A data source whose images are files in a folder or an archive.
 
-    A data set says in `find` where its files are and in `list_images` which image belongs where; names are those inside
-    `self.opened`. Published numbers of classes and images are checked.
+    A data set says in `files` and `open` where its files are and in `list_images` which image belongs where; names are
+    those inside `self.opened`. Published numbers of classes and images are checked.
     """
 
     name: str

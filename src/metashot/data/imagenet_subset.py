@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from metashot.bad_input import BadInput
 from metashot.data.files import Files, Folder, shown, unpack_tar
@@ -148,3 +148,12 @@ def by_class(names: Iterable[str], where: str) -> Listing:
             listing[split].setdefault(shown(label), []).append(name)
     check_disjoint({split: list(classes) for split, classes in listing.items()}, where)
     return {split: dict(sorted(classes.items())) for split, classes in listing.items()}
+
+
+def as_text(name: Any) -> str:
+    """A name of a pickle, which Python 2 may have written as bytes."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+
+
+def refuse(path: Path, reason: str) -> NoReturn:
+    raise BadInput(f"{shown(path)} is not the official file: {reason}; fetch it again")

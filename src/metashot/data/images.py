@@ -85,6 +85,7 @@ class ImageEpisodes(EpisodicDataModule):
         self.input_shape: tuple[int, int, int] = source.image_shape
         self.normalisation = _constants(mean, std, source.image_shape[0])
         self.problem = Classification(most(specs["train"].ways))
+        self.bank_folder: Path  # when the banks are open, which are then in it
         self.banks: dict[Split, ImageBank] = {}
         self.fingerprint: str | None = None  # of all images and what they are called, when the banks are open
         self.samplers: dict[Split, EpisodeSampler] = {}
@@ -102,9 +103,9 @@ class ImageEpisodes(EpisodicDataModule):
     def open_banks(self) -> None:
         """All that can be done before it is known whether episodes can be drawn."""
         if not self.banks:
-            folder = build_bank(self.source, self.root, self.banks_root)
-            self.banks = {split: ImageBank.open(folder, split) for split in SPLITS}
-            described = [read_manifest(folder)["splits"][split] for split in SPLITS]
+            self.bank_folder = build_bank(self.source, self.root, self.banks_root)
+            self.banks = {split: ImageBank.open(self.bank_folder, split) for split in SPLITS}
+            described = read_manifest(self.bank_folder)["splits"]
             self.fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
     def origin(self) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """Images that lie in a few large files and are read one by one from there, so that no process holds them in memory."""
 
-import lzma
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metashot.bad_input import BadInput
-from metashot.data.files import shown
+from metashot.data.files import DAMAGE, shown
 
 _INDEX = np.dtype(np.int64)
 _COLUMNS = 3  # of the index: those of `Place`
 _AT_ONCE = 2**22  # bytes that are copied at a time
-_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError, OSError)
 
 
 class Place(NamedTuple):
@@ -51,7 +48,7 @@ class Pack:
             return content
         if self.is_blue_first:
             content = np.frombuffer(content, np.uint8).reshape(-1, 3)[:, ::-1].tobytes()
-        return b"P6 %d %d 255\n" % self.pixels[::-1] + content  # bare pixels are a PPM file without its head
+        return as_image_file(content, *self.pixels)
 
 
 class PackedImages:
@@ -134,7 +131,7 @@ class Packing:
                     raise EOFError(f"it has {place.length} bytes for an array of shape {shape}")
         except KeyError as error:
             raise BadInput(f"{shown(self.file)} has no array {key!r}: it is not the file that was published") from error
-        except _DAMAGE as error:
+        except (*DAMAGE, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise BadInput(
@@ -148,6 +145,11 @@ class Packing:
             for piece in pieces:
                 file.write(piece)
             return Place(True, start, file.tell() - start)
+
+
+def as_image_file(pixels: bytes, height: int, width: int) -> bytes:
+    """Bare RGB pixels with the head that makes them a PPM file, so that they are decoded as all images are."""
+    return b"P6 %d %d 255\n" % (width, height) + pixels
 
 
 def by_label(labels: NDArray[Any]) -> dict[int, NDArray[np.int32]]:

@@ -1,7 +1,7 @@
 """Which classes belong to which split: by a seed, or by lists of names in a folder."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from metashot.bad_input import BadInput
@@ -29,12 +29,21 @@ def split_called(name: str) -> str | None:
     return next((split for split, names in _OTHER_NAMES.items() if name.lower() in names), None)
 
 
-def listed_splits(folder: Path, key: str) -> dict[str, list[str]]:
-    """The names in `train.txt`, `val.txt` and `test.txt` (or `..._train.txt` and so on) of a folder, one in a line."""
+def listed_splits(given: str, known: Sequence[str]) -> dict[str, list[str]] | None:
+    """The names in the lists of a folder: `train.txt`, `val.txt`, `test.txt`, or `..._train.txt` and so on, one in a line.
+
+    None if what is given is no folder but a split that the data set knows by that name.
+    """
+    if given in known:
+        return None
+    folder = Path(given).expanduser()
     if not folder.is_dir():
-        raise BadInput(f"{key}={folder} is not a folder; allowed: a folder with train.txt, val.txt and test.txt")
-    splits = {split: _names(_list_of(folder, split, key)) for split in SPLITS}
-    check_disjoint(splits, f"{key}={folder}")
+        raise BadInput(
+            f"data.source.split={given} cannot be used; allowed: {', '.join(known)}, or a folder with train.txt, val.txt "
+            "and test.txt"
+        )
+    splits = {split: _names(_list_of(folder, split)) for split in SPLITS}
+    check_disjoint(splits, f"data.source.split={folder}")
     return splits
 
 
@@ -64,13 +73,14 @@ def names_listed(content: bytes, where: str) -> list[str]:
     return names
 
 
-def _list_of(folder: Path, split: str, key: str) -> Path:
+def _list_of(folder: Path, split: str) -> Path:
     wanted = _OTHER_NAMES[split]
     found = [p for p in sorted(folder.glob("*.txt")) if p.stem.lower().replace("-", "_").rpartition("_")[2] in wanted]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise BadInput(
-            f"{key}={folder} needs one list for the {split} split, such as {split}.txt or name_{split}.txt, and has {names}"
+            f"data.source.split={folder} needs one list for the {split} split, such as {split}.txt or name_{split}.txt, "
+            f"and has {names}"
         )
     return found[0]
 

@@ -19,8 +19,6 @@ from metashot.episodes import Examples
 class Batched:
     """`engine=batched`; `chunk` tasks at once, all of them where it is null. Fewer take less memory."""
 
-    name = "batched"
-
     def __init__(self, chunk: Count | None) -> None:
         self.chunk = chunk
 

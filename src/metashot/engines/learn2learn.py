@@ -17,8 +17,6 @@ from metashot.episodes import Examples
 class Learn2Learn:
     """`engine=learn2learn`."""
 
-    name = "learn2learn"
-
     def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor) -> Tensor:
         library = _library()
         second_order = torch.is_grad_enabled() and not inner.first_order

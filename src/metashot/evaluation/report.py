@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from metashot.episodes import Amount, shown
 from metashot.run_folder import write_text
 
 
@@ -16,9 +17,9 @@ class Report:
     ci95: float | None
     loss: float
     episodes: int
-    ways: int | list[int] | None  # a list is the least and the most; null in regression
-    shots: int | list[int]
-    queries: int | list[int]
+    ways: Amount | None  # none in regression
+    shots: Amount
+    queries: Amount
     unequal_support: float | None
     unequal_queries: float | None
     transductive: bool
@@ -66,7 +67,3 @@ def score_with_interval(metric: str, score: float, ci95: float | None, said: str
     else:
         value, interval = f"{score:.4f}", "" if ci95 is None else f"{ci95:.4f}"
     return f"{value} ± {interval}{said}" if interval else f"{value} (one episode has no interval)"
-
-
-def shown(amount: int | list[int]) -> str:
-    return str(amount) if isinstance(amount, int) else f"{amount[0]}-{amount[1]}"

@@ -9,7 +9,7 @@ from metashot import __version__
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
 from metashot.data.module import EpisodicDataModule, Split
-from metashot.episodes import Amount, shown
+from metashot.episodes import shown
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report
 from metashot.problems import Classification
@@ -39,9 +39,9 @@ def test(
         ci95=results.ci95,
         loss=results.loss,
         episodes=len(results.scores),
-        ways=listed(spec.ways) if isinstance(data.problem, Classification) else None,
-        shots=listed(spec.shots),
-        queries=listed(spec.queries),
+        ways=spec.ways if isinstance(data.problem, Classification) else None,
+        shots=spec.shots,
+        queries=spec.queries,
         unequal_support=spec.unequal_support,
         unequal_queries=spec.unequal_queries,
         transductive=algorithm.transductive,
@@ -70,8 +70,3 @@ def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Spl
         f"{ways} ways were asked for on the {split} split, but this {algo} has a head for {algorithm.fixed_ways} "
         f"classes: use data.{split}.ways={algorithm.fixed_ways}, train with data.ways={ways}, or {others}"
     )
-
-
-def listed(amount: Amount) -> int | list[int]:
-    """As a file of JSON has it."""
-    return list(amount) if isinstance(amount, tuple) else amount

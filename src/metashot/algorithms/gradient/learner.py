@@ -2,21 +2,19 @@
 
 from abc import abstractmethod
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Any
 
 from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.gradient.network import Network
 from metashot.algorithms.optimization import Optimization
-from metashot.arguments import AtLeast, Count
+from metashot.arguments import AtLeast, Count, Positive
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
 from metashot.engines.inner import Engine, InnerLoop, Parameters
 from metashot.episodes import Examples
 from metashot.problems import Classification, Problem, Regression
-
-Steps = Annotated[int, AtLeast(0)]
 
 
 class GradientLearner(Algorithm):
@@ -26,12 +24,14 @@ class GradientLearner(Algorithm):
 
     def __init__(
         self,
+        name: str,
         backbone: Backbone,
         problem: Problem,
         engine: Engine,
         adapts: list[str],
+        inner_lr: Positive,
         inner_steps: Count,
-        test_inner_steps: Steps,
+        test_inner_steps: Annotated[int, AtLeast(0)],
         first_order: bool,
         optimizer: Optimization,
     ) -> None:
@@ -43,6 +43,11 @@ class GradientLearner(Algorithm):
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
         self.first_order = first_order
+        self.alpha = self.step_sizes(inner_lr)
+
+    def step_sizes(self, inner_lr: float) -> Any:
+        """What the update calls alpha: a constant, or parameters that begin with it."""
+        return inner_lr
 
     @abstractmethod
     def update(self, theta: Parameters, gradients: Parameters, step: int) -> Parameters:

@@ -10,31 +10,11 @@ The same file serves its relatives by configuration: `fomaml` takes the gradient
 arXiv:2008.08882) the body alone (`adapts`).
 """
 
-from metashot.algorithms.gradient.learner import GradientLearner, Steps
-from metashot.algorithms.optimization import Optimization
-from metashot.arguments import Count, Positive
-from metashot.backbones.base import Backbone
-from metashot.engines.inner import Engine, Parameters
-from metashot.problems import Problem
+from metashot.algorithms.gradient.learner import GradientLearner
+from metashot.engines.inner import Parameters
 
 
 class MAML(GradientLearner):
-    def __init__(
-        self,
-        name: str,
-        backbone: Backbone,
-        problem: Problem,
-        engine: Engine,
-        adapts: list[str],
-        inner_lr: Positive,
-        inner_steps: Count,
-        test_inner_steps: Steps,
-        first_order: bool,
-        optimizer: Optimization,
-    ) -> None:
-        super().__init__(backbone, problem, engine, adapts, inner_steps, test_inner_steps, first_order, optimizer)
-        self.alpha = inner_lr
-
     def update(self, theta: Parameters, gradients: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha * gradient"""
         return {name: theta[name] - self.alpha * gradients[name] for name in theta}

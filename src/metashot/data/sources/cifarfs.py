@@ -3,8 +3,6 @@
 The 100 classes of CIFAR-100, split at random: 64 for training, 16 for validation, 20 for testing.
 """
 
-from pathlib import Path
-
 from metashot.arguments import Count
 from metashot.bad_input import BadInput
 from metashot.data.cifar100 import CIFAR_100, CLASSES, LICENCE, Cifar100, PickledImages
@@ -52,15 +50,9 @@ class CifarFS(Cifar100):
     )
 
     def __init__(self, split: str, image_size: Count) -> None:
-        self.listed = split == "bertinetto"
-        folder = Path(split).expanduser()
-        if not self.listed and not folder.is_dir():
-            raise BadInput(
-                f"data.source.split={split} cannot be used; allowed: bertinetto, or a folder with train.txt, val.txt and "
-                "test.txt"
-            )
-        classes = BERTINETTO if self.listed else listed_splits(folder, "data.source.split")
-        super().__init__(image_size, classes, {"split": split if self.listed else classes})
+        lists = listed_splits(split, ("bertinetto",))
+        self.listed = lists is None  # in the archive itself
+        super().__init__(image_size, lists or BERTINETTO, {"split": lists or split})
 
     def splits_of_files(self) -> dict[str, list[str]]:
         if not self.listed or isinstance(self.opened, PickledImages):

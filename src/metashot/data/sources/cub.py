@@ -55,13 +55,7 @@ class Cub(ImageFiles):
     split_sizes: Mapping[str, int] = {"train": 100, "val": 50, "test": 50}  # species, as in Chen et al. 2019
 
     def __init__(self, split: str, split_seed: Seed, crop_to_box: bool, image_size: Count, fit: Fit) -> None:
-        folder = Path(split).expanduser()
-        if split != "seeded" and not folder.is_dir():
-            raise BadInput(
-                f"data.source.split={split} cannot be used; allowed: seeded, or a folder with train.txt, val.txt and "
-                "test.txt"
-            )
-        self.lists = None if split == "seeded" else listed_splits(folder, "data.source.split")
+        self.lists = listed_splits(split, ("seeded",))
         super().__init__(
             3, image_size, fit, {"split": self.lists or split, "split_seed": split_seed, "crop_to_box": crop_to_box}
         )

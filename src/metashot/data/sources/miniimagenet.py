@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,16 @@ from metashot.bad_input import BadInput
 from metashot.data.download import OfficialFile, download
 from metashot.data.files import Files, Folder, open_files, shown
 from metashot.data.image_files import Listed, Listing
-from metashot.data.imagenet_subset import LICENCE, Found, ImageNetSubset, by_class, in_class_folders, split_folders
+from metashot.data.imagenet_subset import (
+    LICENCE,
+    Found,
+    ImageNetSubset,
+    as_text,
+    by_class,
+    in_class_folders,
+    refuse,
+    split_folders,
+)
 from metashot.data.official import Official
 from metashot.data.packed_images import Numbered, Pack, PackedImages, Packing, Place, by_label
 from metashot.data.pickles import read_pickle
@@ -207,12 +216,12 @@ def _packed(path: Path, scratch: Path, form: str) -> tuple[Pack, dict[str, NDArr
 
     content = read_pickle(path, take)
     if not isinstance(content, dict):
-        _refuse(path, f"it holds a {type(content).__name__}, not a dict")
-    content = {_text(key): value for key, value in content.items()}
+        refuse(path, f"it holds a {type(content).__name__}, not a dict")
+    content = {as_text(key): value for key, value in content.items()}
     key, other = ("image_data", "class_dict") if form == CACHE else ("data", "labels")
     pixels = content.get(key)
     if not isinstance(pixels, _Pixels) or pixels.shape[3] != 3:
-        _refuse(path, f"it has no {key!r}, an array of bytes of shape (images, height, width, 3)")
+        refuse(path, f"it has no {key!r}, an array of bytes of shape (images, height, width, 3)")
     count, height, width = pixels.shape[:3]
     classes = (
         _numbers_of_classes(path, content.get(other)) if form == CACHE else _numbers_of_labels(path, content.get(other))
@@ -228,14 +237,14 @@ def _packed(path: Path, scratch: Path, form: str) -> tuple[Pack, dict[str, NDArr
 
 def _numbers_of_classes(path: Path, given: Any) -> dict[str, NDArray[np.int32]]:
     if not isinstance(given, dict) or not all(_is_row_of_numbers(numbers) for numbers in given.values()):
-        _refuse(path, "it has no 'class_dict', the numbers of the images of each class")
-    named = {_text(name): np.asarray(numbers, np.int32) for name, numbers in given.items()}
+        refuse(path, "it has no 'class_dict', the numbers of the images of each class")
+    named = {as_text(name): np.asarray(numbers, np.int32) for name, numbers in given.items()}
     return dict(sorted(named.items()))
 
 
 def _numbers_of_labels(path: Path, given: Any) -> dict[str, NDArray[np.int32]]:
     if not _is_row_of_numbers(given):
-        _refuse(path, "it has no 'labels', a whole number for each image")
+        refuse(path, "it has no 'labels', a whole number for each image")
     return {str(label): numbers for label, numbers in by_label(np.asarray(given, np.int64)).items()}
 
 
@@ -243,14 +252,6 @@ def _is_row_of_numbers(given: Any) -> bool:
     return isinstance(given, list | np.ndarray) and all(
         isinstance(n, int | np.integer) and abs(int(n)) < 2**31 for n in given
     )
-
-
-def _text(name: Any) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-
-
-def _refuse(path: Path, reason: str) -> NoReturn:
-    raise BadInput(f"{shown(path)} is not the official file: {reason}; fetch it again")
 
 
 def _rows(content: bytes, where: str) -> Iterator[_Row]:

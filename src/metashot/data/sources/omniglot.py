@@ -60,12 +60,7 @@ class Omniglot(ImageFiles):
         unknown = [given for given in rotations if given not in SPLITS]
         if unknown:
             raise BadInput(f"data.source.rotations has {unknown[0]}; allowed: a list of {', '.join(SPLITS)}")
-        if split not in ("maml", "lake") and not Path(split).expanduser().is_dir():
-            raise BadInput(
-                f"data.source.split={split} cannot be used; allowed: maml, lake, or a folder with train.txt, val.txt and "
-                "test.txt"
-            )
-        self.lists = None if split in ("maml", "lake") else listed_splits(Path(split).expanduser(), "data.source.split")
+        self.lists = listed_splits(split, ("maml", "lake"))
         options = {"split": self.lists or split, "split_seed": split_seed, "rotations": rotations}
         super().__init__(1, image_size, "squash", options)
         self.split = split

@@ -5,7 +5,7 @@ images, 84x84 RGB. The images stay in the files they are in: they are as many as
 """
 
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from metashot.bad_input import BadInput
 from metashot.data.download import OfficialFile, download
 from metashot.data.files import Files, Folder, shown
 from metashot.data.image_files import Listed
-from metashot.data.imagenet_subset import LICENCE, Found, ImageNetSubset, in_class_folders, split_folders
+from metashot.data.imagenet_subset import LICENCE, Found, ImageNetSubset, as_text, in_class_folders, refuse, split_folders
 from metashot.data.official import Official
 from metashot.data.packed_images import Numbered, Pack, PackedImages, Packing, Place, by_label
 from metashot.data.pickles import read_pickle
@@ -114,13 +114,13 @@ def _packed_png(path: Path, scratch: Path) -> Pack:
     content = read_pickle(path, place)
     images = content.tolist() if isinstance(content, np.ndarray) else content
     if not isinstance(images, list):
-        _refuse(path, f"it holds a {type(content).__name__}, not a list")
+        refuse(path, f"it holds a {type(content).__name__}, not a list")
     for number, image in enumerate(images):
         if not isinstance(image, Place):
             kind = (
                 f"an array of {image.dtype} {image.shape}" if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
             )
-            _refuse(path, f"its image {number} is {kind}, not an array of the bytes of a PNG file")
+            refuse(path, f"its image {number} is {kind}, not an array of the bytes of a PNG file")
     return packing.image_files(images)
 
 
@@ -128,7 +128,7 @@ def _packed_pixels(path: Path, scratch: Path) -> Pack:
     packing = Packing(path, scratch)
     place, shape = packing.npz("images")
     if len(shape) != 4 or shape[3] != 3:
-        _refuse(path, f"its images have the shape {shape}, not (images, height, width, 3)")
+        refuse(path, f"its images have the shape {shape}, not (images, height, width, 3)")
     return packing.pixels(place, *shape[:3], is_blue_first=True)  # as OpenCV decoded them
 
 
@@ -136,11 +136,11 @@ def _classes(path: Path, images: Path, count: int) -> dict[str, NDArray[np.int32
     """The numbers of the images of each class."""
     content = read_pickle(path)
     if not isinstance(content, dict):
-        _refuse(path, f"it holds a {type(content).__name__}, not a dict")
-    content = {_text(key): value for key, value in content.items()}
+        refuse(path, f"it holds a {type(content).__name__}, not a dict")
+    content = {as_text(key): value for key, value in content.items()}
     given = content.get("label_specific", content.get("labels"))
     if not isinstance(given, list | np.ndarray) or not all(isinstance(label, int | np.integer) for label in given):
-        _refuse(path, "it has neither 'label_specific' nor 'labels' with a whole number for each image")
+        refuse(path, "it has neither 'label_specific' nor 'labels' with a whole number for each image")
     labels = np.asarray(given, np.int64)
     if len(labels) != count:
         raise BadInput(
@@ -152,18 +152,10 @@ def _classes(path: Path, images: Path, count: int) -> dict[str, NDArray[np.int32
     if names is None:
         return {str(label): numbers for label, numbers in classes.items()}
     if not isinstance(names, list | np.ndarray) or any(not 0 <= label < len(names) for label in classes):
-        _refuse(path, "'label_specific_str' has no name for some of its labels")
-    texts = [_text(name) for name in names]
+        refuse(path, "'label_specific_str' has no name for some of its labels")
+    texts = [as_text(name) for name in names]
     # Two classes may have one name, as the crane that flies and the one that lifts.
     return {
         texts[label] if texts.count(texts[label]) == 1 else f"{texts[label]} ({label})": numbers
         for label, numbers in classes.items()
     }
-
-
-def _text(name: Any) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-
-
-def _refuse(path: Path, reason: str) -> NoReturn:
-    raise BadInput(f"{shown(path)} is not the official file: {reason}; fetch it again")
