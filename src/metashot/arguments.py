@@ -64,19 +64,38 @@ Positive = Annotated[float, Above(0)]
 NotNegative = Annotated[float, AtLeast(0)]
 
 
+def parameters_of(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a function or class is called with, annotations and all. A class that hands `**others` on to the one it derives
+    from takes what that one takes."""
+    if not inspect.isclass(target):
+        return _of_function(target)
+    parameters: dict[str, inspect.Parameter] = {}
+    for kind in target.__mro__:
+        if "__init__" in vars(kind) and kind is not object:
+            own = _of_function(kind.__init__)  # type: ignore[misc]
+            own.pop("self")
+            parameters = own | parameters
+            if all(p.kind is not p.VAR_KEYWORD for p in inspect.signature(kind.__init__).parameters.values()):  # type: ignore[misc]
+                break
+    return parameters
+
+
+def _of_function(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    hints = get_type_hints(function, include_extras=True)
+    return {
+        name: parameter.replace(annotation=hints.get(name, Any))
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    }
+
+
 def check_arguments(target: Callable[..., Any], given: Mapping[str, Any], key: str, supplied: frozenset[str]) -> None:
     """Refuse `given` if `target` cannot be called with it. `supplied` are the arguments that the program adds itself."""
-    function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
-    hints = get_type_hints(function, include_extras=True)
-    parameters = {
-        name: parameter
-        for name, parameter in inspect.signature(target).parameters.items()
-        if name not in supplied and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    }
+    parameters = {name: parameter for name, parameter in parameters_of(target).items() if name not in supplied}
     for name, value in given.items():
         if name not in parameters:
             raise BadInput(f"unknown key {key}.{name}; allowed under {key}: {one_of(parameters, name)}")
-        check_value(value, hints.get(name, Any), f"{key}.{name}")
+        check_value(value, parameters[name].annotation, f"{key}.{name}")
     missing = [name for name, p in parameters.items() if p.default is p.empty and name not in given]
     if missing:
         raise BadInput(f"missing key {key}.{missing[0]}: give it on the command line or in the configuration file of {key}")

@@ -4,7 +4,6 @@ Nothing else under src/ reads the configuration tree: each object is handed its 
 """
 
 import importlib
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from metashot.arguments import Seed, check_arguments, check_value
+from metashot.arguments import Seed, check_arguments, check_value, parameters_of
 from metashot.bad_input import BadInput
 
 # What the program adds itself to the arguments that a group of the configuration gives.
@@ -97,9 +96,10 @@ def build(node: Container, **supplied: Any) -> Any:
 
 def build_algorithm(config: Container, **supplied: Any) -> Any:
     """The algorithm, which is handed the engine if it has an inner loop."""
-    accepted = inspect.signature(locate(config["algo"], "algo")).parameters
-    if "engine" in accepted:
+    if "engine" in parameters_of(locate(config["algo"], "algo")):
         supplied["engine"] = build(config["engine"])
+    elif (engine := locate(config["engine"], "engine").__name__.lower()) != "auto":
+        raise BadInput(f"algo={config['algo']['name']} has no inner loop that engine={engine} could run: leave engine out")
     return build(config["algo"], **supplied)
 
 

@@ -5,11 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from metashot.algorithms.gradient.inner_optimizer import InnerOptimizer
 from metashot.algorithms.gradient.learner import GradientLearner
-from metashot.algorithms.gradient.maml import MAML
-from metashot.algorithms.gradient.metasgd import MetaSGD
-from metashot.algorithms.optimization import Optimization
-from metashot.backbones.base import Backbone
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.mlp import MLP
 from metashot.backbones.normalisation import Protocol
@@ -18,58 +15,54 @@ from metashot.engines.batched import Batched
 from metashot.engines.choice import Auto
 from metashot.engines.inner import Engine
 from metashot.engines.learn2learn import Learn2Learn
-from metashot.episodes import Episode, Examples
-from metashot.problems import Classification, Problem, Regression
+from metashot.episodes import Episode
+from metashot.problems import Classification, Regression
+from tests.algorithms.gradient_learners import ALGORITHMS, learner, random_curves, random_episode
 
-TASKS, WAYS, SHOTS, QUERIES = 5, 3, 2, 4
-ALGORITHMS: dict[str, tuple[type[Any], list[str]]] = {
-    "maml": (MAML, ["*"]),
-    "anil": (MAML, ["head.*"]),
-    "boil": (MAML, ["backbone.*"]),
-    "metasgd": (MetaSGD, ["*"]),
-}
+TASKS, WAYS = 5, 3
 PROTOCOLS: list[Protocol] = ["transductive", "running", "support", "none"]
+# Settings of the inner loop that an engine has to know about, each with more than one step.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "momentum": {"inner_optimizer": InnerOptimizer("momentum", 0.5)},
+    "adam": {"inner_optimizer": InnerOptimizer("adam", 0.5), "inner_lr": 0.01},
+    "mini-batches": {"inner_batch": 2},
+    "hinge": {"inner_loss": "hinge"},
+    "recomputed": {"checkpoint_inner_steps": True},
+    "recomputed adam": {
+        "checkpoint_inner_steps": True,
+        "inner_optimizer": InnerOptimizer("adam", 0.5),
+        "inner_lr": 0.01,
+    },
+    "tasks that stop": {"least_fall": 0.05, "inner_lr": 1.0},
+}
 
 
-def learner(
-    algorithm: str, backbone: Backbone, engine: Engine, steps: int, first_order: bool, problem: Problem | None = None
-) -> GradientLearner:
-    kind, adapts = ALGORITHMS[algorithm]
-    optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
-    given = (backbone, problem or Classification(WAYS), engine, adapts, 0.3, steps, steps, first_order, optimizer)
-    made = kind(algorithm, *given)
-    assert isinstance(made, GradientLearner)
-    return made.double()
+def images() -> Episode:
+    return random_episode(TASKS, (1, 16, 16), WAYS, shots=2, queries=4, seed=0)
 
 
-def images(seed: int = 0) -> Episode:
-    generator = torch.Generator().manual_seed(seed)
-
-    def examples(each: int) -> Examples:
-        x = torch.rand(TASKS, WAYS * each, 1, 16, 16, generator=generator, dtype=torch.float64)
-        return Examples(x, torch.arange(WAYS).repeat_interleave(each).expand(TASKS, -1))
-
-    return Episode(examples(SHOTS), examples(QUERIES), torch.arange(TASKS), torch.arange(WAYS).expand(TASKS, -1))
-
-
-Outcome = tuple[torch.Tensor, list[torch.Tensor | None], dict[str, torch.Tensor]]
+Outcome = tuple[torch.Tensor, torch.Tensor, list[torch.Tensor | None], dict[str, torch.Tensor]]
 
 
 def outcome(made: GradientLearner, episode: Episode) -> Outcome:
-    loss, answers = made.train().training_loss(episode)
-    gradients = torch.autograd.grad(loss, list(made.parameters()), allow_unused=True)
-    return answers, list(gradients), dict(made.named_buffers())
+    learned = made.train().training_loss(episode)
+    assert learned.inner_losses is not None
+    wanted = [parameter for parameter in made.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(learned.loss, wanted, allow_unused=True)
+    return learned.answers, learned.inner_losses, list(gradients), dict(made.named_buffers())
 
 
 def same(one: GradientLearner, other: GradientLearner, episode: Episode) -> None:
     other.load_state_dict(one.state_dict())
-    answers, gradients, buffers = outcome(one, episode)
-    other_answers, other_gradients, other_buffers = outcome(other, episode)
+    answers, losses, gradients, buffers = outcome(one, episode)
+    other_answers, other_losses, other_gradients, other_buffers = outcome(other, episode)
     torch.testing.assert_close(other_answers, answers, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(other_losses, losses, rtol=1e-9, atol=1e-11)
+    assert any(gradient is not None and gradient.abs().max() > 1e-6 for gradient in gradients)
     for mine, theirs in zip(gradients, other_gradients, strict=True):
-        assert (mine is None) == (theirs is None)
-        if mine is not None and theirs is not None:
-            torch.testing.assert_close(theirs, mine, rtol=1e-7, atol=1e-11)
+        # An engine may say nothing where another says zero.
+        mine, theirs = (torch.zeros(()) if gradient is None else gradient for gradient in (mine, theirs))
+        torch.testing.assert_close(theirs.expand_as(mine), mine.expand_as(theirs), rtol=1e-7, atol=1e-11, check_dtype=False)
     assert buffers.keys() == other_buffers.keys()
     for name, value in buffers.items():
         torch.testing.assert_close(other_buffers[name], value, rtol=1e-9, atol=1e-12)
@@ -81,8 +74,23 @@ def same(one: GradientLearner, other: GradientLearner, episode: Episode) -> None
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_engines_agree_on_images(algorithm: str, steps: int, first_order: bool, protocol: Protocol) -> None:
     torch.manual_seed(0)
+    settings: dict[str, Any] = {"steps": steps, "first_order": first_order}
+    if algorithm == "mamlpp":
+        settings["averages_per_step"] = protocol == "running"
     one, *others = (
-        learner(algorithm, Conv4((1, 16, 16), 4, "pool", protocol), engine, steps, first_order)
+        learner(algorithm, Conv4((1, 16, 16), 4, "pool", protocol), Classification(WAYS), engine, **settings)
+        for engine in (Learn2Learn(), Batched(chunk=None), Batched(chunk=2))
+    )
+    for other in others:
+        same(one, other, images())
+
+
+@pytest.mark.parametrize("protocol", ["transductive", "running"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_engines_agree_on_every_setting_of_the_inner_loop(setting: str, protocol: Protocol) -> None:
+    torch.manual_seed(0)
+    one, *others = (
+        learner("maml", Conv4((1, 16, 16), 4, "pool", protocol), Classification(WAYS), engine, steps=4, **SETTINGS[setting])
         for engine in (Learn2Learn(), Batched(chunk=None), Batched(chunk=2))
     )
     for other in others:
@@ -92,21 +100,20 @@ def test_engines_agree_on_images(algorithm: str, steps: int, first_order: bool, 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_engines_agree_on_regression(algorithm: str) -> None:
     torch.manual_seed(0)
-    generator = torch.Generator().manual_seed(1)
-    shape = (TASKS, 6, 1)
-    x, y, query_x, query_y = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(4))
-    episode = Episode(Examples(x, y), Examples(query_x, query_y), torch.arange(TASKS), torch.empty(TASKS, 0))
     one, other = (
-        learner(algorithm, MLP((1,), [8, 8], "none"), engine, 2, False, Regression(1))
+        learner(algorithm, MLP((1,), [8, 8], "none"), Regression(1), engine, steps=2, inner_lr=0.1)
         for engine in (Learn2Learn(), Batched(chunk=None))
     )
-    same(one, other, episode)
+    same(one, other, random_curves(TASKS))
 
 
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("engine", [Learn2Learn(), Batched(chunk=None)], ids=["learn2learn", "batched"])
-def test_an_engine_answers_without_gradients_as_with_them(engine: Engine) -> None:
+def test_an_engine_answers_without_gradients_as_with_them(engine: Engine, recompute: bool) -> None:
     torch.manual_seed(0)
-    made, episode = learner("maml", MLP((1, 16, 16), [8], "transductive"), engine, 2, False).eval(), images()
+    backbone = MLP((1, 16, 16), [8], "transductive")
+    made = learner("maml", backbone, Classification(WAYS), engine, steps=2, checkpoint_inner_steps=recompute).eval()
+    episode = images()
     expected = made(episode.support, episode.query.x).detach()
     with torch.no_grad():
         answers = made(episode.support, episode.query.x)
@@ -114,23 +121,45 @@ def test_an_engine_answers_without_gradients_as_with_them(engine: Engine) -> Non
     assert not answers.requires_grad
 
 
-def test_only_what_adapts_is_given_to_the_update() -> None:
+@pytest.mark.parametrize("engine", [Learn2Learn(), Batched(chunk=None)], ids=["learn2learn", "batched"])
+def test_queries_are_answered_after_each_number_of_steps_that_is_asked_for(engine: Engine) -> None:
     torch.manual_seed(0)
+    made = learner("maml", MLP((1, 16, 16), [8], "support"), Classification(WAYS), engine, steps=3).eval()
+    episode = images()
+    curve = made.adapt(episode.support, episode.query.x, answered=(0, 1, 3)).answers
+    assert curve.shape[:2] == (TASKS, 3)
+    for position, steps in enumerate((0, 1, 3)):
+        made.test_inner_steps = steps
+        torch.testing.assert_close(curve[:, position], made(episode.support, episode.query.x))
+
+
+def test_only_what_adapts_is_given_to_the_update() -> None:
     for algorithm, adapted in (("anil", "head."), ("boil", "backbone.")):
-        made = learner(algorithm, MLP((1, 16, 16), [8], "none"), Batched(chunk=None), 1, False)
+        made = learner(algorithm, MLP((1, 16, 16), [8], "none"))
         assert made.adapting
         assert all(name.startswith(adapted) for name in made.adapting)
+    made = learner("maml", MLP((1, 16, 16), [8], "transductive"), adapts=["*", "-*.normalisations.*", "-*.bias"])
+    assert made.adapting == ("network.backbone.linears.0.weight"[8:], "head.weight")
 
 
-def test_a_pattern_that_adapts_nothing_is_refused_with_the_names_there_are() -> None:
-    ALGORITHMS["none"] = (MAML, ["haed.*"])
-    try:
-        with pytest.raises(BadInput, match=r"algo\.adapts=haed\.\* matches no parameter .*head\.weight"):
-            learner("none", MLP((1, 16, 16), [8], "none"), Learn2Learn(), 1, False)
-    finally:
-        del ALGORITHMS["none"]
+@pytest.mark.parametrize(
+    ("patterns", "said"),
+    [
+        (["haed.*"], r"algo\.adapts=haed\.\* matches no parameter .*head\.weight"),
+        (["*", "-haed.*"], r"algo\.adapts=-haed\.\* matches no parameter .*head\.weight"),
+        (["*", "-*"], r"algo\.adapts=\[\*,-\*\] adapts no parameter; .*head\.weight"),
+        ([], r"algo\.adapts=\[\] adapts no parameter; .*head\.weight"),
+    ],
+)
+def test_patterns_that_adapt_nothing_are_refused_with_the_names_there_are(patterns: list[str], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        learner("maml", MLP((1, 16, 16), [8], "none"), adapts=patterns)
 
 
-def test_auto_goes_one_by_one_on_a_cpu_and_all_at_once_on_a_gpu() -> None:
-    assert isinstance(Auto().chosen("cpu"), Learn2Learn)
-    assert isinstance(Auto().chosen("cuda"), Batched)
+def test_auto_goes_one_by_one_where_a_cpu_convolves_and_all_at_once_elsewhere() -> None:
+    convolutions, linears = Conv4((1, 16, 16), 4, "pool", "none"), MLP((1, 16, 16), [8], "none")
+    assert isinstance(Auto().chosen("cpu", convolutions), Learn2Learn)
+    assert isinstance(Auto().chosen("cpu", linears), Batched)
+    assert isinstance(Auto().chosen("cuda", convolutions), Batched)
+    assert "learn2learn" in Auto().described("cpu", convolutions)
+    assert "batched" in Auto().described("cuda", convolutions)

@@ -1,7 +1,7 @@
 """What every algorithm is: a Lightning module that learns from support sets and answers queries."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -13,10 +13,20 @@ from metashot.episodes import Batch, Episode, Examples
 from metashot.problems import Classification, Problem
 
 
+class Learned(NamedTuple):
+    """What a step of training found on a batch of tasks."""
+
+    loss: Tensor  # to minimise
+    answers: Tensor  # [T, Q, outputs]
+    inner_losses: Tensor | None = None  # [T, steps]: of support sets, where there is an inner loop
+
+
 class Algorithm(pl.LightningModule):
     """An algorithm writes `forward`, and `training_loss` where its paper trains on something else than the answers."""
 
     solves: ClassVar[tuple[type[Problem], ...]] = (Classification,)
+    trains: ClassVar[bool] = True  # whether there is anything to learn before a task is seen
+    begins_with_head = True  # whether `init_from` gives it a head too, where there is one that fits
     fixed_ways: int | None = None  # the only number of classes it can tell apart, where its head fixes one
 
     def __init__(self, optimizer: Optimization, transductive: bool, problem: Problem) -> None:
@@ -30,24 +40,28 @@ class Algorithm(pl.LightningModule):
         self.transductive = transductive  # whether the queries of a task could see each other
         self.problem = problem
 
+    @property
+    def progress(self) -> float:
+        """The share of the steps of training that have been taken."""
+        return self.global_step / self.trainer.max_steps if self._trainer is not None else 0.0
+
     @abstractmethod
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         """The answer to each query: [T, Q, outputs], scores of the classes [T, Q, ways] in classification."""
 
-    def training_loss(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        """The loss to minimise, and the answers [T, Q, outputs] it came from."""
+    def training_loss(self, episode: Episode) -> Learned:
         answers = self(episode.support, episode.query.x)
-        return self.problem.loss(answers, episode.query.y), answers
+        return Learned(self.problem.loss(answers, episode.query.y), answers)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Every task counts the same, whatever the shape of its episode."""
         tasks = sum(map(len, batch))
         losses, scores = [], []
         for episode in batch:
-            loss, answers = self.training_loss(episode)
+            learned = self.training_loss(episode)
             share = len(episode) / tasks
-            losses.append(loss * share)
-            scores.append(self.problem.scores(answers.detach(), episode.query.y).mean() * share)
+            losses.append(learned.loss * share)
+            scores.append(self.problem.scores(learned.answers.detach(), episode.query.y).mean() * share)
         return {"loss": torch.stack(losses).sum(), "score": torch.stack(scores).sum()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:

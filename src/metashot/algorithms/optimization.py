@@ -12,7 +12,8 @@ from metashot.arguments import AtLeast, Below, Count, NotNegative, Positive
 
 
 class Optimization:
-    """`constant` keeps the rate, `cosine` takes it to zero at the last step, `step` multiplies it every so many steps."""
+    """`constant` keeps the rate, `cosine` and `linear` take it to zero at the last step, `step` multiplies it every so many
+    steps."""
 
     def __init__(
         self,
@@ -20,7 +21,7 @@ class Optimization:
         lr: Positive,
         momentum: Annotated[float, AtLeast(0), Below(1)],
         weight_decay: NotNegative,
-        schedule: Literal["constant", "cosine", "step"],
+        schedule: Literal["constant", "cosine", "linear", "step"],
         step_size: Count,
         step_factor: Positive,
     ) -> None:
@@ -47,6 +48,8 @@ class Optimization:
         """What the learning rate is multiplied by in this step."""
         if self.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * min(step / last_step, 1)))
+        if self.schedule == "linear":
+            return 1 - min(step / last_step, 1)
         if self.schedule == "step":
             return float(self.step_factor ** (step // self.step_size))
         return 1.0

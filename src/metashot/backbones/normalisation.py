@@ -5,6 +5,7 @@
 - `support`: every image is normalised by the statistics of the task's support set.
 - `none`: nothing is normalised, and each layer has a bias of its own.
 
+Where a network adapts in steps, weights, biases and averages can be separate ones for each step (`separate_steps`).
 Statistics never mix tasks, so that a task's answer depends on neither its batch nor the number of devices.
 """
 
@@ -36,68 +37,87 @@ class Normalisation(nn.Module):
         if protocol == "running":
             self.register_buffer("running_mean", torch.zeros(channels))
             self.register_buffer("running_var", torch.ones(channels))
-        self.noted: list[Tensor] | None = None  # the statistics of each pass, where the averages learn from them later
+        self.step = 0  # which step of adapting a pass belongs to
+        self.noted: list[Tensor] | None = None  # the statistics of a pass, where the averages learn from them later
         self.in_batches = False  # whether tasks are a dimension that this module does not see
 
+    def separate_steps(self, steps: int, averages: bool, affine: bool) -> None:
+        """Give each of that many steps of adapting its own averages, and its own weight and bias; later ones have the last."""
+        if averages:
+            self.running_mean, self.running_var = self.running_mean.repeat(steps, 1), self.running_var.repeat(steps, 1)
+        if affine:
+            self.bias = nn.Parameter(self.bias.detach().repeat(steps, 1))
+            if self.protocol != "none":
+                self.weight = nn.Parameter(self.weight.detach().repeat(steps, 1))
+
     def forward(self, x: Tensor, tasks: int, support: int) -> Tensor:
+        bias = _of_step(self.bias, self.step)
         if self.protocol == "none":
-            return x + self.bias.view([1, -1] + [1] * (x.dim() - 2))
+            return x + bias.view([1, -1] + [1] * (x.dim() - 2))
+        weight = _of_step(self.weight, self.step)
         if self.protocol == "running" and not self.training:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.epsilon)
+            mean, variance = _of_step(self.running_mean, self.step), _of_step(self.running_var, self.step)
+            return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, self.epsilon)
         per_task = x.chunk(tasks)  # one call a task is faster than reductions over a [T, N, ...] view (benchmarks/)
         if self.protocol == "support" and support < len(per_task[0]):
-            normalised = [self._by_support(task, support) for task in per_task]
+            normalised = [self._by_support(task, support, weight, bias) for task in per_task]
         elif self.in_batches:
-            normalised = [self._by_support(task, len(task)) for task in per_task]
+            normalised = [self._by_support(task, len(task), weight, bias) for task in per_task]
             if self.protocol == "running":
                 variances, means = torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
                 self._note(means[None], variances[None])
         else:
             # native_batch_norm is F.batch_norm that also returns the statistics it used.
-            calls = [
-                torch.native_batch_norm(t, self.weight, self.bias, None, None, True, 0.0, self.epsilon) for t in per_task
-            ]
+            calls = [torch.native_batch_norm(t, weight, bias, None, None, True, 0.0, self.epsilon) for t in per_task]
             normalised = [call[0] for call in calls]
             if self.protocol == "running":
                 means, inverse_deviations = (torch.stack([call[k] for call in calls]) for k in (1, 2))
                 self._note(means, inverse_deviations.pow(-2) - self.epsilon)
         return normalised[0] if tasks == 1 else torch.cat(normalised)
 
-    def _by_support(self, task: Tensor, support: int) -> Tensor:
+    def _by_support(self, task: Tensor, support: int, weight: Tensor, bias: Tensor) -> Tensor:
         dimensions = [d for d in range(task.dim()) if d != 1]
         variance, mean = torch.var_mean(task[:support], dimensions, correction=0)
         # batch_norm in evaluation mode would do the same, but without a gradient towards the statistics.
-        scale = self.weight * torch.rsqrt(variance + self.epsilon)
+        scale = weight * torch.rsqrt(variance + self.epsilon)
         shape = [1, -1] + [1] * (task.dim() - 2)
-        return task * scale.view(shape) + (self.bias - mean * scale).view(shape)
+        return task * scale.view(shape) + (bias - mean * scale).view(shape)
 
     def _note(self, means: Tensor, variances: Tensor) -> None:
         statistics = torch.stack([means, variances], dim=1).detach()  # [T, 2, channels]
         if self.noted is None:
-            self.learn_averages(statistics)
+            self.learn_averages(statistics, self.step)
         else:
             self.noted.append(statistics)
 
     @torch.no_grad()
-    def learn_averages(self, of_tasks: Tensor) -> None:
+    def learn_averages(self, of_tasks: Tensor, step: int) -> None:
         """Move the averages towards the mean of the tasks' statistics [T, 2, channels], over the tasks of all devices."""
         statistics = of_tasks.mean(0).to(self.running_mean.dtype)
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(statistics)
             statistics /= distributed.get_world_size()
-        self.running_mean.lerp_(statistics[0], self.momentum)
-        self.running_var.lerp_(statistics[1], self.momentum)
+        _of_step(self.running_mean, step).lerp_(statistics[0], self.momentum)
+        _of_step(self.running_var, step).lerp_(statistics[1], self.momentum)
+
+
+def _of_step(values: Tensor, step: int) -> Tensor:
+    """Those of a step, of values [channels] for all steps or [steps, channels]."""
+    return values if values.dim() == 1 else values[min(step, len(values) - 1)]
+
+
+def normalisations(network: nn.Module) -> list[Normalisation]:
+    return [module for module in network.modules() if isinstance(module, Normalisation)]
 
 
 def learning_layers(network: nn.Module) -> list[Normalisation]:
     """The layers whose averages learn from what passes through them."""
-    found = [module for module in network.modules() if isinstance(module, Normalisation)]
-    return [layer for layer in found if layer.protocol == "running" and layer.training]
+    return [layer for layer in normalisations(network) if layer.protocol == "running" and layer.training]
 
 
 @contextlib.contextmanager
 def noting_statistics(layers: list[Normalisation]) -> Iterator[None]:
-    """Let layers note the statistics of each pass instead of learning from it; copies of a layer note where it does."""
+    """Let layers note the statistics of a pass instead of learning from it; copies of a layer note where it does."""
     for layer in layers:
         layer.noted = []
     try:
@@ -107,28 +127,19 @@ def noting_statistics(layers: list[Normalisation]) -> Iterator[None]:
             layer.noted = None
 
 
-def taken_statistics(layers: list[Normalisation], tasks: int) -> list[Tensor]:
-    """What was noted while that many tasks went through the same passes one after the other: of each layer
-    [tasks, passes, 2, channels]."""
+def taken_statistics(layers: list[Normalisation]) -> list[Tensor]:
+    """What was noted of one pass: of each layer [T, 2, channels]."""
     taken = []
     for layer in layers:
         assert layer.noted is not None
-        taken.append(torch.cat(layer.noted).unflatten(0, (tasks, -1)))  # type: ignore[no-untyped-call]
-        layer.noted.clear()
+        taken.append(layer.noted.pop())
     return taken
-
-
-def learn_averages(layers: list[Normalisation], statistics: list[Tensor]) -> None:
-    """Pass by pass, from all tasks at once: the order in which an engine runs them must not matter."""
-    for layer, passes in zip(layers, statistics, strict=True):
-        for of_tasks in passes.unbind(1):
-            layer.learn_averages(of_tasks)
 
 
 @contextlib.contextmanager
 def in_batches(network: nn.Module) -> Iterator[None]:
     """Let layers use formulas that `torch.func` derives twice: vmap gets the second derivative of batch_norm wrong."""
-    layers = [module for module in network.modules() if isinstance(module, Normalisation)]
+    layers = normalisations(network)
     for layer in layers:
         layer.in_batches = True
     try:

@@ -1,18 +1,15 @@
 """The inner loop of all tasks at once, with torch.func: one kernel where the reference launches one for each task."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad_and_value, vmap
 
 from metashot.arguments import Count
-from metashot.backbones.normalisation import (
-    in_batches,
-    learn_averages,
-    learning_layers,
-    noting_statistics,
-    taken_statistics,
-)
-from metashot.engines.inner import InnerLoop, Parameters
+from metashot.backbones.normalisation import in_batches, learning_layers, noting_statistics, taken_statistics
+from metashot.engines import course
+from metashot.engines.inner import Adapted, InnerLoop, Memory, Parameters
 from metashot.episodes import Examples
 
 
@@ -22,35 +19,69 @@ class Batched:
     def __init__(self, chunk: Count | None) -> None:
         self.chunk = chunk
 
-    def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor) -> Tensor:
-        whole = _Methods(inner.network)
-        parameters: Parameters = dict(inner.network.named_parameters())
-        fixed = {name: value for name, value in parameters.items() if name not in inner.adapting}
-        start = {name: parameters[name] for name in inner.adapting}
+    def described(self, device_type: str, network: nn.Module) -> str:
+        return "batched, all tasks of a step at once" if self.chunk is None else f"batched, {self.chunk} tasks at once"
+
+    def __call__(
+        self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None
+    ) -> Adapted:
+        tasks = _TasksAtOnce(inner)
+        size = self.chunk or len(query_x)
+        courses = []
+        for first in range(0, len(query_x), size):
+            own = slice(first, first + size)
+            examples = Examples(support.x[own], support.y[own])
+            courses.append(course.run(inner, tasks, examples, query_x[own], None if batches is None else batches[own]))
+        return course.together(inner, courses)
+
+
+@dataclass(frozen=True)
+class _TasksAtOnce:
+    inner: InnerLoop
+
+    def step(self, theta: Parameters, memory: Memory, examples: Examples, number: int) -> course.Stepped:
+        inner = self.inner
+        layers = learning_layers(inner.network)
         first_order = inner.first_order or not torch.is_grad_enabled()
 
-        def call(theta: Parameters, method: str, *x: Tensor) -> Tensor:
-            named = {f"network.{name}": value for name, value in (fixed | theta).items()}
-            answers: Tensor = functional_call(whole, named, (method, *(values.unsqueeze(0) for values in x)))
-            return answers
-
-        def answers_of_one(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        def of_one(theta: Parameters, memory: Memory, x: Tensor, y: Tensor) -> course.Stepped:
             def support_loss(theta: Parameters) -> Tensor:
-                return inner.loss(call(theta, "forward", support_x), support_y.unsqueeze(0))
+                return inner.loss(self._call(theta, "forward", number, x), y.unsqueeze(0))
 
-            theta = start
-            for step in range(inner.steps):
-                gradients = grad(support_loss)(theta)
-                if first_order:
-                    gradients = {name: value.detach() for name, value in gradients.items()}
-                theta = inner.update(theta, gradients, step)
-            return call(theta, "answer", support_x, query_x)[0], [passes[0] for passes in taken_statistics(layers, 1)]
+            gradients, loss = grad_and_value(support_loss)(theta)
+            statistics = [of_tasks[0] for of_tasks in taken_statistics(layers)]
+            if first_order:
+                gradients = {name: value.detach() for name, value in gradients.items()}
+            return course.Stepped(*inner.update(theta, gradients, memory, number), loss, statistics)
 
-        layers = learning_layers(inner.network)
+        if number == 0:  # a convolution with the same weights for all tasks is one, and not a grouped one
+            theta = {name: value[0] for name, value in theta.items()}
         with noting_statistics(layers), in_batches(inner.network):
-            answers: Tensor
-            answers, statistics = vmap(answers_of_one, chunk_size=self.chunk)(support.x, support.y, query_x)
-        learn_averages(layers, statistics)
+            stepped: course.Stepped = vmap(of_one, in_dims=(0 if number else None, 0, 0, 0))(
+                theta, memory, examples.x, examples.y
+            )
+        return stepped
+
+    def answer(
+        self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int
+    ) -> tuple[Tensor, course.Statistics]:
+        layers = learning_layers(self.inner.network)
+
+        def of_one(theta: Parameters, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, course.Statistics]:
+            answers = self._call(theta, "answer", number, support_x, query_x)[0]
+            return answers, [of_tasks[0] for of_tasks in taken_statistics(layers)]
+
+        with noting_statistics(layers), in_batches(self.inner.network):
+            answered: tuple[Tensor, course.Statistics] = vmap(of_one)(theta, support_x, query_x)
+        return answered
+
+    def _call(self, theta: Parameters, method: str, number: int, *x: Tensor) -> Tensor:
+        """A method of the network with these parameters, on inputs of one task."""
+        network = self.inner.network
+        fixed = {name: value for name, value in network.named_parameters() if name not in theta}
+        named = {f"network.{name}": value for name, value in (fixed | theta).items()}
+        inputs = (method, number, *(values.unsqueeze(0) for values in x))
+        answers: Tensor = functional_call(_Methods(network), named, inputs)
         return answers
 
 
@@ -61,6 +92,6 @@ class _Methods(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, method: str, *x: Tensor) -> Tensor:
-        answers: Tensor = getattr(self.network, method)(*x)
+    def forward(self, method: str, number: int, *x: Tensor) -> Tensor:
+        answers: Tensor = getattr(self.network, method)(*x, number)
         return answers

@@ -4,21 +4,26 @@ from abc import abstractmethod
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
+import numpy as np
 from torch import Tensor
 
-from metashot.algorithms.base import Algorithm
+from metashot.algorithms.base import Algorithm, Learned
+from metashot.algorithms.gradient.inner_loss import InnerLossName, loss_named
+from metashot.algorithms.gradient.inner_optimizer import InnerOptimizer
+from metashot.algorithms.gradient.minibatches import minibatches
 from metashot.algorithms.gradient.network import Network
 from metashot.algorithms.optimization import Optimization
-from metashot.arguments import AtLeast, Count, Positive
+from metashot.arguments import AtLeast, Count, NotNegative, Positive
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
-from metashot.engines.inner import Engine, InnerLoop, Parameters
-from metashot.episodes import Examples
+from metashot.engines.inner import Adapted, Engine, InnerLoop, Memory, Parameters
+from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Problem, Regression
 
 
 class GradientLearner(Algorithm):
-    """`adapts` are patterns of the names of the parameters that change in the inner loop, such as `head.*`."""
+    """`adapts` are patterns of the names of the parameters that change in the inner loop, such as `head.*`; a pattern that
+    begins with a minus takes out what those before it took in."""
 
     solves = (Classification, Regression)
 
@@ -32,7 +37,12 @@ class GradientLearner(Algorithm):
         inner_lr: Positive,
         inner_steps: Count,
         test_inner_steps: Annotated[int, AtLeast(0)],
+        inner_batch: Count | None,
+        inner_loss: InnerLossName,
+        inner_optimizer: InnerOptimizer,
         first_order: bool,
+        least_fall: NotNegative | None,
+        checkpoint_inner_steps: bool,
         optimizer: Optimization,
     ) -> None:
         super().__init__(optimizer, backbone.transductive, problem)
@@ -42,27 +52,82 @@ class GradientLearner(Algorithm):
         self.adapting = self._matching(adapts)
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
+        self.inner_batch = inner_batch
+        self.inner_loss = loss_named(inner_loss, problem)
+        self.inner_optimizer = inner_optimizer
         self.first_order = first_order
+        self.least_fall = least_fall
+        self.checkpoint_inner_steps = checkpoint_inner_steps
         self.alpha = self.step_sizes(inner_lr)
+
+    @property
+    def batch_size(self) -> int | None:
+        """Support examples of a step; all of them where it is None."""
+        return self.inner_batch
 
     def step_sizes(self, inner_lr: float) -> Any:
         """What the update calls alpha: a constant, or parameters that begin with it."""
         return inner_lr
 
     @abstractmethod
-    def update(self, theta: Parameters, gradients: Parameters, step: int) -> Parameters:
-        """One inner step: theta and the gradient of the support loss at theta give theta'."""
+    def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
+        """One inner step: theta' from theta and what the inner optimiser makes of the gradients of the support loss."""
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
+        return self.adapt(support, query_x).answers[:, -1]
+
+    def training_loss(self, episode: Episode) -> Learned:
+        adapted = self.adapt(episode.support, episode.query.x, episode.number)
+        answers = adapted.answers[:, -1]
+        return Learned(self.problem.loss(answers, episode.query.y), answers, adapted.losses)
+
+    def adapt(
+        self,
+        support: Examples,
+        query_x: Tensor,
+        number: Tensor | None = None,
+        answered: tuple[int, ...] | None = None,
+        first_order: bool | None = None,
+    ) -> Adapted:
+        """Adapt to each task, and answer its queries after the last step or after each number of steps in `answered`.
+        Mini-batches are drawn by the numbers of the episodes, the same ones for every task where these are not given."""
         steps = self.inner_steps if self.training else self.test_inner_steps
-        inner = InnerLoop(self.network, self.adapting, self.problem.loss, self.update, steps, self.first_order)
-        return self.engine(inner, support, query_x)
+        inner = InnerLoop(
+            network=self.network,
+            adapting=self.adapting,
+            learned=tuple(parameter for parameter in self.parameters() if parameter.requires_grad),
+            loss=self.inner_loss,
+            remember=self.inner_optimizer.remember,
+            update=self._step,
+            steps=steps,
+            first_order=self.first_order if first_order is None else first_order,
+            answered=(steps,) if answered is None else answered,
+            least_fall=self.least_fall,
+            recompute=self.checkpoint_inner_steps,
+        )
+        batches = None
+        examples = support.x.shape[1]
+        if self.batch_size is not None and self.batch_size < examples:
+            numbers = np.zeros(len(query_x), dtype=np.int64) if number is None else number.cpu().numpy()
+            batches = minibatches(numbers, examples, self.batch_size, steps).to(query_x.device)
+        return self.engine(inner, support, query_x, batches)
+
+    def _step(
+        self, theta: Parameters, gradients: Parameters, memory: Memory, step: int
+    ) -> tuple[Parameters, Memory]:
+        directions, memory = self.inner_optimizer.directions(gradients, memory, step)
+        return self.update(theta, directions, step), memory
 
     def _matching(self, patterns: list[str]) -> tuple[str, ...]:
         names = [name for name, _ in self.network.named_parameters()]
+        adapting: set[str] = set()
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
+            matched = {name for name in names if fnmatchcase(name, pattern.removeprefix("-"))}
+            if not matched:
                 raise BadInput(f"algo.adapts={pattern} matches no parameter of the network; it has {', '.join(names)}")
-        if not patterns:
-            raise BadInput(f"algo.adapts=[] adapts no parameter; the network has {', '.join(names)}")
-        return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
+            adapting = adapting - matched if pattern.startswith("-") else adapting | matched
+        if not adapting:
+            given = ",".join(patterns)
+            raise BadInput(f"algo.adapts=[{given}] adapts no parameter; the network has {', '.join(names)}")
+        return tuple(name for name in names if name in adapting)
+

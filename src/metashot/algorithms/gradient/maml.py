@@ -15,6 +15,6 @@ from metashot.engines.inner import Parameters
 
 
 class MAML(GradientLearner):
-    def update(self, theta: Parameters, gradients: Parameters, step: int) -> Parameters:
+    def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha * gradient"""
-        return {name: theta[name] - self.alpha * gradients[name] for name in theta}
+        return {name: theta[name] - self.alpha * directions[name] for name in theta}

@@ -17,6 +17,6 @@ class MetaSGD(GradientLearner):
         self.positions = {name: position for position, name in enumerate(self.adapting)}  # in the list
         return nn.ParameterList(torch.full_like(parameters[name], inner_lr) for name in self.adapting)
 
-    def update(self, theta: Parameters, gradients: Parameters, step: int) -> Parameters:
+    def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha o gradient, element by element"""
-        return {name: theta[name] - self.alpha[self.positions[name]] * gradients[name] for name in theta}
+        return {name: theta[name] - self.alpha[self.positions[name]] * directions[name] for name in theta}

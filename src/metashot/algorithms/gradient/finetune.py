@@ -1,0 +1,29 @@
+"""Fine-tuning, the plain way of transfer: Chen et al. 2019, "A closer look at few-shot classification", arXiv:1904.04232.
+
+A network that was trained before, supervised or meta-trained (`init_from`), is adapted to each task by gradient steps on its
+support set, all of it or its head alone (`adapts`). It has nothing to learn from training episodes, so `trainer.max_steps` is
+0. With `head=new` the head begins at zero, which favours no class; `kept` begins with that of the checkpoint, which a
+meta-trained network has learned to begin with. The paper trains a new linear layer on a frozen network for 100 steps, which is
+`adapts=[head.*]`.
+"""
+
+from typing import Any, Literal
+
+from torch import nn
+
+from metashot.algorithms.gradient.learner import GradientLearner
+from metashot.engines.inner import Parameters
+
+
+class Finetune(GradientLearner):
+    trains = False
+
+    def __init__(self, head: Literal["new", "kept"], **learner: Any) -> None:
+        super().__init__(**learner)
+        self.begins_with_head = head == "kept"
+        nn.init.zeros_(self.network.head.weight)
+        nn.init.zeros_(self.network.head.bias)
+
+    def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
+        """theta' = theta - alpha * gradient"""
+        return {name: theta[name] - self.alpha * directions[name] for name in theta}
