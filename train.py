@@ -26,4 +26,4 @@ def stored(key: str) -> Stored:
 
 
 if __name__ == "__main__":
-    run_script(train, "train", {key: stored(key) for key in ("resume", "repeat")}, GROUPS)
+    run_script(train, "train", {key: stored(key) for key in ("resume", "repeat")}, GROUPS, ("seed", "init_from"))

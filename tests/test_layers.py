@@ -20,7 +20,7 @@ LAYERS = (
     {"backbones"},
     {"engines"},
     {"algorithms"},
-    {"run_folder", "checkpoints", "configuration", "command_line"},
+    {"run_folder", "checkpoints", "configuration", "command_line", "initial_weights"},
     {"evaluation", "tracking"},
     {"training"},
     {"commands"},

@@ -22,8 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from metashot.bad_input import BadInput, one_of
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
-PATHS = {"ckpt", "data.banks", "data.root", "data.source.split", "folder", "out", "repeat", "resume"}
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
+PATHS = {"ckpt", "data.banks", "data.root", "data.source.split", "folder", "init_from", "out", "repeat", "resume"}
 
 Stored = Callable[[str], dict[str, Any]]  # what a user gave for a key -> the configuration that is stored there
 
@@ -32,10 +32,19 @@ class Stopped(BaseException):
     """The user wants the program to end; the message says how to go on later."""
 
 
+class GaveUp(Exception):
+    """A run that began well cannot go on; the message says what is kept of it."""
+
+
 def run_script(
-    script: Callable[[DictConfig], Any], config_name: str, stored: dict[str, Stored], groups: Sequence[str]
+    script: Callable[[DictConfig], Any],
+    config_name: str,
+    stored: dict[str, Stored],
+    groups: Sequence[str],
+    keys: Sequence[str],
 ) -> None:
-    """Compose the configuration and call the script with it; never returns anything but an exit code."""
+    """Compose the configuration and call the script with it; never returns anything but an exit code. `groups` and `keys`
+    are what a stored configuration stands for."""
     # Hydra is told to raise instead of reporting, and the user's own wish is kept for ours.
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -48,10 +57,13 @@ def run_script(
         except Stopped as stopped:
             _say(str(stopped))
             sys.exit(INTERRUPTED)
+        except GaveUp as reason:
+            _say(f"error: {reason}")
+            sys.exit(FAILED)
 
     try:
         sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
-        _use_stored_configuration(stored, groups)
+        _use_stored_configuration(stored, groups, keys)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(_explained(error), wants_traceback)
@@ -88,7 +100,7 @@ def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _use_stored_configuration(stored: dict[str, Stored], groups: Sequence[str]) -> None:
+def _use_stored_configuration(stored: dict[str, Stored], groups: Sequence[str], own_keys: Sequence[str]) -> None:
     given = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
     overrides = OverridesParser.create().parse_overrides(given)
     chosen = {override.key_or_group: override for override in overrides}
@@ -112,8 +124,9 @@ def _use_stored_configuration(stored: dict[str, Stored], groups: Sequence[str]) 
         ConfigStore.instance().store(group=group, name="stored", node=config[group])
         if group not in chosen:
             sys.argv.append(f"{group}=stored")
-    if "seed" not in chosen:
-        sys.argv.append(f"seed={config.get('seed')}")
+    for key in own_keys:
+        if key not in chosen and config.get(key) is not None:
+            sys.argv.append(_quoted(f"{key}={config[key]}"))
 
 
 def _choices(group: str) -> list[str]:

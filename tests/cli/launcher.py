@@ -16,7 +16,9 @@ import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
-import metashot.algorithms.gradient.maml
+import metashot.algorithms.gradient.average
+import metashot.algorithms.gradient.finetune
+import metashot.algorithms.gradient.mamlpp
 import metashot.algorithms.gradient.metasgd
 import metashot.algorithms.metric.protonet
 import metashot.backbones.conv4

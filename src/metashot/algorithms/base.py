@@ -21,12 +21,21 @@ class Learned(NamedTuple):
     inner_losses: Tensor | None = None  # [T, steps]: of support sets, where there is an inner loop
 
 
+class Judged(NamedTuple):
+    """The losses of a batch of tasks that were trained on, to be looked at and not to learn from."""
+
+    numbers: Tensor  # [T]: of the episodes
+    losses: Tensor  # [T]: of the queries
+    inner_losses: Tensor | None  # [T, steps]
+
+
 class Algorithm(pl.LightningModule):
     """An algorithm writes `forward`, and `training_loss` where its paper trains on something else than the answers."""
 
     solves: ClassVar[tuple[type[Problem], ...]] = (Classification,)
     trains: ClassVar[bool] = True  # whether there is anything to learn before a task is seen
-    begins_with_head = True  # whether `init_from` gives it a head too, where there is one that fits
+    takes_head = True  # whether `init_from` gives it a head too, where there is one that fits
+    needs_head = False  # whether it has to
     fixed_ways: int | None = None  # the only number of classes it can tell apart, where its head fixes one
 
     def __init__(self, optimizer: Optimization, transductive: bool, problem: Problem) -> None:
@@ -39,11 +48,16 @@ class Algorithm(pl.LightningModule):
         self.optimization = optimizer
         self.transductive = transductive  # whether the queries of a task could see each other
         self.problem = problem
+        self.judged: list[Judged] = []  # in the last step of training
 
     @property
     def progress(self) -> float:
         """The share of the steps of training that have been taken."""
         return self.global_step / self.trainer.max_steps if self._trainer is not None else 0.0
+
+    def described(self, device_type: str) -> list[str]:
+        """What has to be said of how it computes on a device, in lines."""
+        return []
 
     @abstractmethod
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
@@ -57,8 +71,11 @@ class Algorithm(pl.LightningModule):
         """Every task counts the same, whatever the shape of its episode."""
         tasks = sum(map(len, batch))
         losses, scores = [], []
+        self.judged = []
         for episode in batch:
             learned = self.training_loss(episode)
+            of_queries = self.problem.losses(learned.answers.detach(), episode.query.y).mean(1)
+            self.judged.append(Judged(episode.number, of_queries, learned.inner_losses))
             share = len(episode) / tasks
             losses.append(learned.loss * share)
             scores.append(self.problem.scores(learned.answers.detach(), episode.query.y).mean() * share)

@@ -42,7 +42,7 @@ class Normalisation(nn.Module):
         self.in_batches = False  # whether tasks are a dimension that this module does not see
 
     def separate_steps(self, steps: int, averages: bool, affine: bool) -> None:
-        """Give each of that many steps of adapting its own averages, and its own weight and bias; later ones have the last."""
+        """Give each of so many steps of adapting averages, or a weight and a bias, of its own; later ones share the last."""
         if averages:
             self.running_mean, self.running_var = self.running_mean.repeat(steps, 1), self.running_var.repeat(steps, 1)
         if affine:

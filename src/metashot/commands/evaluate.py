@@ -63,8 +63,8 @@ def evaluate_checkpoint(composed: DictConfig) -> float:
     load_weights(algorithm, checkpoint["state_dict"], path)
 
     console = Console(quiet=not is_first_process(), soft_wrap=True)
-    if change:
-        console.print(change, highlight=False, markup=False)
+    for line in [*([change] if change else []), *algorithm.described(options.device_type)]:
+        console.print(line, highlight=False, markup=False)
     scoring = Scoring()
     with StopRequest():
         trainer = options.trainer([scoring, ProgressBar(scoring, console)], [])

@@ -21,9 +21,11 @@ from metashot.evaluation.pictures import curves_picture, episode_picture
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report
 from metashot.evaluation.testing import refuse_other_ways, test
+from metashot.initial_weights import begin_from
 from metashot.problems import Classification
 from metashot.run_folder import CONFIG, PICTURE, REPORT, RunFolder, stored_config
 from metashot.tracking.csv_file import CsvLogger
+from metashot.training.finiteness import Finiteness
 from metashot.training.interruption import StopRequest
 from metashot.training.measurements import Measurements, log
 from metashot.training.progress import ProgressBar
@@ -51,6 +53,7 @@ def train_and_test(composed: DictConfig) -> float:
     refuse_other_problem(config)
     configuration.check(config)
     check_value(config["folder"], str, "folder")
+    check_value(config["init_from"], str | None, "init_from")
     experiment = {key: value for key, value in config.items() if key not in RUN_KEYS}
     start = Start.of(config["resume"], experiment)
     pl.seed_everything(config["seed"], verbose=False)
@@ -68,27 +71,34 @@ def train_and_test(composed: DictConfig) -> float:
         for split in SPLITS:
             refuse_other_ways(algorithm, data, split, config["algo"]["name"])
 
+        refuse_nothing_to_train(algorithm, options, config)
         start.refuse_other_images(data)
+        lines = [f"episodes: {data.described()}", *algorithm.described(options.device_type)]
+        if config["init_from"] is not None and start.checkpoint is None:
+            lines.append(begin_from(config["init_from"], algorithm, config["backbone"]))
         folder = stack.enter_context(start.folder(config["folder"], experiment))
         loggers, line = [], ""
         if is_first_process():
             loggers, line = configuration.build(config["logger"]).loggers(folder.path)
             stack.callback(finish, loggers)
-        described = [f"run: {folder.path}", f"episodes: {data.described()}", *([line] if line else [])]
-        console.print(*described, sep="\n", highlight=False)
+        console.print(f"run: {folder.path}", *lines, *([line] if line else []), sep="\n", highlight=False, markup=False)
         stop.message = f"stopped; go on with: python train.py resume={folder.path}"
         scoring = Scoring()
         measurements = Measurements(scoring, data.problem.metric, data.tasks_per_step, options.log_every)
         saving = Saving(folder.checkpoints, experiment, data.origin(), scoring, stop, options)
         progress = ProgressBar(scoring, console, measurements, saving)
-        trainer = options.trainer([scoring, saving, measurements, progress], loggers)
+        finiteness = Finiteness(console, folder, options.stop_after_non_finite)
+        trainer = options.trainer([scoring, saving, finiteness, measurements, progress], loggers)
         for logger in loggers:
             logger.log_hyperparams(experiment)
             if isinstance(logger, CsvLogger):
                 logger.continue_from(start.step)
 
         stop.patient = True
-        trainer.fit(algorithm, data, ckpt_path=start.checkpoint)
+        if options.max_steps:
+            trainer.fit(algorithm, data, ckpt_path=start.checkpoint)
+        else:
+            trainer.validate(algorithm, data, ckpt_path=start.checkpoint, verbose=False)
         stop.patient = False
         if stop.requested:  # in the moment between the last step and here
             raise Stopped(stop.message)
@@ -155,6 +165,19 @@ def refuse_other_problem(config: dict[str, Any]) -> None:
             f"algo={config['algo'].get('name')} cannot learn data={config['data'].get('name')}, a {asks.__name__.lower()} "
             "problem: choose other data, or an algorithm that can, such as algo=maml"
         )
+
+
+def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, config: dict[str, Any]) -> None:
+    name = config["algo"]["name"]
+    if algorithm.trains:
+        return
+    if options.max_steps:
+        raise BadInput(
+            f"trainer.max_steps={options.max_steps} cannot be done by algo={name}, which learns nothing before it sees a "
+            "task: leave it at 0"
+        )
+    if config["init_from"] is None:
+        raise BadInput(f"missing key init_from: algo={name} starts from a trained learner, as in init_from=runs/...")
 
 
 def refuse_another_experiment(new: dict[str, Any], old: dict[str, Any]) -> None:

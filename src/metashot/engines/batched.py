@@ -22,9 +22,7 @@ class Batched:
     def described(self, device_type: str, network: nn.Module) -> str:
         return "batched, all tasks of a step at once" if self.chunk is None else f"batched, {self.chunk} tasks at once"
 
-    def __call__(
-        self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None
-    ) -> Adapted:
+    def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None) -> Adapted:
         tasks = _TasksAtOnce(inner)
         size = self.chunk or len(query_x)
         courses = []
@@ -62,9 +60,7 @@ class _TasksAtOnce:
             )
         return stepped
 
-    def answer(
-        self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int
-    ) -> tuple[Tensor, course.Statistics]:
+    def answer(self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int) -> tuple[Tensor, course.Statistics]:
         layers = learning_layers(self.inner.network)
 
         def of_one(theta: Parameters, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, course.Statistics]:

@@ -23,7 +23,5 @@ class Auto:
     def described(self, device_type: str, network: nn.Module) -> str:
         return f"{self.chosen(device_type, network).described(device_type, network)} (chosen by auto)"
 
-    def __call__(
-        self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None
-    ) -> Adapted:
+    def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None) -> Adapted:
         return self.chosen(query_x.device.type, inner.network)(inner, support, query_x, batches)

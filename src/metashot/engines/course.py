@@ -109,9 +109,7 @@ def _where(tasks: Tensor, these: Parameters, others: Parameters) -> Parameters:
     }
 
 
-def _step(
-    inner: InnerLoop, tasks: Tasks, theta: Parameters, memory: Memory, examples: Examples, number: int
-) -> Stepped:
+def _step(inner: InnerLoop, tasks: Tasks, theta: Parameters, memory: Memory, examples: Examples, number: int) -> Stepped:
     if not inner.recompute or not torch.is_grad_enabled():
         return tasks.step(theta, memory, examples, number)
     names, remembered = list(theta), list(memory)

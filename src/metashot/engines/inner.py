@@ -42,10 +42,8 @@ class Adapted(NamedTuple):
 class Engine(Protocol):
     """Runs the inner loop over the tasks of a step."""
 
-    def __call__(
-        self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None
-    ) -> Adapted:
-        """Adapt a network to each task's support set; to its examples `batches` [T, steps, B] of it, where these are given."""
+    def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None) -> Adapted:
+        """Adapt a network to each task's support set, or in each step to the examples `batches` [T, steps, B] of it."""
 
     def described(self, device_type: str, network: nn.Module) -> str:
         """How inner loops are run there, in a few words."""

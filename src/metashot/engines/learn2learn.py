@@ -22,9 +22,7 @@ class Learn2Learn:
     def described(self, device_type: str, network: nn.Module) -> str:
         return "learn2learn, task by task"
 
-    def __call__(
-        self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None
-    ) -> Adapted:
+    def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None) -> Adapted:
         task = _OneTask(inner)
         courses = []
         for k in range(len(query_x)):
@@ -51,9 +49,7 @@ class _OneTask:
         changed, remembered = self.inner.update(own, dict(zip(own, gradients, strict=True)), remembered, number)
         return course.Stepped(_leading(changed), _leading(remembered), loss.unsqueeze(0), statistics)
 
-    def answer(
-        self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int
-    ) -> tuple[Tensor, course.Statistics]:
+    def answer(self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int) -> tuple[Tensor, course.Statistics]:
         layers = learning_layers(self.inner.network)
         with noting_statistics(layers):
             answers = self._network(theta).answer(support_x, query_x, number)

@@ -4,7 +4,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -12,7 +12,7 @@ from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from metashot.arguments import Count, Positive
+from metashot.arguments import AtLeast, Count, Positive
 from metashot.bad_input import BadInput
 from metashot.checkpoints import WholeCheckpointIO
 from metashot.training.memory import keep_freed_memory
@@ -27,11 +27,12 @@ class TrainerOptions:
         devices: Count,
         strategy: Literal["auto", "ddp"],
         precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"],
-        max_steps: Count,
+        max_steps: Annotated[int, AtLeast(0)],
         validate_every: Count,
         checkpoint_every: Count,
         log_every: Count,
         gradient_clip: Positive | None,
+        stop_after_non_finite: Count,
         early_stopping: Count | None,
         deterministic: bool,
     ) -> None:
@@ -44,8 +45,16 @@ class TrainerOptions:
         self.checkpoint_every = checkpoint_every
         self.log_every = log_every
         self.gradient_clip = gradient_clip
+        self.stop_after_non_finite = stop_after_non_finite
         self.early_stopping = early_stopping
         self.deterministic = deterministic
+
+    @property
+    def device_type(self) -> str:
+        """As torch calls it."""
+        if self.accelerator == "cpu":
+            return "cpu"
+        return "cuda" if CUDAAccelerator.is_available() else "mps"
 
     def trainer(self, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]) -> pl.Trainer:
         _quieten_lightning()

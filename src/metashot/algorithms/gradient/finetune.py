@@ -1,10 +1,10 @@
 """Fine-tuning, the plain way of transfer: Chen et al. 2019, "A closer look at few-shot classification", arXiv:1904.04232.
 
-A network that was trained before, supervised or meta-trained (`init_from`), is adapted to each task by gradient steps on its
-support set, all of it or its head alone (`adapts`). It has nothing to learn from training episodes, so `trainer.max_steps` is
-0. With `head=new` the head begins at zero, which favours no class; `kept` begins with that of the checkpoint, which a
-meta-trained network has learned to begin with. The paper trains a new linear layer on a frozen network for 100 steps, which is
-`adapts=[head.*]`.
+A network that was trained before, supervised or meta-trained (`init_from`), is adapted to each task by gradient steps on
+its support set, all of it or its head alone (`adapts`). It has nothing to learn from training episodes, so
+`trainer.max_steps` is 0. With `head=new` the head begins at zero, which favours no class; `kept` begins with that of the
+checkpoint, which a meta-trained network has learned to begin with. The paper trains a new linear layer on a frozen network
+for 100 steps, which is `adapts=[head.*]`.
 """
 
 from typing import Any, Literal
@@ -20,7 +20,7 @@ class Finetune(GradientLearner):
 
     def __init__(self, head: Literal["new", "kept"], **learner: Any) -> None:
         super().__init__(**learner)
-        self.begins_with_head = head == "kept"
+        self.takes_head = self.needs_head = head == "kept"
         nn.init.zeros_(self.network.head.weight)
         nn.init.zeros_(self.network.head.bias)
 

@@ -45,5 +45,7 @@ def loss_named(name: InnerLossName, problem: Problem) -> Loss:
     losses = _OF_CLASSES if isinstance(problem, Classification) else _OF_NUMBERS
     if name not in losses:
         kind = type(problem).__name__.lower()
-        raise BadInput(f"algo.inner_loss={name} cannot judge answers of a {kind} problem; allowed: auto, {', '.join(losses)}")
+        raise BadInput(
+            f"algo.inner_loss={name} cannot judge answers of a {kind} problem; allowed: auto, {', '.join(losses)}"
+        )
     return losses[name]

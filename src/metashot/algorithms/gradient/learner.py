@@ -65,6 +65,9 @@ class GradientLearner(Algorithm):
         """Support examples of a step; all of them where it is None."""
         return self.inner_batch
 
+    def described(self, device_type: str) -> list[str]:
+        return [f"engine: {self.engine.described(device_type, self.network)}"]
+
     def step_sizes(self, inner_lr: float) -> Any:
         """What the update calls alpha: a constant, or parameters that begin with it."""
         return inner_lr
@@ -112,9 +115,7 @@ class GradientLearner(Algorithm):
             batches = minibatches(numbers, examples, self.batch_size, steps).to(query_x.device)
         return self.engine(inner, support, query_x, batches)
 
-    def _step(
-        self, theta: Parameters, gradients: Parameters, memory: Memory, step: int
-    ) -> tuple[Parameters, Memory]:
+    def _step(self, theta: Parameters, gradients: Parameters, memory: Memory, step: int) -> tuple[Parameters, Memory]:
         directions, memory = self.inner_optimizer.directions(gradients, memory, step)
         return self.update(theta, directions, step), memory
 
@@ -130,4 +131,3 @@ class GradientLearner(Algorithm):
             given = ",".join(patterns)
             raise BadInput(f"algo.adapts=[{given}] adapts no parameter; the network has {', '.join(names)}")
         return tuple(name for name in names if name in adapting)
-

@@ -1,10 +1,11 @@
 """MAML++: Antoniou, Edwards, Storkey 2019, "How to train your MAML", arXiv:1810.09502.
 
-MAML with improvements that can each be switched off. The outer loss is a weighted sum of the query losses after every inner
-step, whose weights move to the last step while training goes on (`multi_step_loss`); each parameter tensor has a learned step
-size for each inner step (`learned_step_sizes`); batch normalisation has averages, and weights and biases, for each inner step
-(`averages_per_step`, `affine_per_step`); second derivatives are left out at the beginning (`first_order_share`). The outer
-rate falls along a cosine (`optimizer.schedule`), the outer gradient's norm is limited (`trainer.gradient_clip`).
+MAML with improvements that can each be switched off. The outer loss is a weighted sum of the query losses after every
+inner step, whose weights move to the last step while training goes on (`multi_step_loss`); each parameter tensor has a
+learned step size for each inner step (`learned_step_sizes`); batch normalisation has averages, and weights and biases, for
+each inner step (`averages_per_step`, `affine_per_step`); second derivatives are left out at the beginning
+(`first_order_share`). The outer rate falls along a cosine (`optimizer.schedule`), the outer gradient's norm is limited
+(`trainer.gradient_clip`).
 
 Where this departs from the paper: with `backbone.normalisation=running` the averages of each step are really used at test
 time, while the authors' code normalises by the batch at hand there too, which is `transductive`. The discounted form of the

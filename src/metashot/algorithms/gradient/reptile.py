@@ -1,9 +1,9 @@
 """Reptile: Nichol, Achiam, Schulman 2018, "On first-order meta-learning algorithms", arXiv:1803.02999.
 
 The network is trained on each task by a few inner steps on mini-batches, and the meta-parameters phi then move a part of
-the way towards where that led: phi <- phi + epsilon * mean(phi_task - phi). No query is needed, so all examples of a training episode
-are trained on. `test_inner_steps` and `test_inner_batch` are those of testing, which is transductive in most results of the
-paper (`backbone.normalisation=transductive`); `support` normalises queries without each other.
+the way towards where that led: phi <- phi + epsilon * mean(phi_task - phi). No query is needed, so all examples of a
+training episode are trained on. `test_inner_steps` and `test_inner_batch` are those of testing, which is transductive in
+most results of the paper (`backbone.normalisation=transductive`); `support` normalises queries without each other.
 
 phi - phi_task is handed to the outer optimiser as if it were a gradient: with `optimizer.name=sgd`, no momentum and the rate
 epsilon that is the paper's update. Where this departs from the paper: its code keeps Adam's second moments from task to task

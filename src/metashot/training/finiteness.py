@@ -1,0 +1,73 @@
+"""Losses that are no numbers: such a step is reported and changes nothing, and too many of them in a row end the run."""
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from torch import distributed
+
+from metashot.algorithms.base import Algorithm, Judged
+from metashot.checkpoints import newest_whole
+from metashot.command_line import GaveUp
+from metashot.run_folder import RunFolder
+
+
+class Finiteness(pl.Callback):
+    """Looks at every step between its gradient and the change that the outer optimiser makes of it."""
+
+    def __init__(self, console: Console, folder: RunFolder, most_in_a_row: int) -> None:
+        self.console = console
+        self.folder = folder
+        self.most_in_a_row = most_in_a_row
+        self.in_a_row = 0
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        assert isinstance(pl_module, Algorithm)
+        parameters = [parameter for parameter in pl_module.parameters() if parameter.grad is not None]
+        trouble = what_is_not_finite(pl_module.judged)
+        # The scaler of 16-mixed looks for gradients that are too large itself, and lowers its scale.
+        if trouble is None and trainer.precision != "16-mixed":
+            norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+            trouble = None if math.isfinite(norm) else "the outer gradient"
+        troubles = _of_all_devices(trouble, trainer)
+        if not troubles:
+            self.in_a_row = 0
+            return
+        for parameter in parameters:
+            parameter.grad = None  # which every optimiser of torch passes over
+        self.in_a_row += 1
+        step = trainer.global_step + 1
+        found = f"{'; '.join(troubles)} is not finite in step {step}"
+        self.console.print(f"{found}, which is skipped ({self.in_a_row} in a row)", highlight=False, markup=False)
+        if self.in_a_row >= self.most_in_a_row:
+            whole = newest_whole(self.folder.checkpoints)
+            kept = f"the last whole checkpoint is {whole}" if whole else "there is no checkpoint yet"
+            raise GaveUp(
+                f"training stopped, because {self.in_a_row} steps in a row could not be used: {found}; {kept}; try a lower "
+                "algo.inner_lr or algo.optimizer.lr, trainer.gradient_clip, or trainer.precision=32-true"
+            )
+
+
+def what_is_not_finite(judged: list[Judged]) -> str | None:
+    """The first loss that is not a number, with its task."""
+    for numbers, losses, inner_losses in judged:
+        if inner_losses is not None and not inner_losses.isfinite().all():
+            task, step = inner_losses.isfinite().logical_not().nonzero()[0].tolist()
+            return f"the support loss of task {int(numbers[task])} before inner step {step + 1}"
+        if not losses.isfinite().all():
+            task = int(losses.isfinite().logical_not().nonzero()[0])
+            return f"the query loss of task {int(numbers[task])}"
+    return None
+
+
+def _of_all_devices(trouble: str | None, trainer: pl.Trainer) -> list[str]:
+    """What was found on any device: all of them have to skip the same steps."""
+    if trainer.world_size == 1:
+        return [] if trouble is None else [trouble]
+    if not trainer.strategy.reduce_boolean_decision(trouble is not None, all=False):
+        return []
+    found: list[str | None] = [None] * trainer.world_size
+    distributed.all_gather_object(found, trouble)
+    return [each for each in found if each is not None]
