@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from .conftest import Command, Trained
-from .processes import Outcome, contents, measured, report, rows
+from .processes import Outcome, checkpoint, contents, copy, measured, report, rows
 
 
 def test_run_folder_holds_all_that_is_promised(first: Trained, maml: Trained) -> None:
@@ -168,15 +168,43 @@ def test_bad_value_in_a_sweep_ends_it_with_one_message(command: Command, first: 
     assert not list(command.folder.rglob("report.json"))
 
 
-def test_half_precision_trains(command: Command, first: Trained) -> None:
-    outcome = command.train("trainer.precision=bf16-mixed", "folder=run")
+@pytest.mark.parametrize("algo", ["protonet", "maml"])
+def test_half_precision_trains(command: Command, first: Trained, maml: Trained, algo: str) -> None:
+    outcome = command.train(f"algo={algo}", "trainer.precision=bf16-mixed", "folder=run")
     assert outcome.code == 0, outcome
     run = command.folder / "run"
     losses = [float(loss) for _, loss in measured(run, "train/loss")]
-    exact = [float(loss) for _, loss in measured(first.run, "train/loss")]
+    exact = [float(loss) for _, loss in measured({"protonet": first, "maml": maml}[algo].run, "train/loss")]
     assert losses != exact
     assert losses[0] == pytest.approx(exact[0], rel=0.1)
     assert 0.2 < report(run)["accuracy"] < 1
+
+
+def test_run_whose_losses_are_no_numbers_stops_with_a_message_and_its_last_whole_checkpoint(
+    command: Command, maml: Trained
+) -> None:
+    outcome = command.train("algo=maml", "algo.inner_lr=1e30", "trainer.stop_after_non_finite=3", "folder=run")
+    assert outcome.code == 1, outcome
+    assert "Traceback" not in outcome.err + outcome.out, outcome
+    assert "the query loss of task 0 is not finite in step 1, which is skipped (1 in a row)" in outcome.out
+    assert outcome.err.startswith("error: training stopped, because 3 steps in a row could not be used"), outcome
+    assert "step 3; there is no checkpoint yet; try a lower algo.inner_lr" in outcome.err
+    # A run that has a checkpoint names it, and its weights are still numbers.
+    copied = copy(maml.run, command.folder / "later")
+    changed = checkpoint(copied)
+    changed["metashot"]["config"]["algo"]["inner_lr"] = 1e30
+    torch.save(changed, copied / "checkpoints" / "last.ckpt")
+    stored = copied / "config.yaml"
+    stored.write_text(re.sub(r"(?m)^  inner_lr: .*$", "  inner_lr: 1.0e+30", stored.read_text()))
+    stopped = command.run("train.py", "resume=later", "trainer.max_steps=80", "trainer.stop_after_non_finite=2")
+    assert stopped.code == 1, stopped
+    assert f"the last whole checkpoint is {Path('later/checkpoints')}" in stopped.err
+    assert all(value.isfinite().all() for value in checkpoint(copied)["state_dict"].values())
+
+
+def test_engine_that_runs_is_named(first: Trained, maml: Trained) -> None:
+    assert "engine: learn2learn, task by task (chosen by auto)" in maml.outcome.out.splitlines()
+    assert "engine" not in first.outcome.out
 
 
 @pytest.mark.parametrize("protocol", ["support", "transductive"])
