@@ -50,9 +50,6 @@ OVERRIDES: dict[str, list[str]] = {
     "data.source.image_size=-3": ["data.source.image_size=-3", "at least"],
     "algo.optimizer.lr=-1": ["algo.optimizer.lr=-1", "above 0"],
     "algo.optimizer.momentum=1.5": ["algo.optimizer.momentum=1.5"],
-    "engine=bached": ["engine", "bached", "batched", "learn2learn"],
-    "engine=batched": ["algo=protonet", "no inner loop", "engine=batched", "leave engine out"],
-    "engine.chunk=0": ["unknown key engine.chunk"],
     "algo.inner_lr=0.1": ["unknown key algo.inner_lr"],
     "algo.optimizer.name=adamm": ["algo.optimizer.name=adamm", "adam", "sgd"],
     "trainer.max_steps=-1": ["trainer.max_steps=-1", "at least 0"],
@@ -280,6 +277,42 @@ def test_evaluation_that_cannot_be_done_is_refused(command: Command, first: Trai
 
 def test_evaluation_without_a_checkpoint_says_which_key_is_missing(command: Command) -> None:
     refused(command.run("evaluate.py"), ["ckpt", "ckpt=runs/"])
+    assert contents(command.folder) == {}
+
+
+# Of gradient-based algorithms.
+INNER_LOOPS: dict[str, list[str]] = {
+    "algo.inner_lr=-0.1": ["algo.inner_lr=-0.1", "above 0"],
+    "algo.inner_lr=0": ["algo.inner_lr=0", "above 0"],
+    "algo.inner_steps=0": ["algo.inner_steps=0", "at least 1"],
+    "algo.test_inner_steps=-1": ["algo.test_inner_steps=-1", "at least 0"],
+    "algo.inner_batch=0": ["algo.inner_batch=0", "at least 1 or null"],
+    "algo.adapts=[heads.*]": ["algo.adapts=heads.*", "matches no parameter", "head.weight"],
+    "algo.adapts=[]": ["algo.adapts=[]", "adapts no parameter", "head.weight"],
+    "algo.adapts=head": ["algo.adapts=head", "a list"],
+    "algo.inner_loss=l1": ["algo.inner_loss=l1", "classification", "cross_entropy, hinge, mse"],
+    "algo.inner_loss=foo": ["algo.inner_loss=foo", "hinge"],
+    "algo.inner_optimizer.name=rmsprop": ["algo.inner_optimizer.name=rmsprop", "sgd, momentum, adam"],
+    "algo.inner_optimizer.momentum=1": ["algo.inner_optimizer.momentum=1", "below 1"],
+    "algo.least_fall=-1": ["algo.least_fall=-1", "at least 0"],
+    "algo.least_fall=0.1 algo.inner_batch=2": ["algo.least_fall=0.1", "algo.inner_batch=2", "null"],
+    "algo.checkpoint_inner_steps=yes": ["algo.checkpoint_inner_steps"],
+    "algo.gamma=0.5": ["unknown key algo.gamma"],
+    "engine=bached": ["engine", "bached", "auto", "batched", "learn2learn"],
+    "engine.chunk=2": ["unknown key engine.chunk"],
+    "engine=batched engine.chunk=0": ["engine.chunk=0", "at least 1"],
+    "algo=mamlpp algo.averages_per_step=true": ["algo.averages_per_step=true", "needs backbone.normalisation=running"],
+    "algo=mamlpp algo.multi_step_loss=foo": ["algo.multi_step_loss=foo", "annealed, discounted"],
+    "algo=mamlpp algo.gamma=1.5": ["algo.gamma=1.5", "at most 1"],
+    "algo=reptile algo.test_inner_batch=0": ["algo.test_inner_batch=0", "at least 1"],
+    "algo=protonet engine=batched": ["algo=protonet has no inner loop", "engine=batched"],
+    "algo=protonet engine=learn2learn": ["algo=protonet has no inner loop", "engine=learn2learn"],
+}
+
+
+@pytest.mark.parametrize("overrides", INNER_LOOPS)
+def test_inner_loop_that_cannot_be_run_is_refused(command: Command, overrides: str) -> None:
+    refused(command.train("algo=maml", *overrides.split()), INNER_LOOPS[overrides])
     assert contents(command.folder) == {}
 
 

@@ -133,6 +133,20 @@ def test_queries_are_answered_after_each_number_of_steps_that_is_asked_for(engin
         torch.testing.assert_close(curve[:, position], made(episode.support, episode.query.x))
 
 
+def test_a_task_that_stopped_costs_no_further_passes() -> None:
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"steps": 20, "inner_lr": 1.0, "least_fall": 1e9}
+    made = learner("maml", MLP((1, 16, 16), [8], "transductive"), Classification(WAYS), **settings).eval()
+    passes = []
+    loss = made.inner_loss
+    made.inner_loss = lambda answers, y: passes.append(answers) or loss(answers, y)  # type: ignore[func-returns-value]
+    episode = images()
+    adapted = made.adapt(episode.support, episode.query.x)
+    assert len(passes) == 2 * TASKS  # before the first step and before the second, which takes the first one back
+    made.test_inner_steps = 0
+    torch.testing.assert_close(adapted.answers, made.adapt(episode.support, episode.query.x).answers)
+
+
 def test_only_what_adapts_is_given_to_the_update() -> None:
     for algorithm, adapted in (("anil", "head."), ("boil", "backbone.")):
         made = learner(algorithm, MLP((1, 16, 16), [8], "none"))

@@ -47,7 +47,7 @@ def run(inner: InnerLoop, tasks: Tasks, support: Examples, query_x: Tensor, batc
     answers: list[Tensor] = []
     losses: list[Tensor] = []
     passes: list[tuple[int, Statistics]] = []
-    before = theta
+    before, learning = theta, bool(learning_layers(inner.network))
     for number in range(inner.steps + 1):
         if number in inner.answered:
             answer, statistics = tasks.answer(theta, support.x, query_x, max(number - 1, 0))
@@ -55,11 +55,15 @@ def run(inner: InnerLoop, tasks: Tasks, support: Examples, query_x: Tensor, batc
             passes.append((max(number - 1, 0), statistics))
         if number == inner.steps:
             break
+        if inner.least_fall is not None and not learning and not going.any():
+            losses.append(losses[-1])  # nobody takes this step, and no layer has to see it
+            continue
         examples = support if batches is None else _chosen(support, batches[:, number])
         # In mixed precision too, adapting is done in the precision of the parameters.
         with torch.autocast(query_x.device.type, enabled=False):
             stepped = _step(inner, tasks, theta, memory, examples, number)
-        losses.append(stepped.losses.detach())
+        loss = stepped.losses.detach()
+        losses.append(torch.where(going, loss, losses[-1]) if losses else loss)
         passes.append((number, stepped.statistics))
         if inner.least_fall is None:
             theta, memory = stepped.theta, stepped.memory

@@ -35,7 +35,7 @@ class Adapted(NamedTuple):
     """What became of the tasks."""
 
     answers: Tensor  # [T, number of times answered, Q, ...]
-    losses: Tensor  # [T, steps]: of the support set, before each step
+    losses: Tensor  # [T, steps]: of the support set, before each step; a task that stopped keeps its last one
     parameters: Parameters  # [T, ...]: after the last step
 
 

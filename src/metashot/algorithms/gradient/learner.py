@@ -57,6 +57,7 @@ class GradientLearner(Algorithm):
         self.inner_optimizer = inner_optimizer
         self.first_order = first_order
         self.least_fall = least_fall
+        self.refuse_to_compare_parts("inner_batch", inner_batch)
         self.checkpoint_inner_steps = checkpoint_inner_steps
         self.alpha = self.step_sizes(inner_lr)
 
@@ -64,6 +65,14 @@ class GradientLearner(Algorithm):
     def batch_size(self) -> int | None:
         """Support examples of a step; all of them where it is None."""
         return self.inner_batch
+
+    def refuse_to_compare_parts(self, key: str, size: int | None) -> None:
+        """Whether a task's loss falls can be seen on its whole support set only."""
+        if self.least_fall is not None and size is not None:
+            raise BadInput(
+                f"algo.least_fall={self.least_fall} compares the losses of whole support sets, but algo.{key}={size} takes "
+                "parts of them: set one of the two to null"
+            )
 
     def described(self, device_type: str) -> list[str]:
         return [f"engine: {self.engine.described(device_type, self.network)}"]

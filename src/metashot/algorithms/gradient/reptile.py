@@ -25,6 +25,7 @@ class Reptile(GradientLearner):
     def __init__(self, test_inner_batch: Count | None, **learner: Any) -> None:
         super().__init__(**learner)
         self.test_inner_batch = test_inner_batch
+        self.refuse_to_compare_parts("test_inner_batch", test_inner_batch)
         for name, parameter in self.network.named_parameters():  # what no task changes stays as it begins
             parameter.requires_grad_(name in self.adapting)
 
