@@ -82,7 +82,7 @@ def loss_by_hand(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
 @pytest.mark.parametrize("make", [lambda: Pixels("running"), lambda: mlp("running")], ids=["pixels", "mlp"])
 def test_scores_and_loss_are_those_of_the_paper(episode: Episode, make: type) -> None:
     algorithm = protonet(make()).eval()
-    loss, scores = algorithm.training_loss(episode)
+    loss, scores, _ = algorithm.training_loss(episode)
     support = algorithm.backbone(episode.support.x, support=WAYS * SHOTS).detach().numpy()
     query = algorithm.backbone(episode.query.x, support=0).detach().numpy()
     y = episode.support.y.numpy()

@@ -15,8 +15,10 @@ class Average(Reptile):
     def outer_gradient(self, differences: Parameters) -> Parameters:
         """mean((phi - phi_task) / |phi - phi_task|), of the differences [T, ...] of all tasks"""
         squares = torch.stack([difference.flatten(1).square().sum(1) for difference in differences.values()])
-        length = squares.sum(0).sqrt().clamp_min(torch.finfo(squares.dtype).tiny)  # [T]; a copy that stayed pulls nowhere
+        length = squares.sum(0).sqrt()  # [T]
+        moved = length > torch.finfo(length.dtype).tiny ** 0.5  # less cannot be squared, and has no direction worth a step
+        pull = torch.where(moved, 1 / length, 0)
         return {
-            name: (difference / length.view(-1, *[1] * (difference.dim() - 1))).mean(0)
+            name: (difference * pull.view(-1, *[1] * (difference.dim() - 1))).mean(0)
             for name, difference in differences.items()
         }
