@@ -78,6 +78,17 @@ def test_run_killed_twice_at_random_moments_equals_one_that_was_not_killed(comma
     same_run(first.run, run)
 
 
+@pytest.mark.parametrize("algo", ["mamlpp", "reptile"])
+def test_run_whose_steps_depend_on_its_progress_and_on_mini_batches_resumes_exactly(command: Command, algo: str) -> None:
+    given = (f"algo={algo}", "data.train.shots=2", "data.test.episodes=8", "trainer.gradient_clip=1.0")
+    whole = command.train(*given, "folder=whole")
+    assert whole.code == 0, whole
+    run = killed(command, "run", "between two validations", *given)
+    outcome = command.run("train.py", f"resume={run.relative_to(command.folder)}")
+    assert outcome.code == 0, outcome
+    same_run(command.folder / "whole", run)
+
+
 @pytest.mark.long
 def test_fresh_process_resumes_exactly_too(command: Command, maml: Trained) -> None:
     run = killed(command, "run", "between two validations", "algo=maml")

@@ -202,6 +202,14 @@ def test_run_whose_losses_are_no_numbers_stops_with_a_message_and_its_last_whole
     assert all(value.isfinite().all() for value in checkpoint(copied)["state_dict"].values())
 
 
+@pytest.mark.parametrize("algo", ["fomaml", "mamlpp", "anil", "boil", "metasgd", "reptile", "average"])
+def test_every_gradient_based_algorithm_learns_numbers_from_one_command(command: Command, algo: str) -> None:
+    quick = ["trainer.max_steps=3", "data.val.episodes=4", "data.test.episodes=4", "logger=csv", "folder=run"]
+    outcome = command.run("train.py", "experiment=sinusoid", f"algo={algo}", *quick)
+    assert outcome.code == 0, outcome
+    assert "mse" in outcome.table
+
+
 def test_engine_that_runs_is_named(first: Trained, maml: Trained) -> None:
     assert "engine: learn2learn, task by task (chosen by auto)" in maml.outcome.out.splitlines()
     assert "engine" not in first.outcome.out
