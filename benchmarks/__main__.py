@@ -7,13 +7,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import augmentation, episodes, normalisation
+from benchmarks import augmentation, engines, episodes, inner_memory, normalisation
 
 BENCHMARKS = {
     "episodes": episodes.measure,
     "normalisation": normalisation.measure,
     "augmentation": augmentation.crop_and_flip,
     "augmentation-colours": augmentation.crop_flip_and_jitter,
+    "engines-conv4-pool": engines.conv4_pool,
+    "engines-conv4-stride": engines.conv4_stride,
+    "engines-mlp": engines.mlp,
+    "engines-sinusoid": engines.sinusoid,
+    "inner-memory": inner_memory.measure,
 }
 
 
@@ -23,12 +28,13 @@ def main() -> None:
     names = parser.parse_args().names or list(BENCHMARKS)
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"unknown benchmark {unknown[0]}; allowed: {', '.join(BENCHMARKS)}")
-    table = Table("benchmark", "what", "median ms", "against metashot")
+    table = Table("benchmark", "what", "median ms", "against the first", "peak MB")
     for name in names:
         rows = BENCHMARKS[name]()
-        ours = rows[0].milliseconds
+        first = rows[0].milliseconds
         for row in rows:
-            table.add_row(name, row.what, f"{row.milliseconds:.2f}", f"{row.milliseconds / ours:.2f} x")
+            memory = "" if row.megabytes is None else f"{row.megabytes:.1f}"
+            table.add_row(name, row.what, f"{row.milliseconds:.2f}", f"{row.milliseconds / first:.2f} x", memory)
         table.add_section()
     console = Console()
     console.print(table)

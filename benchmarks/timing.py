@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 class Row(NamedTuple):
     what: str
     milliseconds: float
+    megabytes: float | None = None  # at most, where memory is what is measured
 
 
 def alternate(calls: Mapping[str, Callable[[], Any]], rounds: int) -> list[Row]:

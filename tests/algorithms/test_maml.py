@@ -28,7 +28,7 @@ from metashot.problems import Classification
 SOURCE = Path(metashot.__file__).parent
 Matrix = NDArray[np.float64]
 ALPHA = 0.1
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None)}
+ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 
 
 class LinearRegression(nn.Module):

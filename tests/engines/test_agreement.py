@@ -79,7 +79,11 @@ def test_engines_agree_on_images(algorithm: str, steps: int, first_order: bool, 
         settings["averages_per_step"] = protocol == "running"
     one, *others = (
         learner(algorithm, Conv4((1, 16, 16), 4, "pool", protocol), Classification(WAYS), engine, **settings)
-        for engine in (Learn2Learn(), Batched(chunk=None), Batched(chunk=2))
+        for engine in (
+            Learn2Learn(),
+            Batched(chunk=None, compile=False, cuda_graph=False),
+            Batched(chunk=2, compile=False, cuda_graph=False),
+        )
     )
     for other in others:
         same(one, other, images())
@@ -91,7 +95,11 @@ def test_engines_agree_on_every_setting_of_the_inner_loop(setting: str, protocol
     torch.manual_seed(0)
     one, *others = (
         learner("maml", Conv4((1, 16, 16), 4, "pool", protocol), Classification(WAYS), engine, steps=4, **SETTINGS[setting])
-        for engine in (Learn2Learn(), Batched(chunk=None), Batched(chunk=2))
+        for engine in (
+            Learn2Learn(),
+            Batched(chunk=None, compile=False, cuda_graph=False),
+            Batched(chunk=2, compile=False, cuda_graph=False),
+        )
     )
     for other in others:
         same(one, other, images())
@@ -102,13 +110,15 @@ def test_engines_agree_on_regression(algorithm: str) -> None:
     torch.manual_seed(0)
     one, other = (
         learner(algorithm, MLP((1,), [8, 8], "none"), Regression(1), engine, steps=2, inner_lr=0.1)
-        for engine in (Learn2Learn(), Batched(chunk=None))
+        for engine in (Learn2Learn(), Batched(chunk=None, compile=False, cuda_graph=False))
     )
     same(one, other, random_curves(TASKS))
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("engine", [Learn2Learn(), Batched(chunk=None)], ids=["learn2learn", "batched"])
+@pytest.mark.parametrize(
+    "engine", [Learn2Learn(), Batched(chunk=None, compile=False, cuda_graph=False)], ids=["learn2learn", "batched"]
+)
 def test_an_engine_answers_without_gradients_as_with_them(engine: Engine, recompute: bool) -> None:
     torch.manual_seed(0)
     backbone = MLP((1, 16, 16), [8], "transductive")
@@ -121,7 +131,9 @@ def test_an_engine_answers_without_gradients_as_with_them(engine: Engine, recomp
     assert not answers.requires_grad
 
 
-@pytest.mark.parametrize("engine", [Learn2Learn(), Batched(chunk=None)], ids=["learn2learn", "batched"])
+@pytest.mark.parametrize(
+    "engine", [Learn2Learn(), Batched(chunk=None, compile=False, cuda_graph=False)], ids=["learn2learn", "batched"]
+)
 def test_queries_are_answered_after_each_number_of_steps_that_is_asked_for(engine: Engine) -> None:
     torch.manual_seed(0)
     made = learner("maml", MLP((1, 16, 16), [8], "support"), Classification(WAYS), engine, steps=3).eval()

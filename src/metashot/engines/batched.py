@@ -9,21 +9,35 @@ from torch.func import functional_call, grad_and_value, vmap
 from metashot.arguments import Count
 from metashot.backbones.normalisation import in_batches, learning_layers, noting_statistics, taken_statistics
 from metashot.engines import course
+from metashot.engines.compilation import Compiler
 from metashot.engines.inner import Adapted, InnerLoop, Memory, Parameters
 from metashot.episodes import Examples
 
+Answered = tuple[Tensor, course.Statistics]
+
 
 class Batched:
-    """`engine=batched`; `chunk` tasks at once, all of them where it is null. Fewer take less memory."""
+    """`engine=batched`; `chunk` tasks at once, all of them where it is null. Fewer take less memory.
 
-    def __init__(self, chunk: Count | None) -> None:
+    With `compile` the work on them is compiled, which takes a minute or more at the beginning; with `cuda_graph` it is also
+    recorded, so that a GPU starts all kernels of an inner step at once.
+    """
+
+    def __init__(self, chunk: Count | None, compile: bool, cuda_graph: bool) -> None:
         self.chunk = chunk
+        self.compiler = Compiler(cuda_graph) if compile or cuda_graph else None
 
     def described(self, device_type: str, network: nn.Module) -> str:
-        return "batched, all tasks of a step at once" if self.chunk is None else f"batched, {self.chunk} tasks at once"
+        words = ["batched", "all tasks of a step at once" if self.chunk is None else f"{self.chunk} tasks at once"]
+        if self.compiler is not None:
+            self.compiler.check_device(device_type)
+            words.append("compiled and recorded in CUDA graphs" if self.compiler.cuda_graph else "compiled")
+        return ", ".join(words)
 
     def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None) -> Adapted:
-        tasks = _TasksAtOnce(inner)
+        tasks: course.Tasks = _TasksAtOnce(inner, _Methods(inner.network))
+        if self.compiler is not None:
+            tasks = self.compiler.compiled(inner, tasks, query_x.device.type)
         size = self.chunk or len(query_x)
         courses = []
         for first in range(0, len(query_x), size):
@@ -36,6 +50,7 @@ class Batched:
 @dataclass(frozen=True)
 class _TasksAtOnce:
     inner: InnerLoop
+    methods: nn.Module
 
     def step(self, theta: Parameters, memory: Memory, examples: Examples, number: int) -> course.Stepped:
         inner = self.inner
@@ -63,7 +78,7 @@ class _TasksAtOnce:
     def answer(self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int) -> tuple[Tensor, course.Statistics]:
         layers = learning_layers(self.inner.network)
 
-        def of_one(theta: Parameters, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, course.Statistics]:
+        def of_one(theta: Parameters, support_x: Tensor, query_x: Tensor) -> Answered:
             answers = self._call(theta, "answer", number, support_x, query_x)[0]
             return answers, [of_tasks[0] for of_tasks in taken_statistics(layers)]
 
@@ -77,7 +92,7 @@ class _TasksAtOnce:
         fixed = {name: value for name, value in network.named_parameters() if name not in theta}
         named = {f"network.{name}": value for name, value in (fixed | theta).items()}
         inputs = (method, number, *(values.unsqueeze(0) for values in x))
-        answers: Tensor = functional_call(_Methods(network), named, inputs)
+        answers: Tensor = functional_call(self.methods, named, inputs)
         return answers
 
 

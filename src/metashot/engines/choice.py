@@ -10,10 +10,11 @@ from metashot.episodes import Examples
 
 class Auto:
     """All tasks at once on a GPU, where starting kernels is what single tasks wait for, and for networks without
-    convolutions; one by one on a CPU otherwise, where batching turns convolutions into slow grouped ones."""
+    convolutions; one by one on a CPU otherwise, where batching turns convolutions into grouped ones. Those are slow on large
+    images: with one thread, conv4 took 0.7 to 1.0 of the time of one by one on 28x28, and 1.2 on 84x84 (benchmarks/)."""
 
     def __init__(self) -> None:
-        self.batched = Batched(chunk=None)
+        self.batched = Batched(chunk=None, compile=False, cuda_graph=False)
         self.one_by_one = Learn2Learn()
 
     def chosen(self, device_type: str, network: nn.Module) -> Engine:

@@ -1,0 +1,83 @@
+"""Memory and time of a training step of MAML (second order) by its number of inner steps, which are kept or computed again.
+
+Of conv4 with 32 channels and strides on 4 tasks (5-way, 1-shot, 5 queries, 28x28). Each case has a process of its own, in
+which the C library gives freed tensors back at once: what the resident set grows by is then what a step needs.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.engines import SHAPE, WAYS, images, maml
+from benchmarks.timing import Row
+from metashot.backbones.conv4 import Conv4
+from metashot.engines.choice import Auto
+from metashot.problems import Classification
+from metashot.training.memory import keep_freed_memory
+
+STEPS = (1, 5, 10, 20)
+ROUNDS = 3
+
+
+def measure() -> list[Row]:
+    return [_in_a_process(steps, recompute) for steps in STEPS for recompute in (False, True)]
+
+
+def _in_a_process(steps: int, recompute: bool) -> Row:
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.inner_memory", str(steps), str(int(recompute))],
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    milliseconds, megabytes = json.loads(found.stdout.splitlines()[-1])
+    return Row(f"{steps} steps, {'recomputed' if recompute else 'kept'}", milliseconds, megabytes)
+
+
+def _case(steps: int, recompute: bool) -> tuple[float, float]:
+    """The median milliseconds of a training step and the most megabytes it needs."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    made = maml(Conv4(SHAPE, 32, "stride", "transductive"), Classification(WAYS), Auto(), steps, recompute).to(device)
+    episode = images(device)
+
+    def step() -> None:
+        made.training_loss(episode).loss.backward()
+        made.zero_grad()
+
+    step()  # what is made once and stays
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        size = torch.cuda.max_memory_allocated() - before
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the peak so far
+        before = _resident("VmRSS")
+        step()
+        size = _resident("VmHWM") - before
+        keep_freed_memory()  # as in every run
+        step()
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times), size / 1e6
+
+
+def _resident(name: str) -> int:
+    """Bytes of this process, now (VmRSS) or at most (VmHWM)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(_case(int(sys.argv[1]), sys.argv[2] == "1")))
