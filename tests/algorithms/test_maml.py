@@ -13,17 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import metashot
-from metashot.algorithms.gradient.maml import MAML
-from metashot.algorithms.optimization import Optimization
-from metashot.backbones.base import Backbone
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.mlp import MLP
 from metashot.backbones.normalisation import Protocol
 from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine, InnerLoop, Parameters
+from metashot.engines.inner import Engine, InnerLoop, Memory, Parameters
 from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Episode, Examples
-from metashot.problems import Classification
+from tests.algorithms.gradient_learners import (
+    assert_same,
+    learner,
+    library,
+    outer_gradient,
+    plain_network,
+    random_episode,
+    slopes,
+)
 
 SOURCE = Path(metashot.__file__).parent
 Matrix = NDArray[np.float64]
@@ -38,11 +43,11 @@ class LinearRegression(nn.Module):
         super().__init__()
         self.theta = nn.Parameter(torch.from_numpy(theta.copy()))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, step: int) -> Tensor:
         return x @ self.theta
 
-    def answer(self, support_x: Tensor, query_x: Tensor) -> Tensor:
-        return self(query_x)
+    def answer(self, support_x: Tensor, query_x: Tensor, step: int) -> Tensor:
+        return self(query_x, step)
 
 
 @pytest.fixture
@@ -78,11 +83,21 @@ def meta_gradient(given: dict[str, Matrix], steps: int, first_order: bool, engin
     tensors = {name: torch.from_numpy(value) for name, value in given.items()}
     support = Examples(tensors["support_x"], tensors["support_y"])
 
-    def update(theta: Parameters, gradients: Parameters, step: int) -> Parameters:
-        return {name: theta[name] - ALPHA * gradients[name] for name in theta}
+    def update(theta: Parameters, gradients: Parameters, memory: Memory, step: int) -> tuple[Parameters, Memory]:
+        return {name: theta[name] - ALPHA * gradients[name] for name in theta}, memory
 
-    inner = InnerLoop(network, ("theta",), F.mse_loss, update, steps, first_order)
-    answers = ENGINES[engine](inner, support, tensors["query_x"])
+    inner = InnerLoop(
+        network=network,
+        adapting=("theta",),
+        learned=(network.theta,),
+        loss=F.mse_loss,
+        remember=lambda theta: {},
+        update=update,
+        steps=steps,
+        first_order=first_order,
+        answered=(steps,),
+    )
+    answers = ENGINES[engine](inner, support, tensors["query_x"]).answers[:, 0]
     (gradient,) = torch.autograd.grad(F.mse_loss(answers, tensors["query_y"]), [network.theta])
     return gradient.numpy(), answers.detach().numpy()
 
@@ -106,27 +121,9 @@ def test_first_and_second_order_differ(regression: dict[str, Matrix]) -> None:
     assert np.abs(first - second).max() > 0.01
 
 
-def maml(
-    backbone: Backbone, ways: int = 2, inner_lr: float = 0.4, steps: int = 1, test_steps: int = 1, first_order: bool = False
-) -> MAML:
-    optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
-    problem, engine = Classification(ways), ENGINES["learn2learn"]
-    return MAML("maml", backbone, problem, engine, ["*"], inner_lr, steps, test_steps, first_order, optimizer).double()
-
-
-def random_episode(tasks: int = 2, size: int = 16, ways: int = 2, shots: int = 2, queries: int = 3) -> Episode:
-    generator = torch.Generator().manual_seed(3)
-
-    def examples(each: int) -> Examples:
-        x = torch.rand(tasks, ways * each, 1, size, size, generator=generator, dtype=torch.float64)
-        return Examples(x, torch.arange(ways).repeat_interleave(each).expand(tasks, -1))
-
-    return Episode(examples(shots), examples(queries), torch.arange(tasks), torch.arange(ways).expand(tasks, -1))
-
-
 def easy_episode() -> Episode:
     """Images of one shade a class, with a little noise, that any network learns to tell apart."""
-    episode = random_episode(tasks=8, size=6, shots=3, queries=10)
+    episode = random_episode(8, (1, 6, 6), shots=3, queries=10)
 
     def shaded(examples: Examples) -> Examples:
         # Which class is the bright one differs from task to task, so that no start is right for all.
@@ -143,39 +140,46 @@ def accuracy(scores: Tensor, episode: Episode) -> float:
 @pytest.mark.parametrize("protocol", ["transductive", "running", "support"])
 def test_meta_gradient_through_conv4_is_that_of_finite_differences(protocol: Protocol) -> None:
     torch.manual_seed(0)
-    algorithm = maml(Conv4((1, 16, 16), 2, "pool", protocol), steps=2).train()
-    episode = random_episode()
-    parameters = list(algorithm.parameters())
-    gradients = torch.autograd.grad(algorithm.training_loss(episode)[0], parameters)
-    step = 1e-6
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        direction = torch.randn_like(parameter)
-        direction /= direction.norm()
-        values = []
-        for sign in (1, -1):
-            with torch.no_grad():
-                parameter += sign * step * direction
-            values.append(algorithm.training_loss(episode)[0].item())
-            with torch.no_grad():
-                parameter -= sign * step * direction
-        measured = (values[0] - values[1]) / (2 * step)
-        assert measured == pytest.approx((gradient * direction).sum().item(), rel=1e-4, abs=1e-7)
-    assert all(gradient.abs().max() > 1e-6 for gradient in gradients)
+    algorithm = learner("maml", Conv4((1, 16, 16), 2, "pool", protocol), steps=2)
+    for name, measured, claimed in slopes(algorithm, random_episode()):
+        assert claimed == pytest.approx(measured, rel=1e-4, abs=1e-7), name
+        assert abs(claimed) > 1e-6, name
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml"])
+def test_outer_gradient_is_that_of_learn2learns_own_maml(algorithm: str, engine: str) -> None:
+    torch.manual_seed(0)
+    made = learner(algorithm, Conv4((1, 16, 16), 3, "pool", "transductive"), engine=ENGINES[engine], steps=3).train()
+    episode = random_episode(tasks=3)
+    theirs = library().MAML(plain_network(made.network), lr=0.3, first_order=algorithm == "fomaml")
+    losses = []
+    for task in range(len(episode)):
+        clone = theirs.clone()
+        for _ in range(3):
+            clone.adapt(F.cross_entropy(clone(episode.support.x[task]), episode.support.y[task]))
+        losses.append(F.cross_entropy(clone(episode.query.x[task]), episode.query.y[task]))
+    parameters = dict(made.named_parameters())
+    expected = torch.autograd.grad(torch.stack(losses).mean(), list(parameters.values()))
+    assert_same(outer_gradient(made, episode), dict(zip(parameters, expected, strict=True)))
+    made.first_order = not made.first_order
+    others = outer_gradient(made, episode)
+    assert max((others[name] - value).abs().max() for name, value in zip(parameters, expected, strict=True)) > 1e-4
 
 
 @pytest.mark.parametrize("protocol", ["transductive", "running", "support"])
 def test_first_order_meta_gradient_is_the_gradient_at_the_adapted_parameters(protocol: Protocol) -> None:
     torch.manual_seed(0)
-    algorithm = maml(MLP((1, 4, 4), [5], protocol), first_order=True).train()
-    episode = random_episode(tasks=1, size=4)
-    gradients = torch.autograd.grad(algorithm.training_loss(episode)[0], list(algorithm.parameters()))
+    algorithm = learner("fomaml", MLP((1, 4, 4), [5], protocol)).train()
+    episode = random_episode(1, (1, 4, 4))
+    gradients = torch.autograd.grad(algorithm.training_loss(episode).loss, list(algorithm.parameters()))
     network = algorithm.network
     inner = torch.autograd.grad(
         F.cross_entropy(network(episode.support.x)[0], episode.support.y[0]), list(network.parameters())
     )
     with torch.no_grad():
         for parameter, gradient in zip(network.parameters(), inner, strict=True):
-            parameter -= 0.4 * gradient
+            parameter -= 0.3 * gradient
     answers = network.answer(episode.support.x, episode.query.x)
     expected = torch.autograd.grad(F.cross_entropy(answers[0], episode.query.y[0]), list(network.parameters()))
     for gradient, other in zip(gradients, expected, strict=True):
@@ -184,15 +188,16 @@ def test_first_order_meta_gradient_is_the_gradient_at_the_adapted_parameters(pro
 
 def test_training_takes_inner_steps_and_testing_test_inner_steps() -> None:
     torch.manual_seed(0)
-    algorithm, episode = maml(MLP((1, 4, 4), [6], "transductive"), steps=2, test_steps=4), random_episode(size=4)
+    algorithm = learner("maml", MLP((1, 4, 4), [6], "transductive"), steps=2, test_inner_steps=4)
+    episode = random_episode(2, (1, 4, 4))
 
     def after(steps: int) -> Tensor:
         """Full gradient steps on each task alone, without the engine."""
         answers = []
         for task in range(len(episode)):
-            network = maml(MLP((1, 4, 4), [6], "transductive")).network
+            network = learner("maml", MLP((1, 4, 4), [6], "transductive")).network
             network.load_state_dict(algorithm.network.state_dict())
-            descent = torch.optim.SGD(network.parameters(), lr=0.4)
+            descent = torch.optim.SGD(network.parameters(), lr=0.3)
             x = episode.support.x[task : task + 1]
             for _ in range(steps):
                 descent.zero_grad()
@@ -212,7 +217,7 @@ def test_training_takes_inner_steps_and_testing_test_inner_steps() -> None:
 @pytest.mark.parametrize("protocol", ["transductive", "running", "support"])
 def test_validation_adapts_although_gradients_are_off(protocol: Protocol) -> None:
     torch.manual_seed(0)
-    algorithm = maml(MLP((1, 6, 6), [16], protocol), inner_lr=0.2, test_steps=10).eval()
+    algorithm = learner("maml", MLP((1, 6, 6), [16], protocol), inner_lr=0.2, test_inner_steps=10).eval()
     episode = easy_episode()
     with torch.no_grad():
         before = algorithm.network.answer(episode.support.x, episode.query.x)
@@ -227,10 +232,10 @@ def test_validation_adapts_although_gradients_are_off(protocol: Protocol) -> Non
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("protocol", ["transductive", "running", "support"])
 def test_adapting_does_not_change_the_meta_parameters(protocol: Protocol, training: bool) -> None:
-    algorithm = maml(MLP((1, 4, 4), [5], protocol), steps=3, test_steps=3).train(training)
+    algorithm = learner("maml", MLP((1, 4, 4), [5], protocol), steps=3).train(training)
     learned = dict(algorithm.named_parameters()) if training else algorithm.state_dict()
     before = {name: value.clone() for name, value in learned.items()}
-    episode = random_episode(size=4)
+    episode = random_episode(2, (1, 4, 4))
     with torch.set_grad_enabled(training):
         algorithm(episode.support, episode.query.x)
     assert all(torch.equal(before[name], value) for name, value in learned.items())
@@ -239,8 +244,8 @@ def test_adapting_does_not_change_the_meta_parameters(protocol: Protocol, traini
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_task_is_answered_the_same_alone_and_in_a_batch(training: bool) -> None:
-    algorithm = maml(MLP((1, 4, 4), [5], "transductive"), steps=2, test_steps=3).train(training)
-    episode = random_episode(tasks=3, size=4)
+    algorithm = learner("maml", MLP((1, 4, 4), [5], "transductive"), steps=2, test_inner_steps=3).train(training)
+    episode = random_episode(3, (1, 4, 4))
     together = algorithm(episode.support, episode.query.x)
     alone = algorithm(Examples(episode.support.x[1:2], episode.support.y[1:2]), episode.query.x[1:2])
     torch.testing.assert_close(alone[0], together[1], atol=1e-12, rtol=0)
@@ -248,8 +253,8 @@ def test_a_task_is_answered_the_same_alone_and_in_a_batch(training: bool) -> Non
 
 @pytest.mark.parametrize(("protocol", "transductive"), [("transductive", True), ("running", False), ("support", False)])
 def test_the_reported_transductive_is_whether_queries_see_each_other(protocol: Protocol, transductive: bool) -> None:
-    algorithm = maml(MLP((1, 4, 4), [5], protocol), test_steps=2).eval()
-    episode = random_episode(size=4)
+    algorithm = learner("maml", MLP((1, 4, 4), [5], protocol), test_inner_steps=2).eval()
+    episode = random_episode(2, (1, 4, 4))
     changed = episode.query.x.clone()
     changed[:, -1] = 0
     difference = (algorithm(episode.support, changed) - algorithm(episode.support, episode.query.x)).abs()

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metashot.backbones.normalisation import Normalisation, Protocol
+from metashot.backbones.normalisation import Normalisation, Protocol, noting_statistics, taken_statistics
 
 TASKS, IMAGES, SUPPORT, CHANNELS = 3, 7, 4, 2
 PROTOCOLS: tuple[Protocol, ...] = ("transductive", "running", "support")
@@ -156,3 +156,97 @@ def test_second_order_gradients_are_those_of_finite_differences(protocol: Protoc
     given = [tensor.detach().clone().requires_grad_() for tensor in (x, normalisation.weight, normalisation.bias)]
     assert torch.autograd.gradcheck(output, given)
     assert torch.autograd.gradgradcheck(output, given)
+
+
+STEPS = 3
+
+
+def separate(protocol: Protocol, averages: bool, affine: bool) -> Normalisation:
+    """With rows that differ from step to step."""
+    made = module(protocol) if protocol != "none" else Normalisation(CHANNELS, protocol).double()
+    made.separate_steps(STEPS, averages, affine)
+    with torch.no_grad():
+        for values in (*made.parameters(), *made.buffers()):
+            values += torch.arange(values.numel(), dtype=torch.float64).view_as(values) / 10
+    return made
+
+
+def of_step(made: Normalisation, step: int) -> Normalisation:
+    """One without steps, with the rows of a step."""
+    own = Normalisation(CHANNELS, made.protocol).double()
+    rows = {name: value if value.dim() == 1 else value[step] for name, value in made.state_dict().items()}
+    own.load_state_dict(rows)
+    return own.train(made.training)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("averages", "affine"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("protocol", [*PROTOCOLS, "none"])
+def test_a_pass_uses_the_rows_of_its_step_and_later_ones_the_last(
+    protocol: Protocol, averages: bool, affine: bool, training: bool
+) -> None:
+    averages = averages and protocol == "running"
+    x = inputs((3, 2))
+    for step in range(STEPS + 2):
+        made = separate(protocol, averages, affine).train(training)
+        expected = of_step(made, min(step, STEPS - 1))(x, TASKS, SUPPORT)
+        made.step = step
+        torch.testing.assert_close(made(x, TASKS, SUPPORT), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("protocol", [*PROTOCOLS, "none"])
+def test_separate_steps_begin_alike(protocol: Protocol) -> None:
+    made, x = Normalisation(CHANNELS, protocol).double().eval(), inputs(())
+    expected = made(x, TASKS, SUPPORT)
+    made.separate_steps(STEPS, protocol == "running", True)
+    assert all(value.shape == (STEPS, CHANNELS) for value in made.state_dict().values())
+    for step in range(STEPS):
+        made.step = step
+        torch.testing.assert_close(made(x, TASKS, SUPPORT), expected, rtol=0, atol=0)
+
+
+def test_averages_and_affine_are_separated_one_without_the_other() -> None:
+    for averages, affine in ((True, False), (False, True)):
+        shapes = {name: value.dim() - 1 for name, value in separate("running", averages, affine).state_dict().items()}
+        assert shapes == {"weight": affine, "bias": affine, "running_mean": averages, "running_var": averages}
+
+
+def test_weights_and_biases_of_a_step_learn_from_its_passes_alone() -> None:
+    made = separate("transductive", False, True)
+    made.step = 1
+    made(inputs(()), TASKS, SUPPORT).square().sum().backward()
+    for parameter in made.parameters():
+        assert parameter.grad is not None
+        assert (parameter.grad != 0).any(dim=1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("step", range(STEPS + 1))
+def test_averages_of_a_step_learn_from_its_passes_alone(step: int) -> None:
+    made, x = separate("running", True, False).train(), inputs((3, 2))
+    single = of_step(made, min(step, STEPS - 1))
+    before = {name: value.clone() for name, value in made.named_buffers()}
+    single(x, TASKS, SUPPORT)
+    made.step = step
+    made(x, TASKS, SUPPORT)
+    for name, value in made.named_buffers():
+        for row in range(STEPS):
+            learned = row == min(step, STEPS - 1)
+            torch.testing.assert_close(value[row], getattr(single, name) if learned else before[name][row], rtol=0, atol=0)
+        assert not torch.equal(value, before[name])
+
+
+def test_statistics_that_are_noted_move_the_averages_of_their_step_when_they_are_learned() -> None:
+    noting, learning = (separate("running", True, False).train() for _ in range(2))
+    before = {name: value.clone() for name, value in noting.named_buffers()}
+    x = inputs((3, 2))
+    noting.step = learning.step = 2
+    with noting_statistics([noting]):
+        noting(x, TASKS, SUPPORT)
+        (statistics,) = taken_statistics([noting])
+    assert statistics.shape == (TASKS, 2, CHANNELS)
+    assert all(torch.equal(value, before[name]) for name, value in noting.named_buffers())
+    learning(x, TASKS, SUPPORT)
+    noting.step = 0
+    noting.learn_averages(statistics, 2)
+    for name, value in learning.named_buffers():
+        torch.testing.assert_close(dict(noting.named_buffers())[name], value, rtol=0, atol=0)

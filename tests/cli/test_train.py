@@ -211,7 +211,7 @@ def test_every_gradient_based_algorithm_learns_numbers_from_one_command(command:
 
 
 def test_engine_that_runs_is_named(first: Trained, maml: Trained) -> None:
-    assert "engine: learn2learn, task by task (chosen by auto)" in maml.outcome.out.splitlines()
+    assert "engine: batched, all tasks of a step at once (chosen by auto)" in maml.outcome.out.splitlines()
     assert "engine" not in first.outcome.out
 
 

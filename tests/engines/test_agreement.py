@@ -182,10 +182,23 @@ def test_patterns_that_adapt_nothing_are_refused_with_the_names_there_are(patter
         learner("maml", MLP((1, 16, 16), [8], "none"), adapts=patterns)
 
 
-def test_auto_goes_one_by_one_where_a_cpu_convolves_and_all_at_once_elsewhere() -> None:
-    convolutions, linears = Conv4((1, 16, 16), 4, "pool", "none"), MLP((1, 16, 16), [8], "none")
-    assert isinstance(Auto().chosen("cpu", convolutions), Learn2Learn)
-    assert isinstance(Auto().chosen("cpu", linears), Batched)
-    assert isinstance(Auto().chosen("cuda", convolutions), Batched)
-    assert "learn2learn" in Auto().described("cpu", convolutions)
-    assert "batched" in Auto().described("cuda", convolutions)
+def test_auto_goes_one_by_one_for_large_images_on_a_cpu_and_all_at_once_elsewhere() -> None:
+    for shape, device, kind, name in (
+        ((1, 28, 28), "cpu", Batched, "batched"),
+        ((1,), "cpu", Batched, "batched"),
+        ((3, 84, 84), "cpu", Learn2Learn, "learn2learn"),
+        ((3, 84, 84), "cuda", Batched, "batched"),
+    ):
+        assert isinstance(Auto().chosen(device, shape), kind)
+        assert Auto().described(device, shape).startswith(name)
+
+
+def test_auto_runs_what_it_says() -> None:
+    torch.manual_seed(0)
+    made = learner("maml", Conv4((1, 16, 16), 4, "stride", "none"), Classification(WAYS), Auto(), steps=1)
+    (said,) = made.described("cpu")
+    assert said == "engine: batched, all tasks of a step at once (chosen by auto)"
+    ran = []
+    made.engine.batched = lambda *given: ran.append(given) or Batched(None, False, False)(*given)  # type: ignore
+    made.training_loss(images())
+    assert len(ran) == 1

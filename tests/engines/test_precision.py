@@ -15,7 +15,7 @@ from metashot.episodes import Episode, Examples
 from metashot.problems import Classification
 from tests.algorithms.gradient_learners import learner, random_episode
 
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None)}
+ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 # bfloat16 has 8 bits of precision, float16 has 11.
 TYPES = {"bf16-mixed": (torch.bfloat16, 0.03), "16-mixed": (torch.float16, 0.004)}
 

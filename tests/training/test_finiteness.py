@@ -1,5 +1,6 @@
 """A step whose loss is no number is reported, changes nothing, and too many of them in a row end a run."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def train(folder: Path, given: list[Batch], most_in_a_row: int = 3) -> tuple[lis
     finally:
         printed = console.export_text()
     weights = remembered.weights
-    changed = [not torch.equal(before, after) for before, after in zip(weights, weights[1:], strict=False)]
+    changed = [not torch.equal(before, after) for before, after in itertools.pairwise(weights)]
     assert all(one.isfinite().all() for one in weights)
     return changed, printed, made
 

@@ -12,8 +12,9 @@ class Backbone(nn.Module):
 
     features: int
 
-    def __init__(self, normalisation: Protocol) -> None:
+    def __init__(self, input_shape: tuple[int, ...], normalisation: Protocol) -> None:
         super().__init__()
+        self.input_shape = input_shape
         self.normalisation = normalisation
 
     @property

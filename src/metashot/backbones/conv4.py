@@ -27,7 +27,7 @@ class Conv4(Backbone):
         downsampling: Literal["pool", "stride"],
         normalisation: Protocol,
     ) -> None:
-        super().__init__(normalisation)
+        super().__init__(input_shape, normalisation)
         self.pool = downsampling == "pool"
         if len(input_shape) != 3:
             raise BadInput(

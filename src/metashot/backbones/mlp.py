@@ -15,7 +15,7 @@ class MLP(Backbone):
     """Inputs [T, N, ...] to features [T, N, features]: linear, batch normalisation, ReLU."""
 
     def __init__(self, input_shape: tuple[int, ...], hidden: list[Count], normalisation: Protocol) -> None:
-        super().__init__(normalisation)
+        super().__init__(input_shape, normalisation)
         sizes = [math.prod(input_shape), *hidden]
         self.linears = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(sizes))
         self.normalisations = nn.ModuleList(Normalisation(size, normalisation) for size in hidden)

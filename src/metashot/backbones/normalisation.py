@@ -117,7 +117,7 @@ def learning_layers(network: nn.Module) -> list[Normalisation]:
 
 @contextlib.contextmanager
 def noting_statistics(layers: list[Normalisation]) -> Iterator[None]:
-    """Let layers note the statistics of a pass instead of learning from it; copies of a layer note where it does."""
+    """Let layers note the statistics of a pass instead of learning from it."""
     for layer in layers:
         layer.noted = []
     try:

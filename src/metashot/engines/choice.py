@@ -1,28 +1,35 @@
-"""`engine=auto`: which engine suits the device and the network."""
+"""`engine=auto`: which engine suits the device and the inputs."""
 
-from torch import Tensor, nn
+import math
+
+from torch import Tensor
 
 from metashot.engines.batched import Batched
 from metashot.engines.inner import Adapted, Engine, InnerLoop
 from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Examples
 
+LARGE = 28 * 28  # pixels
+
 
 class Auto:
-    """All tasks at once on a GPU, where starting kernels is what single tasks wait for, and for networks without
-    convolutions; one by one on a CPU otherwise, where batching turns convolutions into grouped ones. Those are slow on large
-    images: with one thread, conv4 took 0.7 to 1.0 of the time of one by one on 28x28, and 1.2 on 84x84 (benchmarks/)."""
+    """All tasks at once, because on a GPU and for small inputs starting kernels is what single tasks wait for; one by one
+    for larger images on a CPU, where batching turns convolutions into slow grouped ones.
+
+    Measured on two CPU cores with conv4, times of all at once against one by one: 0.7 to 0.9 on images of 28x28, 1.2 to 1.3
+    on 32x32, 1.5 on 64x64 (`python -m benchmarks engines-conv4-pool`).
+    """
 
     def __init__(self) -> None:
         self.batched = Batched(chunk=None, compile=False, cuda_graph=False)
         self.one_by_one = Learn2Learn()
 
-    def chosen(self, device_type: str, network: nn.Module) -> Engine:
-        convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
-        return self.one_by_one if device_type == "cpu" and convolves else self.batched
+    def chosen(self, device_type: str, input_shape: tuple[int, ...]) -> Engine:
+        image = len(input_shape) == 3
+        return self.one_by_one if device_type == "cpu" and image and math.prod(input_shape[1:]) > LARGE else self.batched
 
-    def described(self, device_type: str, network: nn.Module) -> str:
-        return f"{self.chosen(device_type, network).described(device_type, network)} (chosen by auto)"
+    def described(self, device_type: str, input_shape: tuple[int, ...]) -> str:
+        return f"{self.chosen(device_type, input_shape).described(device_type, input_shape)} (chosen by auto)"
 
     def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None) -> Adapted:
-        return self.chosen(query_x.device.type, inner.network)(inner, support, query_x, batches)
+        return self.chosen(query_x.device.type, tuple(query_x.shape[2:]))(inner, support, query_x, batches)

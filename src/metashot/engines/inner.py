@@ -45,5 +45,5 @@ class Engine(Protocol):
     def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None) -> Adapted:
         """Adapt a network to each task's support set, or in each step to the examples `batches` [T, steps, B] of it."""
 
-    def described(self, device_type: str, network: nn.Module) -> str:
-        """How inner loops are run there, in a few words."""
+    def described(self, device_type: str, input_shape: tuple[int, ...]) -> str:
+        """How inner loops on such inputs are run there, in a few words."""

@@ -3,12 +3,11 @@
 import contextlib
 import io
 import warnings
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metashot.backbones.normalisation import learning_layers, noting_statistics, taken_statistics
 from metashot.engines import course
@@ -19,49 +18,62 @@ from metashot.episodes import Examples
 class Learn2Learn:
     """`engine=learn2learn`."""
 
-    def described(self, device_type: str, network: nn.Module) -> str:
+    def described(self, device_type: str, input_shape: tuple[int, ...]) -> str:
         return "learn2learn, task by task"
 
     def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None) -> Adapted:
-        task = _OneTask(inner)
         courses = []
         for k in range(len(query_x)):
             own = slice(k, k + 1)
             examples = Examples(support.x[own], support.y[own])
-            courses.append(course.run(inner, task, examples, query_x[own], None if batches is None else batches[own]))
+            courses.append(
+                course.run(inner, _OneTask(inner), examples, query_x[own], None if batches is None else batches[own])
+            )
         return course.together(inner, courses)
 
 
-@dataclass(frozen=True)
 class _OneTask:
-    inner: InnerLoop
+    """A task and a copy of the network, which goes with it from step to step."""
+
+    def __init__(self, inner: InnerLoop) -> None:
+        self.inner = inner
+        self.adapted: Any = None
+        self.theta: Parameters = {}  # that the copy has
 
     def step(self, theta: Parameters, memory: Memory, examples: Examples, number: int) -> course.Stepped:
         second_order = torch.is_grad_enabled() and not self.inner.first_order
-        layers = learning_layers(self.inner.network)
-        with torch.enable_grad(), noting_statistics(layers):  # adapting needs gradients, in validation and testing too
+        with torch.enable_grad():  # adapting needs gradients, in validation and testing too
             adapted = self._network(theta)
-            loss = self.inner.loss(adapted(examples.x, number), examples.y)
+            layers = learning_layers(adapted)
+            with noting_statistics(layers):
+                answers, statistics = adapted(examples.x, number), taken_statistics(layers)
+            loss = self.inner.loss(answers, examples.y)
             own = {name: value for name, value in adapted.named_parameters() if name in theta}
             gradients = torch.autograd.grad(loss, list(own.values()), create_graph=second_order)
-            statistics = taken_statistics(layers)
         remembered = {name: value[0] for name, value in memory.items()}
         changed, remembered = self.inner.update(own, dict(zip(own, gradients, strict=True)), remembered, number)
-        return course.Stepped(_leading(changed), _leading(remembered), loss.unsqueeze(0), statistics)
+        self.theta = _leading(changed)
+        with torch.enable_grad():  # so that the next step can be derived
+            self._move(adapted, {name: value - own[name] for name, value in changed.items()})
+        return course.Stepped(self.theta, _leading(remembered), loss.unsqueeze(0), statistics)
 
     def answer(self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int) -> tuple[Tensor, course.Statistics]:
-        layers = learning_layers(self.inner.network)
+        adapted = self._network(theta)
+        layers = learning_layers(adapted)
         with noting_statistics(layers):
-            answers = self._network(theta).answer(support_x, query_x, number)
+            answers = adapted.answer(support_x, query_x, number)
             return answers, taken_statistics(layers)
 
     def _network(self, theta: Parameters) -> Any:
-        """A copy of the network with these parameters."""
-        library = _library()
-        adapted = library.clone_module(self.inner.network)
-        differences = {name: theta[name][0] - value for name, value in adapted.named_parameters() if name in theta}
-        library.update_module(adapted, [differences.get(name) for name, _ in adapted.named_parameters()])
-        return adapted
+        """The copy of the network, with these parameters."""
+        if self.adapted is None or theta is not self.theta:
+            self.adapted, self.theta = _library().clone_module(self.inner.network), theta
+            own = dict(self.adapted.named_parameters())
+            self._move(self.adapted, {name: value[0] - own[name] for name, value in theta.items()})
+        return self.adapted
+
+    def _move(self, adapted: Any, differences: Parameters) -> None:
+        _library().update_module(adapted, [differences.get(name) for name, _ in adapted.named_parameters()])
 
 
 def _leading(values: Parameters) -> Parameters:

@@ -22,18 +22,23 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: Function, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.function, ctx.count = function, count
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
         return function(*tensors[:count])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         arguments, others = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         with torch.enable_grad():
             arguments = [argument.detach().requires_grad_(argument.requires_grad) for argument in arguments]
             values = ctx.function(*arguments)
         inputs = [*arguments, *others]
         reached = [position for position, tensor in enumerate(inputs) if tensor.requires_grad]
-        pairs = [(value, given) for value, given in zip(values, gradients, strict=True) if value.requires_grad]
+        pairs = [
+            (value, given)
+            for value, given in zip(values, gradients, strict=True)
+            if given is not None and value.requires_grad
+        ]
         found = torch.autograd.grad(
             [value for value, _ in pairs],
             [inputs[position] for position in reached],

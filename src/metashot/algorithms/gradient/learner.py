@@ -75,7 +75,7 @@ class GradientLearner(Algorithm):
             )
 
     def described(self, device_type: str) -> list[str]:
-        return [f"engine: {self.engine.described(device_type, self.network)}"]
+        return [f"engine: {self.engine.described(device_type, self.network.backbone.input_shape)}"]
 
     def step_sizes(self, inner_lr: float) -> Any:
         """What the update calls alpha: a constant, or parameters that begin with it."""

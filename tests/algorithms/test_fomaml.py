@@ -1,0 +1,28 @@
+"""First order builds no second derivative: what it keeps does not grow with the inner steps, which second order does.
+
+Its outer gradient is held against learn2learn's in test_maml.py."""
+
+import pytest
+import torch
+
+from metashot.backbones.conv4 import Conv4
+from metashot.engines.batched import Batched
+from metashot.engines.inner import Engine
+from metashot.engines.learn2learn import Learn2Learn
+from tests.algorithms.gradient_learners import kept_bytes, learner, random_episode
+
+ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
+
+
+def kept(algorithm: str, steps: int, engine: str) -> int:
+    torch.manual_seed(0)
+    made = learner(algorithm, Conv4((1, 16, 16), 4, "pool", "transductive"), engine=ENGINES[engine], steps=steps)
+    return kept_bytes(made.train().training_loss(random_episode()).loss)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_first_order_keeps_nothing_of_the_inner_steps_and_second_order_keeps_them_all(engine: str) -> None:
+    one, five = (kept("fomaml", steps, engine) for steps in (1, 5))
+    assert one > 10_000  # of how the queries are answered
+    assert five < 1.02 * one
+    assert kept("maml", 5, engine) > 5 * five
