@@ -10,13 +10,16 @@ import functools
 import io
 import os
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -30,6 +33,8 @@ from metashot.command_line import BAD_INPUT, INTERRUPTED, Stopped
 from metashot.run_folder import RunFolder
 from metashot.training.interruption import StopRequest
 
+# What Lightning sets where it starts processes, and takes for a sign that they have been started.
+_OF_A_JOB = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LAST_WORD = timedelta(seconds=5)  # that processes wait for each other at their end
 
 
@@ -38,6 +43,7 @@ class Launch:
     """All processes of a run, started by something else than Lightning."""
 
     by: str
+    each: str  # the option that says how many on each machine
     processes: int
     machines: int
     environment: ClusterEnvironment
@@ -48,19 +54,20 @@ class Launch:
         if TorchElasticEnvironment.detect():
             processes = int(os.environ["WORLD_SIZE"])
             machines = processes // int(os.environ["LOCAL_WORLD_SIZE"])
-            return cls("torchrun", processes, machines, TorchElasticEnvironment())
+            return cls("torchrun", "--nproc-per-node", processes, machines, TorchElasticEnvironment())
         if SLURMEnvironment.detect():
             processes, machines = (int(os.environ.get(name, 1)) for name in ("SLURM_NTASKS", "SLURM_NNODES"))
             # Lightning asks for this one, which srun --ntasks leaves out.
             os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(processes // machines))
+            each = "hydra.launcher.tasks_per_node" if "SUBMITIT_EXECUTOR" in os.environ else "srun --ntasks-per-node"
             # A run that SLURM starts again would go on from a checkpoint of Lightning's that nobody asked for.
-            return cls("srun", processes, machines, SLURMEnvironment(auto_requeue=False))
+            return cls("SLURM", each, processes, machines, SLURMEnvironment(auto_requeue=False))
         if os.environ.get("SUBMITIT_EXECUTOR") == "local":
             rank, port = os.environ["SUBMITIT_LOCAL_GLOBALID"], 20_000 + int(os.environ["SUBMITIT_LOCAL_JOB_ID"]) % 40_000
             os.environ.update(LOCAL_RANK=rank, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
             environment = LightningEnvironment()
             environment.set_global_rank(int(rank))
-            return cls("submitit", int(os.environ["SUBMITIT_LOCAL_NTASKS"]), 1, environment)
+            return cls("submitit", "hydra.launcher.tasks_per_node", int(os.environ["SUBMITIT_LOCAL_NTASKS"]), 1, environment)
         return None
 
 
@@ -74,11 +81,10 @@ def refuse_other_processes(devices: int, nodes: int) -> None:
         )
     if launch is None or (launch.processes, launch.machines) == (devices * nodes, nodes):
         return
-    each = launch.processes // launch.machines
     raise BadInput(
-        f"{launch.by} started {launch.processes} processes on {launch.machines} machines, but trainer.devices={devices} and "
-        f"trainer.nodes={nodes} ask for {devices * nodes} on {nodes}: give trainer=ddp trainer.devices={each} "
-        f"trainer.nodes={launch.machines}, or start as many processes as that"
+        f"{launch.by} started {launch.processes} processes on {launch.machines} machines, but "
+        f"trainer.devices={devices} and trainer.nodes={nodes} ask for {devices} on each of {nodes}: give trainer=ddp "
+        f"trainer.devices={launch.processes // launch.machines} trainer.nodes={launch.machines}, or {launch.each}={devices}"
     )
 
 
@@ -95,10 +101,9 @@ class Processes:
 
     def run_folder(self, claim: Callable[[], RunFolder]) -> RunFolder:
         """The folder that the first process claims, on a file system that all of them see."""
-        if not distributed.is_initialized():
-            return claim()
+        self.agree()
         folder, refusal = None, None
-        if is_first_process():
+        if is_first_process() or not distributed.is_initialized():
             try:
                 folder = claim()
             except BadInput as error:
@@ -144,7 +149,8 @@ def in_all_processes(script: Callable[[DictConfig, Processes], float]) -> Callab
         _join()
         processes = Processes()
         try:
-            return script(config, processes)
+            with _own_command():
+                return script(config, processes)
         except BadInput as error:
             if not processes.agreed:
                 processes.agree(error)
@@ -155,6 +161,23 @@ def in_all_processes(script: Callable[[DictConfig, Processes], float]) -> Callab
             raise SystemExit(INTERRUPTED) from None
 
     return run
+
+
+@contextlib.contextmanager
+def _own_command() -> Iterator[None]:
+    """In a sweep, let processes that Lightning starts repeat this job and not the whole command line, and end with it."""
+    if Launch.detect() is not None or HydraConfig.get().mode is not RunMode.MULTIRUN:
+        yield
+        return
+    whole, sys.argv = sys.argv, [sys.argv[0], *HydraConfig.get().overrides.task]
+    try:
+        yield
+    finally:
+        sys.argv = whole
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+        for name in _OF_A_JOB:
+            os.environ.pop(name, None)
 
 
 def _join() -> None:
