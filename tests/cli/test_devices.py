@@ -225,9 +225,10 @@ def test_machines_that_nobody_started_are_refused(command: Command, first: Train
 
 def test_sweep_over_devices_gives_each_run_its_own_processes(command: Command, one: dict[str, Path]) -> None:
     folder = "folder=run_${trainer.devices}"
-    outcome = command.run("train.py", "-m", *command.small("algo=maml", *SHORT, folder, "trainer=ddp,cpu"))
+    outcome = command.run("train.py", "-m", *command.small("algo=maml", *SHORT, folder, "trainer=cpu,ddp"))
     assert outcome.code == 0, outcome
     assert outcome.err == "", outcome
+    assert outcome.out.count("Launching 2 jobs") == 1, outcome  # the second process of a job is no sweep itself
     for run in ("run_1", "run_2"):
         same_numbers(command.folder / run, one["maml"])
 
