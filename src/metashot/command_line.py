@@ -72,6 +72,13 @@ def run_script(
     except KeyboardInterrupt:
         _say("stopped")
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        # submitit runs a job in a process of its own, and tells of its end what that process printed.
+        ours = [line for line in str(error).splitlines() if line.startswith("error: ")]
+        if wants_traceback or not type(error).__module__.startswith("submitit.") or not ours:
+            raise
+        _say(ours[-1])
+        sys.exit(BAD_INPUT)
 
 
 def _quoted(argument: str) -> str:
@@ -97,6 +104,9 @@ def _refuse(message: str, wants_traceback: bool) -> None:
 
 
 def _say(message: str) -> None:
+    """To the user, once: what starts several processes numbers them."""
+    if any(os.environ.get(number, "0") != "0" for number in ("RANK", "SLURM_PROCID", "SUBMITIT_LOCAL_GLOBALID")):
+        return
     print(message, file=sys.stderr, flush=True)
 
 

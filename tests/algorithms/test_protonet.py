@@ -79,7 +79,7 @@ def loss_by_hand(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     return float(sum(losses) / len(losses))
 
 
-@pytest.mark.parametrize("make", [lambda: Pixels("running"), lambda: mlp("running")], ids=["pixels", "mlp"])
+@pytest.mark.parametrize("make", [lambda: Pixels((1, 2, 3), "running"), lambda: mlp("running")], ids=["pixels", "mlp"])
 def test_scores_and_loss_are_those_of_the_paper(episode: Episode, make: type) -> None:
     algorithm = protonet(make()).eval()
     loss, scores, _ = algorithm.training_loss(episode)
@@ -126,7 +126,7 @@ def test_the_reported_transductive_is_whether_queries_see_each_other(
 
 
 def test_a_class_with_more_shots_is_their_average(episode: Episode) -> None:
-    algorithm = protonet(Pixels("running"))
+    algorithm = protonet(Pixels((1, 2, 3), "running"))
     members = [episode.support.x[:, episode.support.y[0] == label] for label in range(WAYS)]
     averages = Examples(torch.stack([images.mean(1) for images in members], dim=1), torch.arange(WAYS).expand(TASKS, -1))
     one_shot = algorithm(averages, episode.query.x)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metashot.algorithms.optimization import Optimization
+from metashot.backbones.normalisation import learning_together
 from metashot.bad_input import BadInput
 from metashot.episodes import Batch, Episode, Examples
 from metashot.problems import Classification, Problem
@@ -72,13 +73,15 @@ class Algorithm(pl.LightningModule):
         tasks = sum(map(len, batch))
         losses, scores = [], []
         self.judged = []
-        for episode in batch:
-            learned = self.training_loss(episode)
-            of_queries = self.problem.losses(learned.answers.detach(), episode.query.y).mean(1)
-            self.judged.append(Judged(episode.number, of_queries, learned.inner_losses))
-            share = len(episode) / tasks
-            losses.append(learned.loss * share)
-            scores.append(self.problem.scores(learned.answers.detach(), episode.query.y).mean() * share)
+        with learning_together(self) as end_group:
+            for episode in batch:
+                learned = self.training_loss(episode)
+                end_group()
+                of_queries = self.problem.losses(learned.answers.detach(), episode.query.y).mean(1)
+                self.judged.append(Judged(episode.number, of_queries, learned.inner_losses))
+                share = len(episode) / tasks
+                losses.append(learned.loss * share)
+                scores.append(self.problem.scores(learned.answers.detach(), episode.query.y).mean() * share)
         return {"loss": torch.stack(losses).sum(), "score": torch.stack(scores).sum()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:

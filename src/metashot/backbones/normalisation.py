@@ -10,7 +10,7 @@ Statistics never mix tasks, so that a task's answer depends on neither its batch
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -38,6 +38,7 @@ class Normalisation(nn.Module):
             self.register_buffer("running_mean", torch.zeros(channels))
             self.register_buffer("running_var", torch.ones(channels))
         self.step = 0  # which step of adapting a pass belongs to
+        self.waiting: list[tuple[int, Tensor]] | None = None  # steps and statistics to learn from at the end
         self.noted: list[Tensor] | None = None  # the statistics of a pass, where the averages learn from them later
         self.in_batches = False  # whether tasks are a dimension that this module does not see
 
@@ -90,9 +91,15 @@ class Normalisation(nn.Module):
         else:
             self.noted.append(statistics)
 
-    @torch.no_grad()
     def learn_averages(self, of_tasks: Tensor, step: int) -> None:
-        """Move the averages towards the mean of the tasks' statistics [T, 2, channels], over the tasks of all devices."""
+        """Move the averages towards the mean of the tasks' statistics [T, 2, channels], or wait for those of other tasks."""
+        if self.waiting is None:
+            self._move_averages(of_tasks, step)
+        else:
+            self.waiting.append((step, of_tasks))
+
+    @torch.no_grad()
+    def _move_averages(self, of_tasks: Tensor, step: int) -> None:
         statistics = of_tasks.mean(0).to(self.running_mean.dtype)
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(statistics)
@@ -134,6 +141,30 @@ def taken_statistics(layers: list[Normalisation]) -> list[Tensor]:
         assert layer.noted is not None
         taken.append(layer.noted.pop())
     return taken
+
+
+@contextlib.contextmanager
+def learning_together(network: nn.Module) -> Iterator[Callable[[], None]]:
+    """Let layers learn from all groups of tasks at once at the end, pass by pass: devices share tasks of different shapes
+    unevenly, and all of them have to bring their averages together as often. What is yielded ends a group."""
+    layers = learning_layers(network)
+    groups: list[list[list[tuple[int, Tensor]]]] = []  # group by group, layer by layer, pass by pass
+
+    def end_group() -> None:
+        groups.append([layer.waiting or [] for layer in layers])
+        for layer in layers:
+            layer.waiting = []
+
+    for layer in layers:
+        layer.waiting = []
+    try:
+        yield end_group
+    finally:
+        for layer in layers:
+            layer.waiting = None
+    for layer, *of_groups in zip(layers, *groups, strict=True):
+        for same_pass in zip(*of_groups, strict=True):
+            layer.learn_averages(torch.cat([of_tasks for _, of_tasks in same_pass]), same_pass[0][0])
 
 
 @contextlib.contextmanager

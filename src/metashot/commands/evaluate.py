@@ -20,9 +20,9 @@ from metashot.evaluation.report import Report
 from metashot.evaluation.testing import refuse_other_ways, test
 from metashot.problems import PROBLEMS
 from metashot.run_folder import CONFIG, REPORT
-from metashot.training.interruption import StopRequest
+from metashot.training.processes import Processes, in_all_processes, is_first_process
 from metashot.training.progress import ProgressBar
-from metashot.training.trainer import TrainerOptions, is_first_process
+from metashot.training.trainer import TrainerOptions
 
 
 def stored_configuration(given: str) -> dict[str, Any]:
@@ -31,7 +31,8 @@ def stored_configuration(given: str) -> dict[str, Any]:
     return config
 
 
-def evaluate_checkpoint(composed: DictConfig) -> float:
+@in_all_processes
+def evaluate_checkpoint(composed: DictConfig, processes: Processes) -> float:
     """Answer the episodes, print the table and write the report; the result is the score."""
     config = configuration.plain(composed)
     if config["ckpt"] is None:
@@ -61,12 +62,13 @@ def evaluate_checkpoint(composed: DictConfig) -> float:
     algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=problem)
     refuse_other_ways(algorithm, data, split, config["algo"]["name"])
     load_weights(algorithm, checkpoint["state_dict"], path)
+    processes.agree()
 
     console = Console(quiet=not is_first_process(), soft_wrap=True)
     for line in [*([change] if change else []), *algorithm.described(options.device_type)]:
         console.print(line, highlight=False, markup=False)
     scoring = Scoring()
-    with StopRequest():
+    with processes.stop_request():
         trainer = options.trainer([scoring, ProgressBar(scoring, console)], [])
         report = test(trainer, algorithm, data, scoring, split, config["algo"]["name"], path, checkpoint["global_step"])
     changes = changed_settings(config, checkpoint[OURS]["config"])

@@ -26,11 +26,11 @@ from metashot.problems import Classification
 from metashot.run_folder import CONFIG, PICTURE, REPORT, RunFolder, stored_config
 from metashot.tracking.csv_file import CsvLogger
 from metashot.training.finiteness import Finiteness
-from metashot.training.interruption import StopRequest
 from metashot.training.measurements import Measurements, log
+from metashot.training.processes import Processes, in_all_processes, is_first_process
 from metashot.training.progress import ProgressBar
 from metashot.training.saving import Saving
-from metashot.training.trainer import TrainerOptions, is_first_process
+from metashot.training.trainer import TrainerOptions
 
 RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
 # What a resumed run may change without becoming another experiment.
@@ -47,7 +47,8 @@ def stored_run(given: str, key: str) -> dict[str, Any]:
     return config
 
 
-def train_and_test(composed: DictConfig) -> float:
+@in_all_processes
+def train_and_test(composed: DictConfig, processes: Processes) -> float:
     """Train, test the best checkpoint, write the report; the result is the best validation score, for sweeps."""
     config = configuration.plain(composed)
     refuse_other_problem(config)
@@ -60,11 +61,11 @@ def train_and_test(composed: DictConfig) -> float:
     console = Console(quiet=not is_first_process(), soft_wrap=True)
 
     with ExitStack() as stack:
-        stop = stack.enter_context(StopRequest())
+        stop = stack.enter_context(processes.stop_request())
         options: TrainerOptions = configuration.build(config["trainer"])
         options.refuse_what_is_not_there()
         data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
-        tasks_of_each_device(data.tasks_per_step, options.devices)
+        tasks_of_each_device(data.tasks_per_step, options.all_devices)
         data.setup()
         backbone = configuration.build(config["backbone"], input_shape=data.input_shape)
         algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=data.problem)
@@ -76,7 +77,7 @@ def train_and_test(composed: DictConfig) -> float:
         lines = [f"episodes: {data.described()}", *algorithm.described(options.device_type)]
         if config["init_from"] is not None and start.checkpoint is None:
             lines.append(begin_from(config["init_from"], algorithm, config["backbone"]))
-        folder = stack.enter_context(start.folder(config["folder"], experiment))
+        folder = stack.enter_context(processes.run_folder(lambda: start.folder(config["folder"], experiment)))
         loggers, line = [], ""
         if is_first_process():
             loggers, line = configuration.build(config["logger"]).loggers(folder.path)

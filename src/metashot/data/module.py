@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metashot.arguments import Count
 from metashot.bad_input import BadInput
-from metashot.episodes import Amount, Batch, Episode, EpisodeSpec
+from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples
 from metashot.problems import Problem
 
 Split = Literal["train", "val", "test"]
@@ -109,7 +109,9 @@ class EpisodicDataModule(pl.LightningDataModule):
             self.next_episode += self.tasks_per_step
         else:
             split = "val" if self.trainer.validating or self.trainer.sanity_checking else self.evaluated_split
-        return self.batch(split, batch, device)
+        episodes = self.batch(split, batch, device)
+        # Lightning converts what a loader gives, which are numbers here, and knows no frozen data classes.
+        return [in_double(episode) for episode in episodes] if self.trainer.precision == "64-true" else episodes
 
     def state_dict(self) -> dict[str, Any]:
         return {"next_episode": self.next_episode}
@@ -142,6 +144,15 @@ class EpisodeNumbers:
         return self.length
 
 
+def in_double(episode: Episode) -> Episode:
+    """The episode in 64 bits, for a network that has its weights in as many."""
+    support, query = (
+        Examples(part.x.double(), part.y.double() if part.y.is_floating_point() else part.y)
+        for part in (episode.support, episode.query)
+    )
+    return Episode(support, query, episode.number, episode.classes)
+
+
 def amount(given: int | list[int], key: str) -> Amount:
     """A number, or the least and the most of one."""
     if isinstance(given, int):
@@ -156,6 +167,6 @@ def tasks_of_each_device(tasks_per_step: int, devices: int) -> int:
     if tasks_per_step % devices:
         raise BadInput(
             f"data.tasks_per_step={tasks_per_step} cannot be shared evenly by {devices} devices: "
-            f"make it a multiple of {devices}, or change trainer.devices"
+            f"make it a multiple of {devices}, or change trainer.devices or trainer.nodes"
         )
     return tasks_per_step // devices

@@ -10,12 +10,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
 from metashot.arguments import AtLeast, Count, Positive
 from metashot.bad_input import BadInput
 from metashot.checkpoints import WholeCheckpointIO
 from metashot.training.memory import keep_freed_memory
+from metashot.training.processes import Launch, refuse_other_processes
 
 
 class TrainerOptions:
@@ -25,6 +25,7 @@ class TrainerOptions:
         self,
         accelerator: Literal["cpu", "gpu"],
         devices: Count,
+        nodes: Count,
         strategy: Literal["auto", "ddp"],
         precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"],
         max_steps: Annotated[int, AtLeast(0)],
@@ -38,6 +39,7 @@ class TrainerOptions:
     ) -> None:
         self.accelerator = accelerator
         self.devices = devices
+        self.nodes = nodes
         self.strategy = strategy
         self.precision = precision
         self.max_steps = max_steps
@@ -56,8 +58,14 @@ class TrainerOptions:
             return "cpu"
         return "cuda" if CUDAAccelerator.is_available() else "mps"
 
+    @property
+    def all_devices(self) -> int:
+        """Those of all machines."""
+        return self.devices * self.nodes
+
     def trainer(self, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]) -> pl.Trainer:
         _quieten_lightning()
+        launch = Launch.detect()
         keep_freed_memory()
         # Deterministic algorithms need no guard against reading memory that was never written, which costs a pass over
         # every new tensor.
@@ -65,7 +73,8 @@ class TrainerOptions:
         return pl.Trainer(
             accelerator=self.accelerator,
             devices=self.devices,
-            strategy=self.strategy if self.devices > 1 else "auto",
+            num_nodes=self.nodes,
+            strategy=self.strategy if self.all_devices > 1 else "auto",
             precision=self.precision,
             max_steps=self.max_steps,
             # Training has no epochs: validation is counted in steps.
@@ -78,13 +87,14 @@ class TrainerOptions:
             use_distributed_sampler=False,  # the data module shares episodes among the devices
             logger=list(loggers),
             callbacks=list(callbacks),
-            plugins=[WholeCheckpointIO()],
+            plugins=[WholeCheckpointIO(), *([launch.environment] if launch is not None else [])],
             enable_progress_bar=False,
             enable_model_summary=False,
         )
 
     def refuse_what_is_not_there(self) -> None:
-        """Refuse a device or a precision that this machine does not have."""
+        """Refuse a device or a precision that this machine does not have, and processes that were not started."""
+        refuse_other_processes(self.devices, self.nodes)
         if self.accelerator == "cpu":
             if self.precision == "16-mixed":
                 raise BadInput("trainer.precision=16-mixed needs a GPU; on the CPU use 32-true or bf16-mixed")
@@ -95,11 +105,6 @@ class TrainerOptions:
                 f"trainer.accelerator=gpu with trainer.devices={self.devices} was asked for, but this machine has "
                 f"{available} usable GPUs: use trainer=cpu, or at most that many devices"
             )
-
-
-def is_first_process() -> bool:
-    """Whether this process is the one that writes and prints."""
-    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
 
 
 def _quieten_lightning() -> None:
@@ -114,5 +119,6 @@ def _quieten_lightning() -> None:
         ".*smaller than the logging interval.*",
         ".*recommended to use `self.log.*sync_dist=True.*",  # the devices have been brought together already
         ".*Checkpoint directory.*exists and is not empty.*",
+        ".*`srun` command is available.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -1,0 +1,202 @@
+"""The processes of one run: who started them, what the first of them tells the others, and how they end together.
+
+Lightning starts the others itself where a person started one process. torchrun, srun and submitit start all of them, each
+with the whole command, and nothing but the process group then tells the others what the first one decided.
+"""
+
+import atexit
+import contextlib
+import functools
+import io
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from omegaconf import DictConfig
+from pytorch_lightning.utilities import rank_zero_only
+from torch import distributed
+
+from metashot.bad_input import BadInput
+from metashot.command_line import BAD_INPUT, FAILED, INTERRUPTED, GaveUp, Stopped
+from metashot.run_folder import RunFolder
+from metashot.training.interruption import StopRequest
+
+# What Lightning sets where it starts processes, and takes for a sign that they have been started.
+_OF_A_JOB = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_LAST_WORD = timedelta(seconds=5)  # that processes wait for each other at their end
+
+
+@dataclass(frozen=True)
+class Launch:
+    """All processes of a run, started by something else than Lightning."""
+
+    by: str
+    each: str  # the option that says how many on each machine
+    processes: int
+    machines: int
+    environment: ClusterEnvironment
+
+    @classmethod
+    def detect(cls) -> "Launch | None":
+        """What started this process, and how many with it; None if it is for Lightning to start others."""
+        if TorchElasticEnvironment.detect():
+            processes = int(os.environ["WORLD_SIZE"])
+            machines = processes // int(os.environ["LOCAL_WORLD_SIZE"])
+            return cls("torchrun", "--nproc-per-node", processes, machines, TorchElasticEnvironment())
+        if SLURMEnvironment.detect():
+            processes, machines = (int(os.environ.get(name, 1)) for name in ("SLURM_NTASKS", "SLURM_NNODES"))
+            # Lightning asks for this one, which srun --ntasks leaves out.
+            os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(processes // machines))
+            each = "hydra.launcher.tasks_per_node" if "SUBMITIT_EXECUTOR" in os.environ else "srun --ntasks-per-node"
+            # A run that SLURM starts again would go on from a checkpoint of Lightning's that nobody asked for.
+            return cls("SLURM", each, processes, machines, SLURMEnvironment(auto_requeue=False))
+        if os.environ.get("SUBMITIT_EXECUTOR") == "local":
+            rank, port = os.environ["SUBMITIT_LOCAL_GLOBALID"], 20_000 + int(os.environ["SUBMITIT_LOCAL_JOB_ID"]) % 40_000
+            os.environ.update(LOCAL_RANK=rank, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+            environment = LightningEnvironment()
+            environment.set_global_rank(int(rank))
+            return cls("submitit", "hydra.launcher.tasks_per_node", int(os.environ["SUBMITIT_LOCAL_NTASKS"]), 1, environment)
+        return None
+
+
+def refuse_other_processes(devices: int, nodes: int) -> None:
+    """One process computes on one device: refuse any other number of them."""
+    launch = Launch.detect()
+    if launch is None and nodes > 1:
+        raise BadInput(
+            f"trainer.nodes={nodes} was asked for, but this process was started alone: start one for each device on every "
+            "machine, with torchrun or srun"
+        )
+    if launch is None or (launch.processes, launch.machines) == (devices * nodes, nodes):
+        return
+    raise BadInput(
+        f"{launch.by} started {launch.processes} processes on {launch.machines} machines, but "
+        f"trainer.devices={devices} and trainer.nodes={nodes} ask for {devices} on each of {nodes}: give trainer=ddp "
+        f"trainer.devices={launch.processes // launch.machines} trainer.nodes={launch.machines}, or {launch.each}={devices}"
+    )
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
+
+
+class Processes:
+    """The processes that go through one call of a script together."""
+
+    def __init__(self) -> None:
+        self.agreed = False  # whether none has refused its input, so that each may go on alone
+
+    def run_folder(self, claim: Callable[[], RunFolder]) -> RunFolder:
+        """The folder that the first process claims, on a file system that all of them see."""
+        self.agree()
+        folder, refusal = None, None
+        if is_first_process() or not distributed.is_initialized():
+            try:
+                folder = claim()
+            except BadInput as error:
+                refusal = error
+        path = self.agree(refusal, folder.path if folder is not None else None)
+        return folder or RunFolder(path, lock=None)
+
+    def agree(self, refusal: BadInput | None = None, word: Any = None) -> Any:
+        """The word of the first process, when every process is as far as this one; or an end to all of them, if any has
+        refused its input, of which only the first one tells."""
+        self.agreed = True
+        if not distributed.is_initialized():
+            if refusal is not None:
+                raise refusal
+            return word
+        said: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(said, (None if refusal is None else str(refusal), socket.gethostname(), word))
+        refusals = [(message, host) for message, host, _ in said if message is not None]
+        if not refusals:
+            return said[0][2]
+        if not is_first_process():
+            raise SystemExit(BAD_INPUT)
+        message, host = refusals[0]
+        raise refusal or BadInput(f"{message} (on {host})")
+
+    def stop_request(self) -> StopRequest:
+        return StopRequest() if is_first_process() else _QuietStopRequest()
+
+
+class _QuietStopRequest(StopRequest):
+    """Of a process that leaves it to the first one to say what happens."""
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        with contextlib.redirect_stderr(io.StringIO()):
+            super()._note(number, frame)
+
+
+def in_all_processes(script: Callable[[DictConfig, Processes], float]) -> Callable[[DictConfig], float]:
+    """Let a script know the other processes, which end as the first one does, and print nothing."""
+
+    @functools.wraps(script)
+    def run(config: DictConfig) -> float:
+        _join()
+        processes = Processes()
+        try:
+            with _own_command():
+                return script(config, processes)
+        except BadInput as error:
+            if not processes.agreed:
+                processes.agree(error)
+            raise
+        except (Stopped, GaveUp) as end:
+            if is_first_process():
+                raise
+            raise SystemExit(INTERRUPTED if isinstance(end, Stopped) else FAILED) from None
+
+    return run
+
+
+@contextlib.contextmanager
+def _own_command() -> Iterator[None]:
+    """In a sweep, let processes that Lightning starts repeat this job and not the whole command line, and end with it."""
+    if Launch.detect() is not None or HydraConfig.get().mode is not RunMode.MULTIRUN:
+        yield
+        return
+    whole, sys.argv = sys.argv, [sys.argv[0], *HydraConfig.get().overrides.task]
+    try:
+        yield
+    finally:
+        sys.argv = whole
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+        for name in _OF_A_JOB:
+            os.environ.pop(name, None)
+
+
+def _join() -> None:
+    """Make all processes a group now, where Lightning would do so after the run's folder is needed."""
+    launch = Launch.detect()
+    if launch is None or launch.processes == 1 or distributed.is_initialized():
+        return
+    environment = launch.environment
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
+    # Words go over gloo, gradients over what suits the device that Lightning chooses by the local rank.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    rank_zero_only.rank = environment.global_rank()  # type: ignore[attr-defined]
+    distributed.init_process_group(backend, rank=environment.global_rank(), world_size=launch.processes)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End together: what starts processes ends all others when one has failed, which may not have said why."""
+    if distributed.is_initialized():
+        with contextlib.suppress(RuntimeError):
+            distributed.monitored_barrier(timeout=_LAST_WORD)
+        distributed.destroy_process_group()

@@ -1,0 +1,109 @@
+"""One device among several, or alone: fits every algorithm to random episodes and keeps what it computed in a file.
+
+`python -m tests.training.fits FILE`, with the variables of torchrun where there are several.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metashot import configuration
+from metashot.data.module import SPLITS, EpisodicDataModule
+from metashot.episodes import Batch, Episode, EpisodeSpec, Examples
+from metashot.problems import Classification
+from metashot.training import processes
+from metashot.training.trainer import TrainerOptions
+
+from ..test_configuration import composed
+
+ALGORITHMS = ("maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "reptile", "average", "protonet")
+PROTOCOLS = ("transductive", "running")
+SHAPE, WAYS, SHOTS, QUERIES = (1, 12, 12), 3, 2, 2
+STEPS = 20
+# Steps as large as the usual ones of these two make rounding in 32 bits grow to what is seen; 64 bits agree with them too.
+CALMER = {"mamlpp": ["algo.inner_lr=0.03"], "average": ["algo.optimizer.lr=0.1"]}
+Kept = dict[str, dict[str, Tensor]]  # of each fit, gradients or weights by name
+
+
+class RandomEpisodes(EpisodicDataModule):
+    """Classes are random pictures, images are these with noise; all of it depends on an episode's number alone."""
+
+    def __init__(self, tasks_per_step: int) -> None:
+        specs = dict.fromkeys(SPLITS, EpisodeSpec(WAYS, SHOTS, QUERIES))
+        super().__init__("random", specs, {"val": 2, "test": 2}, tasks_per_step, tasks_per_evaluation_step=4, seed=0)
+        self.problem = Classification(WAYS)
+        self.input_shape = SHAPE
+
+    def batch(self, split: Any, numbers: NDArray[np.int64], device: torch.device) -> Batch:
+        images = torch.stack([self.images(int(number)) for number in numbers])
+        labels = [torch.arange(WAYS).repeat_interleave(count).expand(len(numbers), -1) for count in (SHOTS, QUERIES)]
+        support, query = images[:, :, :SHOTS].flatten(1, 2), images[:, :, SHOTS:].flatten(1, 2)
+        classes = torch.arange(WAYS).expand(len(numbers), -1)
+        return [Episode(Examples(support, labels[0]), Examples(query, labels[1]), torch.from_numpy(numbers), classes)]
+
+    def images(self, number: int) -> Tensor:
+        generator = torch.Generator().manual_seed(number)
+        return torch.rand(WAYS, 1, *SHAPE, generator=generator) + 0.5 * torch.rand(
+            WAYS, SHOTS + QUERIES, *SHAPE, generator=generator
+        )
+
+
+class FirstGradient(pl.Callback):
+    """Keeps the outer gradient of the first step."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Tensor] = {}
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        if not self.kept:
+            named = pl_module.named_parameters()
+            self.kept = {name: parameter.grad.clone() for name, parameter in named if parameter.grad is not None}
+
+
+def fitted(algo: str, protocol: str, precision: str, steps: int, devices: int) -> tuple[FirstGradient, pl.LightningModule]:
+    calmer = CALMER.get(algo, []) if steps > 1 else []
+    config = composed(
+        "train",
+        f"algo={algo}",
+        f"backbone.normalisation={protocol}",
+        "backbone.channels=8",
+        "backbone.downsampling=stride",
+        f"trainer={'cpu' if devices == 1 else 'ddp'}",
+        f"trainer.precision={precision}",
+        f"trainer.max_steps={steps}",
+        "trainer.validate_every=1000",
+        *calmer,
+        *(["algo.averages_per_step=true"] if (algo, protocol) == ("mamlpp", "running") else []),
+    )
+    pl.seed_everything(0, verbose=False)
+    data = RandomEpisodes(tasks_per_step=4)
+    backbone = configuration.build(config["backbone"], input_shape=SHAPE)
+    algorithm: pl.LightningModule = configuration.build_algorithm(config, backbone=backbone, problem=data.problem)
+    options: TrainerOptions = configuration.build(config["trainer"])
+    gradient = FirstGradient()
+    options.trainer([gradient], []).fit(algorithm, data)
+    return gradient, algorithm
+
+
+def main(file: Path) -> None:
+    processes._join()
+    devices = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    gradients: Kept = {}
+    weights: Kept = {}
+    for algo in ALGORITHMS:
+        for protocol in PROTOCOLS:
+            gradients[f"{algo} {protocol}"] = fitted(algo, protocol, "64-true", 1, devices)[0].kept
+        # Averages change the weights of no other fit: with them everything is compared that there is.
+        weights[algo] = fitted(algo, "running", "32-true", STEPS, devices)[1].state_dict()
+    if processes.is_first_process():
+        torch.save({"gradients": gradients, "weights": weights}, file)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
