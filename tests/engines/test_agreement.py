@@ -159,6 +159,17 @@ def test_a_task_that_stopped_costs_no_further_passes() -> None:
     torch.testing.assert_close(adapted.answers, made.adapt(episode.support, episode.query.x).answers)
 
 
+def test_the_last_step_is_judged_too_and_answers_are_those_of_what_was_kept() -> None:
+    torch.manual_seed(0)
+    made = learner("maml", MLP((1, 16, 16), [8], "none"), Classification(WAYS), steps=1, least_fall=1e9).eval()
+    episode = images()
+    before, after = made.adapt(episode.support, episode.query.x, answered=(0, 1)).answers.unbind(1)
+    torch.testing.assert_close(after, before)
+    made.least_fall = 1e-9
+    _, fallen = made.adapt(episode.support, episode.query.x, answered=(0, 1)).answers.unbind(1)
+    assert (fallen - before).abs().max() > 1e-3
+
+
 def test_only_what_adapts_is_given_to_the_update() -> None:
     for algorithm, adapted in (("anil", "head."), ("boil", "backbone.")):
         made = learner(algorithm, MLP((1, 16, 16), [8], "none"))

@@ -116,6 +116,17 @@ def test_what_is_kept_grows_with_the_steps_by_their_parameters_alone(engine: str
     assert kept(6, False) - kept(1, False) > 5 * 20 * of_a_step
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_answers_after_every_step_are_not_kept_either(engine: str) -> None:
+    def kept(recompute: bool) -> int:
+        torch.manual_seed(0)
+        settings = {"steps": 5, "checkpoint_inner_steps": recompute, "multi_step_loss": "discounted"}
+        made = learner("mamlpp", Conv4((1, 16, 16), 4, "pool", "transductive"), engine=ENGINES[engine], **settings)
+        return kept_bytes(made.train().training_loss(random_episode(tasks=2)).loss)
+
+    assert kept(True) < 0.1 * kept(False)
+
+
 def test_without_recomputation_autograd_keeps_what_is_inside() -> None:
     """What the tests above count is what torch hands to its own hooks."""
     kept = 0

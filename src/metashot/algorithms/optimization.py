@@ -40,7 +40,7 @@ class Optimization:
             optimizer = torch.optim.SGD(parameters, self.lr, self.momentum, weight_decay=self.weight_decay)
         else:
             kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-            optimizer = kind(parameters, self.lr, (self.momentum, 0.999), weight_decay=self.weight_decay)
+            optimizer = kind(parameters, self.lr, (float(self.momentum), 0.999), weight_decay=self.weight_decay)
         schedule = LambdaLR(optimizer, lambda step: self.factor(step, last_step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

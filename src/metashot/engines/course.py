@@ -48,36 +48,44 @@ def run(inner: InnerLoop, tasks: Tasks, support: Examples, query_x: Tensor, batc
     losses: list[Tensor] = []
     passes: list[tuple[int, Statistics]] = []
     before, learning = theta, bool(learning_layers(inner.network))
-    for number in range(inner.steps + 1):
-        if number in inner.answered:
-            answer, statistics = tasks.answer(theta, support.x, query_x, max(number - 1, 0))
-            answers.append(answer)
-            passes.append((max(number - 1, 0), statistics))
-        if number == inner.steps:
-            break
-        if inner.least_fall is not None and not learning and not going.any():
-            losses.append(losses[-1])  # nobody takes this step, and no layer has to see it
-            continue
+
+    def step(number: int) -> Stepped:
         examples = support if batches is None else _chosen(support, batches[:, number])
         # In mixed precision too, adapting is done in the precision of the parameters.
         with torch.autocast(query_x.device.type, enabled=False):
             stepped = _step(inner, tasks, theta, memory, examples, number)
-        loss = stepped.losses.detach()
-        losses.append(torch.where(going, loss, losses[-1]) if losses else loss)
         passes.append((number, stepped.statistics))
+        return stepped
+
+    for number in range(inner.steps + 1):
+        stepped = None
+        if inner.least_fall is not None and (learning or going.any()):  # else nobody takes this step, and no layer sees it
+            stepped = step(number)
+            loss = stepped.losses.detach()
+            if number:
+                fell = going & (losses[-1] - loss >= inner.least_fall)
+                theta = _where(going & ~fell, before, theta)
+                loss, going = torch.where(going, loss, losses[-1]), fell
+            losses.append(loss)
+        elif inner.least_fall is not None:
+            losses.append(losses[-1])
+        if number in inner.answered:
+            answer, statistics = _answer(inner, tasks, theta, support.x, query_x, max(number - 1, 0))
+            answers.append(answer)
+            passes.append((max(number - 1, 0), statistics))
+        if number == inner.steps:
+            break
         if inner.least_fall is None:
+            stepped = step(number)
+            losses.append(stepped.losses.detach())
             theta, memory = stepped.theta, stepped.memory
-            continue
-        if number:
-            going_on = going & (losses[-2] - losses[-1] >= inner.least_fall)
-            theta = _where(going & ~going_on, before, theta)
-            going = going_on
-        before, theta, memory = theta, _where(going, stepped.theta, theta), stepped.memory
+        elif stepped is not None:
+            before, theta, memory = theta, _where(going, stepped.theta, theta), stepped.memory
     nothing = query_x.new_empty(len(query_x), 0)
     return Course(
         Adapted(
             torch.stack(answers, dim=1) if answers else nothing,
-            torch.stack(losses, dim=1) if losses else nothing,
+            torch.stack(losses[: inner.steps], dim=1) if inner.steps else nothing,
             theta,
         ),
         passes,
@@ -132,3 +140,20 @@ def _step(inner: InnerLoop, tasks: Tasks, theta: Parameters, memory: Memory, exa
         values[end],
         list(values[end + 1 :]),
     )
+
+
+def _answer(
+    inner: InnerLoop, tasks: Tasks, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int
+) -> tuple[Tensor, Statistics]:
+    if not inner.recompute or not torch.is_grad_enabled() or len(inner.answered) == 1:
+        return tasks.answer(theta, support_x, query_x, number)
+    device = query_x.device.type
+    mixed, kind = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+    def flat(*values: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast(device, dtype=kind, enabled=mixed):
+            answers, statistics = tasks.answer(dict(zip(theta, values, strict=True)), support_x, query_x, number)
+        return answers, *statistics
+
+    answers, *statistics = recomputed(flat, list(theta.values()), inner.learned)
+    return answers, statistics

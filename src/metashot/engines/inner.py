@@ -28,7 +28,7 @@ class InnerLoop:
     first_order: bool  # gradients of the inner loss count as constants
     answered: tuple[int, ...]  # after how many steps the queries are answered
     least_fall: float | None = None  # of the support loss in a step; with less, a task takes the step back and stops
-    recompute: bool = False  # the inside of each step when it is differentiated, instead of keeping it
+    recompute: bool = False  # the inside of each step, and of all answers but one alone, instead of keeping it
 
 
 class Adapted(NamedTuple):

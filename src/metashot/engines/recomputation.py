@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Function = Callable[..., tuple[Tensor, ...]]
 
@@ -27,6 +28,7 @@ class _Recomputed(torch.autograd.Function):
         return function(*tensors[:count])
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         arguments, others = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         with torch.enable_grad():
