@@ -26,4 +26,5 @@ def stored(key: str) -> Stored:
 
 
 if __name__ == "__main__":
-    run_script(train, "train", {key: stored(key) for key in ("resume", "repeat")}, GROUPS, ("seed", "init_from"))
+    whole = {key: stored(key) for key in ("resume", "repeat")}
+    run_script(train, "train", whole, GROUPS, ("seed", "init_from"), {"init_from": (stored("init_from"), "backbone")})

@@ -42,9 +42,10 @@ def run_script(
     stored: dict[str, Stored],
     groups: Sequence[str],
     keys: Sequence[str],
+    parts: dict[str, tuple[Stored, str]],
 ) -> None:
     """Compose the configuration and call the script with it; never returns anything but an exit code. `groups` and `keys`
-    are what a stored configuration stands for."""
+    are what a stored configuration stands for; a key of `parts` stands for one group of another."""
     # Hydra is told to raise instead of reporting, and the user's own wish is kept for ours.
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -63,7 +64,7 @@ def run_script(
 
     try:
         sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
-        _use_stored_configuration(stored, groups, keys)
+        _use_stored_configuration(stored, groups, keys, parts)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(_explained(error), wants_traceback)
@@ -110,7 +111,9 @@ def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _use_stored_configuration(stored: dict[str, Stored], groups: Sequence[str], own_keys: Sequence[str]) -> None:
+def _use_stored_configuration(
+    stored: dict[str, Stored], groups: Sequence[str], own_keys: Sequence[str], parts: dict[str, tuple[Stored, str]]
+) -> None:
     given = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
     overrides = OverridesParser.create().parse_overrides(given)
     chosen = {override.key_or_group: override for override in overrides}
@@ -121,6 +124,10 @@ def _use_stored_configuration(stored: dict[str, Stored], groups: Sequence[str], 
             raise BadInput(f"{group}={given_choice} cannot be used; allowed: {one_of(_choices(group))}")
     keys = [key for key in stored if key in chosen and chosen[key].value() is not None]
     if not keys:
+        for key, (load, group) in parts.items():
+            if key in chosen and group not in chosen and isinstance(value := chosen[key].value(), str):
+                _use_stored_group(f"{key}={value}", load(value), group)
+                sys.argv.append(f"{group}=stored")
         return
     if len(keys) > 1:
         raise BadInput(f"{keys[0]} and {keys[1]} were both given: use one of them")
@@ -129,14 +136,18 @@ def _use_stored_configuration(stored: dict[str, Stored], groups: Sequence[str], 
         raise BadInput(f"{keys[0]}={value} cannot be used; allowed: one checkpoint or one run folder")
     config = stored[keys[0]](value)
     for group in groups:
-        if not isinstance(config.get(group), dict):
-            raise BadInput(f"{keys[0]}={value}: its configuration has no {group}; it was not written by metashot")
-        ConfigStore.instance().store(group=group, name="stored", node=config[group])
+        _use_stored_group(f"{keys[0]}={value}", config, group)
         if group not in chosen:
             sys.argv.append(f"{group}=stored")
     for key in own_keys:
         if key not in chosen and config.get(key) is not None:
             sys.argv.append(_quoted(f"{key}={config[key]}"))
+
+
+def _use_stored_group(given: str, config: dict[str, Any], group: str) -> None:
+    if not isinstance(config.get(group), dict):
+        raise BadInput(f"{given}: its configuration has no {group}; it was not written by metashot")
+    ConfigStore.instance().store(group=group, name="stored", node=config[group])
 
 
 def _choices(group: str) -> list[str]:

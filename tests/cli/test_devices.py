@@ -21,7 +21,9 @@ QUICK_REPTILE = (
     "algo.inner_steps=2",
     "algo.test_inner_steps=2",
     "data.train.shots=2",
+    "algo.optimizer.name=sgd",
     "algo.optimizer.lr=1.0",
+    "algo.optimizer.momentum=0.0",
 )
 ALGORITHMS = {"maml": ("algo=maml",), "reptile": QUICK_REPTILE}
 DDP = ("trainer=ddp", *SHORT)
@@ -128,6 +130,16 @@ def test_processes_that_were_started_for_it_are_one_run(command: Command, one: d
     assert silent(second), second
     assert [path.name for path in command.folder.iterdir()] == ["run"]
     same_numbers(command.folder / "run", one["maml"])
+
+
+def test_devices_that_draw_other_shapes_learn_the_same_averages(command: Command, first: Trained) -> None:
+    """An episode draws its ways, and one device may have to do with more shapes than the other."""
+    given = command.small(*SHORT, "algo=protonet", "data.train.ways=[3,5]")
+    outcomes = ended(started(command, *given, "trainer.devices=2", "trainer.strategy=ddp"))
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+    alone = command.run("train.py", *given, "folder=alone")
+    assert alone.code == 0, alone
+    same_numbers(command.folder / "run", command.folder / "alone")
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])

@@ -20,7 +20,7 @@ def weights(run: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
 def test_a_network_that_was_trained_with_supervision_or_by_metrics_is_fine_tuned_without_training(
     command: Command, first: Trained
 ) -> None:
-    outcome = command.train("algo=finetune", f"init_from={first.run}", "folder=tuned", "backbone=conv4", *UNTRAINED)
+    outcome = command.train("algo=finetune", f"init_from={first.run}", "folder=tuned", *UNTRAINED)
     assert outcome.code == 0, outcome
     assert "init_from: the backbone of " in outcome.out
     assert "engine: " in outcome.out
@@ -38,7 +38,7 @@ def test_a_network_that_was_trained_with_supervision_or_by_metrics_is_fine_tuned
 
 def test_fine_tuning_learns_from_the_support_set(command: Command, first: Trained) -> None:
     """More steps on a trained network than none at all, which is chance with a head of zeros."""
-    arguments = ("algo=finetune", f"init_from={first.run}", "backbone=conv4", *UNTRAINED, "data.test.episodes=40")
+    arguments = ("algo=finetune", f"init_from={first.run}", *UNTRAINED, "data.test.episodes=40")
     scores = {}
     for steps in (0, 20):
         outcome = command.train(*arguments, f"folder=steps{steps}", f"algo.test_inner_steps={steps}")

@@ -15,4 +15,4 @@ def main(config: DictConfig) -> Any:
 
 
 if __name__ == "__main__":
-    run_script(main, config_name="look", stored={}, groups=("data",), keys=())
+    run_script(main, config_name="look", stored={}, groups=("data",), keys=(), parts={})
