@@ -277,3 +277,10 @@ def test_submitit_starts_the_processes_of_several_devices(command: Command, one:
     assert outcome.code == 0, outcome
     assert {path.name for path in command.folder.iterdir()} == {"run", "sweep"}
     same_numbers(command.folder / "run", one["maml"])
+
+
+def test_submitit_tells_what_a_job_refused(command: Command, first: Trained) -> None:
+    outcome = submitted(command, "data.shots=0,1")
+    assert outcome.code == 2, outcome
+    assert outcome.err.splitlines()[-1].startswith("error: data.shots=0 cannot be used"), outcome
+    assert "Traceback" not in outcome.err, outcome
