@@ -58,7 +58,7 @@ def data_module(
         "seed": 3,
     }
     data = ImageEpisodes(**given | changed)
-    stage = SimpleNamespace(training=True, validating=False, sanity_checking=False)
+    stage = SimpleNamespace(training=True, validating=False, sanity_checking=False, precision="32-true")
     data.trainer = SimpleNamespace(world_size=devices, global_rank=rank, **vars(stage))  # type: ignore[assignment]
     return data
 
