@@ -145,6 +145,7 @@ def test_other_data_are_not_compiled_again(algorithm: str) -> None:
 
 
 @pytest.mark.usefixtures("graphs_only")
+@pytest.mark.long
 def test_compiled_tasks_see_what_changes_between_calls() -> None:
     """Training and testing, gradients and none, more steps, and a rate that is another number."""
     one, other = two("maml", "running", steps=2)
@@ -226,6 +227,7 @@ except BadInput as error:
 """
 
 
+@pytest.mark.long
 def test_a_missing_compiler_is_said_in_one_message(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("CXX", "CC")}
     environment |= {"PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
