@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import resource
@@ -385,7 +386,10 @@ def test_who_waited_in_vain_downloads_itself(publisher: Publisher, folder: Path)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_download_that_is_stopped_keeps_its_part(publisher: Publisher, folder: Path, number: signal.Signals) -> None:
     publisher.waits = 1.0
-    process = subprocess.Popen(program(publisher.file(), folder), stderr=subprocess.PIPE, text=True)
+    # A suite that runs in the background of a shell ignores Ctrl-C, and what it starts would too.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    arguments = program(publisher.file(), folder)
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     part = folder / "file.zip.part"
     wait_for(part, HALF // 2)
     process.send_signal(number)
