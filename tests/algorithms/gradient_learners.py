@@ -25,10 +25,13 @@ from metashot.algorithms.gradient.reptile import Reptile
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
 from metashot.backbones.conv4 import Conv4
+from metashot.engines.batched import Batched
 from metashot.engines.inner import Engine
 from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Problem
+
+ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 
 PLUS = {
     "multi_step_loss": "annealed",

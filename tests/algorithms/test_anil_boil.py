@@ -8,10 +8,8 @@ from torch import nn
 
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.backbones.conv4 import Conv4
-from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine
-from metashot.engines.learn2learn import Learn2Learn
 from tests.algorithms.gradient_learners import (
+    ENGINES,
     assert_same,
     learner,
     library,
@@ -21,7 +19,6 @@ from tests.algorithms.gradient_learners import (
     slopes,
 )
 
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 STEPS = 3
 
 

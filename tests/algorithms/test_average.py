@@ -9,13 +9,9 @@ from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.algorithms.gradient.minibatches import minibatches
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.mlp import MLP
-from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine
-from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Episode, Examples
-from tests.algorithms.gradient_learners import assert_same, learner, outer_gradient, random_episode, trained_plainly
+from tests.algorithms.gradient_learners import ENGINES, assert_same, learner, outer_gradient, random_episode, trained_plainly
 
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 TASKS, STEPS, BATCH = 3, 3, 4
 
 

@@ -11,13 +11,9 @@ from metashot.algorithms.gradient.inner_optimizer import InnerOptimizer
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.mlp import MLP
-from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine
-from metashot.engines.learn2learn import Learn2Learn
 from metashot.problems import Classification
-from tests.algorithms.gradient_learners import learner, plain_network, random_episode, trained_plainly
+from tests.algorithms.gradient_learners import ENGINES, learner, plain_network, random_episode, trained_plainly
 
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 STEPS, TASKS, WAYS = 8, 3, 3
 Optimizer = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
 # Adam's epsilon stands elsewhere in ours and has to be out of the way.

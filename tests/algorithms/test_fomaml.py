@@ -6,12 +6,7 @@ import pytest
 import torch
 
 from metashot.backbones.conv4 import Conv4
-from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine
-from metashot.engines.learn2learn import Learn2Learn
-from tests.algorithms.gradient_learners import kept_bytes, learner, random_episode
-
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
+from tests.algorithms.gradient_learners import ENGINES, kept_bytes, learner, random_episode
 
 
 def kept(algorithm: str, steps: int, engine: str) -> int:

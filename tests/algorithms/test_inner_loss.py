@@ -10,14 +10,10 @@ from torch import Tensor
 from metashot.algorithms.gradient.inner_loss import loss_named
 from metashot.backbones.mlp import MLP
 from metashot.bad_input import BadInput
-from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine
-from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Episode
 from metashot.problems import Classification, Problem, Regression
-from tests.algorithms.gradient_learners import learner, plain_network, random_curves, random_episode
+from tests.algorithms.gradient_learners import ENGINES, learner, plain_network, random_curves, random_episode
 
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 WAYS = 4
 Loss = Callable[[Tensor, Tensor], Tensor]
 # Of the answers [N, outputs] to a support set.

@@ -9,12 +9,16 @@ from torch import Tensor
 
 from metashot.algorithms.gradient.inner_optimizer import InnerOptimizer
 from metashot.backbones.mlp import MLP
-from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine
-from metashot.engines.learn2learn import Learn2Learn
-from tests.algorithms.gradient_learners import assert_same, learner, outer_gradient, plain_network, random_episode, slopes
+from tests.algorithms.gradient_learners import (
+    ENGINES,
+    assert_same,
+    learner,
+    outer_gradient,
+    plain_network,
+    random_episode,
+    slopes,
+)
 
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 RATE, STEPS = 0.05, 7
 TORCHS: dict[str, Callable[[list[Tensor], float], torch.optim.Optimizer]] = {
     "sgd": lambda parameters, decay: torch.optim.SGD(parameters, RATE),

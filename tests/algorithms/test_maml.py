@@ -16,11 +16,10 @@ import metashot
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.mlp import MLP
 from metashot.backbones.normalisation import Protocol
-from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine, InnerLoop, Memory, Parameters
-from metashot.engines.learn2learn import Learn2Learn
+from metashot.engines.inner import InnerLoop, Memory, Parameters
 from metashot.episodes import Episode, Examples
 from tests.algorithms.gradient_learners import (
+    ENGINES,
     assert_same,
     learner,
     library,
@@ -33,7 +32,6 @@ from tests.algorithms.gradient_learners import (
 SOURCE = Path(metashot.__file__).parent
 Matrix = NDArray[np.float64]
 ALPHA = 0.1
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 
 
 class LinearRegression(nn.Module):

@@ -11,13 +11,9 @@ from metashot.algorithms.gradient.mamlpp import MAMLpp
 from metashot.backbones.mlp import MLP
 from metashot.backbones.normalisation import Protocol
 from metashot.bad_input import BadInput
-from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine
-from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Episode, Examples
-from tests.algorithms.gradient_learners import assert_same, learner, outer_gradient, random_episode, slopes
+from tests.algorithms.gradient_learners import ENGINES, assert_same, learner, outer_gradient, random_episode, slopes
 
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 STEPS = 3
 RATE = 0.25
 OFF = {

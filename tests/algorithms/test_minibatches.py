@@ -10,13 +10,8 @@ from numpy.typing import NDArray
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.algorithms.gradient.minibatches import minibatches
 from metashot.backbones.mlp import MLP
-from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine
-from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Examples
-from tests.algorithms.gradient_learners import assert_same, learner, random_episode, trained_plainly
-
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
+from tests.algorithms.gradient_learners import ENGINES, assert_same, learner, random_episode, trained_plainly
 
 
 def drawn(numbers: list[int], examples: int, size: int, steps: int) -> NDArray[np.int64]:

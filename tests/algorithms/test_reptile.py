@@ -14,11 +14,9 @@ from metashot.algorithms.gradient.minibatches import minibatches
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.mlp import MLP
-from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine
-from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Episode
 from tests.algorithms.gradient_learners import (
+    ENGINES,
     assert_same,
     learner,
     outer_gradient,
@@ -27,7 +25,6 @@ from tests.algorithms.gradient_learners import (
     trained_plainly,
 )
 
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 TASKS, STEPS, BATCH = 3, 4, 4  # of ten examples, so that the third batch takes some that were seen
 RATES = {"sgd": 0.1, "momentum": 0.05, "adam": 0.01}
 Optimizer = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]

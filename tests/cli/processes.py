@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -210,6 +211,14 @@ def step_of(run: Path) -> int:
         return int(checkpoint(run)["global_step"])
     except FileNotFoundError:
         return 0
+
+
+def free_port() -> int:
+    """A number that nothing on this machine listens at."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
 
 
 def contents(folder: Path) -> dict[str, str]:

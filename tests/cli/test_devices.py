@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from .conftest import Command, Trained
-from .processes import PATIENCE, ROOT, Outcome, Process, checkpoint, contents, measured, report, rows, step_of
+from .processes import PATIENCE, ROOT, Outcome, Process, checkpoint, contents, free_port, measured, report, rows, step_of
 
 BIN = Path(sys.executable).parent  # where torchrun is
 # What is long in the small run of other tests is shorter here. An odd number of episodes: one is answered twice.
@@ -29,13 +29,6 @@ ALGORITHMS = {"maml": ("algo=maml",), "reptile": QUICK_REPTILE}
 DDP = ("trainer=ddp", *SHORT)
 
 Variables = Callable[[int, int, int], dict[str, str]]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def of_torchrun(rank: int, processes: int, port: int) -> dict[str, str]:

@@ -17,9 +17,10 @@ from metashot.engines.inner import Engine
 from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Episode
 from metashot.problems import Classification, Regression
-from tests.algorithms.gradient_learners import ALGORITHMS, learner, random_curves, random_episode
+from tests.algorithms.gradient_learners import ALGORITHMS, ENGINES, learner, random_curves, random_episode
 
 TASKS, WAYS = 5, 3
+IN_CHUNKS = Batched(chunk=2, compile=False, cuda_graph=False)
 PROTOCOLS: list[Protocol] = ["transductive", "running", "support", "none"]
 # Settings of the inner loop that an engine has to know about, each with more than one step.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -79,11 +80,7 @@ def test_engines_agree_on_images(algorithm: str, steps: int, first_order: bool, 
         settings["averages_per_step"] = protocol == "running"
     one, *others = (
         learner(algorithm, Conv4((1, 16, 16), 4, "pool", protocol), Classification(WAYS), engine, **settings)
-        for engine in (
-            Learn2Learn(),
-            Batched(chunk=None, compile=False, cuda_graph=False),
-            Batched(chunk=2, compile=False, cuda_graph=False),
-        )
+        for engine in (*ENGINES.values(), IN_CHUNKS)
     )
     for other in others:
         same(one, other, images())
@@ -95,11 +92,7 @@ def test_engines_agree_on_every_setting_of_the_inner_loop(setting: str, protocol
     torch.manual_seed(0)
     one, *others = (
         learner("maml", Conv4((1, 16, 16), 4, "pool", protocol), Classification(WAYS), engine, steps=4, **SETTINGS[setting])
-        for engine in (
-            Learn2Learn(),
-            Batched(chunk=None, compile=False, cuda_graph=False),
-            Batched(chunk=2, compile=False, cuda_graph=False),
-        )
+        for engine in (*ENGINES.values(), IN_CHUNKS)
     )
     for other in others:
         same(one, other, images())
@@ -110,15 +103,13 @@ def test_engines_agree_on_regression(algorithm: str) -> None:
     torch.manual_seed(0)
     one, other = (
         learner(algorithm, MLP((1,), [8, 8], "none"), Regression(1), engine, steps=2, inner_lr=0.1)
-        for engine in (Learn2Learn(), Batched(chunk=None, compile=False, cuda_graph=False))
+        for engine in ENGINES.values()
     )
     same(one, other, random_curves(TASKS))
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize(
-    "engine", [Learn2Learn(), Batched(chunk=None, compile=False, cuda_graph=False)], ids=["learn2learn", "batched"]
-)
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 def test_an_engine_answers_without_gradients_as_with_them(engine: Engine, recompute: bool) -> None:
     torch.manual_seed(0)
     backbone = MLP((1, 16, 16), [8], "transductive")
@@ -131,9 +122,7 @@ def test_an_engine_answers_without_gradients_as_with_them(engine: Engine, recomp
     assert not answers.requires_grad
 
 
-@pytest.mark.parametrize(
-    "engine", [Learn2Learn(), Batched(chunk=None, compile=False, cuda_graph=False)], ids=["learn2learn", "batched"]
-)
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 def test_queries_are_answered_after_each_number_of_steps_that_is_asked_for(engine: Engine) -> None:
     torch.manual_seed(0)
     made = learner("maml", MLP((1, 16, 16), [8], "support"), Classification(WAYS), engine, steps=3).eval()

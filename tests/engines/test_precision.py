@@ -8,14 +8,11 @@ from torch import Tensor
 
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.backbones.conv4 import Conv4
-from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine, Parameters
-from metashot.engines.learn2learn import Learn2Learn
+from metashot.engines.inner import Parameters
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification
-from tests.algorithms.gradient_learners import learner, random_episode
+from tests.algorithms.gradient_learners import ENGINES, learner, random_episode
 
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 # bfloat16 has 8 bits of precision, float16 has 11.
 TYPES = {"bf16-mixed": (torch.bfloat16, 0.03), "16-mixed": (torch.float16, 0.004)}
 

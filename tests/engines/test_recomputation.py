@@ -8,13 +8,8 @@ from torch import Tensor
 
 from metashot.algorithms.gradient.inner_optimizer import InnerOptimizer
 from metashot.backbones.conv4 import Conv4
-from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine
-from metashot.engines.learn2learn import Learn2Learn
 from metashot.engines.recomputation import recomputed
-from tests.algorithms.gradient_learners import assert_same, kept_bytes, learner, outer_gradient, random_episode
-
-ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
+from tests.algorithms.gradient_learners import ENGINES, assert_same, kept_bytes, learner, outer_gradient, random_episode
 
 
 def test_gradients_reach_arguments_and_what_the_function_uses_besides_them() -> None:

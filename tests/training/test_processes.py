@@ -1,7 +1,6 @@
 """Two devices compute what one does, whatever the algorithm; and who started the processes of a run is recognised."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,17 +12,11 @@ from torch import Tensor
 from metashot.bad_input import BadInput
 from metashot.training.processes import Launch, refuse_other_processes
 
+from ..cli.processes import free_port
 from .fits import ALGORITHMS, PROTOCOLS, Kept
 
 ROOT = Path(__file__).resolve().parents[2]
 Pair = tuple[Kept, Kept]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
