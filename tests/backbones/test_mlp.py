@@ -32,6 +32,7 @@ def test_a_layer_is_linear_normalisation_and_relu(protocol: Protocol) -> None:
 
 def test_parameters_and_features_are_as_many_as_counted_by_hand() -> None:
     network = MLP((1, 28, 28), [256, 128, 64, 64], "running")
+    assert network.feature_shape == (64,)
     assert network.features == 64
     weights = 784 * 256 + 256 * 128 + 128 * 64 + 64 * 64
     assert sum(parameter.numel() for parameter in network.parameters()) == weights + 2 * (256 + 128 + 64 + 64)

@@ -1,11 +1,11 @@
 """Four convolutional blocks, the network of most few-shot papers (Vinyals et al. 2016; Snell et al. 2017)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metashot.arguments import Count
+from metashot.arguments import AtLeast, AtMost, Count
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.bad_input import BadInput
@@ -17,15 +17,17 @@ class Conv4(Backbone):
     """Images [T, N, channels, height, width] to features [T, N, features].
 
     A block is a 3x3 convolution, batch normalisation and ReLU, and halves the image by max pooling, or by the stride of
-    its convolution as Finn et al. 2017 do on Omniglot (about five times cheaper).
+    its convolution as Finn et al. 2017 do on Omniglot (about five times cheaper). Blocks have the same number of channels,
+    or each its own, as in Bertinetto et al. 2019. With fewer `halvings` only the first blocks halve the image.
     """
 
     def __init__(
         self,
         input_shape: tuple[int, ...],
-        channels: Count,
+        channels: Count | list[Count],
         downsampling: Literal["pool", "stride"],
         normalisation: Protocol,
+        halvings: Annotated[int, AtLeast(0), AtMost(BLOCKS)] = BLOCKS,
     ) -> None:
         super().__init__(input_shape, normalisation)
         self.pool = downsampling == "pool"
@@ -33,28 +35,32 @@ class Conv4(Backbone):
             raise BadInput(
                 "backbone=conv4 is for images, and these data have none: use backbone=mlp_sinusoid or experiment=sinusoid"
             )
-        colours, height, width = input_shape
+        if isinstance(channels, list) and len(channels) != BLOCKS:
+            raise BadInput(f"backbone.channels={channels} cannot be used; allowed: a number, or a list of {BLOCKS}")
+        self.halvings = halvings
+        inputs, height, width = input_shape
         self.convolutions = nn.ModuleList()
         self.normalisations = nn.ModuleList()
-        for block in range(BLOCKS):
-            inputs = channels if block else colours
-            stride = 1 if self.pool else 2
+        for block, outputs in enumerate(channels if isinstance(channels, list) else [channels] * BLOCKS):
+            halves = block < halvings
             # A bias would be taken out again by the normalisation.
-            self.convolutions.append(nn.Conv2d(inputs, channels, 3, stride, padding=1, bias=False))
-            self.normalisations.append(Normalisation(channels, normalisation))
-            height, width = (height // 2, width // 2) if self.pool else ((height + 1) // 2, (width + 1) // 2)
+            self.convolutions.append(nn.Conv2d(inputs, outputs, 3, 2 if halves and not self.pool else 1, 1, bias=False))
+            self.normalisations.append(Normalisation(outputs, normalisation))
+            if halves:
+                height, width = (height // 2, width // 2) if self.pool else ((height + 1) // 2, (width + 1) // 2)
+            inputs = outputs
         if height * width == 0:
             raise BadInput(
                 f"images of {input_shape[1]}x{input_shape[2]} are too small for backbone=conv4, which halves them "
-                f"{BLOCKS} times: use larger images, backbone.downsampling=stride, or another backbone"
+                f"{halvings} times: use larger images, backbone.downsampling=stride, or another backbone"
             )
-        self.features = channels * height * width
+        self.feature_shape = (inputs, height, width)
 
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]
         x = images.flatten(0, 1)
-        for convolution, normalisation in zip(self.convolutions, self.normalisations, strict=True):
+        for block, (convolution, normalisation) in enumerate(zip(self.convolutions, self.normalisations, strict=True)):
             x = F.relu(normalisation(convolution(x), tasks, support))
-            if self.pool:
+            if self.pool and block < self.halvings:
                 x = F.max_pool2d(x, 2)
         return x.reshape(tasks, count, self.features)

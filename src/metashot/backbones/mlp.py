@@ -19,7 +19,7 @@ class MLP(Backbone):
         sizes = [math.prod(input_shape), *hidden]
         self.linears = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(sizes))
         self.normalisations = nn.ModuleList(Normalisation(size, normalisation) for size in hidden)
-        self.features = sizes[-1]
+        self.feature_shape = (sizes[-1],)
 
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]

@@ -1,0 +1,109 @@
+"""ResNet12, the residual network of few-shot papers: Oreshkin, Rodriguez, Lacoste 2018, "TADAM", arXiv:1805.10123, with the
+widths, rectifiers and dropped squares of Lee, Maji, Ravichandran, Soatto 2019, "MetaOptNet", arXiv:1904.03758.
+
+Squares of the last two blocks' maps are dropped in training: Ghiasi, Lin, Le 2018, "DropBlock", arXiv:1810.12890. Departures
+from MetaOptNet's code: the rate is the same from the beginning, where theirs rises over the first 40,000 batches; the first
+two blocks drop nothing, where theirs drop single numbers; and what is kept is scaled by the share kept of its image, not of
+the batch, so that no image depends on others.
+"""
+
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metashot.arguments import AtLeast, Below, Count
+from metashot.backbones.base import Backbone
+from metashot.backbones.normalisation import Normalisation, Protocol
+from metashot.bad_input import BadInput
+
+BLOCKS = 4
+SLOPE = 0.1  # of a rectifier below zero
+
+
+class ResNet12(Backbone):
+    """Images [T, N, channels, height, width] to features [T, N, features]: the means of the last maps, or without `pooling`
+    the maps themselves. Each of four blocks halves the image; the last two drop a share `drop_block` of their maps in
+    training."""
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        widths: list[Count],
+        pooling: Literal["average", "none"],
+        drop_block: Annotated[float, AtLeast(0), Below(1)],
+        drop_block_size: Count,
+        normalisation: Protocol,
+    ) -> None:
+        super().__init__(input_shape, normalisation)
+        self.pooling = pooling
+        self.drop_block = drop_block
+        self.drop_block_size = drop_block_size
+        if len(input_shape) != 3:
+            raise BadInput(
+                "backbone=resnet12 is for images, and these data have none: use backbone=mlp_sinusoid or experiment=sinusoid"
+            )
+        if len(widths) != BLOCKS:
+            raise BadInput(f"backbone.widths={widths} cannot be used; allowed: a list of {BLOCKS}")
+        colours, height, width = input_shape
+        if min(height, width) < 2**BLOCKS:
+            raise BadInput(
+                f"images of {height}x{width} are too small for backbone=resnet12, which halves them {BLOCKS} times: "
+                f"use images of at least {2**BLOCKS}x{2**BLOCKS}, or another backbone such as backbone=mlp"
+            )
+        self.blocks = nn.ModuleList(
+            ResidualBlock(inputs, outputs, normalisation)
+            for inputs, outputs in zip([colours, *widths[:-1]], widths, strict=True)
+        )
+        maps = (height // 2**BLOCKS, width // 2**BLOCKS)
+        self.feature_shape = (widths[-1],) if pooling == "average" else (widths[-1], *maps)
+
+    def forward(self, images: Tensor, support: int) -> Tensor:
+        tasks, count = images.shape[:2]
+        x = images.flatten(0, 1)
+        for number, block in enumerate(self.blocks):
+            x = F.max_pool2d(block(x, tasks, support), 2)
+            if self.training and self.drop_block and number >= BLOCKS - 2:
+                x = drop_squares(x, self.drop_block, self.drop_block_size)
+        if self.pooling == "average":
+            x = x.mean((2, 3))
+        return x.reshape(tasks, count, self.features)
+
+
+class ResidualBlock(nn.Module):
+    """Three 3x3 convolutions beside a shortcut, a 1x1 convolution that is the last of `convolutions`."""
+
+    def __init__(self, inputs: int, outputs: int, normalisation: Protocol) -> None:
+        super().__init__()
+        shapes = [(inputs, 3), (outputs, 3), (outputs, 3), (inputs, 1)]
+        # A bias would be taken out again by the normalisation.
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(channels, outputs, size, padding=size // 2, bias=False) for channels, size in shapes
+        )
+        self.normalisations = nn.ModuleList(Normalisation(outputs, normalisation) for _ in shapes)
+        for convolution in self.convolutions:
+            nn.init.kaiming_normal_(convolution.weight, SLOPE, mode="fan_out", nonlinearity="leaky_relu")
+
+    def forward(self, x: Tensor, tasks: int, support: int) -> Tensor:
+        layers = list(zip(self.convolutions, self.normalisations, strict=True))
+        convolution, normalisation = layers.pop()
+        shortcut = normalisation(convolution(x), tasks, support)
+        for convolution, normalisation in layers[:-1]:
+            x = F.leaky_relu(normalisation(convolution(x), tasks, support), SLOPE)
+        convolution, normalisation = layers[-1]
+        return F.leaky_relu(normalisation(convolution(x), tasks, support) + shortcut, SLOPE)
+
+
+def drop_squares(x: Tensor, rate: float, size: int) -> Tensor:
+    """Maps [N, channels, height, width] with squares set to zero, others in each image and channel. They lie inside the map,
+    are no larger than it is, and cover a share `rate` of it on average, somewhat less where they overlap. What is kept of an
+    image is scaled so that the mean of its mask is one.
+    """
+    images, channels, height, width = x.shape
+    size = min(size, height, width)
+    rows, columns = height - size + 1, width - size + 1  # where the upper left corner of a square can be
+    gamma = rate / size**2 * height * width / (rows * columns)  # the paper's probability of a square at each of these places
+    corners = x.new_empty(images, channels, rows, columns).bernoulli_(gamma)
+    kept = 1 - F.max_pool2d(F.pad(corners, [size - 1] * 4), size, stride=1)  # [N, channels, height, width]
+    share = kept.mean((1, 2, 3), keepdim=True)  # [N, 1, 1, 1]
+    return x * (kept / share.clamp(min=1 / kept[0].numel()))  # zero, where nothing of an image is kept
