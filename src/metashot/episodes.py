@@ -32,6 +32,7 @@ class Episode:
     query: Examples  # x [T, Q, ...], y [T, Q]
     number: Tensor  # [T]: with the seed and the split, all there is to an episode
     classes: Tensor  # [T, ways]: the class of the split behind each label; [T, 0] in regression
+    embedded: bool = False  # whether x are the features of images and not images
 
     def __len__(self) -> int:
         return len(self.number)

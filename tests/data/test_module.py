@@ -11,13 +11,15 @@ import torch
 
 from metashot.bad_input import BadInput
 from metashot.data.augmentation import Augmentation
-from metashot.data.images import ImageEpisodes, SplitOptions
+from metashot.data.features import FeatureBank
+from metashot.data.images import ImageEpisodes, SplitOptions, TrainingOptions
 from metashot.data.module import SPLITS, Split, tasks_of_each_device
 from metashot.episodes import Episode, EpisodeSpec, Examples
 from tests.data.small_source import SHAPE, SmallSource
 
 CPU = torch.device("cpu")
-AS_FOR_ALL = SplitOptions(None, None, None)
+EPISODES = TrainingOptions(batch=None, ways=None, shots=None, queries=None)
+SHUFFLED = TrainingOptions(batch=5, ways=None, shots=None, queries=None)
 
 
 def unchanged(**changed: Any) -> Augmentation:
@@ -50,7 +52,7 @@ def data_module(
         "queries": 3,
         "unequal_support": None,
         "unequal_queries": None,
-        "train": AS_FOR_ALL,
+        "train": EPISODES,
         "val": val or test,
         "test": test,
         "tasks_per_step": tasks_per_step,
@@ -231,11 +233,14 @@ def test_only_training_images_are_changed_and_only_by_their_episode(small_root: 
     changing.setup()
     for split in SPLITS:
         (before,), (after,) = plain.batch(split, np.arange(6), CPU), changing.batch(split, np.arange(6), CPU)
-        assert torch.equal(before.support.x, after.support.x) is (split != "train")
-        assert torch.equal(before.query.x, after.query.x) is (split != "train")
-    (together,) = changing.batch("train", np.arange(6), CPU)
+        assert torch.equal(before.support.x, after.support.x)
+        assert torch.equal(before.query.x, after.query.x)
+    (together,) = changing.training_batch(np.arange(6), CPU)
+    (before,) = plain.training_batch(np.arange(6), CPU)
+    assert not torch.equal(before.support.x, together.support.x)
+    assert not torch.equal(before.query.x, together.query.x)
     torch.manual_seed(99)
-    (alone,) = changing.batch("train", np.array([4]), CPU)
+    (alone,) = changing.training_batch(np.array([4]), CPU)
     assert torch.equal(alone.support.x[0], together.support.x[4])
     assert torch.equal(alone.query.x[0], together.query.x[4])
 
@@ -297,3 +302,88 @@ def test_images_look_like_those_a_learner_was_trained_on() -> None:
     assert shown.shape == (2, 5, 3, 8, 8)
     torch.testing.assert_close(shown[0, 0, :, 0, 0], torch.tensor([0.5, 0.2, 0.3]))
     assert data_module().look_like(data_module().origin()) is None
+
+
+def test_shuffled_images_are_changed_by_their_batch_alone_and_have_all_classes(small_root: Path) -> None:
+    data = data_module(small_root, train=SHUFFLED, augmentation=unchanged(brightness=1.0, flip=0.5))
+    data.setup()
+    classes = len(data.banks["train"].classes)
+    assert data.shuffled
+    assert data.problem.outputs == classes == 70
+    assert data.origin()["outputs"] == 70
+    assert "train 6 x 5 shuffled images a step" in data.described()
+    (together,) = data.training_batch(np.array([3, 8]), CPU)
+    assert together.support.x.shape == (2, 0, *SHAPE)
+    assert together.query.x.shape == (2, 5, *SHAPE)
+    assert together.classes.shape == (2, 70)
+    (alone,) = data.training_batch(np.array([8]), CPU)
+    assert torch.equal(alone.query.x[0], together.query.x[1])
+    plain = data_module(small_root, train=SHUFFLED)
+    plain.setup()
+    (unchanged_batch,) = plain.training_batch(np.array([3, 8]), CPU)
+    assert not torch.equal(unchanged_batch.query.x, together.query.x)
+    assert torch.equal(torch.from_numpy(pixels(unchanged_batch.query.x)[..., 1]), together.query.y)
+
+
+def test_devices_and_resumed_runs_see_the_same_shuffled_images(small_root: Path) -> None:
+    def drawn(devices: int, steps: int, first: int = 0) -> list[list[int]]:
+        """The places of the images that all devices together see in each step."""
+        rows: list[list[int]] = [[] for _ in range(steps)]
+        for rank in range(devices):
+            data = data_module(small_root, train=SHUFFLED, devices=devices, rank=rank)
+            data.setup()
+            data.load_state_dict({"next_episode": first})
+            for row, numbers in zip(rows, data.train_dataloader(), strict=False):
+                row += [tuple(image) for task in pixels(data.training_batch(numbers, CPU)[0].query.x) for image in task]
+        return rows
+
+    one, two, later = drawn(1, 4), drawn(2, 4), drawn(1, 2, first=12)
+    assert [sorted(row) for row in one] == [sorted(row) for row in two]
+    assert one[2:] == later
+
+
+@pytest.mark.parametrize("own", [{"ways": 3}, {"queries": 2}, {"unequal_support": 1.0}])
+def test_the_shape_of_episodes_is_refused_where_training_has_none(own: dict[str, Any]) -> None:
+    (key,) = own
+    with pytest.raises(BadInput, match=rf"data\.train\.{key}=.* has no effect.*data\.train\.batch=5"):
+        TrainingOptions(batch=5, **{"ways": None, "shots": None, "queries": None} | own)
+
+
+def test_training_classes_that_no_episode_fits_can_be_shuffled(small_root: Path) -> None:
+    own = SplitOptions(ways=2, shots=1, queries=1, episodes=3)
+    data = data_module(small_root, train=SHUFFLED, val=own, test=own, shots=1000)
+    data.setup()
+    assert len(data.training_batch(np.array([0]), CPU)) == 1
+    with pytest.raises(BadInput, match="1000 shots"):
+        data.batch("train", np.array([0]), CPU)
+
+
+def test_images_of_episodes_are_each_named_once(data: ImageEpisodes) -> None:
+    numbers = np.array([4, 0, 17])
+    indices = data.samplers["test"](numbers)
+    expected = sorted(set(indices.support.flat) | set(indices.query.flat))
+    assert data.images_of("test", numbers).tolist() == expected
+    assert data.images_of("test", np.empty(0, dtype=np.int64)).tolist() == []
+
+
+def test_images_at_places_look_as_in_episodes(small_root: Path) -> None:
+    data = data_module(small_root, mean=[0.25, 0.5], std=[0.5, 2.0])
+    data.setup()
+    (episode,) = data.batch("val", np.array([2]), CPU)
+    places = data.sampler("val")(np.array([2])).query[0]
+    assert torch.equal(data.images_at("val", places, CPU), episode.query.x[0])
+
+
+def test_episodes_consist_of_features_where_these_are_known(data: ImageEpisodes) -> None:
+    numbers = np.array([1, 5])
+    (before,) = data.batch("test", numbers, CPU)
+    places = data.images_of("test", numbers)
+    data.features["test"] = FeatureBank(data.images_at("test", places, CPU).flatten(1), places)
+    (embedded,) = data.batch("test", numbers, CPU)
+    assert embedded.embedded
+    assert not before.embedded
+    assert torch.equal(embedded.support.x, before.support.x.flatten(2))
+    assert torch.equal(embedded.query.x, before.query.x.flatten(2))
+    assert torch.equal(embedded.query.y, before.query.y)
+    data.features.clear()
+    assert torch.equal(data.looked_at(embedded).query.x, before.query.x)

@@ -37,7 +37,10 @@ def look_at_data(composed: DictConfig) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     _print(console, _facts(data))
     data.setup()
-    (episode,) = data.batch(split, np.array([config["number"]]), torch.device("cpu"))
+    if split == "train" and data.shuffled:
+        raise BadInput("data.train.batch trains on shuffled images, and these have no episodes to look at: leave it out")
+    numbers, device = np.array([config["number"]]), torch.device("cpu")
+    (episode,) = data.training_batch(numbers, device) if split == "train" else data.batch(split, numbers, device)
     _print(console, [("episode", f"{split} {config['number']}, {data.shape_of(split)}"), *_classes(data, split, episode)])
     try:
         _draw(data, split, episode, out)

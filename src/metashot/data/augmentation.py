@@ -62,6 +62,8 @@ class Augmentation:
 
         def changed(examples: Examples, stream: int) -> Examples:
             count = examples.y.shape[1]
+            if count == 0:
+                return examples
             share = _uniform(key, numbers, stream, count * 8).reshape(len(numbers), count, 8)
             if self.quarter_turns == "class":
                 of_classes = _uniform(key, numbers, _CLASSES, episode.classes.shape[1])

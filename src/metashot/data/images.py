@@ -18,12 +18,15 @@ from metashot.bad_input import BadInput
 from metashot.data.augmentation import Augmentation
 from metashot.data.bank import ImageBank
 from metashot.data.building import build_bank, read_manifest
+from metashot.data.features import FeatureBank
 from metashot.data.module import SPLITS, Counts, EpisodicDataModule, Split, amount
+from metashot.data.shuffling import ShuffledSampler
 from metashot.data.source import DataSource
 from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, most
 from metashot.problems import Classification
 
 _LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue, as in ITU-R 601
+_AT_ONCE = 1000  # episodes whose indices are in memory together
 
 
 Ways = Annotated[int, AtLeast(2)] | list[Annotated[int, AtLeast(2)]]
@@ -46,6 +49,22 @@ class SplitOptions:
         self.episodes = episodes
 
 
+class TrainingOptions(SplitOptions):
+    """With `batch`, training goes through batches of so many shuffled images instead of episodes."""
+
+    def __init__(self, batch: Count | None, **split: Any) -> None:
+        super().__init__(**split)
+        self.batch = batch
+        if batch is None:
+            return
+        for key, value in (self.amounts | self.shares).items():
+            if value is not None:
+                raise BadInput(
+                    f"data.train.{key}={value} has no effect, because data.train.batch={batch} trains on shuffled images "
+                    "instead of episodes: leave one of the two out"
+                )
+
+
 class ImageEpisodes(EpisodicDataModule):
     """Episodes of a data source of images. `root` is where its files are or go, `banks` where the images are kept."""
 
@@ -65,7 +84,7 @@ class ImageEpisodes(EpisodicDataModule):
         queries: Counts,
         unequal_support: Positive | None,
         unequal_queries: Positive | None,
-        train: SplitOptions,
+        train: TrainingOptions,
         val: SplitOptions,
         test: SplitOptions,
         tasks_per_step: Count,
@@ -89,16 +108,40 @@ class ImageEpisodes(EpisodicDataModule):
         self.banks: dict[Split, ImageBank] = {}
         self.fingerprint: str | None = None  # of all images and what they are called, when the banks are open
         self.samplers: dict[Split, EpisodeSampler] = {}
+        self.shuffled_sampler: ShuffledSampler | None = None
+        self.features: dict[Split, FeatureBank] = {}  # of splits whose episodes are wanted as features
+        self.batch_size = train.batch
         self._placed: dict[tuple[Split, torch.device], ImageBank] = {}
+
+    @property
+    def shuffled(self) -> bool:
+        return self.batch_size is not None
+
+    def shape_of(self, split: Split) -> str:
+        if split == "train" and self.shuffled:
+            return f"{self.tasks_per_step} x {self.batch_size} shuffled images a step"
+        return super().shape_of(split)
 
     def prepare_data(self) -> None:
         build_bank(self.source, self.root, self.banks_root)
 
     def setup(self, stage: str | None = None) -> None:
         self.open_banks()
-        for split, bank in self.banks.items():
+        if self.batch_size is not None:
+            bank = self.banks["train"]
+            self.shuffled_sampler = ShuffledSampler(bank.images_per_class, self.batch_size, self.seed, "train")
+            self.problem = Classification(len(bank.classes))
+        for split in SPLITS:
+            if split != "train" or not self.shuffled:
+                self.sampler(split)
+
+    def sampler(self, split: Split) -> EpisodeSampler:
+        """That of the episodes of a split, if they can be drawn."""
+        if split not in self.samplers:
+            bank = self.banks[split]
             spec = self.specs[split]
             self.samplers[split] = EpisodeSampler(spec, bank.images_per_class, self.seed, split, bank.classes)
+        return self.samplers[split]
 
     def open_banks(self) -> None:
         """All that can be done before it is known whether episodes can be drawn."""
@@ -128,30 +171,55 @@ class ImageEpisodes(EpisodicDataModule):
         return f"images of {self.name} are {' and '.join(changes)}, as the learner was trained on {origin['name']}"
 
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
-        if (split, device) not in self._placed:
-            self._placed[split, device] = self.banks[split].placed_on(device)
-        bank, sampler = self._placed[split, device], self.samplers[split]
+        sampler = self.sampler(split)
+        if split in self.features:
+            return [gather(self.features[split], sampler(group), device) for group in sampler.groups(numbers)]
+        bank = self._bank_on(device, split)
+        return [self._presented(gather(bank, sampler(group), device)) for group in sampler.groups(numbers)]
+
+    def training_batch(self, numbers: NDArray[np.int64], device: torch.device) -> Batch:
+        """Changed at random, episodes or shuffled images."""
+        sampler = self.shuffled_sampler or self.sampler("train")
+        bank = self._bank_on(device, "train")
         episodes = [gather(bank, sampler(group), device) for group in sampler.groups(numbers)]
-        if split == "train":
-            episodes = [self.augmentation(episode, sampler.key) for episode in episodes]
-        return [self._presented(episode) for episode in episodes]
+        return [self._presented(self.augmentation(episode, sampler.key)) for episode in episodes]
+
+    def images_of(self, split: Split, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of all images that occur in the episodes of a split with these numbers, in ascending order."""
+        sampler = self.sampler(split)
+        found = [np.empty(0, dtype=np.int64)]
+        for first in range(0, len(numbers), _AT_ONCE):
+            for group in sampler.groups(numbers[first : first + _AT_ONCE]):
+                indices = sampler(group)
+                found.append(np.unique(np.concatenate([indices.support, indices.query], axis=1)))
+        return np.unique(np.concatenate(found))
+
+    def images_at(self, split: Split, places: NDArray[np.int64], device: torch.device) -> Tensor:
+        """Images of a split as the learner expects them: [images, channels, height, width]."""
+        return self._converted(self._bank_on(device, split).gather(places[None], device))[0]
 
     def looked_at(self, episode: Episode) -> Episode:
         """With images between 0 and 1."""
+        if episode.embedded:
+            (episode,) = self.batch(self.evaluated_split, episode.number.cpu().numpy(), torch.device("cpu"))
         if self.normalisation is None:
             return episode
         mean, std = (constant.to(episode.support.x) for constant in self.normalisation)
         support, query = (Examples(part.x * std + mean, part.y) for part in (episode.support, episode.query))
-        return Episode(support, query, episode.number, episode.classes)
+        return replace(episode, support=support, query=query)
+
+    def _bank_on(self, device: torch.device, split: Split) -> ImageBank:
+        if (split, device) not in self._placed:
+            self._placed[split, device] = self.banks[split].placed_on(device)
+        return self._placed[split, device]
 
     def _presented(self, episode: Episode) -> Episode:
         """The images as the learner expects them."""
-        if self.normalisation is None and self.input_shape == self.source.image_shape:
-            return episode
         support, query = (Examples(self._converted(part.x), part.y) for part in (episode.support, episode.query))
-        return Episode(support, query, episode.number, episode.classes)
+        return replace(episode, support=support, query=query)
 
     def _converted(self, x: Tensor) -> Tensor:
+        """Of [T, N, channels, height, width]."""
         channels, *size = self.input_shape
         if channels < x.shape[2]:
             x = (x * x.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(2, keepdim=True)
@@ -166,8 +234,8 @@ class ImageEpisodes(EpisodicDataModule):
         return (x - mean) / std
 
 
-def gather(bank: ImageBank, indices: EpisodeIndices, device: torch.device) -> Episode:
-    """One pass over the bank for all images of episodes of one shape."""
+def gather(bank: ImageBank | FeatureBank, indices: EpisodeIndices, device: torch.device) -> Episode:
+    """One pass over the bank for all images, or their features, of episodes of one shape."""
     count = indices.support.shape[1]
     images = bank.gather(np.concatenate([indices.support, indices.query], axis=1), device)
 
@@ -179,6 +247,7 @@ def gather(bank: ImageBank, indices: EpisodeIndices, device: torch.device) -> Ep
         query=Examples(images[:, count:], placed(indices.query_y)),
         number=placed(indices.number),
         classes=placed(indices.classes),
+        embedded=isinstance(bank, FeatureBank),
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -47,12 +48,21 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.evaluated_split: Split = "test"
         self.next_episode = 0  # of training, over all devices; it is what a resumed run continues from
 
+    @property
+    def shuffled(self) -> bool:
+        """Whether training goes through shuffled inputs instead of episodes."""
+        return False
+
     def setup(self, stage: str | None = None) -> None:
         """Open what lies on disk, and refuse episodes that cannot be drawn from it."""
 
     @abstractmethod
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         """The episodes of a split with these numbers, on a device."""
+
+    def training_batch(self, numbers: NDArray[np.int64], device: torch.device) -> Batch:
+        """What a step of training gets for these numbers."""
+        return self.batch("train", numbers, device)
 
     def origin(self) -> dict[str, Any]:
         """What has to be known later of the data that a learner was trained on, as plain containers."""
@@ -92,24 +102,27 @@ class EpisodicDataModule(pl.LightningDataModule):
         return self._evaluation_loader(self.evaluated_split)
 
     def _evaluation_loader(self, split: Split) -> "EpisodeNumbers":
+        own, size = self.evaluation_numbers(split), self.tasks_per_evaluation_step
+        batches = [own[first : first + size] for first in range(0, len(own), size)]
+        return EpisodeNumbers(lambda: iter(batches), len(batches))
+
+    def evaluation_numbers(self, split: Split) -> NDArray[np.int64]:
+        """Of the episodes of a split that this device answers."""
         episodes = self.episodes[split]
         assert episodes is not None
         each = math.ceil(episodes / self._devices)
         # Every device takes every n-th episode and as many as the others: the last ones may be answered twice.
-        own = np.minimum(self._rank + self._devices * np.arange(each), episodes - 1)
-        size = self.tasks_per_evaluation_step
-        batches = [own[first : first + size] for first in range(0, each, size)]
-        return EpisodeNumbers(lambda: iter(batches), len(batches))
+        return np.minimum(self._rank + self._devices * np.arange(each), episodes - 1)
 
     def transfer_batch_to_device(self, batch: NDArray[np.int64], device: torch.device, dataloader_idx: int) -> Batch:
         """Numbers become episodes here, where Lightning hands over each batch just before it is used."""
         assert self.trainer is not None
         if self.trainer.training:
-            split: Split = "train"
+            episodes = self.training_batch(batch, device)
             self.next_episode += self.tasks_per_step
         else:
             split = "val" if self.trainer.validating or self.trainer.sanity_checking else self.evaluated_split
-        episodes = self.batch(split, batch, device)
+            episodes = self.batch(split, batch, device)
         # Lightning converts what a loader gives, which are numbers here, and knows no frozen data classes.
         return [in_double(episode) for episode in episodes] if self.trainer.precision == "64-true" else episodes
 
@@ -150,7 +163,7 @@ def in_double(episode: Episode) -> Episode:
         Examples(part.x.double(), part.y.double() if part.y.is_floating_point() else part.y)
         for part in (episode.support, episode.query)
     )
-    return Episode(support, query, episode.number, episode.classes)
+    return replace(episode, support=support, query=query)
 
 
 def amount(given: int | list[int], key: str) -> Amount:
