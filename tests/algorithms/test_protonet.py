@@ -1,12 +1,14 @@
 """Prototypical networks against the paper's formulas, written out with loops."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from metashot.algorithms.metric.protonet import ProtoNet, class_means, squared_distances
+from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
 from metashot.backbones.mlp import MLP
@@ -18,18 +20,25 @@ TASKS, WAYS, SHOTS, QUERIES = 3, 4, 3, 5
 
 
 class Pixels(Backbone):
-    """An image's features are its pixels."""
+    """An image's features are its pixels, times one."""
 
-    features = 6
+    feature_shape = (6,)
+
+    def __init__(self, input_shape: tuple[int, ...] = (1, 2, 3), normalisation: Protocol = "running") -> None:
+        super().__init__(input_shape, normalisation)
+        self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, images: Tensor, support: int) -> Tensor:
-        return images.flatten(2)
+        return images.flatten(2) * self.scale
 
 
-def protonet(backbone: Backbone) -> ProtoNet:
-    return ProtoNet(
-        "protonet", backbone, Classification(WAYS), Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
-    ).double()
+def protonet(
+    backbone: Backbone, distance: Any = "euclidean", temperature: float = 1.0, learned: bool = False, ways: int = WAYS
+) -> ProtoNet:
+    optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
+    made = ProtoNet("protonet", backbone, Classification(ways), distance, temperature, learned, optimizer).double()
+    made.log_temperature.data.fill_(np.log(temperature))  # in float64
+    return made
 
 
 def mlp(protocol: Protocol) -> MLP:
@@ -39,7 +48,7 @@ def mlp(protocol: Protocol) -> MLP:
     with torch.no_grad():
         for normalisation in network.normalisations:
             normalisation.weight.uniform_(0.5, 1.5)
-            normalisation.bias.uniform_(0, 1)
+            normalisation.bias.uniform_(1, 2)  # so that no feature is zero all over
             for buffer in normalisation.buffers():
                 buffer.uniform_(0.1, 0.9)
     return network
@@ -58,14 +67,25 @@ def episode() -> Episode:
     return Episode(examples(SHOTS), examples(QUERIES), torch.arange(TASKS), torch.arange(WAYS).expand(TASKS, -1))
 
 
-def scores_by_hand(support: NDArray[np.float64], y: NDArray[np.int64], query: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of one task: minus the squared distance of each query to the mean of each class's support features."""
-    scores = np.empty((len(query), WAYS))
-    for label in range(WAYS):
+def similarity_by_hand(a: NDArray[np.float64], b: NDArray[np.float64], distance: str) -> float:
+    """Minus the squared distance, or the cosine."""
+    if distance == "euclidean":
+        return -sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+    product, lengths = sum(x * y for x, y in zip(a, b, strict=True)), sum(x * x for x in a) * sum(y * y for y in b)
+    return product / float(lengths) ** 0.5
+
+
+def scores_by_hand(
+    support: NDArray[np.float64], y: NDArray[np.int64], query: NDArray[np.float64], distance: str = "euclidean"
+) -> NDArray[np.float64]:
+    """Of one task: how near each query is to the mean of each class's support features."""
+    ways = max(y) + 1
+    scores = np.empty((len(query), ways))
+    for label in range(ways):
         members = [features for features, target in zip(support, y, strict=True) if target == label]
         prototype = sum(members) / len(members)
         for place, features in enumerate(query):
-            scores[place, label] = -sum((a - b) ** 2 for a, b in zip(features, prototype, strict=True))
+            scores[place, label] = similarity_by_hand(features, prototype, distance)
     return scores
 
 
@@ -79,17 +99,19 @@ def loss_by_hand(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     return float(sum(losses) / len(losses))
 
 
-@pytest.mark.parametrize("make", [lambda: Pixels((1, 2, 3), "running"), lambda: mlp("running")], ids=["pixels", "mlp"])
-def test_scores_and_loss_are_those_of_the_paper(episode: Episode, make: type) -> None:
-    algorithm = protonet(make()).eval()
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 3.0])
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize("make", [Pixels, lambda: mlp("running")], ids=["pixels", "mlp"])
+def test_scores_and_loss_are_those_of_the_paper(episode: Episode, make: type, distance: str, temperature: float) -> None:
+    algorithm = protonet(make(), distance, temperature).eval()
     loss, scores, _ = algorithm.training_loss(episode)
     support = algorithm.backbone(episode.support.x, support=WAYS * SHOTS).detach().numpy()
     query = algorithm.backbone(episode.query.x, support=0).detach().numpy()
     y = episode.support.y.numpy()
-    expected = np.stack([scores_by_hand(support[task], y[task], query[task]) for task in range(TASKS)])
+    expected = np.stack([scores_by_hand(support[task], y[task], query[task], distance) for task in range(TASKS)])
     assert scores.shape == (TASKS, WAYS * QUERIES, WAYS)
-    np.testing.assert_allclose(scores.detach(), expected, atol=1e-10)
-    assert loss.item() == pytest.approx(loss_by_hand(expected, episode.query.y.numpy()), abs=1e-10)
+    np.testing.assert_allclose(scores.detach(), expected / temperature, atol=1e-10)
+    assert loss.item() == pytest.approx(loss_by_hand(expected / temperature, episode.query.y.numpy()), abs=1e-10)
 
 
 def test_validation_reports_the_loss_and_the_right_answers_of_each_task(episode: Episode) -> None:
@@ -126,18 +148,65 @@ def test_the_reported_transductive_is_whether_queries_see_each_other(
 
 
 def test_a_class_with_more_shots_is_their_average(episode: Episode) -> None:
-    algorithm = protonet(Pixels((1, 2, 3), "running"))
+    algorithm = protonet(Pixels())
     members = [episode.support.x[:, episode.support.y[0] == label] for label in range(WAYS)]
     averages = Examples(torch.stack([images.mean(1) for images in members], dim=1), torch.arange(WAYS).expand(TASKS, -1))
     one_shot = algorithm(averages, episode.query.x)
     torch.testing.assert_close(algorithm(episode.support, episode.query.x), one_shot, atol=1e-10, rtol=0)
 
 
-def test_class_means_count_only_the_members_of_a_class() -> None:
-    features = torch.tensor([[[1.0, 0.0], [3.0, 4.0], [10.0, 10.0]]])
-    assert class_means(features, torch.tensor([[0, 0, 1]])).tolist() == [[[2.0, 2.0], [10.0, 10.0]]]
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_temperature_is_that_of_the_configuration_and_kept_whether_it_is_learned_or_not(
+    distance: str, learned: bool
+) -> None:
+    optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
+    made = ProtoNet("protonet", mlp("running"), Classification(WAYS), distance, 0.4, learned, optimizer)  # type: ignore[arg-type]
+    (name,) = set(made.state_dict()) - {f"backbone.{name}" for name in made.backbone.state_dict()}
+    assert made.state_dict()[name].exp().item() == pytest.approx(0.4)
+    assert (name in dict(made.named_parameters())) is learned
+    assert len(list(made.parameters())) == len(list(made.backbone.parameters())) + learned
 
 
-def test_squared_distances_are_those_of_pythagoras() -> None:
-    a, b = torch.tensor([[[0.0, 0.0], [1.0, 1.0]]]), torch.tensor([[[3.0, 4.0], [1.0, 1.0], [1.0, 2.0]]])
-    assert squared_distances(a, b).tolist() == [[[25.0, 2.0, 5.0], [13.0, 0.0, 1.0]]]
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_kept_temperature_is_the_one_that_is_used(episode: Episode, learned: bool) -> None:
+    torch.manual_seed(0)
+    other = protonet(mlp("running"), temperature=0.25, learned=learned).eval()
+    made = protonet(mlp("running"), temperature=1.0, learned=learned).eval()
+    before = made(episode.support, episode.query.x)
+    made.load_state_dict(other.state_dict())
+    torch.testing.assert_close(made(episode.support, episode.query.x), 4 * before)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_the_gradient_of_a_learned_temperature_is_that_of_finite_differences(episode: Episode, distance: str) -> None:
+    made = protonet(Pixels(), distance, 0.3, learned=True)
+    made.training_loss(episode).loss.backward()
+    losses = []
+    for logarithm in (np.log(0.3) + 1e-5, np.log(0.3) - 1e-5):
+        with torch.no_grad():
+            made.log_temperature.fill_(logarithm)
+            losses.append(made.training_loss(episode).loss.item())
+    assert abs(made.log_temperature.grad.item()) > 1e-3
+    assert made.log_temperature.grad.item() == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-6)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_it_trains_with_other_ways_than_it_answers_with(distance: str) -> None:
+    made = protonet(mlp("running"), distance, 0.5, learned=True, ways=7)
+
+    def of_ways(ways: int) -> Episode:
+        torch.manual_seed(ways)
+        y = torch.arange(ways).repeat(2).expand(2, -1)
+        support, query = (Examples(torch.rand(2, 2 * ways, 1, 2, 3, dtype=torch.float64), y) for _ in range(2))
+        return Episode(support, query, torch.arange(2), torch.arange(ways).expand(2, -1))
+
+    descent = torch.optim.SGD(made.parameters(), 0.1)
+    made.train().training_step([of_ways(7)], 0)["loss"].backward()
+    assert all(parameter.grad is not None for parameter in made.parameters())
+    descent.step()
+    fewer = of_ways(4)
+    (answers,) = made.eval().validation_step([fewer], 0)["episodes"]
+    support, query = (made.backbone(x, support=0).detach().numpy() for x in (fewer.support.x, fewer.query.x))
+    by_hand = [scores_by_hand(support[task], fewer.support.y[task].numpy(), query[task], distance) for task in range(2)]
+    np.testing.assert_allclose(answers["answers"], np.stack(by_hand) / made.log_temperature.exp().item(), atol=1e-10)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metashot.algorithms.optimization import Optimization
+from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import learning_together
 from metashot.bad_input import BadInput
 from metashot.episodes import Batch, Episode, Examples
@@ -35,6 +36,8 @@ class Algorithm(pl.LightningModule):
 
     solves: ClassVar[tuple[type[Problem], ...]] = (Classification,)
     trains: ClassVar[bool] = True  # whether there is anything to learn before a task is seen
+    supervised: ClassVar[bool] = False  # whether it is trained on shuffled images of all classes instead of episodes
+    needs_start: ClassVar[bool] = False  # whether it begins with what another learner has learned (`init_from`)
     takes_head = True  # whether `init_from` gives it a head too, where there is one that fits
     needs_head = False  # whether it has to
     fixed_ways: int | None = None  # the only number of classes it can tell apart, where its head fixes one
@@ -64,8 +67,18 @@ class Algorithm(pl.LightningModule):
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         """The answer to each query: [T, Q, outputs], scores of the classes [T, Q, ways] in classification."""
 
+    def answers_to(self, episode: Episode) -> Tensor:
+        answers: Tensor = self(episode.support, episode.query.x)
+        return answers
+
+    def freeze_backbone(self) -> None:
+        """Leave the backbone as it is in training."""
+        for module in self.modules():
+            if isinstance(module, Backbone):
+                module.freeze()
+
     def training_loss(self, episode: Episode) -> Learned:
-        answers = self(episode.support, episode.query.x)
+        answers = self.answers_to(episode)
         return Learned(self.problem.loss(answers, episode.query.y), answers)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -91,7 +104,7 @@ class Algorithm(pl.LightningModule):
         return {"episodes": [self._answers(episode) for episode in batch]}
 
     def _answers(self, episode: Episode) -> dict[str, Tensor]:
-        answers = self(episode.support, episode.query.x).detach()
+        answers = self.answers_to(episode).detach()
         y = episode.query.y
         return {
             "answers": answers,

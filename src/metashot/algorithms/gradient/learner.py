@@ -77,6 +77,15 @@ class GradientLearner(Algorithm):
     def described(self, device_type: str) -> list[str]:
         return [f"engine: {self.engine.described(device_type, self.network.backbone.input_shape)}"]
 
+    def freeze_backbone(self) -> None:
+        moving = [name for name in self.adapting if name.startswith("backbone.")]
+        if moving:
+            raise BadInput(
+                f"freeze_backbone=true leaves the backbone as it is, but the inner loop changes {moving[0]} and others: "
+                "give algo.adapts=[head.*] too"
+            )
+        super().freeze_backbone()
+
     def step_sizes(self, inner_lr: float) -> Any:
         """What the update calls alpha: a constant, or parameters that begin with it."""
         return inner_lr

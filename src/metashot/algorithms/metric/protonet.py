@@ -3,36 +3,45 @@
 Each class is represented by its prototype, the mean of its support features. A query belongs to the class of the nearest
 prototype: its scores are the negative squared distances, and training minimises their cross-entropy. The paper's batch
 normalisation learns averages over whole episodes and uses them at test time, which is `normalisation: running`.
+
+The paper compares the squared Euclidean distance with the cosine distance. Scores are divided by a temperature, which the
+paper does not have (it is 1), and which can be learned: cosines, which lie between -1 and 1, need one well below 1.
 """
 
-import torch
-from torch import Tensor
+import math
+from typing import Literal
 
-from metashot.algorithms.base import Algorithm
+import torch
+from torch import Tensor, nn
+
+from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
+from metashot.algorithms.similarities import class_means, cosines, squared_distances
+from metashot.arguments import Positive
 from metashot.backbones.base import Backbone
 from metashot.episodes import Examples
 from metashot.problems import Problem
 
 
-class ProtoNet(Algorithm):
-    def __init__(self, name: str, backbone: Backbone, problem: Problem, optimizer: Optimization) -> None:
-        super().__init__(optimizer, backbone.transductive, problem)
-        self.backbone = backbone
+class ProtoNet(FeatureLearner):
+    def __init__(
+        self,
+        name: str,
+        backbone: Backbone,
+        problem: Problem,
+        distance: Literal["euclidean", "cosine"],
+        temperature: Positive,
+        learned_temperature: bool,
+        optimizer: Optimization,
+    ) -> None:
+        super().__init__(backbone, problem, optimizer)
+        self.similarity = cosines if distance == "cosine" else lambda a, b: -squared_distances(a, b)
+        log_temperature = torch.tensor(math.log(temperature))
+        if learned_temperature:
+            self.log_temperature = nn.Parameter(log_temperature)
+        else:
+            self.register_buffer("log_temperature", log_temperature)
 
-    def forward(self, support: Examples, query_x: Tensor) -> Tensor:
-        count = support.x.shape[1]
-        features = self.backbone(torch.cat([support.x, query_x], dim=1), support=count)  # [T, S + Q, features]
-        prototypes = class_means(features[:, :count], support.y)  # [T, ways, features]
-        return -squared_distances(features[:, count:], prototypes)
-
-
-def class_means(features: Tensor, y: Tensor) -> Tensor:
-    """The mean feature of each class: [T, ways, features]."""
-    members = torch.nn.functional.one_hot(y).to(features.dtype)  # [T, S, ways]
-    return members.transpose(1, 2) @ features / members.sum(1).unsqueeze(-1)
-
-
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Between each row of `a` [T, N, features] and of `b` [T, M, features]: [T, N, M]."""
-    return a.square().sum(-1, keepdim=True) - 2 * a @ b.transpose(1, 2) + b.square().sum(-1).unsqueeze(1)
+    def answer(self, support: Examples, query: Tensor) -> Tensor:
+        prototypes = class_means(support.x, support.y)  # [T, ways, features]
+        return self.similarity(query, prototypes) / self.log_temperature.exp()

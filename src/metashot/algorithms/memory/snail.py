@@ -1,0 +1,117 @@
+"""SNAIL: Mishra, Rohaninejad, Chen, Abbeel 2018, "A simple neural attentive meta-learner", arXiv:1707.03141.
+
+A task is a sequence: the support examples with their labels, and at its end a query without one. Blocks of causal temporal
+convolutions, which gather what stands shortly before a position, alternate with causal attention, which finds what matters
+anywhere before it; each block puts what it has found beside what it was given. The scores are read at the last position.
+
+All queries of a task share their support examples, and no position depends on later ones: the support set passes through
+once and every query is computed against it, which is the same as a sequence for each query. The paper shuffles the support
+examples; here they are ordered by label, so that the order in which classes are given changes no answer. Its listing of the
+temporal convolutions begins with dilation 2, with which none sees the position just before; here they begin with 1.
+"""
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metashot.algorithms.features import FeatureLearner
+from metashot.algorithms.optimization import Optimization
+from metashot.arguments import AtLeast, Count
+from metashot.backbones.base import Backbone
+from metashot.bad_input import BadInput
+from metashot.episodes import Examples
+from metashot.problems import Problem
+
+
+class Snail(FeatureLearner):
+    """`keys` and `values` are sizes, one number for each attention block; temporal convolutions stand between the blocks."""
+
+    def __init__(
+        self,
+        name: str,
+        backbone: Backbone,
+        problem: Problem,
+        embedding: Count,
+        keys: list[Count],
+        values: list[Count],
+        filters: Count,
+        reach: Annotated[int, AtLeast(2)],
+        optimizer: Optimization,
+    ) -> None:
+        super().__init__(backbone, problem, optimizer)
+        if reach < 2 or reach.bit_count() != 1:
+            raise BadInput(f"algo.reach={reach} cannot be used; allowed: a power of two from 2 on, such as 8 or 32")
+        if len(keys) != len(values) or not keys:
+            raise BadInput(
+                f"algo.keys={keys} and algo.values={values} cannot be used together; allowed: two lists with one number for "
+                "each attention block"
+            )
+        self.fixed_ways = problem.outputs
+        self.embedding = nn.Linear(backbone.features, embedding)
+        self.blocks = nn.ModuleList()
+        channels = embedding + problem.outputs
+        for block, (key_size, value_size) in enumerate(zip(keys, values, strict=True)):
+            for power in range(reach.bit_length() - 1 if block > 0 else 0):
+                self.blocks.append(DenseBlock(channels, 2**power, filters))
+                channels += filters
+            self.blocks.append(AttentionBlock(channels, key_size, value_size))
+            channels += value_size
+        self.scores = nn.Linear(channels, problem.outputs)
+
+    def answer(self, support: Examples, query: Tensor) -> Tensor:
+        y, order = support.y.sort(dim=1, stable=True)
+        support_x = support.x.gather(1, order.unsqueeze(-1).expand_as(support.x))  # [T, S, features]
+        count = support_x.shape[1]
+        labels = F.one_hot(y, self.problem.outputs).to(query.dtype)  # [T, S, ways]
+        labels = F.pad(labels, (0, 0, 0, query.shape[1]))  # [T, S + Q, ways]: zeros for queries
+        x = torch.cat([self.embedding(torch.cat([support_x, query], dim=1)), labels], dim=-1)  # [T, S + Q, channels]
+        for block in self.blocks:
+            x = block(x, count)
+        with torch.autocast(x.device.type, enabled=False):  # fewer bits would make close scores equal
+            scores: Tensor = self.scores(x[:, count:])
+        return scores
+
+
+# Blocks take [T, S + Q, channels]: S support examples, one after the other, and Q queries that each come after the last.
+
+
+class DenseBlock(nn.Module):
+    """Two causal convolutions of kernel size 2, tanh(a) * sigmoid(b), beside what they are given."""
+
+    def __init__(self, channels: int, dilation: int, filters: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        # On the position `dilation` before and the position itself; the filters of tanh, then those of sigmoid.
+        self.convolutions = nn.Linear(2 * channels, 2 * filters)
+
+    def forward(self, x: Tensor, support: int) -> Tensor:
+        before, itself = self.convolutions.weight.chunk(2, dim=1)  # [2 filters, channels]
+        zeros = min(self.dilation, support + 1)
+        lagged = F.pad(x[:, : support + 1 - zeros], (0, 0, zeros, 0))  # [T, S + 1, channels]: queries share the last one
+        from_before = F.linear(lagged, before)
+        from_before = torch.cat(
+            [from_before[:, :support], from_before[:, support:].expand(-1, x.shape[1] - support, -1)], dim=1
+        )  # [T, S + Q, 2 filters]
+        a, b = (F.linear(x, itself, self.convolutions.bias) + from_before).chunk(2, dim=-1)
+        return torch.cat([x, a.tanh() * b.sigmoid()], dim=-1)
+
+
+class AttentionBlock(nn.Module):
+    """Each position reads from the support examples before it and from itself, beside what it is given."""
+
+    def __init__(self, channels: int, key_size: int, value_size: int) -> None:
+        super().__init__()
+        self.queries = nn.Linear(channels, key_size)
+        self.keys = nn.Linear(channels, key_size, bias=False)  # softmax would take a bias out again
+        self.values = nn.Linear(channels, value_size)
+
+    def forward(self, x: Tensor, support: int) -> Tensor:
+        queries, keys, values = self.queries(x), self.keys(x), self.values(x)  # [T, S + Q, key size or value size]
+        earlier = torch.ones(x.shape[1], support, dtype=torch.bool, device=x.device).tril(-1)  # [S + Q, S]
+        to_earlier = (queries @ keys[:, :support].transpose(1, 2)).masked_fill(~earlier, -torch.inf)  # [T, S + Q, S]
+        to_itself = (queries * keys).sum(-1, keepdim=True)  # [T, S + Q, 1]
+        shares = (torch.cat([to_earlier, to_itself], dim=-1) / keys.shape[-1] ** 0.5).softmax(-1)
+        reads = shares[..., :support] @ values[:, :support] + shares[..., support:] * values
+        return torch.cat([x, reads], dim=-1)

@@ -1,0 +1,105 @@
+"""Relation networks: Sung, Yang, Zhang, Xiang, Torr, Hospedales 2018, "Learning to compare: relation network for few-shot
+learning", arXiv:1711.06025.
+
+A class is the sum of the feature maps of its support images. A second network, the relation module, looks at the maps of a
+class and of a query together and says how related they are, between 0 and 1. Training regresses this relation score to 1 for
+the class of the query and to 0 for the others.
+
+The answers are the relation scores before their sigmoid, which put the classes in the same order; with `loss: cross_entropy`
+training minimises their cross-entropy, which the paper does not. The convolutions keep the size of a map, as the relation
+module's do in the authors' code for Omniglot. Normalisation follows the backbone's, with the pairs of a query and a class in
+the place of images: with `normalisation: support` the statistics are those of the pairs that the support images make.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metashot.algorithms.base import Learned
+from metashot.algorithms.features import FeatureLearner
+from metashot.algorithms.optimization import Optimization
+from metashot.algorithms.similarities import memberships
+from metashot.arguments import Count
+from metashot.backbones.base import Backbone
+from metashot.backbones.normalisation import Normalisation, Protocol
+from metashot.bad_input import BadInput
+from metashot.episodes import Episode, Examples
+from metashot.problems import Problem
+
+LEAST = 4  # height and width of a map, which the relation module halves twice
+
+
+class Relation(FeatureLearner):
+    def __init__(
+        self,
+        name: str,
+        backbone: Backbone,
+        problem: Problem,
+        channels: Count,
+        hidden: Count,
+        loss: Literal["mse", "cross_entropy"],
+        optimizer: Optimization,
+    ) -> None:
+        super().__init__(backbone, problem, optimizer)
+        shape = backbone.feature_shape
+        if len(shape) != 3 or min(shape[1:]) < LEAST:
+            given = f"maps of {shape[1]}x{shape[2]}" if len(shape) == 3 else f"{shape[0]} numbers without height and width"
+            raise BadInput(
+                f"algo={name} compares feature maps of at least {LEAST}x{LEAST}, and of these images the backbone "
+                f"makes {given}: choose backbone=conv4_maps or backbone.halvings=2"
+            )
+        self.regresses = loss == "mse"
+        self.module = RelationModule(shape, channels, hidden, backbone.normalisation)
+
+    def answer(self, support: Examples, query: Tensor) -> Tensor:
+        members = memberships(support.y, support.x)  # [T, S, ways]
+        with torch.autocast(query.device.type, enabled=False):
+            class_sums = members.transpose(1, 2) @ support.x  # [T, ways, features]
+        scores: Tensor = self.module(class_sums, support.x, query)
+        return scores.to(query.dtype)
+
+    def training_loss(self, episode: Episode) -> Learned:
+        if not self.regresses:
+            return super().training_loss(episode)
+        answers = self.answers_to(episode)  # [T, Q, ways]
+        right = F.one_hot(episode.query.y, answers.shape[-1]).to(answers.dtype)
+        return Learned(F.mse_loss(answers.sigmoid(), right), answers)
+
+
+class RelationModule(nn.Module):
+    """How related each query is to each class, before the sigmoid."""
+
+    def __init__(self, shape: tuple[int, ...], channels: int, hidden: int, protocol: Protocol) -> None:
+        super().__init__()
+        inputs, height, width = self.shape = shape
+        self.protocol = protocol
+        # A bias would be taken out again by the normalisation.
+        self.first = nn.Conv2d(2 * inputs, channels, 3, padding=1, bias=False)
+        self.first_normalisation = Normalisation(channels, protocol)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.second_normalisation = Normalisation(channels, protocol)
+        self.to_hidden = nn.Linear(channels * (height // 4) * (width // 4), hidden)
+        self.to_score = nn.Linear(hidden, 1)
+
+    def forward(self, classes: Tensor, support: Tensor, queries: Tensor) -> Tensor:
+        """Of maps [T, ways, features], [T, S, features] and [T, Q, features]: [T, Q, ways]."""
+        tasks, ways = classes.shape[:2]
+        leading = support.shape[1] if self.protocol == "support" else 0
+        if leading:
+            queries = torch.cat([support, queries], dim=1)
+        # The first convolution of a pair is the sum of those of its halves: each half is convolved once, not in every pair.
+        for_classes, for_queries = self.first.weight.chunk(2, dim=1)
+        of_classes, of_queries = self._convolved(classes, for_classes), self._convolved(queries, for_queries)
+        x = (of_queries.unsqueeze(2) + of_classes.unsqueeze(1)).flatten(0, 2)  # [T * Q * ways, channels, height, width]
+        for_statistics = leading * ways
+        x = F.max_pool2d(F.relu(self.first_normalisation(x, tasks, for_statistics)), 2)
+        x = F.max_pool2d(F.relu(self.second_normalisation(self.second(x), tasks, for_statistics)), 2)
+        scores: Tensor = self.to_score(F.relu(self.to_hidden(x.flatten(1))))
+        return scores.view(tasks, -1, ways)[:, leading:]
+
+    def _convolved(self, features: Tensor, weight: Tensor) -> Tensor:
+        """[T, N, features] as maps, through one half of the first convolution: [T, N, channels, height, width]."""
+        maps = features.reshape(-1, *self.shape)
+        return F.conv2d(maps, weight, padding=1).unflatten(0, features.shape[:2])

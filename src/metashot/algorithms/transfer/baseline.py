@@ -1,0 +1,45 @@
+"""Baseline: Chen, Liu, Kira, Wang, Huang 2019, "A closer look at few-shot classification", arXiv:1904.04232.
+
+The backbone and a linear layer are trained to tell all training classes apart, on shuffled images. For a task the backbone
+stays as it is, and a new linear classifier is fitted to the features of the support set.
+
+Where this departs from the paper: a classifier begins at zero instead of at random numbers, and is fitted to the whole
+support set in each step instead of to four examples.
+"""
+
+from torch import Tensor, nn
+
+from metashot.algorithms.base import Learned
+from metashot.algorithms.features import FeatureLearner
+from metashot.algorithms.optimization import Optimization
+from metashot.algorithms.transfer.fitting import Classifier, Fit
+from metashot.backbones.base import Backbone
+from metashot.episodes import Episode, Examples
+from metashot.problems import Problem
+
+
+class Baseline(FeatureLearner):
+    supervised = True
+
+    def __init__(self, name: str, backbone: Backbone, problem: Problem, fit: Fit, optimizer: Optimization) -> None:
+        super().__init__(backbone, problem, optimizer)
+        self.fit = fit
+        self.head = nn.Linear(backbone.features, problem.outputs)
+
+    def training_loss(self, episode: Episode) -> Learned:
+        images = episode.query
+        features = self.embed(images.x, support=images.x.shape[1])
+        answers: Tensor = self.head(features)  # [T, N, training classes]
+        return Learned(self.problem.loss(answers, images.y), answers)
+
+    def answer(self, support: Examples, query: Tensor) -> Tensor:
+        tasks, _, features = support.x.shape
+        ways = int(support.y.max()) + 1
+        start = support.x.new_zeros(tasks, ways, features), support.x.new_zeros(tasks, ways)
+        return scores(self.fit(scores, start, support), query)
+
+
+def scores(classifier: Classifier, features: Tensor) -> Tensor:
+    """W f + b: [T, N, ways]"""
+    weight, bias = classifier
+    return features @ weight.transpose(1, 2) + bias.unsqueeze(1)

@@ -1,0 +1,202 @@
+"""Baseline and Baseline++ against their formulas, written out with loops over tasks, steps and examples."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from metashot.algorithms.optimization import Optimization
+from metashot.algorithms.transfer.baseline import Baseline
+from metashot.algorithms.transfer.baselinepp import BaselinePlusPlus
+from metashot.algorithms.transfer.fitting import Fit
+from metashot.backbones.base import Backbone
+from metashot.backbones.mlp import MLP
+from metashot.backbones.normalisation import Protocol
+from metashot.episodes import Episode, Examples
+from metashot.problems import Classification
+
+Array = NDArray[np.float64]
+TRAINING_CLASSES, WAYS, SCALE = 7, 3, 4.0
+STEPS, RATE, MOMENTUM, DECAY = 6, 0.2, 0.8, 0.05
+Y = [2, 0, 1, 1, 0, 0]  # of the support examples: classes of different sizes, in no order
+
+
+class Pixels(Backbone):
+    """An image's features are its pixels, times a number that is learned."""
+
+    feature_shape = (5,)
+
+    def __init__(self) -> None:
+        super().__init__((1, 1, 5), "running")
+        self.factor = torch.nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, images: torch.Tensor, support: int) -> torch.Tensor:
+        return images.flatten(2) * self.factor
+
+
+def learner(name: str, backbone: Backbone | None = None) -> Baseline | BaselinePlusPlus:
+    torch.manual_seed(0)
+    given: dict[str, Any] = {
+        "name": name,
+        "backbone": backbone or Pixels(),
+        "problem": Classification(TRAINING_CLASSES),
+        "fit": Fit(STEPS, RATE, MOMENTUM, DECAY),
+        "optimizer": Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0),
+    }
+    made = Baseline(**given) if name == "baseline" else BaselinePlusPlus(scale=SCALE, **given)
+    return made.double()
+
+
+def tasks(count: int = 2, queries: int = 4) -> tuple[Examples, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    support_x = torch.randn(count, len(Y), 1, 1, 5, generator=generator, dtype=torch.float64)
+    query_x = torch.randn(count, queries, 1, 1, 5, generator=generator, dtype=torch.float64)
+    return Examples(support_x, torch.tensor(Y).expand(count, -1)), query_x
+
+
+def batches(count: int = 2, size: int = 6) -> Episode:
+    """What a supervised step gets: images of all training classes, and no support set."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(count, size, 1, 1, 5, generator=generator, dtype=torch.float64)
+    y = torch.randint(TRAINING_CLASSES, (count, size), generator=generator)
+    none = Examples(x[:, :0], y[:, :0])
+    classes = torch.arange(TRAINING_CLASSES).expand(count, -1)
+    return Episode(none, Examples(x, y), torch.arange(count), classes)
+
+
+def softmax(scores: Array) -> Array:
+    shares: Array = np.exp(scores - scores.max())
+    return shares / shares.sum()
+
+
+def unit(vector: Array) -> Array:
+    return vector / np.sqrt((vector**2).sum())
+
+
+def fitted_linear(x: Array) -> tuple[Array, Array]:
+    """Gradient descent on the mean cross-entropy of a linear classifier that begins at zero."""
+    weight, bias = np.zeros((WAYS, 5)), np.zeros(WAYS)
+    weight_velocity, bias_velocity = np.zeros_like(weight), np.zeros_like(bias)
+    for _ in range(STEPS):
+        weight_gradient, bias_gradient = DECAY * weight, DECAY * bias
+        for features, label in zip(x, Y, strict=True):
+            error = softmax(weight @ features + bias) - np.eye(WAYS)[label]
+            weight_gradient = weight_gradient + np.outer(error, features) / len(Y)
+            bias_gradient = bias_gradient + error / len(Y)
+        weight_velocity = MOMENTUM * weight_velocity + weight_gradient
+        bias_velocity = MOMENTUM * bias_velocity + bias_gradient
+        weight, bias = weight - RATE * weight_velocity, bias - RATE * bias_velocity
+    return weight, bias
+
+
+def fitted_cosine(x: Array) -> Array:
+    """The same of a cosine classifier that begins at the mean directions of the classes."""
+    weight = np.stack([np.mean([unit(f) for f, label in zip(x, Y, strict=True) if label == k], axis=0) for k in range(WAYS)])
+    velocity = np.zeros_like(weight)
+    for _ in range(STEPS):
+        gradient = DECAY * weight
+        for features, label in zip(x, Y, strict=True):
+            error = softmax(SCALE * np.array([unit(w) @ unit(features) for w in weight])) - np.eye(WAYS)[label]
+            for k, w in enumerate(weight):
+                length = np.sqrt((w**2).sum())
+                of_cosine = (unit(features) - (unit(w) @ unit(features)) * unit(w)) / length
+                gradient[k] = gradient[k] + SCALE * error[k] * of_cosine / len(Y)
+        velocity = MOMENTUM * velocity + gradient
+        weight = weight - RATE * velocity
+    return weight
+
+
+def test_a_linear_classifier_is_fitted_to_each_support_set() -> None:
+    support, query_x = tasks()
+    answers = learner("baseline").eval()(support, query_x).detach().numpy()
+    for task in range(2):
+        x, queries = 1.5 * support.x[task].flatten(1).numpy(), 1.5 * query_x[task].flatten(1).numpy()
+        weight, bias = fitted_linear(x)
+        np.testing.assert_allclose(answers[task], queries @ weight.T + bias, atol=1e-10)
+
+
+def test_a_cosine_classifier_is_fitted_to_each_support_set() -> None:
+    support, query_x = tasks()
+    answers = learner("baselinepp").eval()(support, query_x).detach().numpy()
+    for task in range(2):
+        x, queries = 1.5 * support.x[task].flatten(1).numpy(), 1.5 * query_x[task].flatten(1).numpy()
+        weight = fitted_cosine(x)
+        expected = [[SCALE * unit(w) @ unit(features) for w in weight] for features in queries]
+        np.testing.assert_allclose(answers[task], expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["baseline", "baselinepp"])
+def test_training_tells_all_training_classes_apart(name: str) -> None:
+    made, episode = learner(name).train(), batches()
+    loss, answers, _ = made.training_loss(episode)
+    weight = made.head.weight.detach().numpy()
+    losses = []
+    for task in range(2):
+        for place, (image, label) in enumerate(zip(episode.query.x[task], episode.query.y[task], strict=True)):
+            features = 1.5 * image.flatten().numpy()
+            if name == "baseline":
+                assert made.head.bias is not None
+                expected = weight @ features + made.head.bias.detach().numpy()
+            else:
+                expected = SCALE * np.array([unit(w) @ unit(features) for w in weight])
+            np.testing.assert_allclose(answers[task, place].detach(), expected, atol=1e-12)
+            losses.append(-np.log(softmax(expected)[int(label)]))
+    assert loss.item() == pytest.approx(np.mean(losses), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["baseline", "baselinepp"])
+def test_every_parameter_learns_from_a_step_of_training(name: str) -> None:
+    made = learner(name).train()
+    made.training_step([batches()], 0)["loss"].backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in made.parameters())
+
+
+@pytest.mark.parametrize("name", ["baseline", "baselinepp"])
+def test_a_task_is_answered_alone_as_among_others_and_changes_nothing(name: str) -> None:
+    made = learner(name).eval()
+    before = {key: value.clone() for key, value in made.state_dict().items()}
+    support, query_x = tasks(3)
+    with torch.no_grad():
+        together = made(support, query_x)
+        for task in range(3):
+            one = slice(task, task + 1)
+            alone = made(Examples(support.x[one], support.y[one]), query_x[one])
+            torch.testing.assert_close(alone[0], together[task], atol=1e-12, rtol=0)
+    assert all(torch.equal(before[key], value) for key, value in made.state_dict().items())
+    assert not together.requires_grad
+
+
+@pytest.mark.parametrize("name", ["baseline", "baselinepp"])
+@pytest.mark.parametrize("protocol", ["running", "support", "none"])
+def test_queries_do_not_see_each_other(name: str, protocol: Protocol) -> None:
+    made = learner(name, MLP((1, 1, 5), [6], protocol)).eval()
+    support, query_x = tasks()
+    changed = query_x.clone()
+    changed[:, -1] += 1
+    difference = (made(support, changed) - made(support, query_x)).abs()
+    assert difference[:, :-1].max() < 1e-12
+    assert difference[:, -1].max() > 1e-6
+
+
+def test_a_longer_fit_is_a_better_one() -> None:
+    support, _ = tasks()
+
+    def support_loss(name: str, steps: int) -> float:
+        made = learner(name).eval()
+        made.fit = Fit(steps, lr=0.05, momentum=0.5, weight_decay=0.0)
+        return Classification(WAYS).loss(made(support, support.x), support.y).item()
+
+    for name in ("baseline", "baselinepp"):
+        assert support_loss(name, 40) < support_loss(name, 5) < support_loss(name, 1)
+
+
+@pytest.mark.parametrize("name", ["baseline", "baselinepp"])
+def test_episodes_of_other_ways_than_training_classes_are_validated(name: str) -> None:
+    support, query_x = tasks()
+    episode = Episode(
+        support, Examples(query_x, torch.zeros(2, 4, dtype=torch.int64)), torch.arange(2), torch.zeros(2, WAYS)
+    )
+    (answers,) = learner(name).eval().validation_step([episode], 0)["episodes"]
+    assert answers["answers"].shape == (2, 4, WAYS)
