@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import augmentation, engines, episodes, inner_memory, normalisation
+from benchmarks import augmentation, engines, episodes, inner_memory, memory_format, normalisation
 
 BENCHMARKS = {
     "episodes": episodes.measure,
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "engines-mlp": engines.mlp,
     "engines-sinusoid": engines.sinusoid,
     "inner-memory": inner_memory.measure,
+    "memory-format": memory_format.measure,
 }
 
 

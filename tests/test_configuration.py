@@ -167,7 +167,7 @@ def test_a_configuration_that_was_checked_runs_no_foreign_code_when_it_is_built(
         ("algo.optimizer.weight_decay", -1, "at least 0"),
         ("algo.optimizer.name", "adamm", "adam, adamw, sgd"),
         ("backbone.normalisation", None, "transductive, running, support"),
-        ("backbone.channels", [64], "a whole number"),
+        ("backbone.channels", ["64"], "a whole number of at least 1 or a list, each a whole number of at least 1"),
         ("trainer.precision", 32, "32-true, bf16-mixed"),
         ("trainer.gradient_clip", 0, "a number above 0 or null"),
         ("trainer.accelerator", "tpu", "cpu, gpu"),

@@ -240,6 +240,12 @@ def test_look_that_cannot_be_done_is_refused(command: Command, given: str) -> No
     assert contents(command.banks) == before
 
 
+def test_shuffled_images_are_no_episode_to_look_at(command: Command) -> None:
+    outcome = command.run(LOOK, f"data.banks={command.banks}", "data.train.batch=8", "split=train")
+    refused(Outcome(outcome.code, "", outcome.err), ["data.train.batch", "no episodes to look at"])
+    assert contents(command.folder) == {}
+
+
 # Episodes of any shape, changed at random
 
 VARIABLE = (

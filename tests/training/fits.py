@@ -4,6 +4,7 @@
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,31 @@ from metashot.training.trainer import TrainerOptions
 
 from ..test_configuration import composed
 
-ALGORITHMS = ("maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "reptile", "average", "protonet")
+GRADIENT = ("maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "reptile", "average")
+FEATURES = ("protonet", "matching", "full context", "relation", "siamese", "snail", "baseline", "baselinepp", "metabaseline")
+ALGORITHMS = GRADIENT + FEATURES
 PROTOCOLS = ("transductive", "running")
 SHAPE, WAYS, SHOTS, QUERIES = (1, 12, 12), 3, 2, 2
 STEPS = 20
 # Steps as large as its usual ones make rounding in 32 bits grow to what is seen; 64 bits agree with them too.
 CALMER = {"mamlpp": ["algo.inner_lr=0.03"]}
+OWN = {
+    "full context": ["algo=matching", "algo.full_context=true"],
+    "relation": ["algo=relation", "backbone.halvings=1"],  # maps of such small images are too small otherwise
+}
 Kept = dict[str, dict[str, Tensor]]  # of each fit, gradients or weights by name
 
 
 class RandomEpisodes(EpisodicDataModule):
-    """Classes are random pictures, images are these with noise; all of it depends on an episode's number alone."""
+    """Classes are random pictures, images are these with noise; all of it depends on an episode's number alone. Supervised
+    learners are trained on the queries alone."""
 
-    def __init__(self, tasks_per_step: int) -> None:
+    def __init__(self, tasks_per_step: int, supervised: bool) -> None:
         specs = dict.fromkeys(SPLITS, EpisodeSpec(WAYS, SHOTS, QUERIES))
         super().__init__("random", specs, {"val": 2, "test": 2}, tasks_per_step, tasks_per_evaluation_step=4, seed=0)
         self.problem = Classification(WAYS)
         self.input_shape = SHAPE
+        self.supervised = supervised
 
     def batch(self, split: Any, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         images = torch.stack([self.images(int(number)) for number in numbers])
@@ -46,6 +55,11 @@ class RandomEpisodes(EpisodicDataModule):
         support, query = images[:, :, :SHOTS].flatten(1, 2), images[:, :, SHOTS:].flatten(1, 2)
         classes = torch.arange(WAYS).expand(len(numbers), -1)
         return [Episode(Examples(support, labels[0]), Examples(query, labels[1]), torch.from_numpy(numbers), classes)]
+
+    def training_batch(self, numbers: NDArray[np.int64], device: torch.device) -> Batch:
+        (episode,) = self.batch("train", numbers, device)
+        none = Examples(episode.support.x[:, :0], episode.support.y[:, :0])
+        return [replace(episode, support=none)] if self.supervised else [episode]
 
     def images(self, number: int) -> Tensor:
         generator = torch.Generator().manual_seed(number)
@@ -70,7 +84,7 @@ def fitted(algo: str, protocol: str, precision: str, steps: int, devices: int) -
     calmer = CALMER.get(algo, []) if steps > 1 else []
     config = composed(
         "train",
-        f"algo={algo}",
+        *OWN.get(algo, [f"algo={algo}"]),
         f"backbone.normalisation={protocol}",
         "backbone.channels=8",
         "backbone.downsampling=stride",
@@ -82,7 +96,7 @@ def fitted(algo: str, protocol: str, precision: str, steps: int, devices: int) -
         *(["algo.averages_per_step=true"] if (algo, protocol) == ("mamlpp", "running") else []),
     )
     pl.seed_everything(0, verbose=False)
-    data = RandomEpisodes(tasks_per_step=4)
+    data = RandomEpisodes(tasks_per_step=4, supervised=configuration.locate(config["algo"], "algo").supervised)
     backbone = configuration.build(config["backbone"], input_shape=SHAPE)
     algorithm: pl.LightningModule = configuration.build_algorithm(config, backbone=backbone, problem=data.problem)
     options: TrainerOptions = configuration.build(config["trainer"])

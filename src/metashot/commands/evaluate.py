@@ -15,6 +15,7 @@ from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.episodes import shown
+from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report
 from metashot.evaluation.testing import refuse_other_ways, test
@@ -62,6 +63,7 @@ def evaluate_checkpoint(composed: DictConfig, processes: Processes) -> float:
     algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=problem)
     refuse_other_ways(algorithm, data, split, config["algo"]["name"])
     load_weights(algorithm, checkpoint["state_dict"], path)
+    options.arrange(algorithm)
     processes.agree()
 
     console = Console(quiet=not is_first_process(), soft_wrap=True)
@@ -69,7 +71,8 @@ def evaluate_checkpoint(composed: DictConfig, processes: Processes) -> float:
         console.print(line, highlight=False, markup=False)
     scoring = Scoring()
     with processes.stop_request():
-        trainer = options.trainer([scoring, ProgressBar(scoring, console)], [])
+        progress = ProgressBar(scoring, console)
+        trainer = options.trainer([EmbedOnce(progress.part), scoring, progress], [])
         report = test(trainer, algorithm, data, scoring, split, config["algo"]["name"], path, checkpoint["global_step"])
     changes = changed_settings(config, checkpoint[OURS]["config"])
     folder = Path(config["out"]) if config["out"] else beside(path) / (described(report) + changes)

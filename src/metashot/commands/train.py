@@ -17,6 +17,7 @@ from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint, write_checkpoint
 from metashot.command_line import Stopped
 from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
+from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.pictures import curves_picture, episode_picture
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report
@@ -55,6 +56,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
     configuration.check(config)
     check_value(config["folder"], str, "folder")
     check_value(config["init_from"], str | None, "init_from")
+    check_value(config["freeze_backbone"], bool, "freeze_backbone")
     experiment = {key: value for key, value in config.items() if key not in RUN_KEYS}
     start = Start.of(config["resume"], experiment)
     pl.seed_everything(config["seed"], verbose=False)
@@ -72,7 +74,11 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         for split in SPLITS:
             refuse_other_ways(algorithm, data, split, config["algo"]["name"])
 
+        options.arrange(algorithm)
+        if config["freeze_backbone"]:
+            algorithm.freeze_backbone()
         refuse_nothing_to_train(algorithm, options, config)
+        refuse_other_batches(algorithm, data, config["algo"]["name"])
         start.refuse_other_images(data)
         lines = [f"episodes: {data.described()}", *algorithm.described(options.device_type)]
         if config["init_from"] is not None and start.checkpoint is None:
@@ -89,7 +95,8 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         saving = Saving(folder.checkpoints, experiment, data.origin(), scoring, stop, options)
         progress = ProgressBar(scoring, console, measurements, saving)
         finiteness = Finiteness(console, folder, options.stop_after_non_finite)
-        trainer = options.trainer([scoring, saving, finiteness, measurements, progress], loggers)
+        embed_once = EmbedOnce(progress.part)
+        trainer = options.trainer([embed_once, scoring, saving, finiteness, measurements, progress], loggers)
         for logger in loggers:
             logger.log_hyperparams(experiment)
             if isinstance(logger, CsvLogger):
@@ -170,15 +177,28 @@ def refuse_other_problem(config: dict[str, Any]) -> None:
 
 def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, config: dict[str, Any]) -> None:
     name = config["algo"]["name"]
-    if algorithm.trains:
-        return
-    if options.max_steps:
+    if not algorithm.trains and options.max_steps:
         raise BadInput(
             f"trainer.max_steps={options.max_steps} cannot be done by algo={name}, which learns nothing before it sees a "
             "task: leave it at 0"
         )
-    if config["init_from"] is None:
+    if (algorithm.needs_start or not algorithm.trains) and config["init_from"] is None:
         raise BadInput(f"missing key init_from: algo={name} starts from a trained learner, as in init_from=runs/...")
+    if options.max_steps and not any(parameter.requires_grad for parameter in algorithm.parameters()):
+        raise BadInput(
+            f"freeze_backbone=true leaves algo={name} nothing to train: leave it out, or give trainer.max_steps=0 to test "
+            "it as it is"
+        )
+
+
+def refuse_other_batches(algorithm: Algorithm, data: EpisodicDataModule, name: str) -> None:
+    """Algorithms are trained on episodes or on shuffled images of all classes."""
+    if algorithm.supervised and not data.shuffled:
+        raise BadInput(f"data.train.batch=null makes episodes, but algo={name} is trained on shuffled images: give a number")
+    if data.shuffled and not algorithm.supervised:
+        raise BadInput(
+            f"data.train.batch shuffles images, but algo={name} is trained on episodes: use data.train.batch=null"
+        )
 
 
 def refuse_another_experiment(new: dict[str, Any], old: dict[str, Any]) -> None:

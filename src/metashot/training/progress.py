@@ -1,5 +1,7 @@
 """What a person sees of a run: a bar on a terminal, a line for each validation everywhere."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -82,6 +84,13 @@ class ProgressBar(pl.Callback):
         self.console.print(f"{step}  val {metric} {score}{best}  {self._measured()}", highlight=False)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._end()
+
+    @contextlib.contextmanager
+    def part(self, what: str, total: int) -> Iterator[Callable[[], None]]:
+        """Show something that has so many parts; what is yielded tells of one more."""
+        self._begin(what, [total])
+        yield self._advance
         self._end()
 
     def _measured(self) -> str:

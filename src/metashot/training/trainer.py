@@ -11,6 +11,8 @@ import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.loggers import Logger
 
+from metashot.algorithms.base import Algorithm
+from metashot.algorithms.features import FeatureLearner
 from metashot.arguments import AtLeast, Count, Positive
 from metashot.bad_input import BadInput
 from metashot.checkpoints import WholeCheckpointIO
@@ -35,6 +37,7 @@ class TrainerOptions:
         gradient_clip: Positive | None,
         stop_after_non_finite: Count,
         early_stopping: Count | None,
+        channels_last: bool,
         deterministic: bool,
     ) -> None:
         self.accelerator = accelerator
@@ -49,6 +52,7 @@ class TrainerOptions:
         self.gradient_clip = gradient_clip
         self.stop_after_non_finite = stop_after_non_finite
         self.early_stopping = early_stopping
+        self.channels_last = channels_last
         self.deterministic = deterministic
 
     @property
@@ -62,6 +66,11 @@ class TrainerOptions:
     def all_devices(self) -> int:
         """Those of all machines."""
         return self.devices * self.nodes
+
+    def arrange(self, algorithm: Algorithm) -> None:
+        """Lay out weights so that what they make of images has its channels last, where these are the same for all tasks."""
+        if self.channels_last and isinstance(algorithm, FeatureLearner):
+            algorithm.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def trainer(self, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]) -> pl.Trainer:
         _quieten_lightning()

@@ -1,0 +1,61 @@
+"""Embedding every image of an evaluation once, where features depend on the image alone: episodes then consist of features.
+
+An episode of 80 images costs as much as embedding 80 images, and in hundreds of episodes each image comes up many times.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from metashot.algorithms.features import FeatureLearner
+from metashot.data.features import FeatureBank
+from metashot.data.images import ImageEpisodes
+from metashot.data.module import Split
+
+_AT_ONCE = 256  # images
+_MOST_BYTES = 4 * 2**30  # of features in memory: those of whole maps of many images are left to their episodes
+
+Shown = Callable[[str, int], AbstractContextManager[Callable[[], None]]]  # what, and of how many parts -> told of each part
+
+
+class EmbedOnce(pl.Callback):
+    def __init__(self, shown: Shown) -> None:
+        self.shown = shown
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._embed(trainer, pl_module, "val")
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        self._embed(trainer, pl_module, data.evaluated_split)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._forget(trainer)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._forget(trainer)
+
+    def _embed(self, trainer: pl.Trainer, learner: pl.LightningModule, split: Split) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(learner, FeatureLearner) or not learner.backbone.each_alone or not isinstance(data, ImageEpisodes):
+            return
+        places = data.images_of(split, data.evaluation_numbers(split))
+        if len(places) * learner.backbone.features * 4 > _MOST_BYTES:
+            return
+        features: list[Tensor] = []
+        dtype = next(learner.parameters()).dtype
+        with self.shown("embedding", len(range(0, len(places), _AT_ONCE))) as advance, torch.no_grad():
+            for first in range(0, len(places), _AT_ONCE):
+                images = data.images_at(split, places[first : first + _AT_ONCE], learner.device).to(dtype)
+                with trainer.precision_plugin.val_step_context():
+                    features.append(learner.embed(images[None], support=0)[0])
+                advance()
+        data.features[split] = FeatureBank(torch.cat(features), places)
+
+    def _forget(self, trainer: pl.Trainer) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, ImageEpisodes):
+            data.features.clear()
