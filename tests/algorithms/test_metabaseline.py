@@ -1,7 +1,5 @@
 """Meta-Baseline against the paper's formula, written out with loops; what it begins with; and how it is configured."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,11 +9,12 @@ from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.transfer.metabaseline import MetaBaseline
 from metashot.backbones.mlp import MLP
+from metashot.command_line import CONF
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification
 
 TASKS, WAYS = 2, 3
-CONFIGURED = OmegaConf.load(Path(__file__).parents[2] / "conf" / "algo" / "metabaseline.yaml")
+CONFIGURED = OmegaConf.load(CONF / "algo" / "metabaseline.yaml")
 
 
 def metabaseline() -> MetaBaseline:

@@ -224,8 +224,9 @@ def test_pairs_of_one_kind_alone_leave_the_loss_and_its_gradient_finite(loss: st
 
 @LOSSES
 def test_what_is_no_number_does_not_go_unnoticed(episode: Episode, loss: str) -> None:
-    episode.query.x[0, 0, 0] = math.nan
-    assert siamese(loss).training_loss(episode).loss.isnan()
+    for features in (episode.query.x[0, 0], episode.query.x, episode.support.x):
+        features.fill_(math.nan)
+        assert siamese(loss).training_loss(episode).loss.isnan()
 
 
 def test_features_can_be_given_in_place_of_images(episode: Episode) -> None:

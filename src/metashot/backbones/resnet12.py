@@ -85,13 +85,14 @@ class ResidualBlock(nn.Module):
             nn.init.kaiming_normal_(convolution.weight, SLOPE, mode="fan_out", nonlinearity="leaky_relu")
 
     def forward(self, x: Tensor, tasks: int, support: int) -> Tensor:
-        layers = list(zip(self.convolutions, self.normalisations, strict=True))
-        convolution, normalisation = layers.pop()
-        shortcut = normalisation(convolution(x), tasks, support)
-        for convolution, normalisation in layers[:-1]:
-            x = F.leaky_relu(normalisation(convolution(x), tasks, support), SLOPE)
-        convolution, normalisation = layers[-1]
-        return F.leaky_relu(normalisation(convolution(x), tasks, support) + shortcut, SLOPE)
+        def layer(number: int, x: Tensor) -> Tensor:
+            normalised: Tensor = self.normalisations[number](self.convolutions[number](x), tasks, support)
+            return normalised
+
+        shortcut = layer(3, x)
+        x = F.leaky_relu(layer(0, x), SLOPE)
+        x = F.leaky_relu(layer(1, x), SLOPE)
+        return F.leaky_relu(layer(2, x) + shortcut, SLOPE)
 
 
 def drop_squares(x: Tensor, rate: float, size: int) -> Tensor:

@@ -102,4 +102,4 @@ class RelationModule(nn.Module):
     def _convolved(self, features: Tensor, weight: Tensor) -> Tensor:
         """[T, N, features] as maps, through one half of the first convolution: [T, N, channels, height, width]."""
         maps = features.reshape(-1, *self.shape)
-        return F.conv2d(maps, weight, padding=1).unflatten(0, features.shape[:2])
+        return F.conv2d(maps, weight, padding=1).reshape(*features.shape[:2], -1, *self.shape[1:])
