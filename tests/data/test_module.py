@@ -11,7 +11,7 @@ import torch
 
 from metashot.bad_input import BadInput
 from metashot.data.augmentation import Augmentation
-from metashot.data.features import FeatureBank
+from metashot.data.feature_bank import FeatureBank
 from metashot.data.images import ImageEpisodes, SplitOptions, TrainingOptions
 from metashot.data.module import SPLITS, Split, tasks_of_each_device
 from metashot.episodes import Episode, EpisodeSpec, Examples

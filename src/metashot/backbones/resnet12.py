@@ -77,12 +77,11 @@ class ResidualBlock(nn.Module):
         super().__init__()
         shapes = [(inputs, 3), (outputs, 3), (outputs, 3), (inputs, 1)]
         # A bias would be taken out again by the normalisation.
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(channels, outputs, size, padding=size // 2, bias=False) for channels, size in shapes
-        )
-        self.normalisations = nn.ModuleList(Normalisation(outputs, normalisation) for _ in shapes)
-        for convolution in self.convolutions:
+        convolutions = [nn.Conv2d(channels, outputs, size, padding=size // 2, bias=False) for channels, size in shapes]
+        for convolution in convolutions:
             nn.init.kaiming_normal_(convolution.weight, SLOPE, mode="fan_out", nonlinearity="leaky_relu")
+        self.convolutions = nn.ModuleList(convolutions)
+        self.normalisations = nn.ModuleList(Normalisation(outputs, normalisation) for _ in shapes)
 
     def forward(self, x: Tensor, tasks: int, support: int) -> Tensor:
         def layer(number: int, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from metashot.bad_input import BadInput
 from metashot.data.augmentation import Augmentation
 from metashot.data.bank import ImageBank
 from metashot.data.building import build_bank, read_manifest
-from metashot.data.features import FeatureBank
+from metashot.data.feature_bank import FeatureBank
 from metashot.data.module import SPLITS, Counts, EpisodicDataModule, Split, amount
 from metashot.data.shuffling import ShuffledSampler
 from metashot.data.source import DataSource

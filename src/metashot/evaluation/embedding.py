@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metashot.algorithms.features import FeatureLearner
-from metashot.data.features import FeatureBank
+from metashot.data.feature_bank import FeatureBank
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import Split
 

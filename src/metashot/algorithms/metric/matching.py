@@ -40,11 +40,7 @@ class Matching(FeatureLearner):
     ) -> None:
         super().__init__(backbone, problem, optimizer)
         self.full_context = FullContext(backbone.features, reading_steps) if full_context else None
-        log_temperature = torch.tensor(math.log(temperature))
-        if learned_temperature:
-            self.log_temperature = nn.Parameter(log_temperature)
-        else:
-            self.register_buffer("log_temperature", log_temperature)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learned_temperature)
 
     def answer(self, support: Examples, query: Tensor) -> Tensor:
         if self.full_context is not None:

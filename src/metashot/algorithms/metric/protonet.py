@@ -36,11 +36,7 @@ class ProtoNet(FeatureLearner):
     ) -> None:
         super().__init__(backbone, problem, optimizer)
         self.similarity = cosines if distance == "cosine" else lambda a, b: -squared_distances(a, b)
-        log_temperature = torch.tensor(math.log(temperature))
-        if learned_temperature:
-            self.log_temperature = nn.Parameter(log_temperature)
-        else:
-            self.register_buffer("log_temperature", log_temperature)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learned_temperature)
 
     def answer(self, support: Examples, query: Tensor) -> Tensor:
         prototypes = class_means(support.x, support.y)  # [T, ways, features]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from metashot.data.features import FeatureBank
+from metashot.data.feature_bank import FeatureBank
 
 CPU = torch.device("cpu")
 
