@@ -10,6 +10,7 @@ from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
 from metashot.configuration import differences
 
 Weights = dict[str, Tensor]
+CHANGES_NO_WEIGHT = ("normalisation", "drop_block", "drop_block_size")  # of a backbone's settings
 
 
 def begin_from(given: str, algorithm: Algorithm, backbone: dict[str, Any]) -> str:
@@ -61,7 +62,7 @@ def _refuse_another_backbone(given: str, own: dict[str, Any], theirs: dict[str, 
             f"init_from={given} holds the weights of another backbone, {names[0]}, but this run has {names[1]}: "
             f"choose backbone={names[0]}"
         )
-    changes = [(key, mine, other) for key, mine, other in differences(own, theirs) if key != "normalisation"]
+    changes = [(key, mine, other) for key, mine, other in differences(own, theirs) if key not in CHANGES_NO_WEIGHT]
     if changes:
         wanted = " ".join(f"backbone.{key}={str(other).replace(' ', '')}" for key, _, other in changes)
         had = " ".join(f"backbone.{key}={str(mine).replace(' ', '')}" for key, mine, _ in changes)

@@ -14,7 +14,7 @@ from metashot.backbones.normalisation import Protocol, learning_layers
 from metashot.backbones.resnet12 import ResNet12
 
 SHAPE = (1, 16, 16)
-PROTOCOLS: tuple[Protocol, ...] = ("transductive", "running", "support", "none")
+PROTOCOLS: tuple[Protocol, ...] = ("transductive", "running", "support", "support_later", "none")
 BACKBONES: dict[str, Callable[[Protocol], Backbone]] = {
     "conv4": lambda protocol: Conv4(SHAPE, [2, 3, 4, 5], "pool", protocol, 2),
     "mlp": lambda protocol: MLP(SHAPE, [4, 3], protocol),

@@ -9,7 +9,7 @@ from torch import Tensor
 from metashot.backbones.normalisation import Normalisation, Protocol, noting_statistics, taken_statistics
 
 TASKS, IMAGES, SUPPORT, CHANNELS = 3, 7, 4, 2
-PROTOCOLS: tuple[Protocol, ...] = ("transductive", "running", "support")
+PROTOCOLS: tuple[Protocol, ...] = ("transductive", "running", "support", "support_later")
 SHAPES = [(), (3, 2)]  # of one channel of an image: a linear layer's and a convolution's output
 
 
@@ -70,6 +70,14 @@ def test_support_set_alone_is_normalised_as_it_is_beside_queries(shape: tuple[in
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_support_later_trains_on_the_batch_and_evaluates_by_the_support_set(shape: tuple[int, ...]) -> None:
+    x, trained, evaluated = inputs(shape), module("support_later").train(), module("support_later").eval()
+    np.testing.assert_allclose(trained(x, TASKS, SUPPORT).detach(), by_hand(x, slice(None), trained), atol=1e-10)
+    expected = by_hand(x, slice(0, SUPPORT), evaluated)
+    np.testing.assert_allclose(evaluated(x, TASKS, SUPPORT).detach(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_running_trains_on_the_batch_and_evaluates_with_the_averages(shape: tuple[int, ...]) -> None:
     x, trained = inputs(shape), module("running")
     np.testing.assert_allclose(trained.train()(x, TASKS, SUPPORT).detach(), by_hand(x, slice(None), trained), atol=1e-10)
@@ -98,6 +106,8 @@ def test_a_task_is_normalised_the_same_alone_and_in_a_batch(protocol: Protocol, 
         ("running", False, False),
         ("support", True, False),
         ("support", False, False),
+        ("support_later", True, True),
+        ("support_later", False, False),
     ],
 )
 def test_queries_see_each_other_only_in_transductive(protocol: Protocol, training: bool, seen: bool) -> None:

@@ -16,7 +16,7 @@ from metashot.backbones.resnet12 import ResNet12, drop_squares
 from metashot.bad_input import BadInput
 from tests.algorithms.gradient_learners import ENGINES, assert_same, learner, outer_gradient, random_episode
 
-PROTOCOLS: tuple[Protocol, ...] = ("transductive", "running", "support", "none")
+PROTOCOLS: tuple[Protocol, ...] = ("transductive", "running", "support", "support_later", "none")
 PAPER = [64, 160, 320, 640]
 
 
@@ -48,7 +48,8 @@ def plain_normalisation(own: Normalisation, support: int) -> nn.Module:
     layer.weight, layer.bias = own.weight, own.bias
     if own.protocol == "running":
         layer.running_mean, layer.running_var = own.running_mean.clone(), own.running_var.clone()
-    return BySupport(layer, support) if own.protocol == "support" else layer.train(own.training)
+    by_support = own.protocol == "support" or (own.protocol == "support_later" and not own.training)
+    return BySupport(layer, support) if by_support else layer.train(own.training or own.protocol == "support_later")
 
 
 class BySupport(nn.Module):

@@ -21,7 +21,7 @@ from tests.algorithms.gradient_learners import ALGORITHMS, ENGINES, learner, ran
 
 TASKS, WAYS = 5, 3
 IN_CHUNKS = Batched(chunk=2, compile=False, cuda_graph=False)
-PROTOCOLS: list[Protocol] = ["transductive", "running", "support", "none"]
+PROTOCOLS: list[Protocol] = ["transductive", "running", "support", "support_later", "none"]
 # Settings of the inner loop that an engine has to know about, each with more than one step.
 SETTINGS: dict[str, dict[str, Any]] = {
     "momentum": {"inner_optimizer": InnerOptimizer("momentum", 0.5)},

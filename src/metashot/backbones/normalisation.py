@@ -3,6 +3,7 @@
 - `transductive`: the statistics of all images of the task that are passed together; queries can see each other.
 - `running`: in training as above, while averages are learned; afterwards the learned averages.
 - `support`: every image is normalised by the statistics of the task's support set.
+- `support_later`: in training as `transductive`, where more images give steadier statistics; afterwards as `support`.
 - `none`: nothing is normalised, and each layer has a bias of its own.
 
 Where a network adapts in steps, weights, biases and averages can be separate ones for each step (`separate_steps`).
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-Protocol = Literal["transductive", "running", "support", "none"]
+Protocol = Literal["transductive", "running", "support", "support_later", "none"]
 
 
 class Normalisation(nn.Module):
@@ -42,6 +43,11 @@ class Normalisation(nn.Module):
         self.noted: list[Tensor] | None = None  # the statistics of a pass, where the averages learn from them later
         self.in_batches = False  # whether tasks are a dimension that this module does not see
 
+    @property
+    def by_support(self) -> bool:
+        """Whether the support set's statistics are those of all images, now."""
+        return self.protocol == "support" or (self.protocol == "support_later" and not self.training)
+
     def separate_steps(self, steps: int, averages: bool, affine: bool) -> None:
         """Give each of so many steps of adapting averages, or a weight and a bias, of its own; later ones share the last."""
         if averages:
@@ -60,7 +66,7 @@ class Normalisation(nn.Module):
             mean, variance = _of_step(self.running_mean, self.step), _of_step(self.running_var, self.step)
             return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, self.epsilon)
         per_task = x.chunk(tasks)  # one call a task is faster than reductions over a [T, N, ...] view (benchmarks/)
-        if self.protocol == "support" and support < len(per_task[0]):
+        if self.by_support and support < len(per_task[0]):
             normalised = [self._by_support(task, support, weight, bias) for task in per_task]
         elif self.in_batches:
             normalised = [self._by_support(task, len(task), weight, bias) for task in per_task]

@@ -23,7 +23,7 @@ class Network(nn.Module):
 
     def answer(self, support_x: Tensor, query_x: Tensor, step: int = 0) -> Tensor:
         """Answers to queries, normalised as the backbone's protocol says."""
-        if self.backbone.normalisation != "support":
+        if not any(layer.by_support for layer in normalisations(self.backbone)):
             return self.forward(query_x, step)
         self._set(step)
         count = support_x.shape[1]

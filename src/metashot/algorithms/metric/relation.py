@@ -74,7 +74,6 @@ class RelationModule(nn.Module):
     def __init__(self, shape: tuple[int, ...], channels: int, hidden: int, protocol: Protocol) -> None:
         super().__init__()
         inputs, height, width = self.shape = shape
-        self.protocol = protocol
         # A bias would be taken out again by the normalisation.
         self.first = nn.Conv2d(2 * inputs, channels, 3, padding=1, bias=False)
         self.first_normalisation = Normalisation(channels, protocol)
@@ -86,7 +85,7 @@ class RelationModule(nn.Module):
     def forward(self, classes: Tensor, support: Tensor, queries: Tensor) -> Tensor:
         """Of maps [T, ways, features], [T, S, features] and [T, Q, features]: [T, Q, ways]."""
         tasks, ways = classes.shape[:2]
-        leading = support.shape[1] if self.protocol == "support" else 0
+        leading = support.shape[1] if self.first_normalisation.by_support else 0
         if leading:
             queries = torch.cat([support, queries], dim=1)
         # The first convolution of a pair is the sum of those of its halves: each half is convolved once, not in every pair.
