@@ -147,6 +147,15 @@ def test_training_tells_all_training_classes_apart(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["baseline", "baselinepp"])
+def test_shuffled_images_are_normalised_among_themselves_where_there_is_no_support_set(name: str) -> None:
+    losses = [
+        learner(name, MLP((1, 1, 5), [6], protocol)).train().training_loss(batches()).loss.item()
+        for protocol in ("support", "transductive")
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["baseline", "baselinepp"])
 def test_every_parameter_learns_from_a_step_of_training(name: str) -> None:
     made = learner(name).train()
     made.training_step([batches()], 0)["loss"].backward()

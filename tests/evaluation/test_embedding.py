@@ -42,7 +42,8 @@ class Counted(torch.nn.Module):
 
 
 def prepared(root: Path, algo: str, *overrides: str) -> tuple[Algorithm, ImageEpisodes, TrainerOptions]:
-    config = composed("train", f"algo={algo}", "backbone.channels=8", "backbone.downsampling=stride", *overrides)
+    small = ("backbone.channels=8", "backbone.downsampling=stride", "backbone.normalisation=running")
+    config = composed("train", f"algo={algo}", *small, *overrides)
     torch.manual_seed(0)
     data = data_module(root, episodes=EPISODES, mean=[0.05, 0.05], std=[0.02, 0.02])
     data.trainer = None
