@@ -151,6 +151,25 @@ def test_each_task_of_a_batch_is_answered_as_if_it_were_alone(episode: Episode, 
 
 
 @PROTOCOLS
+def test_pairs_of_many_tasks_are_not_in_memory_together_where_nothing_is_learned(
+    episode: Episode, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = relation(protocol).eval()
+    together = made(episode.support, episode.query.x).detach()
+    tasks: list[int] = []
+    made.module.register_forward_pre_hook(lambda module, inputs: tasks.append(len(inputs[0])))
+    pairs = together[0].numel()
+    for at_once, expected in ((1, [1] * len(episode)), (2 * pairs, [2] * (len(episode) // 2) + [1] * (len(episode) % 2))):
+        monkeypatch.setattr("metashot.algorithms.metric.relation._AT_ONCE", at_once)
+        with torch.no_grad():
+            torch.testing.assert_close(made(episode.support, episode.query.x), together, atol=1e-10, rtol=0)
+        assert tasks == expected
+        tasks.clear()
+    made(episode.support, episode.query.x)
+    assert tasks == [len(episode)]
+
+
+@PROTOCOLS
 def test_queries_see_each_other_only_where_normalisation_says_so(episode: Episode, protocol: Protocol) -> None:
     made = relation(protocol).eval()
     changed = episode.query.x.clone()

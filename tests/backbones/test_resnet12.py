@@ -193,6 +193,11 @@ def test_engines_agree_on_the_answers_and_gradients_of_maml(protocol: Protocol) 
         torch.testing.assert_close(dict(other.named_buffers())[name], values, rtol=1e-8, atol=1e-11)
 
 
+def test_gradient_steps_within_a_task_refuse_a_backbone_that_draws() -> None:
+    with pytest.raises(BadInput, match=r"algo=maml .* random numbers: give backbone\.drop_block=0"):
+        learner("maml", ResNet12((1, 16, 16), [4, 4, 4, 4], "average", 0.1, 5, "running"))
+
+
 def lies_in_a_square(zeros: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     """Of each number of a map, whether it belongs to a square that is zero all over."""
     found = np.zeros_like(zeros)

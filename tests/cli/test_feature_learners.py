@@ -76,7 +76,8 @@ def test_meta_learning_goes_on_from_a_supervised_backbone(command: Command, supe
 
 def test_frozen_backbone_stays_as_it_was_given_with_its_averages(command: Command, first: Trained) -> None:
     begun = checkpoint(first.run, "best.ckpt")["state_dict"]
-    arguments = ("algo=snail", f"init_from={first.run}", "freeze_backbone=true", *QUICK, "trainer.max_steps=6")
+    running = ("backbone.normalisation=running", "trainer.max_steps=6")
+    arguments = ("algo=snail", f"init_from={first.run}", "freeze_backbone=true", *QUICK, *running)
     outcome = command.train(*arguments, "folder=frozen")
     assert outcome.code == 0, outcome
     trained = checkpoint(command.folder / "frozen")["state_dict"]

@@ -263,7 +263,10 @@ def test_two_devices_print_no_warning_of_lightnings(devices: tuple[Path, Outcome
 def test_help_lists_groups_and_keys_without_importing_torch(command: Command) -> None:
     importing = {"PYTHONPROFILEIMPORTTIME": "1"}
     for script, words in (
-        ("train.py", ["algo: anil, average, boil, ", "backbone: conv4, ", "trainer: cpu, ddp, gpu", "resume:", "repeat:"]),
+        (
+            "train.py",
+            ["algo: anil, average, baseline, ", "backbone: conv4, ", "trainer: cpu, ddp, gpu", "resume:", "repeat:"],
+        ),
         ("evaluate.py", ["ckpt:", "episodes: 600", "split: test"]),
     ):
         outcome = command.run(script, "--help", fresh=True, **importing)

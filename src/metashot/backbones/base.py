@@ -17,6 +17,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.input_shape = input_shape
         self.normalisation = normalisation
+        self.draws = False  # whether a pass in training draws random numbers
         self.frozen = False  # whether training leaves it as it is, averages and all
 
     @property

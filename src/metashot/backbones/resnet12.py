@@ -39,6 +39,7 @@ class ResNet12(Backbone):
         self.pooling = pooling
         self.drop_block = drop_block
         self.drop_block_size = drop_block_size
+        self.draws = drop_block > 0
         if len(input_shape) != 3:
             raise BadInput(
                 "backbone=resnet12 is for images, and these data have none: use backbone=mlp_sinusoid or experiment=sinusoid"

@@ -46,6 +46,11 @@ class GradientLearner(Algorithm):
         optimizer: Optimization,
     ) -> None:
         super().__init__(optimizer, backbone.transductive, problem)
+        if backbone.draws:  # neither all tasks at once nor steps that are computed again could repeat what is drawn
+            raise BadInput(
+                f"algo={name} takes gradient steps within a task, for which the backbone must not draw random numbers: give "
+                "backbone.drop_block=0"
+            )
         self.network = Network(backbone, problem.outputs)
         self.fixed_ways = problem.outputs if isinstance(problem, Classification) else None
         self.engine = engine

@@ -29,6 +29,7 @@ from metashot.episodes import Episode, Examples
 from metashot.problems import Problem
 
 LEAST = 4  # height and width of a map, which the relation module halves twice
+_AT_ONCE = 4000  # pairs that are in memory together where nothing is learned from them; a task is never divided
 
 
 class Relation(FeatureLearner):
@@ -57,8 +58,10 @@ class Relation(FeatureLearner):
         members = memberships(support.y, support.x)  # [T, S, ways]
         with torch.autocast(query.device.type, enabled=False):
             class_sums = members.transpose(1, 2) @ support.x  # [T, ways, features]
-        scores: Tensor = self.module(class_sums, support.x, query)
-        return scores.to(query.dtype)
+        pairs = class_sums.shape[1] * query.shape[1]  # of a task
+        tasks = len(query) if torch.is_grad_enabled() else max(_AT_ONCE // pairs, 1)
+        parts = zip(*(torch.split(features, tasks) for features in (class_sums, support.x, query)), strict=True)
+        return torch.cat([self.module(*part) for part in parts]).to(query.dtype)
 
     def training_loss(self, episode: Episode) -> Learned:
         if not self.regresses:
