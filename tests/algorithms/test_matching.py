@@ -133,7 +133,7 @@ def test_order_of_the_examples_of_a_class_matters_only_in_context(episode: Episo
 
 
 @CONTEXTS
-@pytest.mark.parametrize("protocol", ["transductive", "running", "support", "none"])
+@pytest.mark.parametrize("protocol", ["transductive", "running", "support", "support_later", "none"])
 def test_each_task_of_a_batch_is_answered_as_if_it_were_alone(
     episode: Episode, protocol: Protocol, full_context: bool
 ) -> None:
@@ -145,7 +145,7 @@ def test_each_task_of_a_batch_is_answered_as_if_it_were_alone(
 
 
 @CONTEXTS
-@pytest.mark.parametrize("protocol", ["transductive", "running", "support", "none"])
+@pytest.mark.parametrize("protocol", ["transductive", "running", "support", "support_later", "none"])
 def test_queries_see_each_other_only_where_normalisation_says_so(
     episode: Episode, protocol: Protocol, full_context: bool
 ) -> None:

@@ -28,7 +28,7 @@ from tests.algorithms.feature_learners import (
 Array = NDArray[np.float64]
 SHAPE = (2, 4, 6)  # of a map
 WAYS = 3
-PROTOCOLS = pytest.mark.parametrize("protocol", ["transductive", "running", "support", "none"])
+PROTOCOLS = pytest.mark.parametrize("protocol", ["transductive", "running", "support", "support_later", "none"])
 
 
 def relation(protocol: Protocol = "none", backbone: Backbone | None = None, loss: str = "mse") -> Relation:
@@ -50,7 +50,8 @@ def scores_by_hand(made: Relation, support: Array, y: NDArray[np.int64], query: 
         return np.stack([np.concatenate([of_class, image]) for image in images for of_class in class_maps])
 
     asked = pairs(query)
-    learned_from = pairs(support) if protocol == "support" else asked  # whose statistics normalise
+    by_support = protocol == "support" or (protocol == "support_later" and not training)
+    learned_from = pairs(support) if by_support else asked  # whose statistics normalise
     for convolution, layer in (
         (module.first, module.first_normalisation),
         (module.second, module.second_normalisation),

@@ -142,7 +142,7 @@ def test_order_of_the_support_examples_does_not_matter(episode: Episode, loss: s
 
 
 @LOSSES
-@pytest.mark.parametrize("protocol", ["transductive", "running", "support", "none"])
+@pytest.mark.parametrize("protocol", ["transductive", "running", "support", "support_later", "none"])
 def test_each_task_of_a_batch_is_learned_from_and_answered_as_if_it_were_alone(
     episode: Episode, protocol: Protocol, loss: str
 ) -> None:
@@ -169,7 +169,7 @@ def test_tasks_with_different_numbers_of_pairs_count_the_same(loss: str) -> None
 
 
 @LOSSES
-@pytest.mark.parametrize("protocol", ["transductive", "running", "support", "none"])
+@pytest.mark.parametrize("protocol", ["transductive", "running", "support", "support_later", "none"])
 def test_queries_see_each_other_only_where_normalisation_says_so(episode: Episode, protocol: Protocol, loss: str) -> None:
     made = siamese(loss, protocol).eval()
     changed = episode.query.x.clone()

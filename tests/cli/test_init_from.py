@@ -101,3 +101,18 @@ def test_other_networks_and_averages_that_were_never_learned_cannot_be_begun_wit
     arguments = ("algo=finetune", f"init_from={maml.run}", "backbone=mlp", f"data.banks={command.banks}")
     refused(command.run("train.py", *arguments), ["another backbone, conv4", "mlp", "choose backbone=conv4"])
     assert contents(command.folder) == {}
+
+
+def test_settings_that_change_no_weight_may_differ_from_those_of_the_start(command: Command) -> None:
+    """DropBlock and whose statistics normalise are choices of a run, not of the network that it begins with."""
+    quick = ("data.test.episodes=4", "data.val.episodes=4", "trainer.max_steps=1", "trainer.validate_every=1")
+    small = ("backbone=resnet12", "backbone.widths=[4,4,4,4]", f"data.banks={command.banks}", *quick)
+    start = command.run("train.py", "algo=baseline", "data.train.batch=8", *small, "folder=start")
+    assert start.code == 0, start
+    others = ("backbone.drop_block=0.2", "backbone.drop_block_size=2", "backbone.normalisation=support")
+    outcome = command.run("train.py", "algo=protonet", "init_from=start", *small, *others, "folder=next")
+    assert outcome.code == 0, outcome
+    assert "init_from: the backbone of " in outcome.out
+    refused(
+        command.run("train.py", "algo=protonet", "init_from=start", *small, "backbone.pooling=none"), ["backbone.pooling"]
+    )

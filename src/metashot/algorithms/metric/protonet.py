@@ -35,9 +35,10 @@ class ProtoNet(FeatureLearner):
         optimizer: Optimization,
     ) -> None:
         super().__init__(backbone, problem, optimizer)
-        self.similarity = cosines if distance == "cosine" else lambda a, b: -squared_distances(a, b)
+        self.distance = distance
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learned_temperature)
 
     def answer(self, support: Examples, query: Tensor) -> Tensor:
         prototypes = class_means(support.x, support.y)  # [T, ways, features]
-        return self.similarity(query, prototypes) / self.log_temperature.exp()
+        similarities = cosines(query, prototypes) if self.distance == "cosine" else -squared_distances(query, prototypes)
+        return similarities / self.log_temperature.exp()
