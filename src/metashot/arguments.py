@@ -140,7 +140,9 @@ def _described(hint: Any) -> str:
     if origin is list:
         return f"a list, each {_described(arguments[0])}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    return names.get(hint, getattr(hint, "__name__", str(hint)))
+    if hint not in names and inspect.isclass(hint):
+        return f"keys below it ({', '.join(parameters_of(hint))})"
+    return names.get(hint, str(hint))
 
 
 def _shown(value: Any) -> str:

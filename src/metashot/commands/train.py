@@ -16,6 +16,7 @@ from metashot.arguments import check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint, write_checkpoint
 from metashot.command_line import Stopped
+from metashot.data.images import ImageEpisodes
 from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
 from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.pictures import curves_picture, episode_picture
@@ -198,6 +199,12 @@ def refuse_other_batches(algorithm: Algorithm, data: EpisodicDataModule, name: s
     if data.shuffled and not algorithm.supervised:
         raise BadInput(
             f"data.train.batch shuffles images, but algo={name} is trained on episodes: use data.train.batch=null"
+        )
+    sampler = data.shuffled_sampler if isinstance(data, ImageEpisodes) else None
+    if sampler is not None and sampler.size > len(sampler.labels):
+        raise BadInput(
+            f"data.train.batch={sampler.size} cannot be used: the training split of data={data.name} has "
+            f"{len(sampler.labels)} images; give at most as many"
         )
 
 
