@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 train: $(VENV)/installed
 	$(BIN)/python train.py algo=maml
 
-# The tests start several processes at a time, which must not fight over the cores with threads of their own.
+# Two halves at a time, a file in one of them; processes that tests start must not fight over the cores with their threads.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 
 test-long: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long

@@ -1,4 +1,4 @@
-"""Score a checkpoint on episodes: `python evaluate.py ckpt=RUN`."""
+"""Score checkpoints on episodes: `python evaluate.py ckpt=RUN`, or several on the same ones: `ckpt=[RUN1,RUN2]`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,9 @@ GROUPS = ("backbone", "data", "engine", "algo")
 
 
 def evaluate(config: "DictConfig") -> float:
-    from metashot.commands.evaluate import evaluate_checkpoint
+    from metashot.commands.evaluate import evaluate_checkpoints
 
-    return evaluate_checkpoint(config)
+    return evaluate_checkpoints(config)
 
 
 def stored(given: str) -> dict[str, Any]:
@@ -23,4 +23,4 @@ def stored(given: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_script(evaluate, "evaluate", {"ckpt": stored}, GROUPS, ("seed",), {})
+    run_script(evaluate, "evaluate", {"ckpt": stored}, GROUPS, ("seed",), {}, several=("ckpt",))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -246,3 +247,17 @@ def test_differences_are_found_at_every_depth() -> None:
         ("logger.tags", ["b"], ["a"]),
     ]
     assert not list(configuration.differences(old, copy.deepcopy(old)))
+
+
+def test_sweep_of_wandb_and_search_of_hydra_go_over_the_same_combinations() -> None:
+    sweep = yaml.safe_load((CONF / "sweep" / "inner_loop.yaml").read_text())
+    search = yaml.safe_load((CONF / "experiment" / "inner_loop_search.yaml").read_text())
+    by_hydra = {key: yaml.safe_load(f"[{values}]") for key, values in search["hydra"]["sweeper"]["params"].items()}
+    by_wandb = {key: value["values"] for key, value in sweep["parameters"].items() if "values" in value}
+    assert by_hydra == by_wandb
+    assert sweep["parameters"]["algo"] == {"value": "maml"}
+    assert {"override /algo": "maml"} in search["defaults"]
+    assert sweep["metric"]["name"] == "val/accuracy"
+    for key, values in by_wandb.items():
+        for value in values:
+            configuration.check(composed("train", f"{key}={value}"))

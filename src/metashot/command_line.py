@@ -23,7 +23,10 @@ from metashot.bad_input import BadInput, one_of
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
-PATHS = {"ckpt", "data.banks", "data.root", "data.source.split", "folder", "init_from", "out", "repeat", "resume"}
+PATHS = {
+    *("ckpt", "data.banks", "data.root", "data.source.split", "export", "folder", "init_from", "out", "query", "repeat"),
+    *("resume", "support"),
+}
 
 Stored = Callable[[str], dict[str, Any]]  # what a user gave for a key -> the configuration that is stored there
 
@@ -43,9 +46,11 @@ def run_script(
     groups: Sequence[str],
     keys: Sequence[str],
     parts: dict[str, tuple[Stored, str]],
+    several: Sequence[str] = (),
 ) -> None:
     """Compose the configuration and call the script with it; never returns anything but an exit code. `groups` and `keys`
-    are what a stored configuration stands for; a key of `parts` stands for one group of another."""
+    are what a stored configuration stands for; a key of `parts` stands for one group of another. The keys in `several` can
+    be lists, of which the first one is what stands for them."""
     # Hydra is told to raise instead of reporting, and the user's own wish is kept for ours.
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -64,10 +69,10 @@ def run_script(
 
     try:
         sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
-        _use_stored_configuration(stored, groups, keys, parts)
+        _use_stored_configuration(stored, groups, keys, parts, several)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(_explained(error), wants_traceback)
+        _refuse(explained(error), wants_traceback)
     except BadInput as error:
         _refuse(str(error), wants_traceback)
     except KeyboardInterrupt:
@@ -112,7 +117,11 @@ def _say(message: str) -> None:
 
 
 def _use_stored_configuration(
-    stored: dict[str, Stored], groups: Sequence[str], own_keys: Sequence[str], parts: dict[str, tuple[Stored, str]]
+    stored: dict[str, Stored],
+    groups: Sequence[str],
+    own_keys: Sequence[str],
+    parts: dict[str, tuple[Stored, str]],
+    several: Sequence[str],
 ) -> None:
     given = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
     overrides = OverridesParser.create().parse_overrides(given)
@@ -132,8 +141,13 @@ def _use_stored_configuration(
     if len(keys) > 1:
         raise BadInput(f"{keys[0]} and {keys[1]} were both given: use one of them")
     value = chosen[keys[0]].value()
+    if keys[0] in several and isinstance(value, list):
+        if not value or not all(isinstance(one, str) for one in value):
+            raise BadInput(f"{keys[0]}={value} cannot be used; allowed: checkpoints or run folders, as in [RUN1,RUN2]")
+        value = value[0]
     if not isinstance(value, str):
-        raise BadInput(f"{keys[0]}={value} cannot be used; allowed: one checkpoint or one run folder")
+        one_or_several = "one checkpoint or one run folder" + (", or a list of them" if keys[0] in several else "")
+        raise BadInput(f"{keys[0]}={value} cannot be used; allowed: {one_or_several}")
     config = stored[keys[0]](value)
     for group in groups:
         _use_stored_group(f"{keys[0]}={value}", config, group)
@@ -154,7 +168,7 @@ def _choices(group: str) -> list[str]:
     return [path.stem for path in (CONF / group).glob("*.yaml")]
 
 
-def _explained(error: Exception) -> str:
+def explained(error: Exception) -> str:
     """Hydra's message, with what is allowed where Hydra does not say it."""
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read as key=value: {' '.join(str(error).split())}"

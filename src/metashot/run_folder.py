@@ -13,6 +13,7 @@ import yaml
 from metashot.bad_input import BadInput
 
 CONFIG, METRICS, REPORT, PICTURE = "config.yaml", "metrics.csv", "report.json", "episode.png"
+REPORT_FOR_PEOPLE, EPISODES = "report.md", "episodes.csv"
 _SHARED = "METASHOT_RUN_FOLDER"  # how the other processes of one run learn where it is
 
 

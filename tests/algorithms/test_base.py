@@ -113,8 +113,8 @@ def test_features_are_compared_in_the_precision_of_the_weights() -> None:
     algorithm = protonet(Classification(2), "running").float().eval()
     seen = []
 
-    def answer(support: Examples, query: Tensor) -> Tensor:
-        seen.extend([support.x.dtype, query.dtype])
+    def answer(prototypes: Tensor, query: Tensor) -> Tensor:
+        seen.extend([prototypes.dtype, query.dtype])
         return query
 
     algorithm.answer = answer  # type: ignore[method-assign]

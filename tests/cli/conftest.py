@@ -25,6 +25,8 @@ SMALL = (
     "trainer.log_every=5",
     "algo.optimizer.lr=0.01",
     "logger=csv",
+    "pictures=episode",
+    "curve=100",
 )
 
 

@@ -197,7 +197,7 @@ def measured(run: Path, name: str) -> list[tuple[str, str]]:
 def report(run: Path) -> dict[str, Any]:
     """The report without what depends on the clock and on where the run is kept."""
     whole: dict[str, Any] = json.loads((run / "report.json").read_text())
-    return {name: value for name, value in whole.items() if name not in ("seconds", "checkpoint")}
+    return {name: value for name, value in whole.items() if name not in ("seconds", "seconds_of_a_task", "checkpoint")}
 
 
 def checkpoint(run: Path, name: str = "last.ckpt") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Weights & Biases: works without an account, never holds up a run, and leaves a record that can be read back."""
 
+import csv
 import json
 import shutil
 import signal
@@ -131,6 +132,41 @@ def test_record_holds_the_picture_of_a_test_episode(record: Record, offline: Tra
     assert len(pictures) == 1
     file = files_of(offline.run)[0].parent / "files" / pictures[0]["test/episode.filenames"][0]
     assert file.read_bytes() == (offline.run / "episode.png").read_bytes()
+
+
+def test_record_holds_the_episodes_and_the_numbers_of_the_test(record: Record, offline: Trained) -> None:
+    (table,) = [row for row in record.history if "test/episodes_table.path" in row]
+    file = files_of(offline.run)[0].parent / "files" / table["test/episodes_table.path"]
+    content = json.loads(file.read_text())
+    assert content["columns"] == ["number", "accuracy", "loss", "classes"]
+    with (offline.run / "episodes.csv").open() as lines:
+        written = list(csv.DictReader(lines))
+    assert [row[:3] for row in content["data"]] == [
+        [int(row["number"]), float(row["accuracy"]), pytest.approx(float(row["loss"]))] for row in written
+    ]
+    own = report(offline.run)
+    assert record.curve("test/worst_episodes") == [(60, own["worst_episodes"])]
+    assert record.curve("test/worst_class") == [(60, own["worst_class"]["accuracy"])]
+    assert record.curve("test/calibration_error") == [(60, own["calibration_error"])]
+
+
+def test_agent_of_a_sweep_decides_which_run_it_is(command: Command, first: Trained) -> None:
+    agent = {"WANDB_SWEEP_ID": "abcd1234", "WANDB_RUN_ID": "agents01"}
+    outcome = command.train(*QUICK, "logger=wandb", "pictures=all", **agent)
+    assert outcome.code == 0, outcome
+    (file,) = files_of(command.folder / "run")
+    record = read_back(file, command.scripts.home)
+    assert record.run_id == "agents01"
+    pictures = {"episode", "histogram", "reliability", "confusion", "features"}
+    shown = {name for row in record.history for name in row if name.startswith("test/") and name.endswith(".filenames")}
+    assert shown == {f"test/{name}.filenames" for name in pictures}
+
+
+def test_evaluation_can_be_kept_in_wandb(command: Command, first: Trained) -> None:
+    outcome = command.run("evaluate.py", f"ckpt={first.run}", "episodes=6", "logger=wandb", "out=scored")
+    is_offline(outcome, command.folder / "scored")
+    record = read_back(files_of(command.folder / "scored")[0], command.scripts.home)
+    assert any("test/episode.filenames" in row for row in record.history)
 
 
 def test_resumed_run_keeps_its_identity(command: Command, first: Trained) -> None:

@@ -53,6 +53,7 @@ class Algorithm(pl.LightningModule):
         self.transductive = transductive  # whether the queries of a task could see each other
         self.problem = problem
         self.judged: list[Judged] = []  # in the last step of training
+        self.watched_episodes = 0  # of a test, the first ones: they are answered after each of `watched_steps` too
 
     @property
     def progress(self) -> float:
@@ -67,9 +68,36 @@ class Algorithm(pl.LightningModule):
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         """The answer to each query: [T, Q, outputs], scores of the classes [T, Q, ways] in classification."""
 
+    def learn(self, support: Examples) -> Any:
+        """What is kept of support sets, all that `answers_from` needs: here they themselves."""
+        return support
+
+    def answers_from(self, learned: Any, query_x: Tensor) -> Tensor:
+        """What `forward` would say, of support sets that were learned before: [T, Q, outputs]."""
+        answers: Tensor = self(learned, query_x)
+        return answers
+
     def answers_to(self, episode: Episode) -> Tensor:
         answers: Tensor = self(episode.support, episode.query.x)
         return answers
+
+    @property
+    def watched_steps(self) -> tuple[int, ...]:
+        """After how many inner steps `answers_on_the_way` answers; none where there are no inner steps."""
+        return ()
+
+    def answers_on_the_way(self, episode: Episode) -> Tensor:
+        """Answers to queries after each of `watched_steps`, the last of which is the end: [T, times, Q, outputs]."""
+        return self.answers_to(episode).unsqueeze(1)
+
+    def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
+        """Features of support examples and queries [T, S + Q, features] before a task is learned, and after it where that
+        changes them."""
+        raise NotImplementedError
+
+    def attention(self, episode: Episode) -> Tensor | None:
+        """How much each query looked at each support example [T, Q, S], where an algorithm looks."""
+        return None
 
     def freeze_backbone(self) -> None:
         """Leave the backbone as it is in training."""
@@ -101,11 +129,21 @@ class Algorithm(pl.LightningModule):
         return {"episodes": [self._answers(episode) for episode in batch]}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:
-        return {"episodes": [self._answers(episode) for episode in batch]}
+        return {"episodes": [self._answers_on_the_way(episode) for episode in batch]}
 
     def _answers(self, episode: Episode) -> dict[str, Tensor]:
-        answers = self.answers_to(episode).detach()
-        y = episode.query.y
+        return self._judged(self.answers_to(episode).detach(), episode.query.y)
+
+    def _answers_on_the_way(self, episode: Episode) -> dict[str, Tensor]:
+        """Those of episodes that are not watched count for nothing."""
+        if not self.watched_steps or (episode.number >= self.watched_episodes).all():
+            found = self._answers(episode)
+            return found | {"on_the_way": found["scores"].new_zeros(len(episode), len(self.watched_steps))}
+        answers, y = self.answers_on_the_way(episode).detach(), episode.query.y
+        on_the_way = torch.stack([self.problem.scores(at, y).sum(1) for at in answers.unbind(1)], dim=1)
+        return self._judged(answers[:, -1], y) | {"on_the_way": on_the_way}
+
+    def _judged(self, answers: Tensor, y: Tensor) -> dict[str, Tensor]:
         return {
             "answers": answers,
             "scores": self.problem.scores(answers, y).sum(1),

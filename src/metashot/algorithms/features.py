@@ -1,6 +1,7 @@
 """What algorithms share that compare features: one pass of the backbone over a task's images, then answers from features."""
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,25 +14,60 @@ from metashot.problems import Problem
 
 
 class FeatureLearner(Algorithm):
-    """An algorithm writes `answer`. Where an image's features depend on nothing else, evaluation embeds each image once."""
+    """An algorithm writes `answer`, and `summary` where it needs less of a support set, or more, than its examples. Where an
+    image's features depend on nothing else, evaluation embeds each image once."""
 
     def __init__(self, backbone: Backbone, problem: Problem, optimizer: Optimization) -> None:
         super().__init__(optimizer, backbone.transductive, problem)
         self.backbone = backbone
 
+    def summary(self, support: Examples) -> Any:
+        """What is kept of support sets whose examples are features [T, S, features]: what `answer` gets."""
+        return support
+
     @abstractmethod
-    def answer(self, support: Examples, query: Tensor) -> Tensor:
-        """The scores of the classes [T, Q, ways], when support examples and queries are features [T, N, features]."""
+    def answer(self, support: Any, query: Tensor) -> Tensor:
+        """The scores of the classes [T, Q, ways] by the summary of the support sets, of queries [T, Q, features]."""
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         count = support.x.shape[1]
         features = self.embed(torch.cat([support.x, query_x], dim=1), support=count)
-        return self.answer(Examples(features[:, :count], support.y), features[:, count:])
+        return self.answer(self.summary(Examples(features[:, :count], support.y)), features[:, count:])
 
     def answers_to(self, episode: Episode) -> Tensor:
         if episode.embedded:
-            return self.answer(episode.support, episode.query.x)
+            return self.answer(self.summary(episode.support), episode.query.x)
         return super().answers_to(episode)
+
+    def learn(self, support: Examples) -> Any:
+        if not self._each_alone:
+            return support
+        return self.summary(Examples(self.embed(support.x, support=support.x.shape[1]), support.y))
+
+    def answers_from(self, learned: Any, query_x: Tensor) -> Tensor:
+        return self.answer(learned, self.embed(query_x, support=0)) if self._each_alone else self(learned, query_x)
+
+    @property
+    def _each_alone(self) -> bool:
+        return self.backbone.each_alone and not self.training
+
+    def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
+        count = episode.support.x.shape[1]
+        before = self.embed(torch.cat([episode.support.x, episode.query.x], dim=1), support=count)
+        return before, self.adapted_features(Examples(before[:, :count], episode.support.y), before[:, count:])
+
+    def adapted_features(self, support: Examples, query: Tensor) -> Tensor | None:
+        """What a task makes of the features of its images [T, S + Q, features], where it changes them."""
+        return None
+
+    def attention(self, episode: Episode) -> Tensor | None:
+        count = episode.support.x.shape[1]
+        features = self.embed(torch.cat([episode.support.x, episode.query.x], dim=1), support=count)
+        return self.looks(Examples(features[:, :count], episode.support.y), features[:, count:])
+
+    def looks(self, support: Examples, query: Tensor) -> Tensor | None:
+        """How much each query looks at each support example [T, Q, S], where an algorithm looks."""
+        return None
 
     def embed(self, images: Tensor, support: int) -> Tensor:
         """Images [T, N, ...] to features [T, N, features], in as many bits as the weights have: what is made of them is

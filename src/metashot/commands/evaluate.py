@@ -1,85 +1,322 @@
-"""evaluate.py: a checkpoint, the episodes it is scored on, and its report."""
+"""evaluate.py: checkpoints, the episodes they are scored on, and their reports."""
 
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import hydra
+import pytorch_lightning as pl
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.arguments import Count, check_value
+from metashot.arguments import AtLeast, Count, check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
-from metashot.data.images import ImageEpisodes
-from metashot.data.module import EpisodicDataModule, Split
+from metashot.command_line import explained
+from metashot.data.images import ImageEpisodes, Ways
+from metashot.data.module import Counts, EpisodicDataModule, Split
 from metashot.episodes import shown
+from metashot.evaluation.comparison import Comparison, Scored
+from metashot.evaluation.documents import write_documents
 from metashot.evaluation.embedding import EmbedOnce
+from metashot.evaluation.gallery import Pictures, draw_pictures
+from metashot.evaluation.grid import Grid
 from metashot.evaluation.protocol import Scoring
-from metashot.evaluation.report import Report
-from metashot.evaluation.testing import refuse_other_ways, test
+from metashot.evaluation.report import Report, as_json
+from metashot.evaluation.testing import Evaluation, refuse_other_ways, test
+from metashot.evaluation.timing import Timing
 from metashot.problems import PROBLEMS
-from metashot.run_folder import CONFIG, REPORT
+from metashot.run_folder import CONFIG, EPISODES, REPORT, REPORT_FOR_PEOPLE, write_text
+from metashot.tracking.evaluations import finish, keep_evaluation, open_loggers
 from metashot.training.processes import Processes, in_all_processes, is_first_process
 from metashot.training.progress import ProgressBar
 from metashot.training.trainer import TrainerOptions
 
+NO_LOGGER = "metashot.tracking.options.Nowhere"
+GROUPS = ("backbone", "data", "engine", "algo")  # that a checkpoint's configuration stands for
+Stored = dict[str, Any]
 
-def stored_configuration(given: str) -> dict[str, Any]:
+
+def stored_configuration(given: str) -> Stored:
     """The configuration that a checkpoint was trained with."""
-    config: dict[str, Any] = read_checkpoint(of_run(given, "ckpt", BEST))[OURS]["config"]
+    config: Stored = read_checkpoint(of_run(given, "ckpt", BEST))[OURS]["config"]
     return config
 
 
 @in_all_processes
-def evaluate_checkpoint(composed: DictConfig, processes: Processes) -> float:
-    """Answer the episodes, print the table and write the report; the result is the score."""
+def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
+    """Answer the episodes, print the table and write the report; the result is the score of the first checkpoint."""
     config = configuration.plain(composed)
+    refuse_other_keys(config)
+    given = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
+    paths = [of_run(one, "ckpt", BEST) for one in given]
+    for place, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:place]]:
+            raise BadInput(f"ckpt={given[place]} was given twice: give each checkpoint once")
+    options: TrainerOptions = configuration.build(config["trainer"])
+    options.refuse_what_is_not_there()
+    checkpoints = [Checkpoint.read(path, place, config) for place, path in enumerate(paths)]
+    refuse_other_episodes(checkpoints, config["split"])
+    console = Console(quiet=not is_first_process(), soft_wrap=True)
+    with ExitStack() as stack:
+        stack.enter_context(processes.stop_request())
+        scorer = Scorer(config, options, processes, console)
+        shapes = shapes_of_grid(config)
+        scored = [[scorer.prepared(one, shape) for one in checkpoints] for shape in shapes]
+        processes.agree()
+        if wants_grid(config):
+            grid = Grid([Comparison.of([scorer.score(one) for one in of_shape]) for of_shape in scored])
+            write_several(grid, folder_of_several(config, "grid"), console)
+            return grid.cells[0].scored[0].evaluation.report.score
+        if len(checkpoints) == 1:
+            (prepared,) = scored[0]
+            one = scorer.score(prepared)
+            folder = folder_of_one(config, prepared, one.evaluation.report)
+            keep_one(scorer, prepared, one.evaluation, folder, config, console)
+            return one.evaluation.report.score
+        folder = folder_of_several(config, "comparison")
+        every = []
+        for place, prepared in enumerate(scored[0], 1):
+            every.append(scorer.score(prepared))
+            own = folder / f"{place}_{prepared.checkpoint.config['algo']['name']}"
+            write_one(scorer, prepared, every[-1].evaluation, own, config["pictures"])
+        comparison = Comparison.of(every)
+        if is_first_process():
+            write_text(folder / EPISODES, comparison.episodes_csv())
+        write_several(comparison, folder, console)
+        return every[0].evaluation.report.score
+
+
+def refuse_other_keys(config: Stored) -> None:
     if config["ckpt"] is None:
         raise BadInput("missing key ckpt: give a checkpoint or the folder of a run, as in ckpt=runs/...")
     configuration.check(config)
+    check_value(config["ckpt"], str | list[str], "ckpt")
+    if not config["ckpt"]:
+        raise BadInput("ckpt=[] names no checkpoint: give one or several, as in ckpt=[RUN1,RUN2]")
     check_value(config["episodes"], Count, "episodes")
     check_value(config["split"], Split, "split")
     check_value(config["out"], str | None, "out")
-    path = of_run(config["ckpt"], "ckpt", BEST)
-    checkpoint = read_checkpoint(path)
-    options: TrainerOptions = configuration.build(config["trainer"])
-    options.refuse_what_is_not_there()
-    split: Split = config["split"]
-    origin = checkpoint[OURS].get("origin")
-    if origin is None:
-        raise BadInput(f"{path} was written by an older version of metashot, which did not note what it was trained on")
+    check_value(config["pictures"], Pictures, "pictures")
+    check_value(config["curve"], Annotated[int, AtLeast(0)], "curve")
+    check_value(config["grid"]["ways"], list[Ways] | None, "grid.ways")
+    check_value(config["grid"]["shots"], list[Counts] | None, "grid.shots")
+    several = wants_grid(config) or (isinstance(config["ckpt"], list) and len(config["ckpt"]) > 1)
+    if several and config["logger"] != {"_target_": NO_LOGGER}:
+        raise BadInput("logger= keeps the evaluation of one checkpoint on one kind of episodes: leave it out")
+    for name, values in config["grid"].items():
+        if values == []:
+            raise BadInput(f"grid.{name}=[] has nothing to score: give numbers, as in grid.{name}=[1,5]")
 
-    data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
-    change = adapted(data, origin)
-    if data.name == origin["name"]:
-        refuse_hidden_overrides(config["data"], checkpoint[OURS]["config"]["data"], split)
-    data.episodes[split] = config["episodes"]
-    data.setup()
-    # The network has the shape it was trained with, whatever is asked for now.
-    backbone = configuration.build(config["backbone"], input_shape=tuple(origin["input_shape"]))
-    problem = PROBLEMS[origin["problem"]](origin["outputs"])
-    algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=problem)
-    refuse_other_ways(algorithm, data, split, config["algo"]["name"])
-    load_weights(algorithm, checkpoint["state_dict"], path)
-    options.arrange(algorithm)
-    processes.agree()
 
-    console = Console(quiet=not is_first_process(), soft_wrap=True)
-    for line in [*([change] if change else []), *algorithm.described(options.device_type)]:
-        console.print(line, highlight=False, markup=False)
-    scoring = Scoring()
-    with processes.stop_request():
-        progress = ProgressBar(scoring, console)
-        trainer = options.trainer([EmbedOnce(progress.part), scoring, progress], [])
-        report = test(trainer, algorithm, data, scoring, split, config["algo"]["name"], path, checkpoint["global_step"])
-    changes = changed_settings(config, checkpoint[OURS]["config"])
-    folder = Path(config["out"]) if config["out"] else beside(path) / (described(report) + changes)
-    if is_first_process():
-        report.write(folder / REPORT)
-        console.print(report.lines({"checkpoint": path, "report": folder / REPORT}), highlight=False)
-    return report.score
+def wants_grid(config: Stored) -> bool:
+    return any(values is not None for values in config["grid"].values())
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds, and the configuration that it is scored with."""
+
+    path: Path
+    weights: Stored
+    step: int
+    config: Stored
+    trained: Stored  # its configuration in training
+    origin: Stored
+
+    @classmethod
+    def read(cls, path: Path, place: int, config: Stored) -> "Checkpoint":
+        content = read_checkpoint(path)
+        origin = content[OURS].get("origin")
+        if origin is None:
+            raise BadInput(f"{path} was written by an older version of metashot, which did not note what it was trained on")
+        trained = content[OURS]["config"]
+        own = config if place == 0 else configuration_of_another(path, place, trained)
+        return cls(path, content["state_dict"], content["global_step"], own, trained, origin)
+
+
+def configuration_of_another(path: Path, place: int, trained: Stored) -> Stored:
+    """What the command line makes of the configuration of another checkpoint than the first."""
+    name = f"stored{place}"
+    for group in GROUPS:
+        if not isinstance(trained.get(group), dict):
+            raise BadInput(f"ckpt={path}: its configuration has no {group}; it was not written by metashot")
+        ConfigStore.instance().store(group=group, name=name, node=trained[group])
+    standing_for = {f"{group}=stored": f"{group}={name}" for group in GROUPS}
+    overrides = [standing_for.get(override, override) for override in HydraConfig.get().overrides.task]
+    try:
+        config = configuration.plain(hydra.compose("evaluate", overrides=overrides))
+        configuration.check(config)
+    except (BadInput, HydraException, OmegaConfBaseException) as error:
+        raise BadInput(f"ckpt={path}: {error if isinstance(error, BadInput) else explained(error)}") from error
+    return config
+
+
+def refuse_other_episodes(checkpoints: Sequence[Checkpoint], split: Split) -> None:
+    """Several checkpoints are compared on the same episodes."""
+    first = checkpoints[0]
+    for other in checkpoints[1:]:
+        for key in ("name", "source", *SHAPE_KEYS, split):
+            values = [one.config["data"].get(key) for one in (first, other)]
+            if isinstance(values[0], dict) and key == split:
+                values = [{k: v for k, v in value.items() if k in SHAPE_KEYS} for value in values]
+            if values[0] != values[1]:
+                given = "data" if key in ("name", "source") else f"data.{key}" if key != split else f"data.{split}.ways"
+                raise BadInput(
+                    f"{first.path} and {other.path} are not scored on the same episodes as they are, because data.{key} is "
+                    f"{_plainly(values[0])} for one and {_plainly(values[1])} for the other: give {given}=..., which "
+                    "then holds for all"
+                )
+
+
+SHAPE_KEYS = ("ways", "shots", "queries", "unequal_support", "unequal_queries")
+
+
+def _plainly(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={inner}" for name, inner in value.items() if not name.startswith("_"))
+    return str(value)
+
+
+def shapes_of_grid(config: Stored) -> list[Stored]:
+    """Ways and shots of each of its cells; without a grid one, which is as the data's configuration says."""
+    given = {name: values for name, values in config["grid"].items() if values is not None}
+    return [dict(zip(given, cell, strict=True)) for cell in product(*given.values())]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checkpoint's learner and the episodes it will be scored on, which can be drawn."""
+
+    checkpoint: Checkpoint
+    algorithm: Algorithm
+    data: EpisodicDataModule
+    change: str | None  # what is done to images that are others than those it was trained on
+
+
+class Scorer:
+    """Scores checkpoints one after the other, on the same devices."""
+
+    def __init__(self, config: Stored, options: TrainerOptions, processes: Processes, console: Console) -> None:
+        self.split: Split = config["split"]
+        self.episodes: int = config["episodes"]
+        self.watched: int = config["curve"]
+        self.seed: int = config["seed"]
+        self.data_config: Stored = config["data"]  # of all checkpoints
+        self.options = options
+        self.console = console
+        self.scoring, self.timing = Scoring(), Timing()
+        progress = ProgressBar(self.scoring, console)
+        callbacks: list[pl.Callback] = [EmbedOnce(progress.part), self.scoring, self.timing, progress]
+        self.trainer = options.trainer(callbacks, [])
+        self._said: set[str] = set()
+
+    def prepared(self, checkpoint: Checkpoint, shape: Stored) -> Prepared:
+        """`shape` are ways and shots of all episodes, instead of those of the data's configuration."""
+        config = checkpoint.config
+        data_config = dict(self.data_config)
+        if shape:
+            data_config |= shape | {self.split: data_config[self.split] | dict.fromkeys(shape)}
+        data: EpisodicDataModule = configuration.build(data_config, seed=self.seed)
+        change = adapted(data, checkpoint.origin)
+        if data.name == checkpoint.origin["name"]:
+            refuse_hidden_overrides(data_config, checkpoint.trained["data"], self.split)
+        data.episodes[self.split] = self.episodes
+        data.setup()
+        # The network has the shape it was trained with, whatever is asked for now.
+        backbone = configuration.build(config["backbone"], input_shape=tuple(checkpoint.origin["input_shape"]))
+        problem = PROBLEMS[checkpoint.origin["problem"]](checkpoint.origin["outputs"])
+        algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=problem)
+        if "ways" in shape and algorithm.fixed_ways not in (None, shape["ways"]):
+            raise BadInput(
+                f"grid.ways has {shape['ways']}, but {checkpoint.path} has a head for {algorithm.fixed_ways} classes: give "
+                f"grid.ways=[{algorithm.fixed_ways}], or leave this checkpoint out"
+            )
+        refuse_other_ways(algorithm, data, self.split, config["algo"]["name"])
+        load_weights(algorithm, checkpoint.weights, checkpoint.path)
+        self.options.arrange(algorithm)
+        return Prepared(checkpoint, algorithm, data, change)
+
+    def score(self, prepared: Prepared) -> Scored:
+        checkpoint = prepared.checkpoint
+        change = [prepared.change] if prepared.change else []
+        for line in [*change, *prepared.algorithm.described(self.options.device_type)]:
+            if line not in self._said:
+                self.console.print(line, highlight=False, markup=False)
+            self._said.add(line)
+        evaluation = test(
+            self.trainer,
+            prepared.algorithm,
+            prepared.data,
+            self.scoring,
+            self.timing,
+            self.split,
+            self.watched,
+            checkpoint.config["algo"]["name"],
+            checkpoint.path,
+            checkpoint.step,
+        )
+        return Scored(checkpoint.path, checkpoint.trained, evaluation)
+
+
+def write_one(scorer: Scorer, prepared: Prepared, evaluation: Evaluation, folder: Path, wanted: Pictures) -> Sequence[Path]:
+    """Write what was found out about one checkpoint; the pictures among it."""
+    if not is_first_process():
+        return ()
+    pictures = draw_pictures(wanted, evaluation, prepared.algorithm, prepared.data, scorer.scoring, folder)
+    write_documents(evaluation, folder, pictures)
+    return pictures
+
+
+def keep_one(
+    scorer: Scorer, prepared: Prepared, evaluation: Evaluation, folder: Path, config: Stored, console: Console
+) -> None:
+    """Write what was found out about the only checkpoint, print it, and hand it to the loggers."""
+    pictures = write_one(scorer, prepared, evaluation, folder, config["pictures"])
+    if not is_first_process():
+        return
+    loggers, line = open_loggers(config["logger"], folder)
+    keep_evaluation(evaluation, pictures, loggers)
+    finish(loggers)
+    paths = {"checkpoint": prepared.checkpoint.path, "report": folder / REPORT}
+    lines = [*([line] if line else []), evaluation.report.lines(paths)]
+    console.print(*lines, sep="\n", highlight=False, markup=False)
+
+
+def write_several(several: Comparison | Grid, folder: Path, console: Console) -> None:
+    if not is_first_process():
+        return
+    write_text(folder / REPORT_FOR_PEOPLE, several.for_people())
+    write_text(folder / REPORT, as_json(several.content()))
+    console.print(several.lines(), f"report: {folder / REPORT}", sep="\n", highlight=False, markup=False)
+
+
+def folder_of_one(config: Stored, prepared: Prepared, report: Report) -> Path:
+    if config["out"]:
+        return Path(config["out"]).expanduser()
+    checkpoint = prepared.checkpoint
+    return beside(checkpoint.path) / (described(report) + changed_settings(checkpoint.config, checkpoint.trained))
+
+
+def folder_of_several(config: Stored, kind: str) -> Path:
+    """By the time of day, like runs."""
+    if config["out"]:
+        return Path(config["out"]).expanduser()
+    wanted = Path("runs") / time.strftime("%Y-%m-%d") / f"{time.strftime('%H-%M-%S')}_{kind}"
+    number = 1
+    while (path := wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")).exists():
+        number += 1
+    return path
 
 
 def adapted(data: EpisodicDataModule, origin: dict[str, Any]) -> str | None:

@@ -17,7 +17,7 @@ from metashot.data.files import shown
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.episodes import Episode
-from metashot.evaluation.pictures import contact_sheet, curves_sheet
+from metashot.evaluation.pictures.episodes import contact_sheet, curves_sheet
 
 _NAMED = 10  # files that are listed
 

@@ -3,30 +3,30 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
-from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.arguments import check_value
+from metashot.arguments import AtLeast, check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint, write_checkpoint
 from metashot.command_line import Stopped
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
+from metashot.evaluation.documents import write_documents
 from metashot.evaluation.embedding import EmbedOnce
-from metashot.evaluation.pictures import curves_picture, episode_picture
+from metashot.evaluation.gallery import Pictures, draw_pictures
 from metashot.evaluation.protocol import Scoring
-from metashot.evaluation.report import Report
 from metashot.evaluation.testing import refuse_other_ways, test
+from metashot.evaluation.timing import Timing
 from metashot.initial_weights import begin_from
-from metashot.problems import Classification
-from metashot.run_folder import CONFIG, PICTURE, REPORT, RunFolder, stored_config
+from metashot.run_folder import CONFIG, REPORT, RunFolder, stored_config
 from metashot.tracking.csv_file import CsvLogger
+from metashot.tracking.evaluations import finish, keep_evaluation
 from metashot.training.finiteness import Finiteness
 from metashot.training.measurements import Measurements, log
 from metashot.training.processes import Processes, in_all_processes, is_first_process
@@ -36,7 +36,10 @@ from metashot.training.trainer import TrainerOptions
 
 RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
 # What a resumed run may change without becoming another experiment.
-FREE_WHEN_RESUMED = ("trainer.", "logger.", "engine.", "data.root", "data.banks", "data.tasks_per_evaluation_step")
+FREE_WHEN_RESUMED = (
+    *("pictures", "curve", "trainer.", "logger.", "engine."),
+    *("data.root", "data.banks", "data.tasks_per_evaluation_step"),
+)
 
 
 def stored_run(given: str, key: str) -> dict[str, Any]:
@@ -58,6 +61,8 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
     check_value(config["folder"], str, "folder")
     check_value(config["init_from"], str | None, "init_from")
     check_value(config["freeze_backbone"], bool, "freeze_backbone")
+    check_value(config["pictures"], Pictures, "pictures")
+    check_value(config["curve"], Annotated[int, AtLeast(0)], "curve")
     experiment = {key: value for key, value in config.items() if key not in RUN_KEYS}
     start = Start.of(config["resume"], experiment)
     pl.seed_everything(config["seed"], verbose=False)
@@ -96,8 +101,8 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         saving = Saving(folder.checkpoints, experiment, data.origin(), scoring, stop, options)
         progress = ProgressBar(scoring, console, measurements, saving)
         finiteness = Finiteness(console, folder, options.stop_after_non_finite)
-        embed_once = EmbedOnce(progress.part)
-        trainer = options.trainer([embed_once, scoring, saving, finiteness, measurements, progress], loggers)
+        embed_once, timing = EmbedOnce(progress.part), Timing()
+        trainer = options.trainer([embed_once, scoring, timing, saving, finiteness, measurements, progress], loggers)
         for logger in loggers:
             logger.log_hyperparams(experiment)
             if isinstance(logger, CsvLogger):
@@ -114,10 +119,14 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
 
         best = read_checkpoint(folder.checkpoints / BEST)
         algorithm.load_state_dict(best["state_dict"])
-        name, step = config["algo"]["name"], best["global_step"]
-        report = test(trainer, algorithm, data, scoring, "test", name, folder.checkpoints / BEST, step)
+        of_best = config["algo"]["name"], folder.checkpoints / BEST, best["global_step"]
+        evaluation = test(trainer, algorithm, data, scoring, timing, "test", config["curve"], *of_best)
         if is_first_process():
-            keep(report, folder, trainer, scoring, data)
+            report = evaluation.report
+            pictures = draw_pictures(config["pictures"], evaluation, algorithm, data, scoring, folder.path)
+            write_documents(evaluation, folder.path, pictures)
+            log(trainer, report.metrics())
+            keep_evaluation(evaluation, pictures, loggers, folder.checkpoints / BEST)
             paths = {"checkpoint": folder.checkpoints / BEST, "report": folder.path / REPORT}
             console.print(report.lines(paths), highlight=False)
         assert saving.best_score is not None
@@ -215,23 +224,3 @@ def refuse_another_experiment(new: dict[str, Any], old: dict[str, Any]) -> None:
                 f"{key}={given} was given, but the run to resume has {key}={kept}, and a resumed run goes on as it was: "
                 f"leave {key} out, or start a new run with repeat= instead of resume="
             )
-
-
-def keep(report: Report, folder: RunFolder, trainer: pl.Trainer, scoring: Scoring, data: EpisodicDataModule) -> None:
-    """Write the report and the picture of a test episode, and hand both to the loggers."""
-    report.write(folder.path / REPORT)
-    assert scoring.shown is not None
-    episode, answers = scoring.shown
-    draw = episode_picture if isinstance(data.problem, Classification) else curves_picture
-    draw(data.looked_at(episode), answers, folder.path / PICTURE)
-    log(trainer, report.metrics())
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image("test/episode", [str(folder.path / PICTURE)])
-
-
-def finish(loggers: list[Logger]) -> None:
-    """End the W&B run, so that the next job of a sweep begins its own."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()

@@ -57,21 +57,38 @@ def decode(content: bytes, name: str, shape: tuple[int, int, int], fit: Fit, box
 
     `box` is cut out first, in whole pixels; what of it lies outside the image is ignored.
     """
-    channels, height, width = shape
+    _, height, width = shape
     remarks: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = _read(content, name, 2 * max(height, width) if box is None else None, remarks)
     if box is not None:
         image = _cut(image, box, name)
+    return Decoded(_pixels(image, shape, fit), "; ".join(remarks) or None)
+
+
+def convert(image: Image.Image, name: str, shape: tuple[int, int, int], fit: Fit) -> Decoded:
+    """As `decode`, of an image that Pillow holds already, and which stays as it is."""
+    remarks: list[str] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+            pixels = _pixels(_upright(image, remarks), shape, fit)
+    except Exception as error:  # its file may have been closed or cut off, and it may have no pixels
+        raise Unreadable(f"{name}: cannot be used ({error or type(error).__name__})") from error
+    return Decoded(pixels, "; ".join(remarks) or None)
+
+
+def _pixels(image: Image.Image, shape: tuple[int, int, int], fit: Fit) -> NDArray[np.uint8]:
+    """Of an image of mode L or RGB: [channels, height, width]."""
+    channels, height, width = shape
     if channels == 1 and image.mode == "RGB":
         image = image.convert("L")
     stored = np.asarray(_fitted(image, width, height, fit))
     if stored.ndim == 2:
-        pixels = np.repeat(stored[None], channels, axis=0)
-    else:
-        pixels = np.ascontiguousarray(stored.transpose(2, 0, 1))
-    return Decoded(pixels, "; ".join(remarks) or None)
+        return np.repeat(stored[None], channels, axis=0)
+    return np.ascontiguousarray(stored.transpose(2, 0, 1))
 
 
 def _read(content: bytes, name: str, enough: int | None, remarks: list[str]) -> Image.Image:
@@ -91,15 +108,20 @@ def _read(content: bytes, name: str, enough: int | None, remarks: list[str]) -> 
             image.draft(None, (enough, enough))
         with _libtiff_silenced() if image.format == "TIFF" else nullcontext():
             image.load()
-        turn = _turn(image, remarks)
-        plain = _eight_bits(image, remarks)
-        return plain if turn is None else plain.transpose(turn)
+        return _upright(image, remarks)
     except UnidentifiedImageError as error:
         raise Unreadable(f"{name}: is not an image that can be read") from error
     except Image.DecompressionBombError as error:
         raise Unreadable(f"{name}: has too many pixels to be read safely") from error
     except Exception as error:  # a damaged file takes Pillow anywhere: SyntaxError, struct.error, MemoryError, ...
         raise Unreadable(f"{name}: is cut off or damaged") from error
+
+
+def _upright(image: Image.Image, remarks: list[str]) -> Image.Image:
+    """The image as L or RGB, turned as its camera says."""
+    turn = _turn(image, remarks)
+    plain = _eight_bits(image, remarks)
+    return plain if turn is None else plain.transpose(turn)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ class ImageFiles(ABC):
 
     name: str
     official: ClassVar[Official | None] = None
+    bright_ink: ClassVar[bool] = False
     code = 1  # raised by one whenever a data set's code would make other images of the same files
     skips_unreadable = False  # official files have to be whole
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -183,6 +183,17 @@ class ImageEpisodes(EpisodicDataModule):
         bank = self._bank_on(device, "train")
         episodes = [gather(bank, sampler(group), device) for group in sampler.groups(numbers)]
         return [self._presented(self.augmentation(episode, sampler.key)) for episode in episodes]
+
+    def class_names(self, split: Split) -> Sequence[str]:
+        return self.banks[split].classes
+
+    def classes_of(self, split: Split, numbers: NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
+        found: dict[int, tuple[int, ...]] = {}
+        sampler = self.sampler(split)
+        for first in range(0, len(numbers), _AT_ONCE):
+            for group in sampler.groups(numbers[first : first + _AT_ONCE]):
+                found |= dict(zip(group.tolist(), map(tuple, sampler(group).classes.tolist()), strict=True))
+        return found
 
     def images_of(self, split: Split, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The places of all images that occur in the episodes of a split with these numbers, in ascending order."""

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -76,6 +76,14 @@ class EpisodicDataModule(pl.LightningDataModule):
     def looked_at(self, episode: Episode) -> Episode:
         """The episode as people look at it."""
         return episode
+
+    def class_names(self, split: Split) -> Sequence[str]:
+        """Of all classes of a split; regression has none."""
+        return ()
+
+    def classes_of(self, split: Split, numbers: NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
+        """The classes of the split that the episodes with these numbers are about."""
+        return dict.fromkeys(numbers.tolist(), ())
 
     def described(self) -> str:
         """The shape of each split's episodes, in a line."""

@@ -6,7 +6,7 @@ Worker processes import this, so it needs nothing that is slow to import.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ class DataSource(Protocol):
     name: str
     official: Official | None  # what is published about it; None for what is drawn here or is the user's own
     notes: Sequence[str]  # what the user should know of the files that were found
+    bright_ink: ClassVar[bool]  # whether its images are drawings with bright ink on dark ground
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -46,6 +46,10 @@ class Batched:
             courses.append(course.run(inner, tasks, examples, query_x[own], None if batches is None else batches[own]))
         return course.together(inner, courses)
 
+    def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
+        tasks = _TasksAtOnce(inner, _Methods(inner.network))
+        return tasks.answer(theta, support_x, query_x, max(inner.steps - 1, 0))[0]
+
 
 @dataclass(frozen=True)
 class _TasksAtOnce:

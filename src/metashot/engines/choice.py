@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from metashot.engines.batched import Batched
-from metashot.engines.inner import Adapted, Engine, InnerLoop
+from metashot.engines.inner import Adapted, Engine, InnerLoop, Parameters
 from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Examples
 
@@ -33,3 +33,6 @@ class Auto:
 
     def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None) -> Adapted:
         return self.chosen(query_x.device.type, tuple(query_x.shape[2:]))(inner, support, query_x, batches)
+
+    def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
+        return self.chosen(query_x.device.type, tuple(query_x.shape[2:])).answer(inner, theta, support_x, query_x)

@@ -45,5 +45,8 @@ class Engine(Protocol):
     def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None) -> Adapted:
         """Adapt a network to each task's support set, or in each step to the examples `batches` [T, steps, B] of it."""
 
+    def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
+        """Answers [T, Q, ...] of networks that have these parameters [T, ...] after all steps."""
+
     def described(self, device_type: str, input_shape: tuple[int, ...]) -> str:
         """How inner loops on such inputs are run there, in a few words."""

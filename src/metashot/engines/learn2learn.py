@@ -31,6 +31,14 @@ class Learn2Learn:
             )
         return course.together(inner, courses)
 
+    def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
+        answers = []
+        for k in range(len(query_x)):
+            own = slice(k, k + 1)
+            of_task = {name: value[own] for name, value in theta.items()}
+            answers.append(_OneTask(inner).answer(of_task, support_x[own], query_x[own], max(inner.steps - 1, 0))[0])
+        return torch.cat(answers)
+
 
 class _OneTask:
     """A task and a copy of the network, which goes with it from step to step."""

@@ -1,17 +1,20 @@
 """How validation and testing are scored: every episode once, by its number, whatever device answered it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from metashot.episodes import Batch, Episode
 from metashot.evaluation.statistics import mean_and_interval
-from metashot.problems import Problem
+from metashot.problems import Classification, Problem
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class EpisodeResults:
     problem: Problem
     scores: list[float]
     losses: list[float]
+    numbers: list[int] = field(default_factory=list)
+    on_the_way: dict[int, list[float]] = field(default_factory=dict)  # scores after so many inner steps
 
     @property
     def score(self) -> float:
@@ -51,18 +56,54 @@ class EpisodeScores(Metric):
         self.add_state("numbers", [], dist_reduce_fx="cat")
         self.add_state("values", [], dist_reduce_fx="cat")
 
-    def update(self, numbers: Tensor, scores: Tensor, answered: int, losses: Tensor) -> None:
+    def update(
+        self, numbers: Tensor, scores: Tensor, answered: int, losses: Tensor, on_the_way: Tensor | None = None
+    ) -> None:
+        """Of T tasks the sums of their queries' scores, also after some inner steps [T, times], and their mean losses."""
         self.numbers.append(numbers)
-        self.values.append(torch.stack([scores, scores.new_full(scores.shape, answered), losses], dim=1))
+        columns = [losses.unsqueeze(1), scores.new_full([len(scores), 1], answered), scores.unsqueeze(1)]
+        self.values.append(torch.cat([*columns, *([] if on_the_way is None else [on_the_way])], dim=1))
 
     def compute(self) -> Tensor:
-        """Score and loss of each episode, in the order of their numbers: [episodes, 2]."""
+        """Number, score and loss of each episode, and its scores after inner steps, in the order of the numbers:
+        [episodes, 3 + times]."""
         numbers = dim_zero_cat(self.numbers).cpu()
-        scores, answered, losses = dim_zero_cat(self.values).cpu().double().unbind(1)
-        values = torch.stack([scores / answered, losses], dim=1)
         # Devices that would run out of episodes answer the last one again: each number counts once.
         place = {number: position for position, number in enumerate(numbers.tolist())}
-        return values[[place[number] for number in sorted(place)]]
+        order = torch.tensor([place[number] for number in sorted(place)])
+        losses, answered, sums = dim_zero_cat(self.values).cpu().double()[order].tensor_split([1, 2], dim=1)
+        scores = sums / answered
+        return torch.cat([numbers[order].double().unsqueeze(1), scores[:, :1], losses, scores[:, 1:]], dim=1)
+
+
+class QueryAnswers(Metric):
+    """Collects what was answered to each query of classification: the classes of the split that it has and was given, and
+    the probability of the latter."""
+
+    full_state_update = False
+    rows: list[Tensor]
+    confidences: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", [], dist_reduce_fx="cat")
+        self.add_state("confidences", [], dist_reduce_fx="cat")
+
+    def update(self, episode: Episode, answers: Tensor) -> None:
+        confidence, predicted = answers.float().softmax(-1).max(-1)  # [T, Q]
+        y, count = episode.query.y, episode.query.y.shape[1]
+        place = torch.arange(count, device=y.device).expand_as(y)
+        classes = [episode.classes.gather(1, labels) for labels in (y, predicted)]
+        rows = torch.stack([episode.number.unsqueeze(1).expand_as(y), place, *classes], dim=-1)
+        self.rows.append(rows.flatten(0, 1))
+        self.confidences.append(confidence.flatten())
+
+    def compute(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Number, class and predicted class of each query [3, N], and the confidence [N], in the order of the numbers."""
+        rows = dim_zero_cat(self.rows).cpu().numpy()
+        confidences = dim_zero_cat(self.confidences).cpu().double().numpy()
+        _, first = np.unique(rows[:, :2], axis=0, return_index=True)  # each query once, as above
+        return rows[first][:, [0, 2, 3]].T, confidences[first]
 
 
 class Scoring(pl.Callback):
@@ -70,7 +111,9 @@ class Scoring(pl.Callback):
 
     def __init__(self) -> None:
         self.scores = EpisodeScores()
+        self.queries = QueryAnswers()
         self.results: EpisodeResults | None = None
+        self.answered: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None  # to the queries of classification
         self.shown: tuple[Episode, Tensor] | None = None
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -78,6 +121,8 @@ class Scoring(pl.Callback):
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin(pl_module)
+        self.queries.reset()
+        self.queries.to(pl_module.device)
         self.shown = None
 
     def on_validation_batch_end(
@@ -101,25 +146,38 @@ class Scoring(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         self._add(outputs["episodes"], batch)
+        if isinstance(self._problem(pl_module), Classification):
+            for episode, of_episode in zip(batch, outputs["episodes"], strict=True):
+                self.queries.update(episode, of_episode["answers"])
         if self.shown is None:
             self.shown = batch[0], outputs["episodes"][0]["answers"]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.results = self._results(pl_module)
+        self.results = self._results(pl_module, ())
         # For Lightning's own callbacks and schedulers that monitor a metric.
         pl_module.log_dict(self.results.metrics("val"), logger=False)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.results = self._results(pl_module)
+        steps: tuple[int, ...] = pl_module.watched_steps  # type: ignore[assignment]
+        self.results = self._results(pl_module, steps)
+        self.answered = self.queries.compute() if isinstance(self.results.problem, Classification) else None
 
     def _begin(self, pl_module: pl.LightningModule) -> None:
         self.scores.reset()
         self.scores.to(pl_module.device)
 
     def _add(self, outputs: list[dict[str, Tensor]], batch: Batch) -> None:
-        for episode, of_episode in zip(batch, outputs, strict=True):
-            self.scores.update(episode.number, of_episode["scores"], episode.query.y.shape[1], of_episode["losses"])
+        for episode, found in zip(batch, outputs, strict=True):
+            answered = episode.query.y.shape[1]
+            self.scores.update(episode.number, found["scores"], answered, found["losses"], found.get("on_the_way"))
 
-    def _results(self, algorithm: Any) -> EpisodeResults:
-        scores, losses = self.scores.compute().T.tolist()
-        return EpisodeResults(algorithm.problem, scores, losses)
+    def _results(self, algorithm: pl.LightningModule, steps: Sequence[int]) -> EpisodeResults:
+        numbers, scores, losses, *on_the_way = self.scores.compute().T.tolist()
+        # Numbers ascend, and the first episodes are the ones that were watched.
+        watched = sum(number < algorithm.watched_episodes for number in numbers)  # type: ignore[operator]
+        of_steps = {at: scores[:watched] for at, scores in zip(steps, on_the_way, strict=True)} if watched else {}
+        return EpisodeResults(self._problem(algorithm), scores, losses, list(map(int, numbers)), of_steps)
+
+    def _problem(self, algorithm: pl.LightningModule) -> Problem:
+        assert isinstance(algorithm.problem, Problem)
+        return algorithm.problem

@@ -1,11 +1,25 @@
 """The report of a scored split: one file for machines, a few lines for people."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from metashot.episodes import Amount, shown
+from metashot.evaluation.answers import OfClass
+from metashot.evaluation.timing import SecondsOfATask
 from metashot.run_folder import write_text
+
+
+@dataclass(frozen=True)
+class AfterSteps:
+    """The score after so many inner steps."""
+
+    steps: int
+    score: float
+    ci95: float | None
+    episodes: int
 
 
 @dataclass(frozen=True)
@@ -31,33 +45,107 @@ class Report:
     step: int
     seconds: float
     version: str
+    worst_episodes: float  # the mean score of the worst 5 %
+    calibration_error: float | None  # expected, of the probability of the predicted class; none in regression
+    seconds_of_a_task: SecondsOfATask | None
+    inner_steps: list[AfterSteps]  # where there are any
+    classes: list[OfClass]  # those of the split that were asked for
+
+    @property
+    def worst_class(self) -> OfClass | None:
+        return min(self.classes, key=lambda of_class: of_class.accuracy) if self.classes else None
+
+    def content(self) -> dict[str, Any]:
+        """As plain containers, in which the score stands first and under its name."""
+        values = asdict(self)
+        values["seconds_of_a_task"] = self.seconds_of_a_task and self.seconds_of_a_task._asdict()
+        values["classes"] = [of_class._asdict() for of_class in self.classes]
+        values["worst_class"] = self.worst_class and self.worst_class._asdict()
+        return {values.pop("metric"): values.pop("score")} | values
 
     def write(self, path: Path) -> None:
-        """As JSON, in which the score stands first and under its name."""
-        values = asdict(self)
-        content = {values.pop("metric"): values.pop("score")} | values
-        write_text(path, json.dumps(content, indent=2) + "\n")
+        write_text(path, as_json(self.content()))
 
     def metrics(self) -> dict[str, float]:
         """What the loggers are told."""
         interval = {} if self.ci95 is None else {"test/ci95": self.ci95}
-        return {f"test/{self.metric}": self.score, **interval, "test/loss": self.loss, "test/episodes": self.episodes}
+        more = {
+            "worst_episodes": self.worst_episodes,
+            "calibration_error": self.calibration_error,
+            "worst_class": self.worst_class and self.worst_class.accuracy,
+            "seconds_adapting": self.seconds_of_a_task and self.seconds_of_a_task.adapting,
+            "seconds_answering": self.seconds_of_a_task and self.seconds_of_a_task.answering,
+        }
+        return {
+            f"test/{self.metric}": self.score,
+            **interval,
+            "test/loss": self.loss,
+            "test/episodes": self.episodes,
+            **{f"test/{name}": value for name, value in more.items() if value is not None},
+        }
 
     def lines(self, paths: dict[str, Path]) -> str:
         """A table of two columns: what, and how much."""
+        scored = score_with_interval(self.metric, self.score, self.ci95, " (95 % interval)")
+        rows = [(name, str(value)) for name, value in {**self.rows(), **paths}.items()]
+        rows.insert(1, (self.metric, scored))
+        return "\n".join(f"{name:<15} {value}" for name, value in rows)
+
+    def rows(self) -> dict[str, str]:
+        """What was scored, and what is said beside the score."""
         unequal = {"support": self.unequal_support, "queries": self.unequal_queries}
-        rows = {
-            f"{self.algo}": f"on {self.data}, {self.split} split, seed {self.seed}",
-            self.metric: score_with_interval(self.metric, self.score, self.ci95, " (95 % interval)"),
-            "episodes": self.episodes,
+        return {
+            self.algo: f"on {self.data}, {self.split} split, seed {self.seed}",
+            "episodes": str(self.episodes),
             **({} if self.ways is None else {"ways": shown(self.ways)}),
             "shots": shown(self.shots),
             "queries": shown(self.queries) + ("" if self.ways is None else " a class"),
             **{f"unequal {name}": f"Dirichlet {value:g}" for name, value in unequal.items() if value is not None},
             "transductive": str(self.transductive).lower(),
-            **paths,
+            **self.details(),
         }
-        return "\n".join(f"{name:<15} {value}" for name, value in rows.items())
+
+    def asked(self) -> str:
+        """What was asked, in a line."""
+        shape = f"{shown(self.shots)} shots" if self.ways is None else f"{shown(self.ways)}-way {shown(self.shots)}-shot"
+        where = f"{self.data}, {self.split} split, seed {self.seed}"
+        return f"{where}: {self.episodes} episodes, {shape}, {shown(self.queries)} queries"
+
+    def details(self) -> dict[str, str]:
+        """What is said beyond the score."""
+        details = {}
+        if self.inner_steps:
+            at_steps = ", ".join(f"{at.steps}: {plain_score(self.metric, at.score)}" for at in self.inner_steps)
+            episodes = self.inner_steps[0].episodes
+            of_some = f" (first {episodes} episodes)" if episodes < self.episodes else ""
+            details["inner steps"] = at_steps + of_some
+        details["worst 5 %"] = f"{plain_score(self.metric, self.worst_episodes)}, the mean of those episodes"
+        if self.worst_class is not None:
+            worst = self.worst_class
+            details["worst class"] = f"{plain_score('accuracy', worst.accuracy)} of {worst.queries} queries, {worst.name}"
+        if self.calibration_error is not None:
+            details["calibration"] = f"{100 * self.calibration_error:.2f} % expected error of the probabilities"
+        if self.seconds_of_a_task is not None:
+            adapting, answering = (1000 * seconds for seconds in self.seconds_of_a_task)
+            details["a task takes"] = f"{adapting:.1f} ms to adapt and {answering:.1f} ms to answer"
+        return details
+
+
+def plain_score(metric: str, score: float) -> str:
+    return f"{100 * score:.2f} %" if metric == "accuracy" else f"{score:.4f}"
+
+
+def as_json(content: dict[str, Any]) -> str:
+    return json.dumps(_without_nan(content), indent=2) + "\n"
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no word for what is not a number."""
+    if isinstance(value, dict):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def score_with_interval(metric: str, score: float, ci95: float | None, said: str = "") -> str:

@@ -1,8 +1,11 @@
 """Scoring a learner on episodes of a split, with everything the report says."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 
 from metashot import __version__
@@ -10,9 +13,22 @@ from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.episodes import shown
-from metashot.evaluation.protocol import Scoring
-from metashot.evaluation.report import Report
+from metashot.evaluation.answers import Answers, calibration_error, of_classes
+from metashot.evaluation.protocol import EpisodeResults, Scoring
+from metashot.evaluation.report import AfterSteps, Report
+from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
+from metashot.evaluation.timing import Timing
 from metashot.problems import Classification
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A report, and what it was made of."""
+
+    report: Report
+    results: EpisodeResults
+    answers: Answers | None  # none in regression
+    names: Sequence[str]  # of the split's classes
 
 
 def test(
@@ -20,20 +36,28 @@ def test(
     algorithm: Algorithm,
     data: EpisodicDataModule,
     scoring: Scoring,
+    timing: Timing,
     split: Split,
+    watched: int,
     algo: str,
     checkpoint: Path,
     step: int,
-) -> Report:
-    """Answer the episodes of a split and report how well."""
+) -> Evaluation:
+    """Answer the episodes of a split and report how well; the first ones, `watched` of them, after each inner step."""
     refuse_other_ways(algorithm, data, split, algo)
+    algorithm.watched_episodes = watched
     data.evaluated_split = split
     start = time.perf_counter()
     trainer.test(algorithm, data, verbose=False)
     seconds = time.perf_counter() - start
     results, spec = scoring.results, data.specs[split]
     assert results is not None
-    return Report(
+    names = data.class_names(split)
+    answers = None
+    if scoring.answered is not None:
+        (number, label, predicted), confidence = scoring.answered
+        answers = Answers(number, label, predicted, confidence, data.classes_of(split, np.asarray(results.numbers)))
+    report = Report(
         metric=results.problem.metric,
         score=results.score,
         ci95=results.ci95,
@@ -53,7 +77,15 @@ def test(
         step=step,
         seconds=round(seconds, 3),
         version=__version__,
+        worst_episodes=mean_of_worst(results.scores, results.problem.higher_is_better),
+        calibration_error=None if answers is None else calibration_error(answers),
+        seconds_of_a_task=timing.seconds,
+        inner_steps=[
+            AfterSteps(steps, *mean_and_interval(scores), len(scores)) for steps, scores in results.on_the_way.items()
+        ],
+        classes=[] if answers is None else of_classes(answers, names),
     )
+    return Evaluation(report, results, answers, names)
 
 
 def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Split, algo: str) -> None:

@@ -104,8 +104,9 @@ def _answers(server: str) -> bool:
 
 
 def _identity(folder: Path) -> str:
-    """The run's id at W&B, made once and kept in its folder."""
+    """The run's id at W&B, made once and kept in its folder. An agent of a W&B sweep has given its run one already."""
     file = folder / "wandb" / "run-id"
     if not file.is_file():
-        write_text(file, secrets.token_hex(4))
+        of_agent = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+        write_text(file, of_agent or secrets.token_hex(4))
     return file.read_text().strip()

@@ -2,10 +2,12 @@
 
 from abc import abstractmethod
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from metashot.algorithms.base import Algorithm, Learned
 from metashot.algorithms.gradient.inner_loss import InnerLossName, loss_named
@@ -19,6 +21,15 @@ from metashot.bad_input import BadInput
 from metashot.engines.inner import Adapted, Engine, InnerLoop, Memory, Parameters
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Problem, Regression
+
+_WATCHED = 10  # inner steps: after each of so many first ones, and after the last, it is seen how well queries are answered
+
+
+class AdaptedTasks(NamedTuple):
+    """What T support sets made of the network."""
+
+    parameters: Parameters  # [T, ...]: those that adapt
+    support_x: Tensor
 
 
 class GradientLearner(Algorithm):
@@ -102,6 +113,31 @@ class GradientLearner(Algorithm):
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         return self.adapt(support, query_x).answers[:, -1]
 
+    def learn(self, support: Examples) -> AdaptedTasks:
+        adapted = self.adapt(support, support.x[:, :0], answered=())
+        return AdaptedTasks(adapted.parameters, support.x)
+
+    def answers_from(self, learned: AdaptedTasks, query_x: Tensor) -> Tensor:
+        return self.engine.answer(self._inner_loop((), None), *learned, query_x)
+
+    @property
+    def watched_steps(self) -> tuple[int, ...]:
+        steps = self.test_inner_steps
+        return tuple(sorted({*range(min(steps, _WATCHED) + 1), steps}))
+
+    def answers_on_the_way(self, episode: Episode) -> Tensor:
+        return self.adapt(episode.support, episode.query.x, answered=self.watched_steps).answers
+
+    def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
+        x = episode.support.x, episode.query.x
+        before = self.network.features(*x)
+        adapted = self.learn(episode.support).parameters
+        step, after = max(self.test_inner_steps - 1, 0), []
+        for task in range(len(episode)):
+            of_task = {f"network.{name}": value[task] for name, value in adapted.items()}
+            after.append(functional_call(_Features(self.network), of_task, (*(each[task : task + 1] for each in x), step)))
+        return before, torch.cat(after)
+
     def training_loss(self, episode: Episode) -> Learned:
         adapted = self.adapt(episode.support, episode.query.x, episode.number)
         answers = adapted.answers[:, -1]
@@ -117,8 +153,17 @@ class GradientLearner(Algorithm):
     ) -> Adapted:
         """Adapt to each task, and answer its queries after the last step or after each number of steps in `answered`.
         Mini-batches are drawn by the numbers of the episodes, the same ones for every task where these are not given."""
+        inner = self._inner_loop(answered, first_order)
+        batches = None
+        examples = support.x.shape[1]
+        if self.batch_size is not None and self.batch_size < examples:
+            numbers = np.zeros(len(query_x), dtype=np.int64) if number is None else number.cpu().numpy()
+            batches = minibatches(numbers, examples, self.batch_size, inner.steps).to(query_x.device)
+        return self.engine(inner, support, query_x, batches)
+
+    def _inner_loop(self, answered: tuple[int, ...] | None, first_order: bool | None) -> InnerLoop:
         steps = self.inner_steps if self.training else self.test_inner_steps
-        inner = InnerLoop(
+        return InnerLoop(
             network=self.network,
             adapting=self.adapting,
             learned=tuple(parameter for parameter in self.parameters() if parameter.requires_grad),
@@ -131,12 +176,6 @@ class GradientLearner(Algorithm):
             least_fall=self.least_fall,
             recompute=self.checkpoint_inner_steps,
         )
-        batches = None
-        examples = support.x.shape[1]
-        if self.batch_size is not None and self.batch_size < examples:
-            numbers = np.zeros(len(query_x), dtype=np.int64) if number is None else number.cpu().numpy()
-            batches = minibatches(numbers, examples, self.batch_size, steps).to(query_x.device)
-        return self.engine(inner, support, query_x, batches)
 
     def _step(self, theta: Parameters, gradients: Parameters, memory: Memory, step: int) -> tuple[Parameters, Memory]:
         directions, memory = self.inner_optimizer.directions(gradients, memory, step)
@@ -154,3 +193,14 @@ class GradientLearner(Algorithm):
             given = ",".join(patterns)
             raise BadInput(f"algo.adapts=[{given}] adapts no parameter; the network has {', '.join(names)}")
         return tuple(name for name in names if name in adapting)
+
+
+class _Features(nn.Module):
+    """The features of a network as what it computes, which `functional_call` needs."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, support_x: Tensor, query_x: Tensor, step: int) -> Tensor:
+        return self.network.features(support_x, query_x, step)

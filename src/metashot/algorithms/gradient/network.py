@@ -31,6 +31,15 @@ class Network(nn.Module):
         answers: Tensor = self.head(features[:, count:])
         return answers
 
+    def features(self, support_x: Tensor, query_x: Tensor, step: int = 0) -> Tensor:
+        """Of support examples and queries [T, S + Q, features], normalised as for their answers."""
+        self._set(step)
+        count = support_x.shape[1]
+        if any(layer.by_support for layer in normalisations(self.backbone)):
+            features: Tensor = self.backbone(torch.cat([support_x, query_x], dim=1), support=count)
+            return features
+        return torch.cat([self.backbone(x, support=x.shape[1]) for x in (support_x, query_x)], dim=1)
+
     def _set(self, step: int) -> None:
         for layer in normalisations(self):
             layer.step = step

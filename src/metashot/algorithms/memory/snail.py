@@ -61,17 +61,33 @@ class Snail(FeatureLearner):
         self.scores = nn.Linear(channels, problem.outputs)
 
     def answer(self, support: Examples, query: Tensor) -> Tensor:
-        y, order = support.y.sort(dim=1, stable=True)
-        support_x = support.x.gather(1, order.unsqueeze(-1).expand_as(support.x))  # [T, S, features]
-        count = support_x.shape[1]
-        labels = F.one_hot(y, self.problem.outputs).to(query.dtype)  # [T, S, ways]
-        labels = F.pad(labels, (0, 0, 0, query.shape[1]))  # [T, S + Q, ways]: zeros for queries
-        x = torch.cat([self.embedding(torch.cat([support_x, query], dim=1)), labels], dim=-1)  # [T, S + Q, channels]
+        x, _ = self.sequence(support, query)
+        count = support.x.shape[1]
         for block in self.blocks:
             x = block(x, count)
         with torch.autocast(x.device.type, enabled=False):  # fewer bits would make close scores equal
             scores: Tensor = self.scores(x[:, count:])
         return scores
+
+    def looks(self, support: Examples, query: Tensor) -> Tensor:
+        """The mean of the attention blocks."""
+        x, order = self.sequence(support, query)
+        count = support.x.shape[1]
+        shares = []
+        for block in self.blocks:
+            if isinstance(block, AttentionBlock):
+                shares.append(block.shares(x, count)[:, count:, :count])
+            x = block(x, count)
+        mean = torch.stack(shares).mean(0)
+        return torch.empty_like(mean).scatter(2, order.unsqueeze(1).expand_as(mean), mean)
+
+    def sequence(self, support: Examples, query: Tensor) -> tuple[Tensor, Tensor]:
+        """The support examples ordered by label with it, and the queries [T, S + Q, channels]; that order [T, S]."""
+        y, order = support.y.sort(dim=1, stable=True)
+        support_x = support.x.gather(1, order.unsqueeze(-1).expand_as(support.x))  # [T, S, features]
+        labels = F.one_hot(y, self.problem.outputs).to(query.dtype)  # [T, S, ways]
+        labels = F.pad(labels, (0, 0, 0, query.shape[1]))  # [T, S + Q, ways]: zeros for queries
+        return torch.cat([self.embedding(torch.cat([support_x, query], dim=1)), labels], dim=-1), order
 
 
 # Blocks take [T, S + Q, channels]: S support examples, one after the other, and Q queries that each come after the last.
@@ -108,10 +124,15 @@ class AttentionBlock(nn.Module):
         self.values = nn.Linear(channels, value_size)
 
     def forward(self, x: Tensor, support: int) -> Tensor:
-        queries, keys, values = self.queries(x), self.keys(x), self.values(x)  # [T, S + Q, key size or value size]
+        shares, values = self.shares(x, support), self.values(x)
+        reads = shares[..., :support] @ values[:, :support] + shares[..., support:] * values
+        return torch.cat([x, reads], dim=-1)
+
+    def shares(self, x: Tensor, support: int) -> Tensor:
+        """What each position reads of the support examples before it, and last of itself: [T, S + Q, S + 1]."""
+        queries, keys = self.queries(x), self.keys(x)  # [T, S + Q, key size]
         earlier = torch.ones(x.shape[1], support, dtype=torch.bool, device=x.device).tril(-1)  # [S + Q, S]
         to_earlier = (queries @ keys[:, :support].transpose(1, 2)).masked_fill(~earlier, -torch.inf)  # [T, S + Q, S]
         to_itself = (queries * keys).sum(-1, keepdim=True)  # [T, S + Q, 1]
-        shares = (torch.cat([to_earlier, to_itself], dim=-1) / keys.shape[-1] ** 0.5).softmax(-1)
-        reads = shares[..., :support] @ values[:, :support] + shares[..., support:] * values
-        return torch.cat([x, reads], dim=-1)
+        shares: Tensor = (torch.cat([to_earlier, to_itself], dim=-1) / keys.shape[-1] ** 0.5).softmax(-1)
+        return shares

@@ -45,14 +45,36 @@ class Matching(FeatureLearner):
     def answer(self, support: Examples, query: Tensor) -> Tensor:
         if self.full_context is not None:
             support, query = self.full_context(support, query)
-        attention = cosines(query, support.x) / self.log_temperature.exp()  # [T, Q, S], before its softmax
-        return class_log_probabilities(attention.log_softmax(-1), support.y)
+        return class_log_probabilities(self.log_attention(support.x, query), support.y)
+
+    def log_attention(self, support: Tensor, query: Tensor) -> Tensor:
+        """Of each query to each support example: [T, Q, S]."""
+        return (cosines(query, support) / self.log_temperature.exp()).log_softmax(-1)
+
+    def looks(self, support: Examples, query: Tensor) -> Tensor:
+        if self.full_context is None:
+            return self.log_attention(support.x, query).exp()
+        read, query = self.full_context(support, query)
+        return in_given_order(self.log_attention(read.x, query).exp(), support.y)
+
+    def adapted_features(self, support: Examples, query: Tensor) -> Tensor | None:
+        if self.full_context is None:
+            return None
+        read, query = self.full_context(support, query)
+        in_order = in_given_order(read.x.transpose(1, 2), support.y).transpose(1, 2)
+        return torch.cat([in_order, query], dim=1)
 
 
 def class_log_probabilities(log_attention: Tensor, y: Tensor) -> Tensor:
     """The log of the sum of the attention [T, Q, S] to each class: [T, Q, ways]."""
     others = F.one_hot(y).unsqueeze(1) == 0  # [T, 1, S, ways]
     return log_attention.unsqueeze(-1).masked_fill(others, -math.inf).logsumexp(2)
+
+
+def in_given_order(values: Tensor, y: Tensor) -> Tensor:
+    """Values of support examples [T, N, S] that were read in the order of their labels `y` [T, S], as these were given."""
+    order = y.argsort(dim=1, stable=True).unsqueeze(1).expand_as(values)
+    return torch.empty_like(values).scatter(2, order, values)
 
 
 class FullContext(nn.Module):

@@ -38,7 +38,9 @@ class ProtoNet(FeatureLearner):
         self.distance = distance
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learned_temperature)
 
-    def answer(self, support: Examples, query: Tensor) -> Tensor:
-        prototypes = class_means(support.x, support.y)  # [T, ways, features]
+    def summary(self, support: Examples) -> Tensor:
+        return class_means(support.x, support.y)  # the prototypes [T, ways, features]
+
+    def answer(self, prototypes: Tensor, query: Tensor) -> Tensor:
         similarities = cosines(query, prototypes) if self.distance == "cosine" else -squared_distances(query, prototypes)
         return similarities / self.log_temperature.exp()

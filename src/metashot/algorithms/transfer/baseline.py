@@ -32,11 +32,14 @@ class Baseline(FeatureLearner):
         answers: Tensor = self.head(features)  # [T, N, training classes]
         return Learned(self.problem.loss(answers, images.y), answers)
 
-    def answer(self, support: Examples, query: Tensor) -> Tensor:
+    def summary(self, support: Examples) -> Classifier:
         tasks, _, features = support.x.shape
         ways = int(support.y.max()) + 1
         start = support.x.new_zeros(tasks, ways, features), support.x.new_zeros(tasks, ways)
-        return scores(self.fit(scores, start, support), query)
+        return self.fit(scores, start, support)
+
+    def answer(self, classifier: Classifier, query: Tensor) -> Tensor:
+        return scores(classifier, query)
 
 
 def scores(classifier: Classifier, features: Tensor) -> Tensor:

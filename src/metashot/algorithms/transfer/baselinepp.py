@@ -39,9 +39,12 @@ class BaselinePlusPlus(FeatureLearner):
         answers = self.scores((self.head.weight[None],), features)  # [T, N, training classes]
         return Learned(self.problem.loss(answers, images.y), answers)
 
-    def answer(self, support: Examples, query: Tensor) -> Tensor:
+    def summary(self, support: Examples) -> Classifier:
         start = class_means(F.normalize(support.x, dim=-1), support.y)
-        return self.scores(self.fit(self.scores, (start,), support), query)
+        return self.fit(self.scores, (start,), support)
+
+    def answer(self, classifier: Classifier, query: Tensor) -> Tensor:
+        return self.scores(classifier, query)
 
     def scores(self, classifier: Classifier, features: Tensor) -> Tensor:
         """[T, N, ways]"""

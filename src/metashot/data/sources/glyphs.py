@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +84,7 @@ class Glyphs:
     name = "glyphs"
     official = None
     notes = ()
+    bright_ink: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ class Omniglot(ImageFiles):
     """
 
     name = "omniglot"
+    bright_ink = True
     official = Official(
         title="Omniglot",
         home=HOME,

@@ -1,21 +1,18 @@
-"""Pictures of what a learner did."""
+"""Pictures of episodes: images with their answers, curves with theirs, or neither with any."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from metashot.episodes import Episode
+from metashot.evaluation.pictures.drawing import RIGHT, WRONG, show_image, shown_name, write_picture
 
 _SHOWN_SHOTS = 5
 _SHOWN_QUERIES = 8  # of each class: what fits beside its support examples and is still readable
 _SHOWN_TASKS = 4  # of regression
-_NAME_LENGTH = 16  # letters of a line of a class's name, which is turned by 90 degrees
-_RIGHT, _WRONG = "#1a7f37", "#cf222e"
 
 
 def episode_picture(episode: Episode, scores: Tensor, path: Path) -> None:
@@ -32,18 +29,21 @@ def episode_picture(episode: Episode, scores: Tensor, path: Path) -> None:
         f"solid if right, dashed if wrong\n{right} of all {len(query_y)} queries right"
     )
     names = [f"class {label}" for label in range(_ways(episode))]
-    _write(_grid(episode, names, title, answered), path)
+    write_picture(_grid(episode, names, title, answered), path)
 
 
 def contact_sheet(episode: Episode, names: Sequence[str], path: Path) -> None:
     """The first task of a batch: a row a class with its name, support examples to the left, queries to the right."""
 
     def plain(axes: Axes, image: Tensor, label: int, place: int) -> None:
-        _show(axes, image, "0.75", 1.0)
+        show_image(axes, image, "0.75", 1.0)
 
-    _write(
+    write_picture(
         _grid(
-            episode, [_row_name(name, label) for label, name in enumerate(names)], "left: support set; right: queries", plain
+            episode,
+            [shown_name(name, label) for label, name in enumerate(names)],
+            "left: support set; right: queries",
+            plain,
         ),
         path,
     )
@@ -58,7 +58,7 @@ def curves_picture(episode: Episode, answers: Tensor, path: Path) -> None:
         axes.plot(x, answers[task, order, 0].float().cpu(), color="black", linewidth=1.2, linestyle="--", label="answers")
         _show_points(axes, episode, task)
     panels[0].legend(fontsize=8)
-    _write(figure, path)
+    write_picture(figure, path)
 
 
 def curves_sheet(episode: Episode, path: Path) -> None:
@@ -69,7 +69,7 @@ def curves_sheet(episode: Episode, path: Path) -> None:
         axes.plot(x, episode.query.y[task, order, 0].cpu(), ".", color="0.6", label="queries")
         _show_points(axes, episode, task)
     panels[0].legend(fontsize=8)
-    _write(figure, path)
+    write_picture(figure, path)
 
 
 def _grid(
@@ -88,7 +88,7 @@ def _grid(
             axes.set(xticks=[], yticks=[])
             place = column - shots - 1
             if column < len(support[label]):
-                _show(axes, support[label][column], "0.75", 1.0)
+                show_image(axes, support[label][column], "0.75", 1.0)
             elif 0 <= place < len(queries[label]):
                 show_query(axes, queries[label][place], label, place)
             else:
@@ -118,47 +118,17 @@ def _sorted(x: Tensor) -> tuple[Tensor, Tensor]:
     return x[:, 0].cpu().sort()
 
 
-def _write(figure: Figure, path: Path) -> None:
-    """Under a temporary name first, so that a picture is there whole or not at all."""
-    FigureCanvasAgg(figure)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    try:
-        figure.savefig(temporary, format="png")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _ways(episode: Episode) -> int:
     return int(episode.support.y[0].max()) + 1
-
-
-def _row_name(name: str, label: int) -> str:
-    """A class's name as it fits beside its row, or its label where matplotlib's fonts may lack the letters."""
-    if not (name.isascii() and name.isprintable()):
-        return f"class {label}"
-    lines = [line if len(line) <= _NAME_LENGTH else f"{line[: _NAME_LENGTH - 3]}..." for line in name.split("/")[-2:]]
-    return "/\n".join(lines).replace("$", r"\$")
 
 
 def _of_class(values: Tensor, y: Tensor, label: int) -> Tensor:
     return values[y == label].detach().cpu()
 
 
-def _show(axes: Axes, image: Tensor, colour: str, width: float, style: str = "-") -> None:
-    channels = image.shape[0]
-    pixels = image[0] if channels == 1 else image.permute(1, 2, 0)
-    axes.imshow(torch.as_tensor(pixels).numpy(), cmap="gray_r" if channels == 1 else None, vmin=0, vmax=1)
-    for spine in axes.spines.values():
-        spine.set(color=colour, linewidth=width, linestyle=style)
-
-
 def _show_answer(axes: Axes, image: Tensor, probabilities: Tensor, label: int) -> None:
     predicted = int(probabilities.argmax())
     right = predicted == label
     # The line's style says in greyscale what its colour says.
-    _show(axes, image, _RIGHT if right else _WRONG, 2.0, "-" if right else "--")
-    axes.set_xlabel(
-        f"{predicted} · {probabilities[predicted]:.0%}", fontsize=7, color=_RIGHT if right else _WRONG, labelpad=2
-    )
+    show_image(axes, image, RIGHT if right else WRONG, 2.0, "-" if right else "--")
+    axes.set_xlabel(f"{predicted} · {probabilities[predicted]:.0%}", fontsize=7, color=RIGHT if right else WRONG, labelpad=2)

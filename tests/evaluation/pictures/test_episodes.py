@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from metashot.episodes import Episode, Examples
-from metashot.evaluation.pictures import episode_picture
+from metashot.evaluation.pictures.episodes import episode_picture
 
 RIGHT, WRONG = (0x1A, 0x7F, 0x37), (0xCF, 0x22, 0x2E)
 

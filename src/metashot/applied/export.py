@@ -1,0 +1,228 @@
+"""A fitted learner as an ONNX file, for programs without torch: images between 0 and 1 in, probabilities of classes out.
+
+What was learned from the support set is constant in the graph, and so are its statistics where it normalises the queries.
+"""
+
+import copy
+import importlib.util
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from metashot import __version__
+from metashot.algorithms.features import FeatureLearner
+from metashot.applied.images import Form, as_inputs, normalised
+from metashot.applied.learner import ClassLearner, Learner
+from metashot.applied.writing import named_file, write_whole
+from metashot.backbones.base import Backbone
+from metashot.backbones.normalisation import Normalisation, normalisations
+from metashot.bad_input import BadInput
+from metashot.episodes import Examples
+
+NEEDED = {"onnx": "1.23.2", "onnxruntime": "1.31.1", "onnxscript": "0.7.2"}
+INPUT, OUTPUT = "images", "probabilities"
+_TRACED, _OTHERS = 2, (1, 3, 17)  # images in the batch that is traced, and in those that the graph is tried on
+_TOLERATED = 1e-3  # difference of a probability: distances between large features lose digits, in torch as elsewhere
+
+
+def refuse_export(learner: Learner) -> None:
+    """Whatever of an export can be known to fail before anything is fitted."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        wanted = " ".join(f"{name}=={version}" for name, version in NEEDED.items())
+        raise BadInput(f"export needs {' and '.join(missing)}, which metashot installs for nobody: pip install {wanted}")
+    if not isinstance(learner, ClassLearner) or not isinstance(learner.algorithm, FeatureLearner):
+        raise BadInput(
+            f"export is for learners that compare features, and this {learner.name} changes its network for each task: use "
+            "one such as protonet, matching, relation, siamese, snail or baseline, or keep it with learner.save"
+        )
+    if learner.transductive:
+        raise BadInput(
+            "export is for learners that answer each image alone, and this one normalises all queries together "
+            "(backbone.normalisation=transductive): train with running, support or support_later"
+        )
+
+
+def export(learner: Learner, path: str | Path, key: str = "path") -> Path:
+    """Write the fitted learner as ONNX and hold it against PyTorch; `key` says what to change where that cannot be written.
+
+    The graph takes float32 [N, channels, height, width] between 0 and 1, already of the learner's form (shape and, of
+    drawings, bright ink), and gives float32 [N, classes]. The file says what the classes are called.
+    """
+    refuse_export(learner)
+    assert isinstance(learner, ClassLearner)
+    assert isinstance(learner.algorithm, FeatureLearner)
+    place = named_file(path, key, "pets.onnx")
+    content = _as_onnx(_graph_of(learner), learner)
+    _refuse_other_answers(content, learner)
+    write_whole(place, content, key)
+    return place
+
+
+class _Graph(nn.Module):
+    """From images between 0 and 1 to probabilities."""
+
+    def __init__(self, algorithm: FeatureLearner, learned: Any, form: Form, classes: int) -> None:
+        super().__init__()
+        self.algorithm = algorithm
+        self.learned = learned
+        self.form = form
+        self.classes = classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = normalised(images, self.form).to(next(self.algorithm.parameters()).dtype)
+        answers = self.algorithm.answers_from(self.learned, x[None])[0]  # [N, outputs]
+        return answers[:, : self.classes].softmax(-1).float()
+
+
+class _Exportable(TorchFunctionMode):
+    """Does what ONNX has no word for by what it has. Tracing cannot see labels: how many classes there are is known, and
+    that the support examples are ordered by label."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is F.one_hot and len(args) == 1 and "num_classes" not in given:
+            return func(args[0], num_classes=self.classes)
+        if func in (Tensor.sort, Tensor.argsort) and given.get("stable"):
+            order = torch.arange(args[0].shape[-1]).expand_as(args[0])
+            return order if func is Tensor.argsort else (args[0], order)
+        if func is torch.cdist and given.get("p") == 1:
+            a, b = args
+            return (a.unsqueeze(-2) - b.unsqueeze(-3)).abs().sum(-1)
+        return func(*args, **given)
+
+
+def _graph_of(learner: ClassLearner) -> _Graph:
+    algorithm = copy.deepcopy(learner.algorithm).cpu()
+    assert isinstance(algorithm, FeatureLearner)
+    kept = learner.examples
+    dtype = next(algorithm.parameters()).dtype
+    support = Examples(as_inputs(kept.x.numpy(), learner.form, torch.device("cpu"), dtype)[None], kept.y[None])
+    with torch.no_grad():
+        _fix_statistics(algorithm, support)
+        return _Graph(algorithm, algorithm.learn(support), learner.form, len(learner.classes_)).eval()
+
+
+def _fix_statistics(algorithm: FeatureLearner, support: Examples) -> None:
+    """Turn statistics of the support set, which are the same for all queries, into learned averages that are the same."""
+    found: dict[Normalisation, tuple[Tensor, Tensor]] = {}
+
+    def note(layer: Normalisation, inputs: tuple[Tensor, int, int]) -> None:
+        x, _, count = inputs
+        variance, mean = torch.var_mean(x[:count], [d for d in range(x.dim()) if d != 1], correction=0)
+        found[layer] = mean, variance
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in normalisations(algorithm) if layer.by_support]
+    if not hooks:
+        return
+    algorithm(support, support.x[:, :1])
+    for hook in hooks:
+        hook.remove()
+    for layer, (mean, variance) in found.items():
+        layer.register_buffer("running_mean", mean)
+        layer.register_buffer("running_var", variance)
+        layer.protocol = "running"
+    for module in algorithm.modules():
+        if isinstance(module, Backbone):
+            module.normalisation = "running"
+
+
+def _as_onnx(graph: _Graph, learner: ClassLearner) -> bytes:
+    import onnx
+
+    example = torch.zeros(_TRACED, *learner.form.shape)
+    any_number = {INPUT: {0: torch.export.Dim(INPUT, min=1)}}
+    try:
+        with (
+            _quietly(),
+            torch.enable_grad(),
+            _Exportable(graph.classes),
+        ):  # without gradients a relation network splits tasks
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=any_number,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise BadInput(
+            f"this {learner.name} cannot be written as ONNX: {reason}; keep it with learner.save instead"
+        ) from error
+    assert program is not None
+    model = program.model_proto
+    channels, height, width = learner.form.shape
+    onnx.helper.set_model_props(
+        model,
+        {
+            "classes": json.dumps([_told(label) for label in learner.classes_.tolist()], ensure_ascii=False),
+            "input": json.dumps({"channels": channels, "height": height, "width": width, "range": [0, 1]}),
+            "bright_ink": json.dumps(learner.form.inverted != "never"),
+            "algorithm": learner.name,
+            "trained_on": str(learner.origin["name"]),
+            "metashot": __version__,
+        },
+    )
+    return bytes(model.SerializeToString())
+
+
+def _refuse_other_answers(content: bytes, learner: ClassLearner) -> None:
+    """Hold the graph against PyTorch, on the support images and on pairs of them laid over each other, in batches of other
+    sizes than was traced."""
+    import onnxruntime  # type: ignore[import-untyped]
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    random, support = np.random.default_rng(0), learner.examples.x.numpy()
+    pairs = [support[random.integers(0, len(support), (2, count))] for count in _OTHERS]
+    batches = [support, *((first // 2 + second // 2) for first, second in pairs)]
+    for pixels in batches:
+        (found,) = session.run([OUTPUT], {INPUT: pixels.astype(np.float32) / 255})
+        difference = float(np.abs(found - learner.probabilities(pixels)).max())
+        if not difference <= _TOLERATED:
+            raise BadInput(
+                f"the ONNX graph of this {learner.name} answers otherwise than PyTorch (probabilities differ by "
+                f"{difference:.2g}) and was not written; keep the learner with learner.save instead"
+            )
+
+
+def _told(label: Any) -> Any:
+    """A label as JSON has it."""
+    return label if isinstance(label, str | int | float | bool | type(None)) else repr(label)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what the exporter says of its steps."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

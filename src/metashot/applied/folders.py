@@ -1,0 +1,150 @@
+"""The files on which the command line applies a learner: a support folder with a sub-folder for each class, and queries."""
+
+import glob
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metashot.applied.images import Form, prepared
+from metashot.bad_input import BadInput
+from metashot.data.decoding import Unreadable
+from metashot.data.files import shown
+
+_JUNK = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # what operating systems leave; and whatever is hidden
+_NAMED = 10  # files that a message about many of them names
+_ALLOWED = "allowed: a folder with a sub-folder of images for each class, such as support/cat and support/dog"
+
+
+@dataclass
+class Images:
+    """What was read of some files, and what happened on the way."""
+
+    pixels: NDArray[np.uint8]  # [N, channels, height, width]
+    files: list[str]  # of the images
+    skipped: list[str]  # a line for each file that could not be read
+    inverted: int  # images whose bright ground was made dark
+    remarks: list[tuple[str, str]] = field(default_factory=list)  # a file, and what was done with it
+
+
+def support_files(given: str) -> tuple[dict[str, list[Path]], list[Path]]:
+    """The files of each class, and those that lie in no class folder."""
+    root = Path(given).expanduser()
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise BadInput(f"support={shown(given)} {what}; {_ALLOWED}")
+    folders, loose = _inside(root)
+    classes = {shown(folder.name): list(_below(folder, ())) for folder in folders}
+    if len(classes) < 2:
+        found = f"has one class, {next(iter(classes))}" if classes else "has no class folders"
+        aside = f" and {_counted(loose, 'file|files')} outside of one ({named(map(str, loose))})" if loose else ""
+        raise BadInput(f"support={shown(given)} {found}{aside}; two classes at least are needed, {_ALLOWED}")
+    return classes, loose
+
+
+def query_files(given: str | Sequence[str], written: Collection[Path]) -> list[Path]:
+    """The files of a folder and those below it, of a pattern such as photos/*.jpg, or of a list of all of these, without
+    those that this command has written."""
+    found: list[Path] = []
+    for one in [given] if isinstance(given, str) else given:
+        path = Path(one).expanduser()
+        if path.is_dir():
+            files = list(_below(path, ()))
+        elif os.path.lexists(path):
+            files = [path]
+        else:
+            files = sorted(map(Path, glob.glob(str(path), recursive=True)))
+            if not files:
+                raise BadInput(
+                    f"query={shown(one)} does not exist; allowed: a folder, a file, a pattern such as photos/*.jpg, or a "
+                    "list such as [a.png,b.png]"
+                )
+        found += files
+    ours = {path.resolve() for path in written}
+    found = [path for path in found if path.resolve() not in ours]
+    if not found:
+        raise BadInput(f"query={_shown_list(given)} has no files; give a folder with images, or files")
+    return list(dict.fromkeys(found))
+
+
+def read_all(files: Iterable[Path], form: Form) -> Images:
+    """Whatever can be read of these files, as a learner takes it."""
+    images = Images(np.empty((0, *form.shape), np.uint8), [], [], 0)
+    pixels = []
+    for path in files:
+        try:
+            image = prepared(path, shown(path), form)
+        except Unreadable as error:
+            images.skipped.append(str(error))
+            continue
+        pixels.append(image.pixels)
+        images.files.append(shown(path))
+        images.inverted += image.was_inverted
+        if image.remark:
+            images.remarks.append((shown(path), image.remark))
+    if pixels:
+        images.pixels = np.stack(pixels)
+    return images
+
+
+def read_support(classes: dict[str, list[Path]], form: Form) -> tuple[Images, list[str]]:
+    """The images of all classes, and the class of each."""
+    whole = Images(np.empty((0, *form.shape), np.uint8), [], [], 0)
+    labels: list[str] = []
+    for name, files in classes.items():
+        found = read_all(files, form)
+        if not found.files:
+            why = f": {named(found.skipped)}" if found.skipped else ", for it is empty"
+            raise BadInput(
+                f"the class {name} of the support folder has no image that can be read{why}; add one, or remove it"
+            )
+        labels += [name] * len(found.files)
+        whole = Images(
+            np.concatenate([whole.pixels, found.pixels]),
+            whole.files + found.files,
+            whole.skipped + found.skipped,
+            whole.inverted + found.inverted,
+            whole.remarks + found.remarks,
+        )
+    return whole, labels
+
+
+def named(lines: Iterable[str]) -> str:
+    """Some of them, and how many there are more."""
+    every = list(lines)
+    more = f"; and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
+    return "; ".join(map(shown, every[:_NAMED])) + more
+
+
+def _counted(things: Sequence[object], forms: str) -> str:
+    one, many = forms.split("|")
+    return f"{len(things)} {one if len(things) == 1 else many}"
+
+
+def _shown_list(given: str | Sequence[str]) -> str:
+    return shown(given) if isinstance(given, str) else f"[{','.join(map(shown, given))}]"
+
+
+def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """The files of a folder and of those below it, behind links too; a link to a folder that it lies in is not followed."""
+    here = folder.resolve()
+    if here in above:
+        return
+    folders, files = _inside(folder)
+    yield from files
+    for inner in folders:
+        yield from _below(inner, (*above, here))
+
+
+def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The folders and the files in a folder, by name. A link that leads nowhere is a file that cannot be read."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise BadInput(f"{shown(folder)} cannot be read: {error.strerror or error}; mend it or leave it out") from error
+    entries = [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _JUNK]
+    folders = [entry for entry in entries if entry.is_dir()]
+    return folders, [entry for entry in entries if not entry.is_dir()]

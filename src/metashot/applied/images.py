@@ -1,0 +1,197 @@
+"""Images as people have them, in files, from Pillow, numpy or torch, become what a learner was trained on."""
+
+import os
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from metashot import configuration
+from metashot.bad_input import BadInput
+from metashot.data.decoding import Fit, Unreadable, convert, decode
+from metashot.data.files import shown
+
+Ink = Literal["auto", "dark", "bright"]  # of drawings that are given
+Inverted = Literal["never", "always", "on bright ground"]
+
+_MIDDLE = 127.5  # between black and white
+_CHANNELS = (1, 3, 4)
+_LARGEST = "divide them by the largest value they can have, which is 255 for photographs and 16 for scikit-learn's digits"
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the images look like that a learner was trained on, and how others are brought to that."""
+
+    shape: tuple[int, int, int]  # channels, height, width
+    fit: Fit  # how an image of another aspect ratio becomes that rectangle
+    inverted: Inverted  # which of the given images are inverted
+    mean: list[float] | None  # of each channel, taken from images between 0 and 1; None: images stay as they are
+    std: list[float] | None
+
+
+class Prepared(NamedTuple):
+    """An image as a learner takes it."""
+
+    pixels: NDArray[np.uint8]  # [channels, height, width]
+    was_inverted: bool
+    remark: str | None  # what was done that the user should know, such as "animated: its first frame is used"
+
+
+def form_of(config: Mapping[str, Any], origin: Mapping[str, Any], ink: Ink) -> Form:
+    """That of a learner with this configuration, which was trained on data of this origin."""
+    source = config["data"]["source"]
+    of_drawings = bool(getattr(configuration.locate(source, "data.source"), "bright_ink", False))
+    if ink not in ("auto", "dark", "bright"):
+        raise BadInput(f"ink={ink} cannot be used; allowed: auto, dark, bright")
+    if ink == "dark" and not of_drawings:
+        raise BadInput(
+            f"ink=dark is for learners that were trained on drawings with bright ink, and this one was trained on "
+            f"{origin['name']}, whose images are never inverted: leave ink out"
+        )
+    inverted: Inverted = "never" if ink == "bright" else "always" if ink == "dark" else "on bright ground"
+    channels, height, width = origin["input_shape"]
+    # Sources whose configuration does not say how images are fitted squash them.
+    return Form((channels, height, width), source.get("fit", "squash"), inverted, origin["mean"], origin["std"])
+
+
+def prepared(image: Any, name: str, form: Form) -> Prepared:
+    """One image of any kind; `name` is for messages."""
+    if isinstance(image, str | os.PathLike):
+        path = Path(image).expanduser()
+        try:
+            content = path.read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a name that cannot be one
+            raise Unreadable(f"{shown(path)}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        decoded = decode(content, shown(path), form.shape, form.fit)
+    else:
+        decoded = convert(_as_pillow(image, name), name, form.shape, form.fit)
+    invert = form.inverted == "always" or (form.inverted == "on bright ground" and _has_bright_border(decoded.pixels))
+    return Prepared(~decoded.pixels if invert else decoded.pixels, invert, decoded.remark)
+
+
+def all_prepared(images: Any, form: Form) -> NDArray[np.uint8]:
+    """A list of images of any kind, or an array or a tensor of them: [images, channels, height, width]."""
+    found = [prepared(image, f"image {place}", form).pixels for place, image in enumerate(one_by_one(images))]
+    if not found:
+        raise BadInput("no images were given; at least one is needed")
+    return np.stack(found)
+
+
+def as_inputs(pixels: NDArray[np.uint8], form: Form, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Pixels [N, channels, height, width] as a network takes them."""
+    x = torch.from_numpy(pixels).to(device).float().div_(255)
+    return normalised(x, form).to(dtype)
+
+
+def normalised(x: Tensor, form: Form) -> Tensor:
+    """Images [N, channels, height, width] between 0 and 1, with the constants of the training data."""
+    if form.mean is None or form.std is None:
+        return x
+    mean, std = (x.new_tensor(values).view(-1, 1, 1) for values in (form.mean, form.std))
+    return (x - mean) / std
+
+
+def one_by_one(images: Any) -> list[Any]:
+    """The images in what was given, which is many of them even where it is an array."""
+    if isinstance(images, str | bytes | os.PathLike | Image.Image):
+        raise BadInput("one image was given where many are taken; give a list, such as [image]")
+    if isinstance(images, np.ndarray | Tensor) and images.ndim > 0 and len(images) == 0:
+        return []
+    if isinstance(images, Tensor):
+        return _of_tensor(images)
+    if isinstance(images, np.ndarray) and images.dtype.kind not in "OUS":
+        return _of_array(images)
+    if isinstance(images, Mapping | Set) or not isinstance(images, Iterable):
+        raise BadInput(
+            f"images={type(images).__name__} cannot be used; allowed: a list of images, or an array or tensor of them"
+        )
+    return list(images)
+
+
+def _of_array(images: NDArray[Any]) -> list[Any]:
+    shape = images.shape
+    if images.ndim == 4 and shape[3] not in _CHANNELS and shape[1] in _CHANNELS:
+        raise BadInput(
+            f"an array of shape {shape} has its channels before height and width, as torch has them; numpy's images are "
+            "[images, height, width, channels]: use numpy.moveaxis(images, 1, 3), or a tensor"
+        )
+    if (images.ndim == 4 and shape[3] in _CHANNELS) or (images.ndim == 3 and shape[2] not in _CHANNELS):
+        return list(_in_8_bits(images, "images"))
+    one = ", which may be one image: give a list, such as [image]" if images.ndim == 3 else ""
+    rows = ": give the images back their height and width, as in images.reshape(-1, 8, 8)" if images.ndim == 2 else ""
+    raise BadInput(
+        f"an array of shape {shape} cannot be used{one or rows}; allowed: [images, height, width] or "
+        "[images, height, width, channels] with 1, 3 or 4 channels"
+    )
+
+
+def _of_tensor(images: Tensor) -> list[Any]:
+    shape = tuple(images.shape)
+    if (images.ndim == 4 and shape[1] in _CHANNELS) or (images.ndim == 3 and shape[0] not in _CHANNELS):
+        values = _in_8_bits(_as_array(images), "images")
+        return list(np.moveaxis(values, 1, 3) if values.ndim == 4 else values)
+    one = ", which may be one image: give a list, such as [image], or say images.unsqueeze(1)" if images.ndim == 3 else ""
+    raise BadInput(
+        f"a tensor of shape {shape} cannot be used{one}; allowed: [images, channels, height, width] with 1, 3 or 4 "
+        "channels, or [images, height, width]"
+    )
+
+
+def _as_pillow(image: Any, name: str) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, Tensor):
+        values, allowed = _as_array(image), "channels, height, width"
+        grid = np.moveaxis(values, 0, -1) if values.ndim == 3 else values
+    elif isinstance(image, np.ndarray):
+        values, allowed = image, "height, width, channels"
+        grid = values
+    else:
+        raise BadInput(f"{name} is {type(image).__name__}; allowed: a path, an image of Pillow, an array or a tensor")
+    if grid.ndim not in (2, 3) or (grid.ndim == 3 and grid.shape[2] not in _CHANNELS):
+        raise BadInput(
+            f"{name} has the shape {values.shape}; allowed: [height, width] or [{allowed}] with 1, 3 or 4 channels"
+        )
+    grid = _in_8_bits(grid, name)
+    return Image.fromarray(np.ascontiguousarray(grid[..., 0] if grid.shape[2:] == (1,) else grid))
+
+
+def _as_array(image: Tensor) -> NDArray[Any]:
+    image = image.detach().cpu()
+    array: NDArray[Any] = (image.float() if image.dtype == torch.bfloat16 else image).numpy()
+    return array
+
+
+def _in_8_bits(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    kind = values.dtype.kind
+    if values.size == 0:
+        raise BadInput(f"{name} of shape {values.shape} has no pixels")
+    if values.dtype == np.uint8:
+        return values
+    if kind == "b":
+        return np.where(values, 255, 0).astype(np.uint8)
+    if kind not in "iuf":
+        raise BadInput(f"{name} has numbers of type {values.dtype}; allowed: uint8, bool, or floats between 0 and 1")
+    low, high = float(values.min()), float(values.max())
+    if kind == "f":
+        if not (low >= 0 and high <= 1):  # asked this way round, NaN is refused too
+            raise BadInput(
+                f"{name}: floats from {low:g} to {high:g} were found, and they have to lie between 0 and 1: {_LARGEST}"
+            )
+        in_full = np.asarray(values, dtype=np.float64)
+        return np.asarray(np.rint(in_full * 255), dtype=np.uint8)
+    if low < 0 or high > 255:
+        raise BadInput(f"{name}: whole numbers from {low:g} to {high:g} were found, and they have to lie between 0 and 255")
+    return values.astype(np.uint8)
+
+
+def _has_bright_border(pixels: NDArray[np.uint8]) -> bool:
+    border = (pixels[:, 0], pixels[:, -1], pixels[:, 1:-1, 0], pixels[:, 1:-1, -1])
+    return bool(np.concatenate(border, axis=1).mean() > _MIDDLE)

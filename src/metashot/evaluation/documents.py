@@ -1,0 +1,68 @@
+"""What an evaluation leaves in a folder: a report for machines, one for people, a row for each episode, and pictures."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from metashot.evaluation.report import plain_score, score_with_interval
+from metashot.evaluation.testing import Evaluation
+from metashot.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE, write_text
+
+_WORST_CLASSES = 10
+
+
+def write_documents(evaluation: Evaluation, folder: Path, pictures: Sequence[Path]) -> None:
+    write_text(folder / EPISODES, episodes_csv(evaluation))
+    write_text(folder / REPORT_FOR_PEOPLE, for_people(evaluation, pictures))
+    evaluation.report.write(folder / REPORT)
+
+
+def episode_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str | int | float]]]:
+    """The columns, and of each episode its number, score, loss and the names of its classes in the order of their labels."""
+    results, answers = evaluation.results, evaluation.answers
+    names = evaluation.names
+    rows: list[list[str | int | float]] = []
+    for number, score, loss in zip(results.numbers, results.scores, results.losses, strict=True):
+        classes = () if answers is None else answers.classes[number]
+        rows.append([number, score, loss, *([] if answers is None else ["; ".join(names[place] for place in classes)])])
+    return ["number", results.problem.metric, "loss", *([] if answers is None else ["classes"])], rows
+
+
+def episodes_csv(evaluation: Evaluation) -> str:
+    columns, rows = episode_rows(evaluation)
+    return as_csv([columns, *rows])
+
+
+def as_csv(rows: Iterable[Sequence[str | int | float]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def for_people(evaluation: Evaluation, pictures: Sequence[Path]) -> str:
+    """The report as Markdown."""
+    report = evaluation.report
+    score = score_with_interval(report.metric, report.score, report.ci95, " (95 % interval over episodes)")
+    parts = [
+        f"# {report.algo} on {report.data}",
+        f"**{report.metric} {score}**",
+        table(["", ""], [[name, value] for name, value in report.rows().items()]),
+    ]
+    if report.inner_steps:
+        rows = [[str(at.steps), score_with_interval(report.metric, at.score, at.ci95)] for at in report.inner_steps]
+        episodes = report.inner_steps[0].episodes
+        parts += [f"## After inner steps, of the first {episodes} episodes", table(["steps", report.metric], rows)]
+    if report.classes:
+        worst = sorted(report.classes, key=lambda of_class: of_class.accuracy)[:_WORST_CLASSES]
+        rows = [[of_class.name, plain_score("accuracy", of_class.accuracy), str(of_class.queries)] for of_class in worst]
+        parts += ["## Classes that were hardest", table(["class", "accuracy", "queries"], rows)]
+    if pictures:
+        parts += ["## Pictures", *(f"![{path.stem}]({path.name})" for path in pictures)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

@@ -1,0 +1,75 @@
+"""The pictures of an evaluation: of one episode, and of all of them."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from metashot.algorithms.base import Algorithm
+from metashot.data.module import EpisodicDataModule, in_double
+from metashot.episodes import Episode
+from metashot.evaluation.pictures.attention import attention_picture
+from metashot.evaluation.pictures.episodes import curves_picture, episode_picture
+from metashot.evaluation.pictures.features import features_picture
+from metashot.evaluation.pictures.scores import (
+    adaptation_picture,
+    confusion_picture,
+    histogram_picture,
+    reliability_picture,
+)
+from metashot.evaluation.protocol import Scoring
+from metashot.evaluation.testing import Evaluation
+from metashot.run_folder import PICTURE
+
+Pictures = Literal["all", "episode", "none"]
+
+
+def draw_pictures(
+    wanted: Pictures,
+    evaluation: Evaluation,
+    algorithm: Algorithm,
+    data: EpisodicDataModule,
+    scoring: Scoring,
+    folder: Path,
+) -> list[Path]:
+    """Of those that are wanted the ones that there is something to show in."""
+    if wanted == "none":
+        return []
+    report, results, answers = evaluation.report, evaluation.results, evaluation.answers
+    assert scoring.shown is not None
+    episode, shown_answers = scoring.shown
+    drawn = [folder / PICTURE]
+    draw = curves_picture if answers is None else episode_picture
+    draw(data.looked_at(episode), shown_answers, drawn[0])
+    if wanted == "episode":
+        return drawn
+
+    def path(name: str) -> Path:
+        drawn.append(folder / f"{name}.png")
+        return drawn[-1]
+
+    if len(report.inner_steps) > 1:
+        steps, scores, ci95 = zip(*((at.steps, at.score, at.ci95) for at in report.inner_steps), strict=True)
+        adaptation_picture(steps, scores, ci95, report.metric, path("adaptation"))
+    histogram_picture(results.scores, report.ci95, report.worst_episodes, report.metric, path("histogram"))
+    if answers is None:
+        return drawn
+    assert report.calibration_error is not None
+    reliability_picture(answers, report.calibration_error, path("reliability"))
+    confusion_picture(answers, evaluation.names, path("confusion"))
+    one = _as_learned(algorithm, data, int(episode.number[0]))
+    with torch.no_grad():
+        before, after = algorithm.eval().features_around_adapting(one)
+        attention = algorithm.attention(one)
+    y = torch.cat([one.support.y[0], one.query.y[0]])
+    features_picture(before[0], None if after is None else after[0], y, one.support.y.shape[1], path("features"))
+    if attention is not None:
+        attention_picture(data.looked_at(one), attention[0], path("attention"))
+    return drawn
+
+
+def _as_learned(algorithm: Algorithm, data: EpisodicDataModule, number: int) -> Episode:
+    """An episode of images, as the algorithm expects them."""
+    (episode,) = data.batch(data.evaluated_split, np.array([number]), algorithm.device)
+    return in_double(episode) if next(algorithm.parameters()).dtype == torch.float64 else episode

@@ -1,0 +1,68 @@
+"""What each query of an episode looked at: how much of its attention went to which support example."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from metashot.episodes import Episode
+from metashot.evaluation.pictures.drawing import new_figure, show_image, write_picture
+
+_QUERIES = 8
+_EXAMPLES = 10
+
+
+def attention_picture(episode: Episode, weights: Tensor, path: Path) -> None:
+    """The first task of a batch: a row a query, beside it what it looked at, with its weight [Q, S] and framed by it."""
+    support, query = episode.support, episode.query
+    support_y, query_y = support.y[0].cpu(), query.y[0].cpu()
+    weights = weights.detach().float().cpu().nan_to_num()
+    count = weights.shape[1]
+    queries = spread_over_classes(query_y, _QUERIES)
+    shown = min(_EXAMPLES, count)
+    figure = new_figure(max(0.95 * (shown + 1.4) + 0.3, 4.8), 1.25 * len(queries) + 0.7)
+    grid = figure.subplots(len(queries), 2 + shown, squeeze=False, width_ratios=[1, 0.35] + [1] * shown)
+    for row, place in zip(grid, queries, strict=True):
+        label = int(query_y[place])
+        of_query = weights[place]  # [S]
+        own = float(of_query[support_y == label].sum())
+        _show(row[0], query.x[0, place], "0.75", 1.0, f"query of class {label}\n{own:.0%} to its own", False)
+        row[1].axis("off")
+        for axes, example in zip(row[2:], looked_at(of_query, shown), strict=True):
+            weight, of_class = float(of_query[example]), int(support_y[example])
+            true = of_class == label
+            text = f"{'✓ ' if true else ''}class {of_class}\n{weight:.0%}"
+            _show(axes, support.x[0, example], f"{0.85 * (1 - weight):.3f}", 0.8 + 4 * weight, text, true)
+    which = (
+        "the whole support set" if shown == count else f"the {shown} of {count} support examples with the largest weights"
+    )
+    figure.suptitle(
+        f"left: queries; right: {which}\npercent: how much a query looked at it; ✓: of the query's class", fontsize=9
+    )
+    write_picture(figure, path)
+
+
+def spread_over_classes(y: Tensor, most: int) -> list[int]:
+    """The places of at most so many queries: the first of each class, then the second of each, in the order of classes."""
+    turns: dict[int, int] = {}
+    keys = []
+    for place, label in enumerate(y.tolist()):
+        turns[label] = turns.get(label, -1) + 1
+        keys.append((turns[label], label, place))
+    return sorted((place for _, _, place in sorted(keys)[:most]), key=lambda place: (int(y[place]), place))
+
+
+def looked_at(weights: Tensor, most: int) -> Sequence[int]:
+    """The places of the support examples to show: all in their order, or the largest weights, largest first."""
+    if len(weights) <= most:
+        return range(len(weights))
+    places: list[int] = torch.sort(weights, descending=True, stable=True).indices[:most].tolist()
+    return places
+
+
+def _show(axes: Axes, image: Tensor, grey: str, width: float, text: str, bold: bool) -> None:
+    axes.set(xticks=[], yticks=[])
+    show_image(axes, image.detach().cpu(), grey, width)
+    axes.set_xlabel(text, fontsize=7, labelpad=3, weight="bold" if bold else "normal")

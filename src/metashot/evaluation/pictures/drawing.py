@@ -1,0 +1,77 @@
+"""What every picture needs: a file that is whole, images in their frames, names that the fonts have."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+RIGHT, WRONG = "#1a7f37", "#cf222e"
+_NAME_LENGTH = 16  # letters of a line of a class's name
+_WRAPPED_LENGTH, _WRAPPED_LINES = 20, 3  # of a name that may take several lines
+
+
+def new_figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
+def write_picture(figure: Figure, path: Path) -> None:
+    """Under a temporary name first, so that a picture is there whole or not at all."""
+    FigureCanvasAgg(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    try:
+        figure.savefig(temporary, format="png")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def say(axes: Axes, text: str) -> None:
+    """Words where there is nothing to draw."""
+    axes.axis("off")
+    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, wrap=True, transform=axes.transAxes)
+
+
+def show_image(axes: Axes, image: Tensor, colour: str, width: float, style: str = "-") -> None:
+    channels = image.shape[0]
+    pixels = image[0] if channels == 1 else image.permute(1, 2, 0)
+    axes.imshow(torch.as_tensor(pixels).numpy(), cmap="gray_r" if channels == 1 else None, vmin=0, vmax=1)
+    for spine in axes.spines.values():
+        spine.set(color=colour, linewidth=width, linestyle=style)
+
+
+def shown_name(name: str, label: int) -> str:
+    """A class's name as it fits beside its row, or its label where matplotlib's fonts may lack the letters."""
+    if not _has_letters(name):
+        return f"class {label}"
+    lines = [line if len(line) <= _NAME_LENGTH else f"{line[: _NAME_LENGTH - 3]}..." for line in name.split("/")[-2:]]
+    return "/\n".join(lines).replace("$", r"\$")
+
+
+def wrapped_names(names: Sequence[str], labels: Sequence[int]) -> list[str]:
+    """Names that can be told apart even where only their ends differ: in several lines, with the middle left out of what is
+    too long, and with their labels where they still look the same."""
+    wrapped = [_wrapped(name) if _has_letters(name) else f"class {label}" for name, label in zip(names, labels, strict=True)]
+    return [f"{label}: {text}" if wrapped.count(text) > 1 else text for text, label in zip(wrapped, labels, strict=True)]
+
+
+def _has_letters(name: str) -> bool:
+    return name.isascii() and name.isprintable() and name.strip() != ""
+
+
+def _wrapped(name: str) -> str:
+    lines = [""]
+    for part in re.split(r"(?<=[_/ -])", name):
+        if len(lines[-1]) + len(part) > _WRAPPED_LENGTH and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+    if len(lines) > _WRAPPED_LINES:
+        lines = [lines[0], "...", lines[-1]]
+    half = _WRAPPED_LENGTH // 2 - 1
+    lines = [line if len(line) <= _WRAPPED_LENGTH else f"{line[:half]}...{line[-half:]}" for line in lines]
+    return "\n".join(lines).replace("$", r"\$")

@@ -1,0 +1,101 @@
+"""The features of an episode's images in two dimensions, before and after a learner adapted to its support set."""
+
+import colorsys
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from torch import Tensor
+
+from metashot.evaluation.pictures.drawing import new_figure, say, write_picture
+
+_SHAPES = "os^vDPX*<>"  # of markers that cannot be taken for each other; more classes are marked by their numbers
+_LEGEND_ROWS = 21
+_RING: dict[str, Any] = {
+    "marker": "o",
+    "color": "white",
+    "markeredgecolor": "black",
+    "markersize": 13,
+    "markeredgewidth": 1.5,
+}
+_NO_SPREAD = 1e-6  # of the first component's: what rounding to 32 bits leaves of the others
+
+
+def features_picture(before: Tensor, after: Tensor | None, y: Tensor, support: int, path: Path) -> None:
+    """Features [N, F] of the images of one episode with labels y [N], of which the first are the support set."""
+    y = y.detach().cpu()
+    panels = {"features": before} if after is None else {"before adaptation": before, "after adaptation": after}
+    ways = int(y.max()) + 1
+    columns = -(-ways // _LEGEND_ROWS)
+    figure = new_figure(4.2 * len(panels) + 1.2 * columns, 4.2)
+    for axes, (title, features) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        axes.set_title(title, fontsize=9)
+        _show_features(axes, features.detach().cpu(), y, support, ways)
+    figure.legend(handles=_legend(ways), loc="outside right upper", fontsize=8, ncols=columns, frameon=False)
+    write_picture(figure, path)
+
+
+def principal_components(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Features [N, F] on their first two principal components [N, 2], and the share of the variance [2] that each has.
+    Where there is no second one, or none at all, its values and its share are 0."""
+    centred = features.double() - features.double().mean(0)
+    largest = centred.abs().max()
+    if largest > 0:  # squares of large or small features would be no numbers
+        centred = centred / largest
+    u, values, v = torch.linalg.svd(centred, full_matrices=False)
+    values = values.where(values > _NO_SPREAD * values[:1], torch.zeros_like(values))
+    # A component may point either way: the way in which its largest weight is positive, whatever the machine.
+    signs = v.gather(1, v.abs().argmax(1, keepdim=True))[:, 0].sign()
+    projected = (u * values * signs)[:, :2] * largest  # [N, at most 2]
+    total = values.square().sum()
+    shares = values.square()[:2] / total if total > 0 else torch.zeros_like(values[:2])
+    missing = 2 - projected.shape[1]
+    return torch.nn.functional.pad(projected, (0, missing)), torch.nn.functional.pad(shares, (0, missing))
+
+
+def _show_features(axes: Axes, features: Tensor, y: Tensor, support: int, ways: int) -> None:
+    known = features.isfinite().all(1)
+    if not known.any():
+        say(axes, "No image has features that are numbers.")
+        return
+    projected, shares = principal_components(features[known])
+    learned = torch.arange(len(features))[known] < support
+    labels = y[known]
+    for of_support in (False, True):  # support examples come last, so that no query hides one
+        for label in range(ways):
+            x = projected[(labels == label) & (learned == of_support)]
+            for style in _markers(label, ways, of_support):
+                axes.plot(x[:, 0], x[:, 1], linestyle="none", **style)
+    axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)", fontsize=9)
+    axes.set_ylabel(f"second component ({shares[1]:.0%})", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.margins(0.08)
+    if not known.all():
+        axes.set_title(f"{axes.get_title()} ({int((~known).sum())} images without numbers are left out)", fontsize=9)
+
+
+def _markers(label: int, ways: int, of_support: bool) -> list[dict[str, Any]]:
+    """What is drawn for an example, one over the other."""
+    colour = colorsys.hls_to_rgb(label / ways, 0.4, 0.75)
+    if ways <= len(_SHAPES):
+        edge = {"markersize": 11, "markeredgecolor": "black", "markeredgewidth": 1.3}
+        return [
+            {"marker": _SHAPES[label], "color": colour} | (edge if of_support else {"markersize": 5, "markeredgewidth": 0})
+        ]
+    width = 5 if label < 10 else 8  # one digit, or two of the same height
+    number = {"marker": f"${label}$", "color": colour, "markersize": width, "markeredgewidth": 0.3}
+    return [_RING | {"markeredgecolor": colour}, number] if of_support else [number]
+
+
+def _legend(ways: int) -> list[Line2D]:
+    shapes = ways <= len(_SHAPES)
+    of_support = {"markersize": 11, "markeredgewidth": 1.3} if shapes else _RING
+    entries = [Line2D([], [], linestyle="none", label="support set", **(_RING | of_support))]
+    for label in range(ways):
+        style = _markers(label, ways, False)[0]
+        entries.append(
+            Line2D([], [], linestyle="none", label=f"class {label}", **(style | {"markersize": 7 if shapes else 8}))
+        )
+    return entries

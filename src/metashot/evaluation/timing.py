@@ -1,0 +1,56 @@
+"""How long a task takes: learning from its support set, and answering its queries, one task at a time."""
+
+import statistics
+import time
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+import torch
+
+from metashot.algorithms.base import Algorithm
+from metashot.data.module import EpisodicDataModule, in_double
+from metashot.episodes import Episode
+
+_TIMED = 8  # tasks, of which the median counts
+_WARM_UP = 2  # before them
+
+
+class SecondsOfATask(NamedTuple):
+    adapting: float
+    answering: float
+
+
+class Timing(pl.Callback):
+    """Measures where testing computes, after it: on the device and in the precision of the test. Stands behind what embeds
+    images once, so that tasks have images."""
+
+    def __init__(self) -> None:
+        self.seconds: SecondsOfATask | None = None
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data: EpisodicDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(pl_module, Algorithm)
+        numbers, device = data.evaluation_numbers(data.evaluated_split), pl_module.device
+        seconds = []
+        with trainer.precision_plugin.test_step_context(), torch.no_grad():
+            for turn in range(_WARM_UP + _TIMED):
+                place = turn % len(numbers)
+                (episode,) = data.batch(data.evaluated_split, numbers[place : place + 1], device)
+                seconds.append(_of_one(pl_module, in_double(episode) if trainer.precision == "64-true" else episode))
+        adapting, answering = zip(*seconds[_WARM_UP:], strict=True)
+        self.seconds = SecondsOfATask(statistics.median(adapting), statistics.median(answering))
+
+
+def _of_one(algorithm: Algorithm, episode: Episode) -> tuple[float, float]:
+    start = _now(algorithm.device)
+    learned = algorithm.learn(episode.support)
+    learned_at = _now(algorithm.device)
+    algorithm.answers_from(learned, episode.query.x)
+    return learned_at - start, _now(algorithm.device) - learned_at
+
+
+def _now(device: torch.device) -> float:
+    """When all that was begun on a device has been done."""
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+    return time.perf_counter()

@@ -1,0 +1,294 @@
+"""The Python interface answers as in an episode, keeps the weights, can be fitted again, and refuses what it cannot use."""
+
+import contextlib
+import datetime
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import metashot
+from metashot.algorithms.base import Algorithm
+from metashot.applied.learner import Learner
+from metashot.bad_input import BadInput
+from metashot.checkpoints import our_part, read_checkpoint, write_checkpoint
+from metashot.episodes import Examples
+from tests.test_configuration import composed
+
+from .learners import MEAN, STD, WAYS, built, drawings, tiny
+
+FAMILIES = [
+    ("maml", "transductive"), ("maml", "support"), ("mamlpp", "running"), ("reptile", "support"), ("protonet", "running"),
+    ("protonet", "transductive"), ("matching", "running"), ("relation", "support_later"), ("siamese", "running"),
+    ("snail", "support_later"), ("baselinepp", "running"),
+]  # fmt: skip
+LABELS = ["dog", "cat", "ant", "cow", "cat", "dog", "cow", "ant"]  # as given, which is not the order of an episode
+
+
+def as_episode(
+    path: Path, images: NDArray[np.uint8], queries: NDArray[np.uint8]
+) -> tuple[Algorithm, Examples, torch.Tensor]:
+    """The algorithm of a checkpoint with the same support set and queries, as an episode would have them."""
+    stored = read_checkpoint(path)
+    algorithm = built(stored["metashot"]["config"], stored["metashot"]["origin"])
+    algorithm.load_state_dict(stored["state_dict"])
+    order = sorted(range(len(LABELS)), key=lambda place: LABELS[place])
+    names = sorted(set(LABELS))
+
+    def shown(pixels: NDArray[np.uint8]) -> torch.Tensor:
+        return (torch.from_numpy(pixels.astype(np.float32) / 255)[None, :, None] - MEAN) / STD
+
+    y = torch.tensor([[names.index(LABELS[place]) for place in order]])
+    return algorithm.eval(), Examples(shown(images[order]), y), shown(queries)
+
+
+@pytest.mark.parametrize(("algo", "protocol"), FAMILIES)
+def test_answers_are_those_of_an_episode_and_weights_stay_as_they_are(tmp_path: Path, algo: str, protocol: str) -> None:
+    path = tiny(tmp_path, algo, protocol)
+    images, queries = drawings(8), drawings(5, seed=1)
+    algorithm, support, asked = as_episode(path, images, queries)
+    with torch.no_grad():
+        scores = algorithm(support, asked)[0].double().numpy()
+    exponentials = np.exp(scores - scores.max(1, keepdims=True))
+    expected = exponentials / exponentials.sum(1, keepdims=True)
+    assert expected.std() > 1e-3
+
+    learner = metashot.load(path, device="cpu")
+    assert learner.fit(images, LABELS) is learner
+    np.testing.assert_array_equal(learner.classes_, ["ant", "cat", "cow", "dog"])
+    np.testing.assert_allclose(learner.predict_proba(queries), expected, atol=1e-5)
+    np.testing.assert_array_equal(learner.predict(queries), learner.classes_[expected.argmax(1)])
+    truth = ["cat", "cat", "cat", "dog", "cow"]
+    assert learner.score(queries, truth) == np.mean(learner.classes_[expected.argmax(1)] == np.array(truth))
+    learner.fit(drawings(4, seed=2), [7, 3, 7, 3])
+    np.testing.assert_array_equal(learner.classes_, [3, 7])
+    assert set(learner.predict(queries).tolist()) <= {3, 7}
+    learner.fit(images, LABELS)
+    np.testing.assert_allclose(learner.predict_proba(queries), expected, atol=1e-5)
+    kept = read_checkpoint(path)["state_dict"]
+    for name, value in learner.algorithm.state_dict().items():
+        assert value.numpy().tobytes() == kept[name].numpy().tobytes(), name
+
+
+@pytest.mark.parametrize("algo", ["maml", "protonet", "snail"])
+def test_fitted_learner_answers_after_it_was_read_as_it_did_before(tmp_path: Path, algo: str) -> None:
+    learner = metashot.load(tiny(tmp_path, algo), ink="bright").fit(drawings(6), [("a", 1), ("b", 2), ("a", None)] * 2)
+    learner.save(tmp_path / "pets.fewshot")
+    read = metashot.load_fitted(tmp_path / "pets.fewshot")
+    queries = 255 - drawings(5, seed=1)  # on which it depends whether they are inverted
+    np.testing.assert_array_equal(read.predict_proba(queries), learner.predict_proba(queries))
+    assert read.classes_.tolist() == learner.classes_.tolist() == [("a", 1), ("b", 2), ("a", None)]
+    assert metashot.load_fitted(tmp_path / "pets.fewshot").fit(drawings(2), [0, 1]).predict(queries).shape == (5,)
+
+
+@pytest.mark.parametrize("algo", ["maml", "snail"])
+def test_fewer_classes_than_a_head_has_share_all_probability(tmp_path: Path, algo: str) -> None:
+    learner = metashot.load(tiny(tmp_path, algo)).fit(drawings(4), [True, False] * 2)
+    found = learner.predict_proba(drawings(5, seed=1))
+    assert found.shape == (5, 2)
+    np.testing.assert_allclose(found.sum(1), 1)
+    assert learner.predict(drawings(5, seed=1)).dtype == bool
+
+
+def test_many_queries_are_answered_as_few_are(tmp_path: Path) -> None:
+    learner = metashot.load(tiny(tmp_path, "maml", "support")).fit(drawings(4), [0, 1] * 2)
+    queries = drawings(600, seed=1)
+    few = np.concatenate([learner.predict_proba(part) for part in np.array_split(queries, 7)])
+    np.testing.assert_allclose(learner.predict_proba(queries), few, atol=1e-5)
+
+
+def test_queries_that_see_each_other_are_answered_together(tmp_path: Path) -> None:
+    learner = metashot.load(tiny(tmp_path, "protonet", "transductive")).fit(drawings(4), [0, 1] * 2)
+    queries = drawings(300, seed=1)
+    assert learner.transductive
+    assert np.abs(learner.predict_proba(queries)[:256] - learner.predict_proba(queries[:256])).max() > 1e-6
+
+
+def test_it_works_where_a_user_has_switched_gradients_off(tmp_path: Path) -> None:
+    path, images, queries = tiny(tmp_path, "maml"), drawings(4), drawings(3, seed=1)
+    expected = metashot.load(path).fit(images, [0, 1] * 2).predict_proba(queries)
+    with torch.inference_mode():
+        found = metashot.load(path).fit(images, [0, 1] * 2).predict_proba(queries)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_loading_leaves_the_random_numbers_of_a_program_alone(tmp_path: Path) -> None:
+    path = tiny(tmp_path, "protonet")
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    metashot.load(path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (np.array([2, 1, 2, 1], dtype=np.int8), [1, 2]),
+        (torch.tensor([5, 4, 5, 4]), [4, 5]),
+        (np.array(["b", "a"] * 2), ["a", "b"]),
+        ([2.5, -1.0] * 2, [-1.0, 2.5]),
+        ([("b", 1), ("a", 2)] * 2, [("a", 2), ("b", 1)]),
+        (["b", 1] * 2, ["b", 1]),
+        ([None, "a"] * 2, [None, "a"]),
+        ([frozenset({1, 2}), frozenset({1})] * 2, [frozenset({1, 2}), frozenset({1})]),
+        ([datetime.date(2025, 1, 1), datetime.date(2024, 1, 1)] * 2, [datetime.date(2024, 1, 1), datetime.date(2025, 1, 1)]),
+        ([2**70, 1] * 2, [1, 2**70]),
+    ],
+)
+def test_labels_of_any_kind_come_back_as_they_were_given(tmp_path: Path, labels: Any, classes: list[Any]) -> None:
+    learner = metashot.load(tiny(tmp_path, "protonet")).fit(drawings(4), labels)
+    found = learner.classes_.tolist()
+    assert found == classes
+    assert [type(one) for one in found] == [type(one) for one in classes]
+    assert all(answer in classes for answer in learner.predict(drawings(3)).tolist())
+
+
+@pytest.fixture(scope="module")
+def protonet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny(tmp_path_factory.mktemp("protonet"), "protonet")
+
+
+def refused(call: Any, *words: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value), caught.value
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (drawings(4), [0] * 4, ("all labels are 0", "two classes")),
+        (drawings(4), [0, 1, 0], ("4 images and 3 labels",)),
+        (drawings(0), [], ("no images",)),
+        (drawings(2), [[0], [1]], ("label 0 is list", "hashable")),
+        (drawings(2), "ab", ("labels='ab'",)),
+        (drawings(2), 1, ("labels=1",)),
+        (drawings(2), np.zeros((2, 1)), ("labels of shape (2, 1)",)),
+        (drawings(2), [float("nan"), 1.0], ("label 0", "NaN")),
+    ],
+)
+def test_examples_that_cannot_be_learned_are_refused(
+    protonet: Path, images: Any, labels: Any, words: tuple[str, ...]
+) -> None:
+    refused(lambda: metashot.load(protonet).fit(images, labels), *words)
+
+
+def test_failed_fit_leaves_what_was_learned_before(protonet: Path) -> None:
+    learner = metashot.load(protonet).fit(drawings(4), [0, 1] * 2)
+    before = learner.predict_proba(drawings(3))
+    refused(lambda: learner.fit(drawings(4), [5] * 4))
+    np.testing.assert_array_equal(learner.predict_proba(drawings(3)), before)
+
+
+@pytest.mark.parametrize("algo", ["maml", "snail"])
+def test_more_classes_than_the_head_has_are_refused(tmp_path: Path, algo: str) -> None:
+    learner = metashot.load(tiny(tmp_path, algo))
+    refused(lambda: learner.fit(drawings(WAYS + 1), range(WAYS + 1)), "5 classes", "at most 4", "data.ways=5")
+
+
+def test_nothing_is_answered_before_it_is_fitted(protonet: Path) -> None:
+    learner = metashot.load(protonet)
+    for call in (learner.predict, learner.predict_proba, lambda x: learner.score(x, [0])):
+        refused(lambda call=call: call(drawings(1)), "call fit(images, labels) first")
+    refused(lambda: learner.save("x"), "call fit")
+    assert not hasattr(learner, "classes_")
+
+
+def test_checkpoints_and_devices_that_are_not_there_are_refused(protonet: Path, tmp_path: Path) -> None:
+    refused(lambda: metashot.load(tmp_path / "no.ckpt"), "no.ckpt")
+    refused(lambda: metashot.load(protonet, device="tpu"), "device=tpu", "allowed")
+    refused(lambda: metashot.load(protonet, device="meta"), "device=meta")
+    refused(lambda: metashot.load(protonet, ink="red"), "ink=red")  # type: ignore[arg-type]
+    if not torch.cuda.is_available():
+        refused(lambda: metashot.load(protonet, device="cuda"), "device=cuda")
+
+
+def test_files_that_are_no_fitted_learner_are_refused(protonet: Path, tmp_path: Path) -> None:
+    refused(lambda: metashot.load_fitted(tmp_path / "no.fewshot"), "there is no fitted learner")
+    refused(lambda: metashot.load_fitted(protonet), "is a checkpoint", "metashot.load")
+    saved = tmp_path / "pets.fewshot"
+    learner = metashot.load(protonet).fit(drawings(4), [0, 1] * 2)
+    learner.save(saved)
+    refused(lambda: metashot.load(saved), "metashot.load_fitted")
+    content = saved.read_bytes()
+    for place in (0, len(content) // 3, len(content) // 2, len(content) - 40):
+        damaged = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        saved.write_bytes(damaged)
+        with contextlib.suppress(BadInput):  # but for a bit that no content depends on, such as a time
+            found = metashot.load_fitted(saved).predict_proba(drawings(3))
+            np.testing.assert_array_equal(found, learner.predict_proba(drawings(3)))
+    for other in (content[: len(content) // 2], b"", b"hello"):
+        saved.write_bytes(other)
+        refused(lambda: metashot.load_fitted(saved), "damaged or not a fitted learner")
+    torch.save({"other": 1}, saved)
+    refused(lambda: metashot.load_fitted(saved), "not a fitted learner")
+
+
+def test_what_cannot_be_saved_is_refused_and_leaves_no_file(protonet: Path, tmp_path: Path) -> None:
+    learner = metashot.load(protonet).fit(drawings(4), [datetime.date(2025, 1, 1), datetime.date(2024, 1, 1)] * 2)
+    refused(lambda: learner.save(tmp_path / "x.fewshot"), "date", "allowed: text")
+    learner.fit(drawings(4), [0, 1] * 2)
+    refused(lambda: learner.save(tmp_path), "is a folder")
+    (tmp_path / "file").write_text("")
+    refused(lambda: learner.save(tmp_path / "file" / "x.fewshot"), "cannot be written")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_saved_numbers_of_numpy_are_plain(protonet: Path, tmp_path: Path) -> None:
+    learner = metashot.load(protonet).fit(drawings(4), [np.int32(4), np.float32(0.5)] * 2)
+    learner.save(tmp_path / "x.fewshot")
+    assert metashot.load_fitted(tmp_path / "x.fewshot").classes_.tolist() == [0.5, 4]
+
+
+@pytest.fixture
+def sinusoid(tmp_path: Path) -> Learner:
+    """A learner of functions."""
+    with_numbers = ["data=sinusoid", "backbone=mlp_sinusoid", "backbone.hidden=[8]"]
+    origin = {"name": "sinusoid", "problem": "Regression", "outputs": 1, "input_shape": [1]}
+    config = composed("train", "experiment=sinusoid", *with_numbers)
+    torch.manual_seed(0)
+    algorithm = built(config, origin)
+    path = tmp_path / "sinusoid.ckpt"
+    write_checkpoint({"state_dict": algorithm.state_dict(), "metashot": our_part(config, origin)}, path)
+    return metashot.load(path)
+
+
+def test_numbers_are_learned_and_scored_as_r2(sinusoid: Learner, tmp_path: Path) -> None:
+    x, y = np.linspace(-3, 3, 10), np.sin(np.linspace(-3, 3, 10))
+    found = sinusoid.fit(x, y).predict(x[:, None])
+    assert found.shape == (10, 1)
+    stored = read_checkpoint(tmp_path / "sinusoid.ckpt")
+    algorithm = built(stored["metashot"]["config"], stored["metashot"]["origin"])
+    algorithm.load_state_dict(stored["state_dict"])
+    as_task = torch.tensor(x, dtype=torch.float32)[None, :, None]
+    expected = algorithm.eval()(Examples(as_task, torch.tensor(y, dtype=torch.float32)[None, :, None]), as_task)
+    np.testing.assert_allclose(found, expected[0].detach().numpy(), atol=1e-6)
+    r2 = 1 - ((found[:, 0] - y) ** 2).sum() / ((y - y.mean()) ** 2).sum()
+    assert sinusoid.score(x, y) == pytest.approx(r2)
+    sinusoid.save(tmp_path / "f.fewshot")
+    np.testing.assert_array_equal(metashot.load_fitted(tmp_path / "f.fewshot").predict(x), found)
+
+
+def test_learner_of_numbers_has_no_classes_and_refuses_other_shapes(sinusoid: Learner) -> None:
+    refused(lambda: sinusoid.predict_proba([[1.0]]), "predict_proba is for classes")
+    assert not hasattr(sinusoid, "classes_")
+    refused(lambda: sinusoid.predict([1.0]), "call fit")
+    refused(lambda: sinusoid.fit(np.zeros((3, 2)), np.zeros(3)), "x has the shape (3, 2)")
+    refused(lambda: sinusoid.fit(np.zeros(3), np.zeros(2)), "3 rows of x and 2 rows of y")
+    refused(lambda: sinusoid.fit([0.0, float("inf")], [0.0, 1.0]), "row 1")
+    refused(lambda: sinusoid.fit(["a"], [1.0]), "cannot be read as numbers")
+
+
+def test_importing_metashot_does_not_import_torch() -> None:
+    code = "import sys, metashot; assert 'torch' not in sys.modules; metashot.load; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError):
+        _ = metashot.lode  # type: ignore[attr-defined]

@@ -1,0 +1,172 @@
+"""evaluate.py scores several checkpoints on the same episodes, and one over a grid of ways and shots."""
+
+import csv
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Command, Trained
+from .processes import Outcome, contents
+from .test_bad_input import refused
+
+DOCUMENTS = {"report.json", "report.md", "episodes.csv", "episode.png", "histogram.png", "reliability.png", "confusion.png"}
+
+
+def read(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open() as lines:
+        return list(csv.DictReader(lines))
+
+
+def done(outcome: Outcome) -> Outcome:
+    assert outcome.code == 0, outcome
+    assert outcome.err == ""
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def other_seeds(anywhere: Command, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The run `first` with two other seeds."""
+    command = anywhere.at(tmp_path_factory.mktemp("seeds"))
+    for seed in (1, 2):
+        done(command.train(f"seed={seed}", f"folder=seed{seed}"))
+    return [command.folder / f"seed{seed}" for seed in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def compared(
+    anywhere: Command, first: Trained, maml: Trained, other_seeds: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Outcome, Path]:
+    command = anywhere.at(tmp_path_factory.mktemp("compared"))
+    runs = ",".join(map(str, [first.run, maml.run, *other_seeds]))
+    outcome = done(command.run("evaluate.py", f"ckpt=[{runs}]", "episodes=60", "out=together"))
+    return outcome, command.folder / "together"
+
+
+def test_each_checkpoint_is_scored_as_it_is_alone(compared: tuple[Outcome, Path], first: Trained, maml: Trained) -> None:
+    content = read(compared[1] / "report.json")
+    for place, run in enumerate((first.run, maml.run)):
+        alone, together = read(run / "report.json"), content["checkpoints"][place]
+        for of_one in (alone, together):
+            of_one.pop("seconds"), of_one.pop("seconds_of_a_task"), of_one.pop("checkpoint")
+        assert together == alone
+    for name in ("1_protonet", "2_maml", "3_protonet", "4_protonet"):
+        assert {path.name for path in (compared[1] / name).iterdir()} >= DOCUMENTS
+
+
+def test_episodes_are_the_same_ones_and_stand_in_one_table(compared: tuple[Outcome, Path], maml: Trained) -> None:
+    together, alone = rows_of(compared[1] / "episodes.csv"), rows_of(maml.run / "episodes.csv")
+    assert [row["number"] for row in together] == [str(number) for number in range(60)]
+    for of_all, of_one in zip(together, alone, strict=True):
+        assert of_all["accuracy_2"] == of_one["accuracy"]
+        assert of_all["loss_2"] == of_one["loss"]
+        assert of_all["classes"] == of_one["classes"]
+        assert len(of_one["classes"].split("; ")) == 5
+
+
+def test_paired_differences_are_those_of_the_episodes_and_narrower_than_unpaired_ones(
+    compared: tuple[Outcome, Path],
+) -> None:
+    content, rows = read(compared[1] / "report.json"), rows_of(compared[1] / "episodes.csv")
+    assert [(pair["one"], pair["other"]) for pair in content["differences"]] == [
+        (1, 2),
+        (1, 3),
+        (1, 4),
+        (2, 3),
+        (2, 4),
+        (3, 4),
+    ]
+    for pair in content["differences"]:
+        one, other = ([float(row[f"accuracy_{pair[place]}"]) for row in rows] for place in ("one", "other"))
+        differences = [a - b for a, b in zip(one, other, strict=True)]
+        assert pair["difference"] == pytest.approx(statistics.mean(differences))
+        assert pair["ci95"] == pytest.approx(1.96 * statistics.stdev(differences) / math.sqrt(60))
+        assert pair["p"] <= pair["p_corrected"] <= 1
+        assert pair["significant"] is (pair["p_corrected"] < 0.05)
+        unpaired = math.hypot(*(content["checkpoints"][pair[place] - 1]["ci95"] for place in ("one", "other")))
+        assert pair["ci95"] < unpaired
+
+
+def test_seeds_have_a_standard_deviation_and_intervals_stay_those_of_episodes(compared: tuple[Outcome, Path]) -> None:
+    content = read(compared[1] / "report.json")
+    (seeds,) = content["seeds"]
+    scores = [content["checkpoints"][place]["accuracy"] for place in (0, 2, 3)]
+    assert seeds["checkpoints"] == [1, 3, 4]
+    assert seeds["seeds"] == [0, 1, 2]
+    assert seeds["mean"] == pytest.approx(statistics.mean(scores))
+    assert seeds["standard_deviation"] == pytest.approx(statistics.stdev(scores))
+    line = next(line for line in compared[0].out.splitlines() if line.startswith("protonet: "))
+    assert "standard deviation" in line
+    assert "±" not in line
+    assert {one["seed"] for one in content["checkpoints"]} == {0}  # of the episodes
+
+
+def test_table_and_the_report_for_people_say_what_the_report_says(compared: tuple[Outcome, Path]) -> None:
+    content, people = read(compared[1] / "report.json"), (compared[1] / "report.md").read_text()
+    for place, one in enumerate(content["checkpoints"], 1):
+        said = f"{100 * one['accuracy']:.2f} % ± {100 * one['ci95']:.2f}"
+        (line,) = [line for line in compared[0].out.splitlines() if line.startswith(f"{place}  {one['algo']}")]
+        assert said in line
+        assert str(one["transductive"]).lower() in line
+        assert said in people
+    for pair in content["differences"]:
+        said = f"{100 * pair['difference']:+.2f} % ± {100 * pair['ci95']:.2f}"
+        assert said in compared[0].out
+        assert said in people
+    assert compared[0].out.splitlines()[-1] == "report: together/report.json"
+
+
+def test_overrides_hold_for_all_checkpoints(command: Command, first: Trained, other_seeds: list[Path]) -> None:
+    given = [f"ckpt=[{first.run},{other_seeds[0]}]", "data.ways=3", "data.shots=2", "episodes=4", "seed=9", "split=val"]
+    outcome = done(command.run("evaluate.py", *given))
+    folder = command.folder / Path(outcome.out.splitlines()[-1].removeprefix("report: ")).parent
+    assert folder.name.endswith("_comparison")
+    for one in read(folder / "report.json")["checkpoints"]:
+        assert (one["ways"], one["shots"], one["episodes"], one["seed"], one["split"]) == (3, 2, 4, 9, "val")
+
+
+def test_grid_scores_every_number_of_classes_and_shots(command: Command, first: Trained, other_seeds: list[Path]) -> None:
+    given = ["grid.ways=[3,6]", "grid.shots=[1,2]", "episodes=8"]
+    outcome = done(command.run("evaluate.py", f"ckpt=[{first.run},{other_seeds[0]}]", *given, "out=grid"))
+    cells = read(command.folder / "grid" / "report.json")["grid"]
+    shapes = [{(one["ways"], one["shots"]) for one in cell["checkpoints"]} for cell in cells]
+    assert shapes == [{(3, 1)}, {(3, 2)}, {(6, 1)}, {(6, 2)}]
+    alone = done(command.run("evaluate.py", f"ckpt={first.run}", "data.ways=6", "data.shots=2", "episodes=8", "out=alone"))
+    assert read(command.folder / "alone" / "report.json")["accuracy"] == cells[3]["checkpoints"][0]["accuracy"]
+    score = alone.table["accuracy"].removesuffix(" (95 % interval)")
+    assert any(line.startswith("6     2      ") and score in line for line in outcome.out.splitlines()), outcome
+    assert score in (command.folder / "grid" / "report.md").read_text()
+
+
+def test_what_cannot_be_compared_is_refused(command: Command, first: Trained, maml: Trained) -> None:
+    ways = done(command.train("data.test.ways=7", "trainer.max_steps=1", "data.test.episodes=2", "folder=ways"))
+    assert ways.code == 0
+    before = contents(command.folder)
+    cases: list[tuple[list[str], list[str]]] = [
+        ([f"ckpt=[{first.run},{first.run}/checkpoints/best.ckpt]"], ["given twice"]),
+        ([f"ckpt=[{first.run},nowhere]"], ["ckpt=nowhere", "no such file or folder"]),
+        (["ckpt=[]"], ["ckpt=[]", "allowed"]),
+        (["ckpt=[1,2]"], ["ckpt=[1, 2]", "allowed"]),
+        ([f"ckpt=[{first.run},ways]"], ["same episodes", "data.test", "ways=7", "give data.test.ways="]),
+        ([f"ckpt=[{first.run},{maml.run}]", "algo.temperature=2"], [f"ckpt={maml.run}", "algo.temperature"]),
+        ([f"ckpt=[{first.run},{maml.run}]", "data.ways=7"], ["7 ways", "maml", "5 classes"]),
+        ([f"ckpt={maml.run}", "grid.ways=[5,20]"], ["grid.ways has 20", "head for 5", "grid.ways=[5]"]),
+        ([f"ckpt={first.run}", "curve=-1"], ["curve=-1", "at least 0"]),
+        ([f"ckpt={first.run}", "pictures=some"], ["pictures=some", "all, episode, none"]),
+        ([f"ckpt=[{first.run},{maml.run}]", "logger=wandb"], ["logger=", "one checkpoint"]),
+        ([f"ckpt={first.run}", "grid.ways=[]"], ["grid.ways=[]", "nothing"]),
+        ([f"ckpt={first.run}", "grid.shots=[0]"], ["grid.shots=[0]", "at least 1"]),
+        ([f"ckpt={first.run}", "grid.ways=5"], ["grid.ways=5", "a list"]),
+        ([f"ckpt={first.run}", "grid.ways=[5000]"], ["5000 ways"]),
+    ]
+    for given, said in cases:
+        refused(command.run("evaluate.py", *given, "episodes=2"), said)
+    assert contents(command.folder) == before

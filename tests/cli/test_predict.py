@@ -1,0 +1,189 @@
+"""python -m metashot.predict: from folders of images to a table and a contact sheet."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import metashot
+from tests.applied.learners import drawings
+
+from .conftest import Command, Trained
+from .processes import ROOT, contents
+from .test_bad_input import refused
+
+PREDICT = "src/metashot/predict.py"
+CLASSES = ("circle", "Ж 花", "plus=1")
+
+
+def written(folder: Path, images: int = 2) -> None:
+    """A support folder with dark ink on white, and queries of several kinds."""
+    for place, name in enumerate(CLASSES):
+        (folder / "support" / name).mkdir(parents=True)
+        for number, pixels in enumerate(drawings(images, seed=place, side=40)):
+            Image.fromarray(255 - pixels).convert("RGB").save(folder / "support" / name / f"{number}.png")
+    (folder / "query" / "deeper").mkdir(parents=True)
+    for number, pixels in enumerate(drawings(5, seed=9, side=50)):
+        Image.fromarray(255 - pixels).save(folder / "query" / ("deeper" if number % 2 else "") / f"q [{number}].png")
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def folder(command: Command) -> Path:
+    written(command.folder)
+    return command.folder
+
+
+def test_folders_become_a_table_and_a_sheet_with_the_answers_of_the_python_interface(
+    command: Command, first: Trained, folder: Path
+) -> None:
+    (folder / "query" / "cut.png").write_bytes((folder / "query" / "q [0].png").read_bytes()[:70])
+    (folder / "query" / "notes.txt").write_text("hello")
+    (folder / "query" / "gone.png").symlink_to(folder / "nowhere.png")
+    (folder / "support" / "loose.png").write_bytes(b"")
+    (folder / "support" / CLASSES[0] / "bad.png").write_text("no image")
+    before = contents(first.run)
+    outcome = command.run(PREDICT, f"ckpt={first.run}", "support=support", "query=query", "out=made/it.csv")
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    assert contents(first.run) == before
+    found = table(folder / "made/it.csv")
+    queries = sorted(str(path.relative_to(folder)) for path in (folder / "query").rglob("q*.png"))
+    assert sorted(row["file"] for row in found) == queries
+    learner = metashot.load(first.run)
+    support = [(path, path.parent.name) for path in sorted((folder / "support").glob("*/[01].png"))]
+    learner.fit([path for path, _ in support], [name for _, name in support])
+    expected = learner.predict_proba([folder / row["file"] for row in found])
+    names = learner.classes_.tolist()
+    assert sorted(names) == sorted(CLASSES)
+    for row, probabilities in zip(found, expected, strict=True):
+        assert row["label"] == names[int(probabilities.argmax())]
+        assert float(row["probability"]) == pytest.approx(probabilities.max(), abs=2e-6)
+        assert [float(row[f"p({name})"]) for name in names] == pytest.approx(probabilities.tolist(), abs=2e-6)
+        (line,) = (line for line in outcome.out.splitlines() if line.startswith(row["file"]))
+        assert line.endswith(f"{probabilities.max():.1%}")
+        assert row["label"] in line
+    with Image.open(folder / "made/it.png") as sheet:
+        assert min(sheet.size) > 200
+        assert len(sheet.getcolors(1 << 20) or []) > 10
+    assert "skipped   3 of 8 queries" in outcome.out
+    for name in (
+        "cut.png: is cut off",
+        "notes.txt: is not an image",
+        "gone.png: cannot be read",
+        "bad.png: is not an image",
+    ):
+        assert name in outcome.out
+    assert "loose.png" in outcome.out
+    assert "5 of 5 queries were inverted (a bright border)" in outcome.out
+    again = command.run(PREDICT, f"ckpt={first.run}", "support=support", "query=query", "out=made/it.csv")
+    assert again.code == 0
+    assert table(folder / "made/it.csv") == found
+
+
+def test_module_runs_as_users_call_it_and_leaves_its_own_files_out(command: Command, first: Trained, folder: Path) -> None:
+    arguments = (f"ckpt={first.run}", "support=support", "query=query", "out=query/it.csv")
+    assert command.run(PREDICT, *arguments).code == 0
+    assert len(table(folder / "query/it.csv")) == 5
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT / "src")}
+    call = [sys.executable, "-m", "metashot.predict", *arguments]
+    ended = subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert len(table(folder / "query/it.csv")) == 5
+    assert "skipped" not in ended.stdout
+
+
+def test_queries_are_files_patterns_and_lists(command: Command, first: Trained, folder: Path) -> None:
+    for query, count in (("query/q [0].png", 1), ("query/q*.png", 3), ("[query/deeper,query]", 5)):
+        outcome = command.run(PREDICT, f"ckpt={first.run}", "support=support", f"query={query}")
+        assert outcome.code == 0, outcome
+        assert len(table(folder / "predictions.csv")) == count
+
+
+def test_head_with_more_outputs_and_queries_that_see_each_other_are_told(
+    command: Command, maml: Trained, folder: Path
+) -> None:
+    outcome = command.run(
+        PREDICT, f"ckpt={maml.run}", "support=support", "query=query", "ink=dark", "algo.test_inner_steps=2"
+    )
+    assert outcome.code == 0, outcome
+    assert "the head is for 5 classes: probabilities are shares among the 3 given ones" in outcome.out
+    assert "queries are normalised together" in outcome.out
+    assert "(ink=dark)" in outcome.out
+    for row in table(folder / "predictions.csv"):
+        assert sum(float(value) for key, value in row.items() if key.startswith("p(")) == pytest.approx(1, abs=1e-5)
+
+
+def test_graph_is_written_beside_the_table_or_where_it_is_wanted(command: Command, first: Trained, folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    outcome = command.run(PREDICT, f"ckpt={first.run}", "support=support", "query=query", "out=made/it.csv", "export=onnx")
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    assert (folder / "made/it.onnx").stat().st_size > 1000
+    assert outcome.table["onnx"] == "made/it.onnx, checked against PyTorch"
+
+
+def test_bad_input_is_one_message_and_writes_nothing(command: Command, first: Trained, maml: Trained, folder: Path) -> None:
+    (folder / "one" / "class").mkdir(parents=True)
+    (folder / "empty").mkdir()
+    (folder / "flat").mkdir()
+    (folder / "flat" / "a.png").write_bytes(b"")
+    (folder / "hollow" / "a").mkdir(parents=True)
+    (folder / "hollow" / "b").mkdir(parents=True)
+    (folder / "file").write_text("")
+    for number in range(6):
+        (folder / "many" / str(number)).mkdir(parents=True)
+        Image.fromarray(drawings(1)[0]).save(folder / "many" / str(number) / "a.png")
+    (folder / "text").mkdir()
+    (folder / "text" / "a.txt").write_text("hello")
+    ckpt, support, query = f"ckpt={first.run}", "support=support", "query=query"
+    before = set(contents(folder))
+    wrong = [
+        ([support, query], ("missing key ckpt",)),
+        ([ckpt, query], ("missing key support",)),
+        ([ckpt, support], ("missing key query",)),
+        (["ckpt=nowhere", support, query], ("ckpt=nowhere",)),
+        ([ckpt, "support=nowhere", query], ("support=nowhere does not exist",)),
+        ([ckpt, "support=file", query], ("support=file is a file",)),
+        ([ckpt, "support=one", query], ("one class, class", "two classes at least")),
+        ([ckpt, "support=empty", query], ("no class folders",)),
+        ([ckpt, "support=flat", query], ("no class folders and 1 file outside of one (flat/a.png)",)),
+        ([ckpt, "support=hollow", query], ("the class a", "no image that can be read")),
+        ([f"ckpt={maml.run}", "support=many", query], ("6 classes", "at most 5")),
+        ([ckpt, support, "query=nowhere"], ("query=nowhere does not exist",)),
+        ([ckpt, support, "query=empty"], ("query=empty has no files",)),
+        ([ckpt, support, "query=text"], ("no query can be read", "a.txt")),
+        ([ckpt, support, query, "out=empty"], ("out=empty is a folder",)),
+        ([ckpt, support, query, "out=it.png"], ("out=it.png", "allowed")),
+        ([ckpt, support, query, "out=file/it.csv"], ("out=file/it.csv cannot be written",)),
+        ([ckpt, support, query, "export=it.pt"], ("export=it.pt", "allowed")),
+        ([f"ckpt={maml.run}", support, query, "export=onnx"], ("export is for learners that compare features",)),
+        ([ckpt, support, query, "ink=blue"], ("ink=blue", "auto, dark, bright")),
+        ([ckpt, support, query, "device=tpu"], ("device=tpu",)),
+        ([ckpt, support, query, "data.ways=3"], ("data",)),
+        ([ckpt, support, query, "backbone.channels=9"], ("do not fit the network",)),
+    ]
+    processes = [(command.start(PREDICT, *arguments), words) for arguments, words in wrong]
+    for process, words in processes:
+        refused(process.wait(), list(words))
+    assert set(contents(folder)) == before
+
+
+def test_many_queries_are_in_the_table_and_the_first_are_printed(command: Command, first: Trained, folder: Path) -> None:
+    (folder / "lots").mkdir()
+    for number, pixels in enumerate(drawings(130, seed=3)):
+        Image.fromarray(pixels).save(folder / "lots" / f"{number:03}.png")
+    (folder / "lots" / "050.png").write_bytes(b"broken")
+    outcome = command.run(PREDICT, f"ckpt={first.run}", "support=support", "query=lots")
+    assert outcome.code == 0, outcome
+    assert len(table(folder / "predictions.csv")) == 129
+    assert "and 29 more in the table" in outcome.out
+    assert "skipped   1 of 130 queries" in outcome.out
+    assert np.asarray(Image.open(folder / "predictions.png")).shape[1] > 500

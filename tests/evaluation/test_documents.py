@@ -1,0 +1,101 @@
+"""What an evaluation leaves behind says what was measured, for machines and for people."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+
+from metashot.evaluation.answers import Answers, OfClass
+from metashot.evaluation.documents import write_documents
+from metashot.evaluation.protocol import EpisodeResults
+from metashot.evaluation.report import AfterSteps, Report
+from metashot.evaluation.testing import Evaluation
+from metashot.evaluation.timing import SecondsOfATask
+from metashot.problems import Classification, Problem, Regression
+
+NAMES = ("one, with a comma", "two | three", "four")
+
+
+def report(problem: Problem, classes: list[OfClass]) -> Report:
+    return Report(
+        metric=problem.metric,
+        score=0.75,
+        ci95=0.1,
+        loss=0.5,
+        episodes=2,
+        shots=1,
+        queries=(2, 4),
+        ways=2 if classes else None,
+        unequal_support=None,
+        unequal_queries=1.5,
+        transductive=True,
+        algo="maml",
+        data="pets",
+        split="val",
+        seed=3,
+        checkpoint="best.ckpt",
+        step=9,
+        seconds=1.0,
+        version="1",
+        worst_episodes=0.5,
+        calibration_error=float("nan") if classes else None,
+        seconds_of_a_task=SecondsOfATask(0.25, 0.001),
+        inner_steps=[AfterSteps(0, 0.2, 0.05, 2), AfterSteps(1, 0.75, 0.1, 2)],
+        classes=classes,
+    )
+
+
+def classification() -> Evaluation:
+    answers = Answers(*np.array([[5, 8], [0, 2], [0, 1]]), np.array([0.9, 0.8]), {5: (0, 1), 8: (2, 1)})
+    results = EpisodeResults(Classification(2), [1.0, 0.5], [0.25, 0.75], [5, 8])
+    classes = [OfClass(NAMES[0], 4, 1.0), OfClass(NAMES[1], 4, 0.25)]
+    return Evaluation(report(results.problem, classes), results, answers, NAMES)
+
+
+def regression() -> Evaluation:
+    results = EpisodeResults(Regression(1), [1.0, 0.5], [0.25, 0.75], [0, 1])
+    return Evaluation(report(results.problem, []), results, None, ())
+
+
+def test_machines_get_every_number_under_its_name(tmp_path: Path) -> None:
+    write_documents(classification(), tmp_path, [])
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert next(iter(content)) == "accuracy"
+    assert content["worst_class"] == {"name": "two | three", "queries": 4, "accuracy": 0.25}
+    assert content["calibration_error"] is None  # what is not a number has no word in JSON
+    assert content["seconds_of_a_task"] == {"adapting": 0.25, "answering": 0.001}
+    assert content["inner_steps"][1] == {"steps": 1, "score": 0.75, "ci95": 0.1, "episodes": 2}
+    assert [of_class["name"] for of_class in content["classes"]] == list(NAMES[:2])
+
+
+def test_every_episode_has_a_row_with_its_classes_in_the_order_of_their_labels(tmp_path: Path) -> None:
+    write_documents(classification(), tmp_path, [])
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "episodes.csv").read_text())))
+    assert rows == [
+        {"number": "5", "accuracy": "1.0", "loss": "0.25", "classes": "one, with a comma; two | three"},
+        {"number": "8", "accuracy": "0.5", "loss": "0.75", "classes": "four; two | three"},
+    ]
+
+
+def test_people_get_tables_that_are_whole_and_the_pictures(tmp_path: Path) -> None:
+    write_documents(classification(), tmp_path, [tmp_path / "episode.png"])
+    text = (tmp_path / "report.md").read_text()
+    assert "**accuracy 75.00 % ± 10.00 (95 % interval over episodes)**" in text
+    assert "| transductive | true |" in text
+    assert "| queries | 2-4 a class |" in text
+    assert "| 1 | 75.00 % ± 10.00 |" in text
+    assert "![episode](episode.png)" in text
+    hardest = next(line for line in text.splitlines() if line.startswith("| two"))
+    assert hardest == "| two \\| three | 25.00 % | 4 |"
+    assert text.index(hardest) < text.index("| one, with a comma |")
+
+
+def test_regression_has_no_classes(tmp_path: Path) -> None:
+    write_documents(regression(), tmp_path, [])
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "episodes.csv").read_text())))
+    assert [list(row) for row in rows] == [["number", "mse", "loss"]] * 2
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert (content["mse"], content["worst_class"], content["calibration_error"]) == (0.75, None, None)
+    assert "class" not in (tmp_path / "report.md").read_text()
