@@ -171,6 +171,10 @@ def test_drawings_get_bright_ink_whatever_they_had() -> None:
         given = np.full((6, 10), shade, np.uint8)
         given[1:-1, 1:-1] = 255 - shade
         assert prepared(given, "it", bright).was_inverted is inverted
+    tall = np.zeros((20, 4), np.uint8)
+    tall[:, [0, -1]] = 255  # all four sides count, each pixel once
+    assert prepared(tall, "it", form(1, 20, 4, "on bright ground")).was_inverted
+    assert prepared(tall.T, "it", form(1, 4, 20, "on bright ground")).was_inverted
 
 
 def test_ink_that_is_told_is_believed() -> None:

@@ -109,8 +109,9 @@ def test_queries_that_see_each_other_are_answered_together(tmp_path: Path) -> No
     assert np.abs(learner.predict_proba(queries)[:256] - learner.predict_proba(queries[:256])).max() > 1e-6
 
 
-def test_it_works_where_a_user_has_switched_gradients_off(tmp_path: Path) -> None:
-    path, images, queries = tiny(tmp_path, "maml"), drawings(4), drawings(3, seed=1)
+@pytest.mark.parametrize("engine", ["learn2learn", "batched"])
+def test_it_works_where_a_user_has_switched_gradients_off(tmp_path: Path, engine: str) -> None:
+    path, images, queries = tiny(tmp_path, "maml", "support", f"engine={engine}"), drawings(4), drawings(3, seed=1)
     expected = metashot.load(path).fit(images, [0, 1] * 2).predict_proba(queries)
     with torch.inference_mode():
         found = metashot.load(path).fit(images, [0, 1] * 2).predict_proba(queries)

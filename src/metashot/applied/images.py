@@ -55,7 +55,7 @@ def form_of(config: Mapping[str, Any], origin: Mapping[str, Any], ink: Ink) -> F
             f"ink=dark is for learners that were trained on drawings with bright ink, and this one was trained on "
             f"{origin['name']}, whose images are never inverted: leave ink out"
         )
-    inverted: Inverted = "never" if ink == "bright" else "always" if ink == "dark" else "on bright ground"
+    inverted: Inverted = "never" if not of_drawings or ink == "bright" else "always" if ink == "dark" else "on bright ground"
     channels, height, width = origin["input_shape"]
     # Sources whose configuration does not say how images are fitted squash them.
     return Form((channels, height, width), source.get("fit", "squash"), inverted, origin["mean"], origin["std"])

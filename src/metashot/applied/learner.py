@@ -133,6 +133,9 @@ class Learner(ABC):
 
     def _learn(self, examples: Examples) -> None:
         with _own_modes():
+            examples = Examples(
+                examples.x.clone(), examples.y.clone()
+            )  # those made in inference mode stay without gradients
             x, y = self._inputs(examples.x), examples.y.to(self.device)
             learned = self.algorithm.learn(Examples(x[None], (y.to(self._dtype) if y.is_floating_point() else y)[None]))
         self._examples, self._learned = examples, learned
