@@ -170,3 +170,34 @@ def test_what_cannot_be_compared_is_refused(command: Command, first: Trained, ma
     for given, said in cases:
         refused(command.run("evaluate.py", *given, "episodes=2"), said)
     assert contents(command.folder) == before
+
+
+def test_number_of_devices_changes_nothing_that_is_compared(command: Command, first: Trained, maml: Trained) -> None:
+    given = [f"ckpt=[{first.run},{maml.run}]", "episodes=9", "pictures=none"]
+    done(command.run("evaluate.py", *given, "out=one"))
+    done(command.run("evaluate.py", *given, "out=two", "trainer=ddp", "trainer.devices=2", fresh=True))
+    assert rows_of(command.folder / "two" / "episodes.csv") == rows_of(command.folder / "one" / "episodes.csv")
+    one, two = (read(command.folder / folder / "report.json") for folder in ("one", "two"))
+    for place in range(2):
+        for name in ("classes", "calibration_error", "inner_steps", "worst_episodes"):
+            assert two["checkpoints"][place][name] == one["checkpoints"][place][name], name
+
+
+def test_regression_has_its_own_pictures_and_differences(command: Command) -> None:
+    for seed in (0, 1):
+        given = ["experiment=sinusoid", "trainer.max_steps=2", "trainer.validate_every=2", "data.val.episodes=4"]
+        outcome = command.run(
+            "train.py", *given, "data.test.episodes=12", f"seed={seed}", f"folder=run{seed}", "logger=none"
+        )
+        assert outcome.code == 0, outcome
+    drawn = {path.name for path in (command.folder / "run0").glob("*.png")}
+    assert drawn == {"episode.png", "histogram.png", "adaptation.png"}
+    outcome = done(command.run("evaluate.py", "ckpt=[run0,run1]", "episodes=12", "out=both"))
+    content = read(command.folder / "both" / "report.json")
+    assert content["checkpoints"][0]["mse"] == read(command.folder / "run0" / "report.json")["mse"]
+    assert content["seeds"][0]["seeds"] == [0, 1]
+    assert content["differences"][0]["difference"] == pytest.approx(
+        content["checkpoints"][0]["mse"] - content["checkpoints"][1]["mse"]
+    )
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("1  maml")]
+    assert "%" not in line

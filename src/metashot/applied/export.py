@@ -40,7 +40,8 @@ def refuse_export(learner: Learner) -> None:
     """Whatever of an export can be known to fail before anything is fitted."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        wanted = " ".join(f"{name}=={version}" for name, version in NEEDED.items())
+        # Without the last of them what onnx needs would bring numpy 2, with which learn2learn cannot be installed.
+        wanted = " ".join([*(f"{name}=={version}" for name, version in NEEDED.items()), "'numpy<2'"])
         raise BadInput(f"export needs {' and '.join(missing)}, which metashot installs for nobody: pip install {wanted}")
     if not isinstance(learner, ClassLearner) or not isinstance(learner.algorithm, FeatureLearner):
         raise BadInput(
