@@ -27,5 +27,5 @@ def stored(key: str) -> Stored:
 
 if __name__ == "__main__":
     whole = {key: stored(key) for key in ("resume", "repeat")}
-    keys = ("seed", "init_from", "freeze_backbone")
+    keys = ("seed", "init_from", "freeze_backbone", "pictures", "curve")
     run_script(train, "train", whole, GROUPS, keys, {"init_from": (stored("init_from"), "backbone")})

@@ -22,7 +22,7 @@ from metashot.command_line import CONF
 from metashot.engines.learn2learn import Learn2Learn
 from metashot.problems import Classification
 
-SCRIPTS = ("train", "evaluate", "look")
+SCRIPTS = ("train", "evaluate", "look", "predict")
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 
 

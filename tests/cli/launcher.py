@@ -32,6 +32,7 @@ import metashot.backbones.conv4
 import metashot.backbones.mlp
 import metashot.commands.evaluate
 import metashot.commands.look
+import metashot.commands.predict
 import metashot.commands.train
 import metashot.data.images
 import metashot.data.regression

@@ -261,7 +261,7 @@ EVALUATIONS: dict[str, list[str]] = {
     "seed=-1": ["seed=-1", "at least 0"],
     "out=[5]": ["out=[5]", "text"],
     "out=/proc/x": ["/proc/x"],
-    "logger=csv": ["logger"],
+    "logger=tensorboard": ["logger", "tensorboard", "wandb"],
     "algo=mamml": ["algo", "mamml", "maml"],
     "episode=5": ["unknown key episode", "did you mean episodes?"],
 }

@@ -20,8 +20,10 @@ def test_run_folder_holds_all_that_is_promised(first: Trained, maml: Trained) ->
             "checkpoints/last.ckpt",
             "config.yaml",
             "episode.png",
+            "episodes.csv",
             "metrics.csv",
             "report.json",
+            "report.md",
         }
         assert (trained.run / "episode.png").read_bytes().startswith(b"\x89PNG")
         assert {path.name for path in trained.folder.iterdir()} <= {"runs", "banks"}
@@ -39,13 +41,15 @@ def test_stored_configuration_is_resolved_and_whole(first: Trained) -> None:
 def test_last_lines_are_the_result_with_its_interval_and_paths_that_exist(first: Trained, maml: Trained) -> None:
     for trained, transductive in ((first, "false"), (maml, "true")):
         table, written = trained.outcome.table, report(trained.run)
-        lines = [line.split()[0] for line in trained.outcome.out.splitlines() if line]
-        assert lines[-9:] == [
-            written["algo"], "accuracy", "episodes", "ways", "shots", "queries", "transductive", "checkpoint", "report",
-        ]  # fmt: skip
+        lines = [line[:15].strip() for line in trained.outcome.out.splitlines() if line]
+        steps = ["inner steps"] if written["algo"] == "maml" else []
+        expected = [
+            *[written["algo"], "accuracy", "episodes", "ways", "shots", "queries", "transductive", *steps],
+            *["worst 5 %", "worst class", "calibration", "a task takes", "checkpoint", "report"],
+        ]
+        assert lines[-len(expected) :] == expected
         assert re.fullmatch(r"\d+\.\d\d % ± \d+\.\d\d \(95 % interval\)", table["accuracy"])
-        expected = f"{100 * written['accuracy']:.2f} % ± {100 * written['ci95']:.2f} (95 % interval)"
-        assert table["accuracy"] == expected
+        assert table["accuracy"] == f"{100 * written['accuracy']:.2f} % ± {100 * written['ci95']:.2f} (95 % interval)"
         assert (table["episodes"], table["ways"], table["shots"], table["transductive"]) == ("60", "5", "1", transductive)
         assert (trained.folder / table["checkpoint"]).is_file()
         assert (trained.folder / table["report"]).is_file()
@@ -61,8 +65,8 @@ def test_every_printed_accuracy_carries_its_interval(first: Trained) -> None:
 def test_nothing_but_the_result_is_printed(first: Trained, maml: Trained) -> None:
     assert maml.outcome.err == ""
     assert first.outcome.err == ""
-    assert len(first.outcome.out.splitlines()) == 14
-    assert len(maml.outcome.out.splitlines()) == 15  # with the line that names its engine
+    assert len(first.outcome.out.splitlines()) == 18
+    assert len(maml.outcome.out.splitlines()) == 20  # with those of its engine and of its inner steps
 
 
 def test_report_has_all_that_is_needed_to_trust_the_number(first: Trained) -> None:

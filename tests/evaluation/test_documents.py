@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from metashot.evaluation.answers import Answers, OfClass
-from metashot.evaluation.documents import write_documents
+from metashot.evaluation.documents import write_for_people, write_numbers
 from metashot.evaluation.protocol import EpisodeResults
 from metashot.evaluation.report import AfterSteps, Report
 from metashot.evaluation.testing import Evaluation
@@ -60,7 +60,7 @@ def regression() -> Evaluation:
 
 
 def test_machines_get_every_number_under_its_name(tmp_path: Path) -> None:
-    write_documents(classification(), tmp_path, [])
+    write_numbers(classification(), tmp_path)
     content = json.loads((tmp_path / "report.json").read_text())
     assert next(iter(content)) == "accuracy"
     assert content["worst_class"] == {"name": "two | three", "queries": 4, "accuracy": 0.25}
@@ -71,7 +71,7 @@ def test_machines_get_every_number_under_its_name(tmp_path: Path) -> None:
 
 
 def test_every_episode_has_a_row_with_its_classes_in_the_order_of_their_labels(tmp_path: Path) -> None:
-    write_documents(classification(), tmp_path, [])
+    write_numbers(classification(), tmp_path)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "episodes.csv").read_text())))
     assert rows == [
         {"number": "5", "accuracy": "1.0", "loss": "0.25", "classes": "one, with a comma; two | three"},
@@ -80,7 +80,7 @@ def test_every_episode_has_a_row_with_its_classes_in_the_order_of_their_labels(t
 
 
 def test_people_get_tables_that_are_whole_and_the_pictures(tmp_path: Path) -> None:
-    write_documents(classification(), tmp_path, [tmp_path / "episode.png"])
+    write_for_people(classification(), tmp_path, [tmp_path / "episode.png"])
     text = (tmp_path / "report.md").read_text()
     assert "**accuracy 75.00 % ± 10.00 (95 % interval over episodes)**" in text
     assert "| transductive | true |" in text
@@ -93,7 +93,8 @@ def test_people_get_tables_that_are_whole_and_the_pictures(tmp_path: Path) -> No
 
 
 def test_regression_has_no_classes(tmp_path: Path) -> None:
-    write_documents(regression(), tmp_path, [])
+    write_numbers(regression(), tmp_path)
+    write_for_people(regression(), tmp_path, [])
     rows = list(csv.DictReader(io.StringIO((tmp_path / "episodes.csv").read_text())))
     assert [list(row) for row in rows] == [["number", "mse", "loss"]] * 2
     content = json.loads((tmp_path / "report.json").read_text())

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from metashot.applied.images import Form, prepared
 from metashot.bad_input import BadInput
 from metashot.data.decoding import Unreadable
-from metashot.data.files import shown
+from metashot.data.files import is_junk, shown
 
-_JUNK = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # what operating systems leave; and whatever is hidden
 _NAMED = 10  # files that a message about many of them names
 _ALLOWED = "allowed: a folder with a sub-folder of images for each class, such as support/cat and support/dog"
 
@@ -145,6 +144,6 @@ def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise BadInput(f"{shown(folder)} cannot be read: {error.strerror or error}; mend it or leave it out") from error
-    entries = [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _JUNK]
+    entries = [entry for entry in entries if not is_junk(entry.name)]
     folders = [entry for entry in entries if entry.is_dir()]
     return folders, [entry for entry in entries if not entry.is_dir()]

@@ -26,7 +26,8 @@ from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
 from metashot.data.files import shown
 from metashot.episodes import Examples
-from metashot.problems import PROBLEMS, Regression
+from metashot.problems import Regression
+from metashot.trained import Origin, origin_of, trained_algorithm
 
 _AT_ONCE = 256  # queries, where they cannot see each other
 _FITTED, _FORMAT = "metashot_fitted", 1  # what tells a fitted learner's file from others
@@ -49,7 +50,7 @@ class Learner(ABC):
     depends on what is asked with it, and single queries are answered worse than many.
     """
 
-    def __init__(self, algorithm: Algorithm, config: dict[str, Any], origin: dict[str, Any], device: torch.device) -> None:
+    def __init__(self, algorithm: Algorithm, config: dict[str, Any], origin: Origin, device: torch.device) -> None:
         self.algorithm = algorithm
         self.config = config  # how the learner was made
         self.origin = origin  # the data that it was trained on
@@ -164,9 +165,7 @@ class Learner(ABC):
 class ClassLearner(Learner):
     """Tells classes apart. Images are brought to the shape and, of drawings, to the polarity that it was trained on."""
 
-    def __init__(
-        self, algorithm: Algorithm, config: dict[str, Any], origin: dict[str, Any], device: torch.device, ink: Ink
-    ) -> None:
+    def __init__(self, algorithm: Algorithm, config: dict[str, Any], origin: Origin, device: torch.device, ink: Ink) -> None:
         super().__init__(algorithm, config, origin, device)
         self.ink = ink
         self.form: Form = form_of(config, origin, ink)
@@ -301,7 +300,7 @@ def load(checkpoint: str | os.PathLike[str], device: str | torch.device = "auto"
     config = ours["config"]
     if isinstance(config.get("engine"), dict):  # to compile takes minutes, and there is one task
         config = config | {"engine": {key: key not in _COMPILED and value for key, value in config["engine"].items()}}
-    return made(config, ours.get("origin"), stored["state_dict"], path, device, ink)
+    return made(config, origin_of(stored, path), stored["state_dict"], path, device, ink)
 
 
 def load_fitted(path: str | os.PathLike[str], device: str | torch.device = "auto") -> Learner:
@@ -314,35 +313,18 @@ def load_fitted(path: str | os.PathLike[str], device: str | torch.device = "auto
     return learner
 
 
-def made(
-    config: dict[str, Any], origin: dict[str, Any] | None, weights: dict[str, Tensor], path: Path, device: Any, ink: Ink
-) -> Learner:
+def made(config: dict[str, Any], origin: Origin, weights: dict[str, Tensor], path: Path, device: Any, ink: Ink) -> Learner:
     """The learner that a configuration describes, with these weights, which come from the file `path`."""
     place = _device(device)
-    if origin is None:
-        raise BadInput(
-            f"{shown(path)} was written by an older version of metashot, which did not note what it was trained on"
-        )
     for group in (*_BUILT, "data"):
         if not isinstance(config.get(group), dict):
             raise BadInput(f"{shown(path)}: its configuration has no {group}; it was not written by metashot")
     configuration.check({"seed": 0, **{group: config[group] for group in _BUILT}})
     with _own_modes(), torch.random.fork_rng(devices=[]):
-        backbone = configuration.build(config["backbone"], input_shape=tuple(origin["input_shape"]))
-        problem = PROBLEMS[origin["problem"]](origin["outputs"])
-        algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=problem)
-        if any(value.dtype == torch.float64 for value in weights.values()):
-            algorithm.double()
-        try:
-            algorithm.load_state_dict(weights)
-        except RuntimeError as error:
-            first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
-            raise BadInput(
-                f"the weights in {shown(path)} do not fit the network that its configuration describes: {first}; leave "
-                "algo.* and backbone.* as they are stored"
-            ) from error
+        double = any(value.dtype == torch.float64 for value in weights.values())
+        algorithm = trained_algorithm(config, origin, weights, path, double)
         algorithm.to(place).eval()
-    if isinstance(problem, Regression):
+    if isinstance(algorithm.problem, Regression):
         return NumberLearner(algorithm, config, origin, place)
     return ClassLearner(algorithm, config, origin, place, ink)
 

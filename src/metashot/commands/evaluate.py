@@ -27,17 +27,16 @@ from metashot.data.images import ImageEpisodes, Ways
 from metashot.data.module import Counts, EpisodicDataModule, Split
 from metashot.episodes import shown
 from metashot.evaluation.comparison import Comparison, Scored
-from metashot.evaluation.documents import write_documents
 from metashot.evaluation.embedding import EmbedOnce
-from metashot.evaluation.gallery import Pictures, draw_pictures
+from metashot.evaluation.gallery import Pictures, write_evaluation
 from metashot.evaluation.grid import Grid
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report, as_json
 from metashot.evaluation.testing import Evaluation, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
-from metashot.problems import PROBLEMS
 from metashot.run_folder import CONFIG, EPISODES, REPORT, REPORT_FOR_PEOPLE, write_text
 from metashot.tracking.evaluations import finish, keep_evaluation, open_loggers
+from metashot.trained import Origin, origin_of, trained_algorithm
 from metashot.training.processes import Processes, in_all_processes, is_first_process
 from metashot.training.progress import ProgressBar
 from metashot.training.trainer import TrainerOptions
@@ -132,14 +131,12 @@ class Checkpoint:
     step: int
     config: Stored
     trained: Stored  # its configuration in training
-    origin: Stored
+    origin: Origin
 
     @classmethod
     def read(cls, path: Path, place: int, config: Stored) -> "Checkpoint":
         content = read_checkpoint(path)
-        origin = content[OURS].get("origin")
-        if origin is None:
-            raise BadInput(f"{path} was written by an older version of metashot, which did not note what it was trained on")
+        origin = origin_of(content, path)
         trained = content[OURS]["config"]
         own = config if place == 0 else configuration_of_another(path, place, trained)
         return cls(path, content["state_dict"], content["global_step"], own, trained, origin)
@@ -233,17 +230,13 @@ class Scorer:
             refuse_hidden_overrides(data_config, checkpoint.trained["data"], self.split)
         data.episodes[self.split] = self.episodes
         data.setup()
-        # The network has the shape it was trained with, whatever is asked for now.
-        backbone = configuration.build(config["backbone"], input_shape=tuple(checkpoint.origin["input_shape"]))
-        problem = PROBLEMS[checkpoint.origin["problem"]](checkpoint.origin["outputs"])
-        algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=problem)
+        algorithm = trained_algorithm(config, checkpoint.origin, checkpoint.weights, checkpoint.path, double=False)
         if "ways" in shape and algorithm.fixed_ways not in (None, shape["ways"]):
             raise BadInput(
                 f"grid.ways has {shape['ways']}, but {checkpoint.path} has a head for {algorithm.fixed_ways} classes: give "
                 f"grid.ways=[{algorithm.fixed_ways}], or leave this checkpoint out"
             )
         refuse_other_ways(algorithm, data, self.split, config["algo"]["name"])
-        load_weights(algorithm, checkpoint.weights, checkpoint.path)
         self.options.arrange(algorithm)
         return Prepared(checkpoint, algorithm, data, change)
 
@@ -273,9 +266,7 @@ def write_one(scorer: Scorer, prepared: Prepared, evaluation: Evaluation, folder
     """Write what was found out about one checkpoint; the pictures among it."""
     if not is_first_process():
         return ()
-    pictures = draw_pictures(wanted, evaluation, prepared.algorithm, prepared.data, scorer.scoring, folder)
-    write_documents(evaluation, folder, pictures)
-    return pictures
+    return write_evaluation(evaluation, prepared.algorithm, prepared.data, scorer.scoring, wanted, folder)
 
 
 def keep_one(
@@ -319,7 +310,7 @@ def folder_of_several(config: Stored, kind: str) -> Path:
     return path
 
 
-def adapted(data: EpisodicDataModule, origin: dict[str, Any]) -> str | None:
+def adapted(data: EpisodicDataModule, origin: Origin) -> str | None:
     """Let data look as those a learner was trained on, which may be another data set; a line says what that changes."""
     if data.asks.__name__ != origin["problem"]:
         raise BadInput(
@@ -348,17 +339,6 @@ def refuse_hidden_overrides(now: dict[str, Any], stored: dict[str, Any], split: 
                 f"data.{key}={now[key]} has no effect, because data.{split}.{key}={own} stands for the {split} split: "
                 f"set data.{split}.{key} instead"
             )
-
-
-def load_weights(algorithm: Algorithm, weights: dict[str, Any], path: Path) -> None:
-    try:
-        algorithm.load_state_dict(weights)
-    except RuntimeError as error:
-        first = next(line.strip() for line in str(error).splitlines()[1:] if line.strip())
-        raise BadInput(
-            f"the weights in {path} do not fit the network that algo.*, backbone.* and data.* describe: {first}; "
-            "leave these keys as the checkpoint has them"
-        ) from error
 
 
 def beside(checkpoint: Path) -> Path:

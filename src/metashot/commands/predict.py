@@ -22,6 +22,7 @@ from metashot.arguments import check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
 from metashot.data.files import shown
+from metashot.trained import origin_of
 
 _SHOWN = 100  # rows of the table that is printed
 
@@ -84,7 +85,7 @@ def _learner(config: dict[str, Any]) -> ClassLearner:
     checkpoint = read_checkpoint(path)
     ours = checkpoint[OURS]
     whole = ours["config"] | {group: config[group] for group in ("backbone", "engine", "algo")}
-    learner = made(whole, ours.get("origin"), checkpoint["state_dict"], path, config["device"], config["ink"])
+    learner = made(whole, origin_of(checkpoint, path), checkpoint["state_dict"], path, config["device"], config["ink"])
     if not isinstance(learner, ClassLearner):
         raise BadInput(
             f"ckpt={config['ckpt']} answers with numbers and not with classes: use it in Python, as "

@@ -17,9 +17,8 @@ from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint, writ
 from metashot.command_line import Stopped
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
-from metashot.evaluation.documents import write_documents
 from metashot.evaluation.embedding import EmbedOnce
-from metashot.evaluation.gallery import Pictures, draw_pictures
+from metashot.evaluation.gallery import Pictures, write_evaluation
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.testing import refuse_other_ways, test
 from metashot.evaluation.timing import Timing
@@ -123,8 +122,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         evaluation = test(trainer, algorithm, data, scoring, timing, "test", config["curve"], *of_best)
         if is_first_process():
             report = evaluation.report
-            pictures = draw_pictures(config["pictures"], evaluation, algorithm, data, scoring, folder.path)
-            write_documents(evaluation, folder.path, pictures)
+            pictures = write_evaluation(evaluation, algorithm, data, scoring, config["pictures"], folder.path)
             log(trainer, report.metrics())
             keep_evaluation(evaluation, pictures, loggers, folder.checkpoints / BEST)
             paths = {"checkpoint": folder.checkpoints / BEST, "report": folder.path / REPORT}

@@ -65,7 +65,7 @@ class Folder:
         """The names of the folders that lie directly in one of its folders, empty ones too."""
         try:
             with os.scandir(self.path / inside) as entries:
-                return sorted(entry.name for entry in entries if entry.is_dir() and not _is_junk(entry.name))
+                return sorted(entry.name for entry in entries if entry.is_dir() and not is_junk(entry.name))
         except OSError as error:
             raise _unreadable(self.path / inside, error) from error
 
@@ -177,7 +177,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
         name = _inside(given)
         if name is None or stat.S_ISLNK(member.external_attr >> 16):
             raise BadInput(f"{shown(path)}: its member {given!r} points outside the archive's folder; it was not opened")
-        if given.endswith(("/", "\\")) or any(map(_is_junk, name.split("/"))):
+        if given.endswith(("/", "\\")) or any(map(is_junk, name.split("/"))):
             continue
         if member.flag_bits & _ENCRYPTED:
             raise BadInput(
@@ -260,7 +260,7 @@ def _walk_below(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) ->
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _is_junk(entry.name) or (entry.is_symlink() and _is_loop(entry.path)):
+            if is_junk(entry.name) or (entry.is_symlink() and _is_loop(entry.path)):
                 continue
             if entry.is_dir():
                 yield from _walk_below(entry.path, f"{prefix}{entry.name}/", (*above, here))
@@ -283,7 +283,7 @@ def _is_loop(link: str) -> bool:
     return False
 
 
-def _is_junk(name: str) -> bool:
+def is_junk(name: str) -> bool:
     return name.startswith(".") or name.lower() in _JUNK
 
 

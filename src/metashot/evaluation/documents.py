@@ -1,4 +1,4 @@
-"""What an evaluation leaves in a folder: a report for machines, one for people, a row for each episode, and pictures."""
+"""What an evaluation found as text: a report for machines, one for people, and a row for each episode."""
 
 import csv
 import io
@@ -12,10 +12,13 @@ from metashot.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE, write_text
 _WORST_CLASSES = 10
 
 
-def write_documents(evaluation: Evaluation, folder: Path, pictures: Sequence[Path]) -> None:
+def write_numbers(evaluation: Evaluation, folder: Path) -> None:
     write_text(folder / EPISODES, episodes_csv(evaluation))
-    write_text(folder / REPORT_FOR_PEOPLE, for_people(evaluation, pictures))
     evaluation.report.write(folder / REPORT)
+
+
+def write_for_people(evaluation: Evaluation, folder: Path, pictures: Sequence[Path]) -> None:
+    write_text(folder / REPORT_FOR_PEOPLE, for_people(evaluation, pictures))
 
 
 def episode_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str | int | float]]]:

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: of one episode, and of all of them."""
+"""What an evaluation leaves in a folder, with its pictures: of one episode, and of all of them."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,8 +7,10 @@ import numpy as np
 import torch
 
 from metashot.algorithms.base import Algorithm
+from metashot.bad_input import BadInput
 from metashot.data.module import EpisodicDataModule, in_double
 from metashot.episodes import Episode
+from metashot.evaluation.documents import write_for_people, write_numbers
 from metashot.evaluation.pictures.attention import attention_picture
 from metashot.evaluation.pictures.episodes import curves_picture, episode_picture
 from metashot.evaluation.pictures.features import features_picture
@@ -25,17 +27,33 @@ from metashot.run_folder import PICTURE
 Pictures = Literal["all", "episode", "none"]
 
 
-def draw_pictures(
-    wanted: Pictures,
+def write_evaluation(
     evaluation: Evaluation,
     algorithm: Algorithm,
     data: EpisodicDataModule,
     scoring: Scoring,
+    wanted: Pictures,
     folder: Path,
 ) -> list[Path]:
-    """Of those that are wanted the ones that there is something to show in."""
-    if wanted == "none":
-        return []
+    """The numbers first, which are what counts if a disk is full; then the pictures, and the report that shows them."""
+    write_numbers(evaluation, folder)
+    try:
+        pictures = [] if wanted == "none" else _draw(evaluation, algorithm, data, scoring, wanted, folder)
+    except OSError as error:
+        raise BadInput(f"the pictures cannot be written to {folder}: {error.strerror or error}") from error
+    write_for_people(evaluation, folder, pictures)
+    return pictures
+
+
+def _draw(
+    evaluation: Evaluation,
+    algorithm: Algorithm,
+    data: EpisodicDataModule,
+    scoring: Scoring,
+    wanted: Pictures,
+    folder: Path,
+) -> list[Path]:
+    """Of the pictures that are wanted those that there is something to show in."""
     report, results, answers = evaluation.report, evaluation.results, evaluation.answers
     assert scoring.shown is not None
     episode, shown_answers = scoring.shown

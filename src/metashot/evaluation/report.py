@@ -67,14 +67,12 @@ class Report:
         write_text(path, as_json(self.content()))
 
     def metrics(self) -> dict[str, float]:
-        """What the loggers are told."""
+        """What the loggers are told: all that is the same when it is measured again."""
         interval = {} if self.ci95 is None else {"test/ci95": self.ci95}
         more = {
             "worst_episodes": self.worst_episodes,
             "calibration_error": self.calibration_error,
             "worst_class": self.worst_class and self.worst_class.accuracy,
-            "seconds_adapting": self.seconds_of_a_task and self.seconds_of_a_task.adapting,
-            "seconds_answering": self.seconds_of_a_task and self.seconds_of_a_task.answering,
         }
         return {
             f"test/{self.metric}": self.score,

@@ -33,7 +33,9 @@ def show_in_wandb(evaluation: Evaluation, pictures: Sequence[Path], logger: Wand
     columns, rows = episode_rows(evaluation)
     shown = {f"test/{path.stem}": [wandb.Image(str(path))] for path in pictures}
     run.log({"test/episodes_table": wandb.Table(columns=columns, data=rows), **shown})
-    for name, value in evaluation.report.metrics().items():
+    seconds = evaluation.report.seconds_of_a_task
+    of_a_task = {} if seconds is None else {f"test/seconds_{name}": value for name, value in seconds._asdict().items()}
+    for name, value in (evaluation.report.metrics() | of_a_task).items():
         run.summary[name] = value
     if checkpoint is not None and not run.offline:
         artifact = wandb.Artifact(f"{run.id}-best", type="model", metadata={"step": evaluation.report.step})
