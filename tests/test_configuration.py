@@ -62,7 +62,7 @@ CALLS = [(script, group, choice) for script in SCRIPTS for group, choice in CHOI
 
 @pytest.mark.parametrize(("script", "group", "choice"), CALLS, ids=[f"{s} {g}={c}" for s, g, c in CALLS])
 def test_every_choice_of_every_group_composes_and_is_accepted(script: str, group: str, choice: str) -> None:
-    configuration.check(composed(script, f"{group}={choice}"))
+    configuration.check({"seed": 0} | composed(script, f"{group}={choice}"))  # predicting draws nothing and has no seed
 
 
 @pytest.mark.parametrize("algo", ["maml", "protonet"])
