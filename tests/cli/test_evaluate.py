@@ -1,5 +1,6 @@
 """evaluate.py scores a checkpoint from its path alone, and the same call gives the same number."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -122,3 +123,18 @@ def test_head_keeps_its_classes_while_shots_and_queries_may_change(command: Comm
     outcome = command.run("evaluate.py", f"ckpt={run}", "data.shots=3", "data.queries=4", "episodes=5")
     report = scored(outcome, command.folder)
     assert (report["ways"], report["shots"], report["queries"], report["transductive"]) == (5, 3, 4, True)
+
+
+def test_scores_after_inner_steps_are_those_of_the_first_episodes(command: Command, maml: Trained) -> None:
+    run = copy(maml.run, command.folder / "run")
+    for steps in (1, 4):  # four is not a divisor of the six episodes that are watched
+        given = [f"ckpt={run}", "episodes=10", "curve=6", f"data.tasks_per_evaluation_step={steps}", f"out=by{steps}"]
+        report = scored(command.run("evaluate.py", *given), command.folder)
+        with (command.folder / f"by{steps}" / "episodes.csv").open() as lines:
+            scores = [float(row["accuracy"]) for row in csv.DictReader(lines)]
+        watched = report["inner_steps"]
+        assert [at["steps"] for at in watched] == [0, 1, 2, 3, 4, 5]
+        assert {at["episodes"] for at in watched} == {6}
+        assert watched[-1]["score"] == pytest.approx(sum(scores[:6]) / 6)
+        assert watched[0]["score"] < watched[-1]["score"]
+    assert scored(command.run("evaluate.py", f"ckpt={run}", "episodes=10", "curve=0"), command.folder)["inner_steps"] == []
