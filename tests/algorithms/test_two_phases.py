@@ -146,6 +146,19 @@ def test_attention_belongs_to_the_support_examples_in_the_order_they_were_given(
         torch.testing.assert_close(without_gradients(of_classes), without_gradients(probabilities), atol=1e-9, rtol=0)
 
 
+def test_an_algorithm_that_only_answers_has_nothing_to_show() -> None:
+    """What derives from `Algorithm` alone is tested and drawn like others, without these pictures."""
+
+    class First(Algorithm):
+        def forward(self, support: Examples, query_x: torch.Tensor) -> torch.Tensor:
+            return query_x.new_zeros(*query_x.shape[:2], WAYS)
+
+    algorithm, asked = First(made("protonet", "running").optimization, False, Classification(WAYS)), episode()
+    assert algorithm.features_around_adapting(asked) is None
+    assert algorithm.attention(asked) is None
+    assert algorithm.answers_from(algorithm.learn(asked.support), asked.query.x).shape[-1] == WAYS
+
+
 def test_algorithms_that_look_at_nothing_have_no_attention() -> None:
     for algo in ("protonet", "maml", "relation"):
         assert made(algo, "running").attention(episode()) is None

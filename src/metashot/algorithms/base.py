@@ -90,10 +90,10 @@ class Algorithm(pl.LightningModule):
         """Answers to queries after each of `watched_steps`, the last of which is the end: [T, times, Q, outputs]."""
         return self.answers_to(episode).unsqueeze(1)
 
-    def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
+    def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None] | None:
         """Features of support examples and queries [T, S + Q, features] before a task is learned, and after it where that
-        changes them."""
-        raise NotImplementedError
+        changes them; nothing where an algorithm has none to show."""
+        return None
 
     def attention(self, episode: Episode) -> Tensor | None:
         """How much each query looked at each support example [T, Q, S], where an algorithm looks."""

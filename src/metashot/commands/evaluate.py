@@ -43,6 +43,7 @@ from metashot.training.trainer import TrainerOptions
 
 NO_LOGGER = "metashot.tracking.options.Nowhere"
 GROUPS = ("backbone", "data", "engine", "algo")  # that a checkpoint's configuration stands for
+SHAPE_KEYS = ("ways", "shots", "queries", "unequal_support", "unequal_queries")  # of episodes
 Stored = dict[str, Any]
 
 
@@ -176,9 +177,6 @@ def refuse_other_episodes(checkpoints: Sequence[Checkpoint], split: Split) -> No
                 )
 
 
-SHAPE_KEYS = ("ways", "shots", "queries", "unequal_support", "unequal_queries")
-
-
 def _plainly(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={inner}" for name, inner in value.items() if not name.startswith("_"))
@@ -300,13 +298,20 @@ def folder_of_one(config: Stored, prepared: Prepared, report: Report) -> Path:
 
 
 def folder_of_several(config: Stored, kind: str) -> Path:
-    """By the time of day, like runs."""
+    """By the time of day, like runs. It is made at once, so that two calls of one second do not share it."""
     if config["out"]:
         return Path(config["out"]).expanduser()
     wanted = Path("runs") / time.strftime("%Y-%m-%d") / f"{time.strftime('%H-%M-%S')}_{kind}"
-    number = 1
-    while (path := wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")).exists():
-        number += 1
+    path, number = wanted, 1
+    while is_first_process():
+        try:
+            path.mkdir(parents=True, exist_ok=False)
+            break
+        except FileExistsError:
+            number += 1
+            path = wanted.with_name(f"{wanted.name}-{number}")
+        except OSError as error:
+            raise BadInput(f"{path} cannot be made: {error.strerror or error}; choose another folder with out=") from error
     return path
 
 
@@ -330,7 +335,7 @@ def adapted(data: EpisodicDataModule, origin: Origin) -> str | None:
 
 def refuse_hidden_overrides(now: dict[str, Any], stored: dict[str, Any], split: Split) -> None:
     """A key for all splits that was changed, while the stored configuration has one for this split, would do nothing."""
-    for key in ("ways", "shots", "queries", "unequal_support", "unequal_queries"):
+    for key in SHAPE_KEYS:
         if key not in now:  # regression has no classes
             continue
         own = now[split][key]

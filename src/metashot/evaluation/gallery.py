@@ -78,10 +78,12 @@ def _draw(
     confusion_picture(answers, evaluation.names, path("confusion"))
     one = _as_learned(algorithm, data, int(episode.number[0]))
     with torch.no_grad():
-        before, after = algorithm.eval().features_around_adapting(one)
+        features = algorithm.eval().features_around_adapting(one)
         attention = algorithm.attention(one)
-    y = torch.cat([one.support.y[0], one.query.y[0]])
-    features_picture(before[0], None if after is None else after[0], y, one.support.y.shape[1], path("features"))
+    if features is not None:
+        before, after = features
+        y = torch.cat([one.support.y[0], one.query.y[0]])
+        features_picture(before[0], None if after is None else after[0], y, one.support.y.shape[1], path("features"))
     if attention is not None:
         attention_picture(data.looked_at(one), attention[0], path("attention"))
     return drawn
