@@ -3,6 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from metashot.command_line import run_script
+from metashot.configuration import plain
+from metashot.refusals import refuse_evaluation
+from metashot.stored import BEST, configuration_of_checkpoint
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -11,15 +14,14 @@ GROUPS = ("backbone", "data", "engine", "algo")
 
 
 def evaluate(config: "DictConfig") -> float:
+    refuse_evaluation(plain(config))  # before the next line imports torch, which takes seconds
     from metashot.commands.evaluate import evaluate_checkpoints
 
     return evaluate_checkpoints(config)
 
 
 def stored(given: str) -> dict[str, Any]:
-    from metashot.commands.evaluate import stored_configuration
-
-    return stored_configuration(given)
+    return configuration_of_checkpoint(given, "ckpt", BEST)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from metashot.command_line import Stored, run_script
+from metashot.configuration import plain
+from metashot.refusals import refuse_training
+from metashot.stored import configuration_of_run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -11,6 +14,7 @@ GROUPS = ("backbone", "data", "engine", "trainer", "logger", "algo")
 
 
 def train(config: "DictConfig") -> float:
+    refuse_training(plain(config))  # before the next line imports torch, which takes seconds
     from metashot.commands.train import train_and_test
 
     return train_and_test(config)
@@ -18,9 +22,7 @@ def train(config: "DictConfig") -> float:
 
 def stored(key: str) -> Stored:
     def load(given: str) -> dict[str, Any]:
-        from metashot.commands.train import stored_run
-
-        return stored_run(given, key)
+        return configuration_of_run(given, key)
 
     return load
 

@@ -14,14 +14,22 @@ import pytest
 import torch
 
 from metashot.bad_input import BadInput
-from metashot.checkpoints import OURS, newest_whole, of_run, our_part, read_checkpoint, write_checkpoint
+from metashot.checkpoints import our_part, read_checkpoint, write_checkpoint
+from metashot.stored import OURS, newest_whole, of_run
+
+
+CONFIG = {"seed": 1, "algo": {"name": "maml"}}
+ORIGIN = {
+    **{"name": "glyphs", "problem": "Classification", "outputs": 5, "input_shape": [1, 28, 28]},
+    **{"mean": None, "std": None, "images": "x"},
+}
 
 
 def checkpoint(step: int, size: int = 50) -> dict[str, Any]:
     return {
         "state_dict": {"weight": torch.full((size,), float(step))},
         "global_step": step,
-        OURS: our_part({"seed": 1, "algo": {"name": "maml"}}, {}),
+        OURS: our_part(CONFIG, ORIGIN),
     }
 
 
@@ -47,7 +55,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_checkpoint(checkpoint(7), path)
     found = read_checkpoint(path)
     assert torch.equal(found.pop("state_dict")["weight"], torch.full((50,), 7.0))
-    assert found == {"global_step": 7, OURS: our_part({"seed": 1, "algo": {"name": "maml"}}, {})}
+    assert found == {"global_step": 7, OURS: our_part(CONFIG, ORIGIN)}
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 

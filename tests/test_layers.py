@@ -16,13 +16,16 @@ SOURCE = Path(metashot.__file__).parent
 LAYERS = (
     {"metashot"},  # its version
     {"bad_input", "randomness"},
-    {"arguments"},
+    {"arguments", "archives"},
+    {"signatures"},
     {"episodes", "problems"},
     {"data"},
     {"backbones"},
     {"engines"},
     {"algorithms"},
-    {"run_folder", "checkpoints", "configuration", "command_line", "initial_weights", "trained"},
+    {"configuration"},
+    {"stored"},
+    {"run_folder", "checkpoints", "command_line", "initial_weights", "refusals", "trained"},
     {"evaluation", "tracking"},
     {"training", "applied"},
     {"commands"},

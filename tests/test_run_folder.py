@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from metashot.bad_input import BadInput
-from metashot.run_folder import CONFIG, RunFolder, stored_config, write_text
+from metashot.run_folder import RunFolder, write_text
+from metashot.stored import CONFIG, configuration_of_folder
 
 CONFIGURATION: dict[str, Any] = {
     "seed": 0,
@@ -57,7 +58,7 @@ def test_claims_of_one_name_by_processes_at_once_give_different_folders(tmp_path
     with Holder(call) as one, Holder(call) as two, Holder(call) as three:
         folders = {holder.opened() for holder in (one, two, three)}
     assert folders == {tmp_path / "run", tmp_path / "run-2", tmp_path / "run-3"}
-    assert all(stored_config(folder) == {"seed": 1} for folder in folders)
+    assert all(configuration_of_folder(folder) == {"seed": 1} for folder in folders)
 
 
 def test_claims_one_after_the_other_give_different_folders(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_claims_one_after_the_other_give_different_folders(tmp_path: Path) -> No
         with RunFolder.claim(str(tmp_path / "deep" / "run"), {"seed": seed}) as folder:
             paths.append(folder.path)
     assert [path.name for path in paths] == ["run", "run-2", "run-3"]
-    assert [stored_config(path)["seed"] for path in paths] == [0, 1, 2]
+    assert [configuration_of_folder(path)["seed"] for path in paths] == [0, 1, 2]
 
 
 def test_a_run_that_is_open_cannot_be_opened_by_another_process(tmp_path: Path) -> None:
@@ -74,12 +75,12 @@ def test_a_run_that_is_open_cannot_be_opened_by_another_process(tmp_path: Path) 
         path = holder.opened()
         with pytest.raises(BadInput, match="in use"):
             RunFolder.reopen(path, {"seed": 5})
-        assert stored_config(path) == {}
+        assert configuration_of_folder(path) == {}
         holder.process.kill()
         holder.process.wait()
         with RunFolder.reopen(path, {"seed": 5}) as folder:  # the lock ended with the process
             assert folder.path == path
-    assert stored_config(path) == {"seed": 5}
+    assert configuration_of_folder(path) == {"seed": 5}
 
 
 def test_a_run_that_was_reopened_is_closed_to_others(tmp_path: Path) -> None:
@@ -98,16 +99,16 @@ def test_processes_that_a_run_starts_share_its_folder(tmp_path: Path) -> None:
     ):
         assert device.opened() == folder.path
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert stored_config(folder.path) == {"seed": 1}
+    assert configuration_of_folder(folder.path) == {"seed": 1}
     assert "METASHOT_RUN_FOLDER" not in os.environ
 
 
-def test_a_stored_configuration_is_read_back_as_it_was(tmp_path: Path) -> None:
+def test_a_configuration_of_folderuration_is_read_back_as_it_was(tmp_path: Path) -> None:
     with RunFolder.claim(str(tmp_path / "run"), CONFIGURATION) as folder:
-        assert stored_config(folder.path) == CONFIGURATION
+        assert configuration_of_folder(folder.path) == CONFIGURATION
     with RunFolder.reopen(tmp_path / "run", CONFIGURATION):
-        assert stored_config(tmp_path / "run") == CONFIGURATION
-    assert list(stored_config(tmp_path / "run")) == list(CONFIGURATION)
+        assert configuration_of_folder(tmp_path / "run") == CONFIGURATION
+    assert list(configuration_of_folder(tmp_path / "run")) == list(CONFIGURATION)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +117,12 @@ def test_a_stored_configuration_is_read_back_as_it_was(tmp_path: Path) -> None:
 def test_a_damaged_configuration_is_bad_input(tmp_path: Path, content: bytes) -> None:
     (tmp_path / CONFIG).write_bytes(content)
     with pytest.raises(BadInput, match=CONFIG):
-        stored_config(tmp_path)
+        configuration_of_folder(tmp_path)
 
 
 def test_a_folder_without_a_configuration_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="the folder of a run"):
-        stored_config(tmp_path)
+        configuration_of_folder(tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_names_the_key(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_a_refused_run_leaves_no_folder_but_a_trained_one_does(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(BadInput):
         refused(train=True)
-    assert stored_config(tmp_path / "run") == {}
+    assert configuration_of_folder(tmp_path / "run") == {}
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ before anything is built.
 
 import inspect
 import math
+import re
 import types
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from metashot.bad_input import BadInput, one_of
+from metashot.bad_input import BadInput
+
+_LONGEST = 200  # characters of a value that a message quotes
 
 
 @dataclass(frozen=True)
@@ -58,53 +61,41 @@ class Below:
         return f"and below {self.limit:g}"
 
 
+@dataclass(frozen=True)
+class Matching:
+    """Texts that a regular expression matches as a whole; `meaning` says in words what it allows."""
+
+    pattern: str
+    meaning: str
+
+    def __contains__(self, value: str) -> bool:
+        return re.fullmatch(self.pattern, value, re.ASCII) is not None
+
+    def __str__(self) -> str:
+        return self.meaning
+
+
+class Node:
+    """The type of an argument that a node of the configuration describes; `node_of` makes the one of a class."""
+
+    target: str  # the full name of the class
+
+
+@cache
+def node_of(target: str) -> type[Node]:
+    return type(target.rpartition(".")[2], (Node,), {"target": target})
+
+
 Count = Annotated[int, AtLeast(1)]
 Seed = Annotated[int, AtLeast(0), AtMost(2**32 - 1)]
 Positive = Annotated[float, Above(0)]
 NotNegative = Annotated[float, AtLeast(0)]
 
 
-def parameters_of(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """What a function or class is called with, annotations and all. A class that hands `**others` on to the one it derives
-    from takes what that one takes."""
-    if not inspect.isclass(target):
-        return _of_function(target)
-    parameters: dict[str, inspect.Parameter] = {}
-    for kind in target.__mro__:
-        if "__init__" in vars(kind) and kind is not object:
-            own = _of_function(kind.__init__)  # type: ignore[misc]
-            own.pop("self")
-            parameters = own | parameters
-            if all(p.kind is not p.VAR_KEYWORD for p in inspect.signature(kind.__init__).parameters.values()):  # type: ignore[misc]
-                break
-    return parameters
-
-
-def _of_function(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    hints = get_type_hints(function, include_extras=True)
-    return {
-        name: parameter.replace(annotation=hints.get(name, Any))
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    }
-
-
-def check_arguments(target: Callable[..., Any], given: Mapping[str, Any], key: str, supplied: frozenset[str]) -> None:
-    """Refuse `given` if `target` cannot be called with it. `supplied` are the arguments that the program adds itself."""
-    parameters = {name: parameter for name, parameter in parameters_of(target).items() if name not in supplied}
-    for name, value in given.items():
-        if name not in parameters:
-            raise BadInput(f"unknown key {key}.{name}; allowed under {key}: {one_of(parameters, name)}")
-        check_value(value, parameters[name].annotation, f"{key}.{name}")
-    missing = [name for name, p in parameters.items() if p.default is p.empty and name not in given]
-    if missing:
-        raise BadInput(f"missing key {key}.{missing[0]}: give it on the command line or in the configuration file of {key}")
-
-
-def check_value(value: Any, hint: Any, key: str) -> None:
-    """Refuse a value that is not what `hint` says."""
+def check_value(value: Any, hint: Any, key: str, described: str = "") -> None:
+    """Refuse a value that is not what `hint` says; `described` says it in words, where the hint cannot."""
     if not _fits(value, hint):
-        raise BadInput(f"{key}={_shown(value)} cannot be used; allowed: {_described(hint)}")
+        raise BadInput(f"{key}={_shown(value)} cannot be used; allowed: {described or _described(hint)}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -118,15 +109,24 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is type(None):
         return value is None
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return _is_finite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (bool, str):
         return isinstance(value, hint)
     if origin is list:
         return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
-    # An object: a node of the configuration that is built, and checks its own arguments.
+    # A node has its own check.
     return not inspect.isclass(hint) or (isinstance(value, dict) and "_target_" in value)
+
+
+def _is_finite(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _described(hint: Any) -> str:
@@ -140,8 +140,6 @@ def _described(hint: Any) -> str:
     if origin is list:
         return f"a list, each {_described(arguments[0])}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    if hint not in names and inspect.isclass(hint):
-        return f"keys below it ({', '.join(parameters_of(hint))})"
     return names.get(hint, str(hint))
 
 
@@ -149,4 +147,9 @@ def _shown(value: Any) -> str:
     """A value as one writes it on the command line."""
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    text = text.lower() if isinstance(value, bool) else text
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from metashot import __version__
+from metashot.archives import Unusable, read_archive
 from metashot.bad_input import BadInput
-
-BEST, LAST = "best.ckpt", "last.ckpt"
-OURS = "metashot"  # the key under which a checkpoint holds what is not Lightning's
+from metashot.stored import checked, newest_whole, unusable
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
@@ -39,34 +37,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint of ours, as plain containers and tensors."""
     if not path.is_file():
         raise BadInput(f"there is no checkpoint {path}")
-    checkpoint = _contents(path)
-    if isinstance(checkpoint, str):
-        whole = newest_whole(path.parent)
-        advice = f"the newest whole checkpoint beside it is {whole}" if whole else "no whole checkpoint lies beside it"
-        raise BadInput(f"the checkpoint {path} cannot be used: {checkpoint}; {advice}")
-    return checkpoint
-
-
-def newest_whole(folder: Path) -> Path | None:
-    """The most recently written checkpoint of a folder that can be used."""
-    paths = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return next((path for path in paths if not isinstance(_contents(path), str)), None)
-
-
-def _contents(path: Path) -> dict[str, Any] | str:
-    """What a file holds, or why it is not a whole checkpoint of ours."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()  # its checksums show a single flipped bit, which torch would read over
-        if broken:
-            return f"it is damaged ({broken} inside it does not match its checksum)"
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can make zipfile, zlib and torch raise nearly anything
-        return f"it is damaged or not a checkpoint ({(str(error).splitlines() or [type(error).__name__])[0]})"
-    ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
-    if not isinstance(ours, dict) or not isinstance(ours.get("config"), dict) or "state_dict" not in checkpoint:
-        return "it is not a checkpoint of metashot, since it holds no configuration of ours"
-    return checkpoint
+        return checked(read_archive(path))
+    except Unusable as error:
+        raise unusable(path, error) from error
 
 
 class WholeCheckpointIO(CheckpointIO):
@@ -82,22 +56,6 @@ class WholeCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
-
-
-def of_run(given: str, key: str, preferred: str) -> Path:
-    """The checkpoint that a user means by a file or by a run's folder."""
-    path = Path(given).expanduser()
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise BadInput(f"{key}={given}: there is no such file or folder; give a checkpoint or the folder of a run")
-    folder = path / "checkpoints"
-    found = folder / preferred
-    if found.is_file():
-        return found
-    others = sorted(folder.glob("*.ckpt")) if folder.is_dir() else []
-    advice = f"; it has {', '.join(map(str, others))}" if others else ": is it the folder of a run?"
-    raise BadInput(f"{key}={given}: the folder has no checkpoints/{preferred}{advice}")
 
 
 def our_part(config: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -20,8 +19,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from metashot.bad_input import BadInput, one_of
+from metashot.configuration.buildable import CONF as CONF
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 PATHS = {
     *("ckpt", "data.banks", "data.root", "data.source.split", "export", "folder", "init_from", "out", "query", "repeat"),

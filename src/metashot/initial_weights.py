@@ -6,11 +6,11 @@ from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
-from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
-from metashot.configuration import differences
+from metashot.checkpoints import read_checkpoint
+from metashot.refusals import refuse_another_backbone
+from metashot.stored import BEST, OURS, of_run
 
 Weights = dict[str, Tensor]
-CHANGES_NO_WEIGHT = ("normalisation", "drop_block", "drop_block_size")  # of a backbone's settings
 
 
 def begin_from(given: str, algorithm: Algorithm, backbone: dict[str, Any]) -> str:
@@ -18,7 +18,7 @@ def begin_from(given: str, algorithm: Algorithm, backbone: dict[str, Any]) -> st
     path = of_run(given, "init_from", BEST)
     checkpoint = read_checkpoint(path)
     config = checkpoint[OURS]["config"]
-    _refuse_another_backbone(given, backbone, config["backbone"])
+    refuse_another_backbone(given, backbone, config["backbone"])
     own: Weights = algorithm.state_dict()  # shares its memory with the algorithm
     theirs: Weights = checkpoint["state_dict"]
     body, their_body = _part(own, "backbone"), _part(theirs, "backbone")
@@ -53,23 +53,6 @@ def _part(weights: Weights, part: str) -> Weights:
         if dot and above in ("", "network."):
             found[below] = value
     return found
-
-
-def _refuse_another_backbone(given: str, own: dict[str, Any], theirs: dict[str, Any]) -> None:
-    if own["_target_"] != theirs.get("_target_"):
-        names = [str(config.get("_target_")).rpartition(".")[2].lower() for config in (theirs, own)]
-        raise BadInput(
-            f"init_from={given} holds the weights of another backbone, {names[0]}, but this run has {names[1]}: "
-            f"choose backbone={names[0]}"
-        )
-    changes = [(key, mine, other) for key, mine, other in differences(own, theirs) if key not in CHANGES_NO_WEIGHT]
-    if changes:
-        wanted = " ".join(f"backbone.{key}={str(other).replace(' ', '')}" for key, _, other in changes)
-        had = " ".join(f"backbone.{key}={str(mine).replace(' ', '')}" for key, mine, _ in changes)
-        raise BadInput(
-            f"init_from={given} holds the weights of another backbone: it has {wanted}, but this run has {had}: "
-            f"give {wanted}"
-        )
 
 
 def _copy(given: str, name: str, values: Tensor, loaded: Tensor) -> None:

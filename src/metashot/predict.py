@@ -3,6 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from metashot.command_line import run_script
+from metashot.configuration import plain
+from metashot.refusals import refuse_prediction
+from metashot.stored import BEST, configuration_of_checkpoint
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -11,16 +14,14 @@ GROUPS = ("backbone", "algo")
 
 
 def predict(config: "DictConfig") -> Any:
-    # Imported late: --help and a mistyped key are answered at once.
+    refuse_prediction(plain(config))  # before the next line imports torch, which takes seconds
     from metashot.commands.predict import predict_files
 
     return predict_files(config)
 
 
 def stored(given: str) -> dict[str, Any]:
-    from metashot.commands.predict import stored_configuration
-
-    return stored_configuration(given)
+    return configuration_of_checkpoint(given, "ckpt", BEST)
 
 
 if __name__ == "__main__":

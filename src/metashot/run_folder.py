@@ -11,8 +11,9 @@ from typing import IO, Any
 import yaml
 
 from metashot.bad_input import BadInput
+from metashot.stored import CONFIG, configuration_of_folder
 
-CONFIG, METRICS, REPORT, PICTURE = "config.yaml", "metrics.csv", "report.json", "episode.png"
+METRICS, REPORT, PICTURE = "metrics.csv", "report.json", "episode.png"
 REPORT_FOR_PEOPLE, EPISODES = "report.md", "episodes.csv"
 _SHARED = "METASHOT_RUN_FOLDER"  # how the other processes of one run learn where it is
 
@@ -58,7 +59,7 @@ class RunFolder:
         folder = cls._locked(path)
         for leftover in [*path.glob(".*.writing"), *folder.checkpoints.glob(".*.writing")]:  # of a killed process
             leftover.unlink()
-        if config != stored_config(path):
+        if config != configuration_of_folder(path):
             folder.keep_config(config)
         return folder
 
@@ -89,18 +90,6 @@ class RunFolder:
         self._lock.close()
         if isinstance(error, BadInput) and self.new and not self.checkpoints.exists():
             shutil.rmtree(self.path, ignore_errors=True)  # nothing was trained in it
-
-
-def stored_config(path: Path) -> dict[str, Any]:
-    """The configuration that a run's folder holds."""
-    file = path / CONFIG
-    try:
-        config = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadInput(f"{file} cannot be read: {error}; is {path} the folder of a run?") from error
-    if not isinstance(config, dict):
-        raise BadInput(f"{file} is not a configuration")
-    return config
 
 
 def write_text(path: Path, text: str) -> None:

@@ -23,10 +23,11 @@ from metashot.algorithms.base import Algorithm
 from metashot.applied.images import Form, Ink, all_prepared, as_inputs, form_of
 from metashot.applied.writing import named_file, write_whole
 from metashot.bad_input import BadInput
-from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
+from metashot.checkpoints import read_checkpoint
 from metashot.data.files import shown
 from metashot.episodes import Examples
 from metashot.problems import Regression
+from metashot.stored import BEST, OURS, of_run
 from metashot.trained import Origin, origin_of, trained_algorithm
 
 _AT_ONCE = 256  # queries, where they cannot see each other

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import hydra
 import pytorch_lightning as pl
@@ -19,12 +19,11 @@ from rich.console import Console
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.arguments import AtLeast, Count, check_value
 from metashot.bad_input import BadInput
-from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
+from metashot.checkpoints import read_checkpoint
 from metashot.command_line import explained
-from metashot.data.images import ImageEpisodes, Ways
-from metashot.data.module import Counts, EpisodicDataModule, Split
+from metashot.data.images import ImageEpisodes
+from metashot.data.module import EpisodicDataModule, Split
 from metashot.episodes import shown
 from metashot.evaluation.comparison import Comparison, Scored
 from metashot.evaluation.embedding import EmbedOnce
@@ -34,35 +33,26 @@ from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report, as_json
 from metashot.evaluation.testing import Evaluation, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
-from metashot.run_folder import CONFIG, EPISODES, REPORT, REPORT_FOR_PEOPLE, write_text
+from metashot.refusals import checkpoints_of, wants_grid
+from metashot.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE, write_text
+from metashot.stored import CONFIG, OURS
 from metashot.tracking.evaluations import finish, keep_evaluation, open_loggers
 from metashot.trained import Origin, origin_of, trained_algorithm
 from metashot.training.processes import Processes, in_all_processes, is_first_process
 from metashot.training.progress import ProgressBar
 from metashot.training.trainer import TrainerOptions
 
-NO_LOGGER = "metashot.tracking.options.Nowhere"
 GROUPS = ("backbone", "data", "engine", "algo")  # that a checkpoint's configuration stands for
 SHAPE_KEYS = ("ways", "shots", "queries", "unequal_support", "unequal_queries")  # of episodes
 Stored = dict[str, Any]
-
-
-def stored_configuration(given: str) -> Stored:
-    """The configuration that a checkpoint was trained with."""
-    config: Stored = read_checkpoint(of_run(given, "ckpt", BEST))[OURS]["config"]
-    return config
 
 
 @in_all_processes
 def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
     """Answer the episodes, print the table and write the report; the result is the score of the first checkpoint."""
     config = configuration.plain(composed)
-    refuse_other_keys(config)
     given = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
-    paths = [of_run(one, "ckpt", BEST) for one in given]
-    for place, path in enumerate(paths):
-        if path.resolve() in [other.resolve() for other in paths[:place]]:
-            raise BadInput(f"ckpt={given[place]} was given twice: give each checkpoint once")
+    paths = checkpoints_of(given)
     options: TrainerOptions = configuration.build(config["trainer"])
     options.refuse_what_is_not_there()
     checkpoints = [Checkpoint.read(path, place, config) for place, path in enumerate(paths)]
@@ -95,32 +85,6 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
             write_text(folder / EPISODES, comparison.episodes_csv())
         write_several(comparison, folder, console)
         return every[0].evaluation.report.score
-
-
-def refuse_other_keys(config: Stored) -> None:
-    if config["ckpt"] is None:
-        raise BadInput("missing key ckpt: give a checkpoint or the folder of a run, as in ckpt=runs/...")
-    configuration.check(config)
-    check_value(config["ckpt"], str | list[str], "ckpt")
-    if not config["ckpt"]:
-        raise BadInput("ckpt=[] names no checkpoint: give one or several, as in ckpt=[RUN1,RUN2]")
-    check_value(config["episodes"], Count, "episodes")
-    check_value(config["split"], Split, "split")
-    check_value(config["out"], str | None, "out")
-    check_value(config["pictures"], Pictures, "pictures")
-    check_value(config["curve"], Annotated[int, AtLeast(0)], "curve")
-    check_value(config["grid"]["ways"], list[Ways] | None, "grid.ways")
-    check_value(config["grid"]["shots"], list[Counts] | None, "grid.shots")
-    several = wants_grid(config) or (isinstance(config["ckpt"], list) and len(config["ckpt"]) > 1)
-    if several and config["logger"] != {"_target_": NO_LOGGER}:
-        raise BadInput("logger= keeps the evaluation of one checkpoint on one kind of episodes: leave it out")
-    for name, values in config["grid"].items():
-        if values == []:
-            raise BadInput(f"grid.{name}=[] has nothing to score: give numbers, as in grid.{name}=[1,5]")
-
-
-def wants_grid(config: Stored) -> bool:
-    return any(values is not None for values in config["grid"].values())
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -10,7 +9,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from metashot import configuration
-from metashot.arguments import AtLeast, AtMost, check_value
 from metashot.bad_input import BadInput
 from metashot.data.building import read_manifest, what_happened
 from metashot.data.files import shown
@@ -25,10 +23,6 @@ _NAMED = 10  # files that are listed
 def look_at_data(composed: DictConfig) -> None:
     """Print what a data set has, and draw an episode of it."""
     config = configuration.plain(composed)
-    configuration.check(config)
-    check_value(config["split"], Split, "split")
-    check_value(config["number"], Annotated[int, AtLeast(0), AtMost(2**63 - 1)], "number")
-    check_value(config["out"], str, "out")
     split: Split = config["split"]
     out = Path(config["out"]).expanduser()
     if not out.name or out.is_dir():

@@ -14,37 +14,21 @@ from rich.console import Console
 
 from metashot import configuration
 from metashot.applied.folders import Images, named, query_files, read_all, read_support, support_files
-from metashot.applied.images import Ink
 from metashot.applied.learner import ClassLearner, made
 from metashot.applied.sheet import sheet
 from metashot.applied.writing import named_file, write_whole
-from metashot.arguments import check_value
 from metashot.bad_input import BadInput
-from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
+from metashot.checkpoints import read_checkpoint
 from metashot.data.files import shown
+from metashot.stored import BEST, OURS, of_run
 from metashot.trained import origin_of
 
 _SHOWN = 100  # rows of the table that is printed
 
 
-def stored_configuration(given: str) -> dict[str, Any]:
-    """The configuration that a checkpoint was trained with."""
-    config: dict[str, Any] = read_checkpoint(of_run(given, "ckpt", BEST))[OURS]["config"]
-    return config
-
-
 def predict_files(composed: DictConfig) -> None:
     """Learn from the support folder, answer the queries, and write the table and the contact sheet."""
     config = configuration.plain(composed)
-    for key in ("ckpt", "support", "query"):
-        if config[key] is None:
-            raise BadInput(f"missing key {key}: give it as in ckpt=runs/... support=pets/ query=photos/")
-    check_value(config["support"], str, "support")
-    check_value(config["query"], str | list[str], "query")
-    check_value(config["out"], str, "out")
-    check_value(config["export"], str | None, "export")
-    check_value(config["ink"], Ink, "ink")
-    check_value(config["device"], str, "device")
     table = named_file(config["out"], "out", "predictions.csv")
     if table.suffix.lower() != ".csv":
         raise BadInput(f"out={config['out']} cannot be used; allowed: the name of a table, such as out=predictions.csv")

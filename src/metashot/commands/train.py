@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
@@ -11,19 +11,20 @@ from rich.console import Console
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.arguments import AtLeast, check_value
 from metashot.bad_input import BadInput
-from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint, write_checkpoint
+from metashot.checkpoints import read_checkpoint, write_checkpoint
 from metashot.command_line import Stopped
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
 from metashot.evaluation.embedding import EmbedOnce
-from metashot.evaluation.gallery import Pictures, write_evaluation
+from metashot.evaluation.gallery import write_evaluation
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.testing import refuse_other_ways, test
 from metashot.evaluation.timing import Timing
 from metashot.initial_weights import begin_from
-from metashot.run_folder import CONFIG, REPORT, RunFolder, stored_config
+from metashot.refusals import RUN_KEYS, refuse_another_experiment
+from metashot.run_folder import REPORT, RunFolder
+from metashot.stored import BEST, CONFIG, LAST, OURS, configuration_of_folder, of_run
 from metashot.tracking.csv_file import CsvLogger
 from metashot.tracking.evaluations import finish, keep_evaluation
 from metashot.training.finiteness import Finiteness
@@ -33,35 +34,11 @@ from metashot.training.progress import ProgressBar
 from metashot.training.saving import Saving
 from metashot.training.trainer import TrainerOptions
 
-RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
-# What a resumed run may change without becoming another experiment.
-FREE_WHEN_RESUMED = (
-    *("pictures", "curve", "trainer.", "logger.", "engine."),
-    *("data.root", "data.banks", "data.tasks_per_evaluation_step"),
-)
-
-
-def stored_run(given: str, key: str) -> dict[str, Any]:
-    """The configuration of a run's folder or of a checkpoint."""
-    path = Path(given).expanduser()
-    if path.is_dir() and (path / CONFIG).is_file():
-        return stored_config(path)
-    checkpoint = read_checkpoint(of_run(given, key, LAST))
-    config: dict[str, Any] = checkpoint[OURS]["config"]
-    return config
-
 
 @in_all_processes
 def train_and_test(composed: DictConfig, processes: Processes) -> float:
     """Train, test the best checkpoint, write the report; the result is the best validation score, for sweeps."""
     config = configuration.plain(composed)
-    refuse_other_problem(config)
-    configuration.check(config)
-    check_value(config["folder"], str, "folder")
-    check_value(config["init_from"], str | None, "init_from")
-    check_value(config["freeze_backbone"], bool, "freeze_backbone")
-    check_value(config["pictures"], Pictures, "pictures")
-    check_value(config["curve"], Annotated[int, AtLeast(0)], "curve")
     experiment = {key: value for key, value in config.items() if key not in RUN_KEYS}
     start = Start.of(config["resume"], experiment)
     pl.seed_everything(config["seed"], verbose=False)
@@ -146,7 +123,7 @@ class Start:
             return cls()
         path = Path(resume).expanduser()
         if path.is_dir() and (path / CONFIG).is_file() and not list((path / "checkpoints").glob("*.ckpt")):
-            refuse_another_experiment(experiment, stored_config(path))
+            refuse_another_experiment(experiment, configuration_of_folder(path))
             return cls(continued=path)  # it was killed before its first checkpoint
         file = of_run(resume, "resume", LAST)
         checkpoint = read_checkpoint(file)
@@ -172,26 +149,8 @@ class Start:
         return folder
 
 
-def refuse_other_problem(config: dict[str, Any]) -> None:
-    """Before keys are checked one by one: an algorithm's file may set some that other problems have not."""
-    algorithm, data = (configuration.locate(config.get(group), group) for group in ("algo", "data"))
-    asks, solves = getattr(data, "asks", None), getattr(algorithm, "solves", ())
-    if asks is not None and solves and asks not in solves:
-        raise BadInput(
-            f"algo={config['algo'].get('name')} cannot learn data={config['data'].get('name')}, a {asks.__name__.lower()} "
-            "problem: choose other data, or an algorithm that can, such as algo=maml"
-        )
-
-
 def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, config: dict[str, Any]) -> None:
     name = config["algo"]["name"]
-    if not algorithm.trains and options.max_steps:
-        raise BadInput(
-            f"trainer.max_steps={options.max_steps} cannot be done by algo={name}, which learns nothing before it sees a "
-            "task: leave it at 0"
-        )
-    if (algorithm.needs_start or not algorithm.trains) and config["init_from"] is None:
-        raise BadInput(f"missing key init_from: algo={name} starts from a trained learner, as in init_from=runs/...")
     if options.max_steps and not any(parameter.requires_grad for parameter in algorithm.parameters()):
         raise BadInput(
             f"freeze_backbone=true leaves algo={name} nothing to train: leave it out, or give trainer.max_steps=0 to test "
@@ -213,12 +172,3 @@ def refuse_other_batches(algorithm: Algorithm, data: EpisodicDataModule, name: s
             f"data.train.batch={sampler.size} cannot be used: the training split of data={data.name} has "
             f"{len(sampler.labels)} images; give at most as many"
         )
-
-
-def refuse_another_experiment(new: dict[str, Any], old: dict[str, Any]) -> None:
-    for key, given, kept in configuration.differences(new, old):
-        if not key.startswith(FREE_WHEN_RESUMED):
-            raise BadInput(
-                f"{key}={given} was given, but the run to resume has {key}={kept}, and a resumed run goes on as it was: "
-                f"leave {key} out, or start a new run with repeat= instead of resume="
-            )

@@ -5,10 +5,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from metashot.command_line import run_script
+from metashot.configuration import plain
+from metashot.refusals import refuse_looking
 
 
 def main(config: DictConfig) -> Any:
-    # Imported late: --help and a mistyped key are answered at once.
+    refuse_looking(plain(config))  # before the next line imports torch, which takes seconds
     from metashot.commands.look import look_at_data
 
     return look_at_data(config)

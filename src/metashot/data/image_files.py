@@ -11,13 +11,13 @@ from metashot.bad_input import BadInput
 from metashot.data.decoding import Decoded, Fit, Unreadable, decode
 from metashot.data.files import Files
 from metashot.data.official import Official
-from metashot.data.source import Drawn
+from metashot.data.source import DataSource, Drawn
 
 Listing = dict[str, dict[str, list[str]]]  # the names of the images, of each class, of each split
 Listed = Mapping[str, Mapping[str, Sequence[str]]]  # the same where the names are not kept but made when they are wanted
 
 
-class ImageFiles(ABC):
+class ImageFiles(DataSource, ABC):
     """A data source whose images are files in a folder or an archive.
 
     A data set says in `files` and `open` where its files are and in `list_images` which image belongs where; names are

@@ -27,7 +27,7 @@ class DataSource(Protocol):
     """One data set: its name, what its images look like, and how to draw or decode them."""
 
     name: str
-    official: Official | None  # what is published about it; None for what is drawn here or is the user's own
+    official: ClassVar[Official | None]  # what is published about it; None for what is drawn here or is the user's own
     notes: Sequence[str]  # what the user should know of the files that were found
     bright_ink: ClassVar[bool]  # whether its images are drawings with bright ink on dark ground
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from torch import distributed
 
 from metashot.algorithms.base import Algorithm, Judged
-from metashot.checkpoints import newest_whole
 from metashot.command_line import GaveUp
 from metashot.run_folder import RunFolder
+from metashot.stored import newest_whole
 
 
 class Finiteness(pl.Callback):

@@ -9,9 +9,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from metashot.checkpoints import BEST, LAST, OURS, our_part
+from metashot.checkpoints import our_part
 from metashot.command_line import Stopped
 from metashot.evaluation.protocol import Scoring
+from metashot.stored import BEST, LAST, OURS
 from metashot.training.interruption import StopRequest
 from metashot.training.trainer import TrainerOptions
 

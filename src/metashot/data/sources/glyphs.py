@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from metashot.arguments import AtLeast, AtMost
-from metashot.data.source import Drawn
+from metashot.data.source import DataSource, Drawn
 
 # Raised by one whenever this file would draw other pixels or form other classes.
 DRAWING = 1
@@ -69,7 +69,7 @@ Step = Callable[[Grey, bool], Grey]
 Ink = TypeVar("Ink", Grey, Mask)
 
 
-class Glyphs:
+class Glyphs(DataSource):
     """Characters as classes, split by script.
 
     Two characters are one class when, in any face and fitted to 32 pixels, all ink of each lies within one

@@ -1,0 +1,34 @@
+"""The configuration: what it may name, whether it can be used, and the objects that it describes.
+
+Nothing else under src/ reads the configuration tree: each object is handed its own arguments.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from metashot.configuration.buildable import CONF as CONF
+from metashot.configuration.building import build as build
+from metashot.configuration.building import build_algorithm as build_algorithm
+from metashot.configuration.building import locate as locate
+from metashot.configuration.checking import GROUPS as GROUPS
+from metashot.configuration.checking import Container as Container
+from metashot.configuration.checking import check as check
+
+
+def plain(config: DictConfig) -> Container:
+    """The resolved configuration as dictionaries, lists and values."""
+    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def differences(new: Container, old: Container, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The keys whose values differ, with both values."""
+    for key in sorted(new.keys() | old.keys()):
+        a, b = new.get(key), old.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix}{key}", a, b

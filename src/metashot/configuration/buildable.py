@@ -1,0 +1,71 @@
+"""The closed list of classes that a configuration may name, each in its place: those that the files of conf/ name there."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from metashot import signatures
+from metashot.bad_input import BadInput
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+TARGET = "_target_"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_AT_THE_TOP = "# @package _global_"
+
+
+@cache
+def buildable() -> Mapping[str, frozenset[str]]:
+    """The full names of the classes by the keys of the nodes that may name them, such as `algo.optimizer`."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for path in CONF.rglob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        folders = path.relative_to(CONF).parts[:-1]
+        top = "" if not folders or text.startswith(_AT_THE_TOP) else folders[0]
+        for key, target in _targets(yaml.load(text, _LOADER), top):
+            found[key].add(target)
+    return {key: frozenset(targets) for key, targets in found.items()}
+
+
+def target_of(node: Any, key: str) -> str:
+    """The full name of the class that a node describes.
+
+    Configurations come out of checkpoints: no import path is followed that is not in the list.
+
+    Raises:
+        BadInput: if the class may not stand at this key.
+    """
+    target = node.get(TARGET) if isinstance(node, dict) else None
+    allowed = buildable().get(key, frozenset())
+    if not isinstance(target, str) or target not in allowed:
+        choices = f"allowed: {', '.join(sorted(allowed))}" if allowed else "nothing is built there"
+        raise BadInput(f"{key}.{TARGET}={str(target)[:100]} cannot be built; {choices}")
+    try:
+        signatures.parameters_of(target)
+    except signatures.NoSuchClass as error:
+        raise BadInput(f"{key}.{TARGET}={target} was not found in this version of metashot ({error})") from error
+    return target
+
+
+def refuse_misplaced(value: Any, key: str = "") -> None:
+    """Refuse a configuration in which any node, however deep, names a class that may not stand there."""
+    if isinstance(value, dict):
+        if TARGET in value:
+            target_of(value, key)
+        for name, inner in value.items():
+            refuse_misplaced(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            refuse_misplaced(inner, f"{key}[{position}]")
+
+
+def _targets(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(value, dict):
+        return
+    if TARGET in value:
+        yield key, value[TARGET]
+    for name, inner in value.items():
+        yield from _targets(inner, f"{key}.{name}" if key else str(name))

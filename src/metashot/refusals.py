@@ -1,0 +1,159 @@
+"""What the scripts refuse before they import torch: all that can be known from the command line, from checkpoints without
+their values, and from the files of a data set."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from metashot import configuration, signatures
+from metashot.arguments import AtLeast, AtMost, Count, check_value
+from metashot.bad_input import BadInput
+from metashot.configuration import Container
+from metashot.configuration.buildable import target_of
+from metashot.data.building import build_bank
+from metashot.data.source import DataSource
+from metashot.stored import BEST, configuration_of_checkpoint, configuration_of_run, of_run
+
+RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
+# What a resumed run may change without becoming another experiment.
+FREE_WHEN_RESUMED = (
+    *("pictures", "curve", "trainer.", "logger.", "engine."),
+    *("data.root", "data.banks", "data.tasks_per_evaluation_step"),
+)
+NO_LOGGER = "metashot.tracking.options.Nowhere"
+_CHANGES_NO_WEIGHT = ("normalisation", "drop_block", "drop_block_size")  # of a backbone's settings
+_OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "SUBMITIT_EXECUTOR")  # set where several processes begin together
+_Pictures = signatures.alias("metashot.evaluation.gallery.Pictures")
+_Split = signatures.alias("metashot.data.module.Split")
+
+
+def refuse_training(config: Container) -> None:
+    """Refuse what train.py cannot run; the banks of the data are built on the way."""
+    configuration.check(config)
+    check_value(config["folder"], str, "folder")
+    check_value(config["init_from"], str | None, "init_from")
+    check_value(config["freeze_backbone"], bool, "freeze_backbone")
+    check_value(config["pictures"], _Pictures, "pictures")
+    check_value(config["curve"], Annotated[int, AtLeast(0)], "curve")
+    if config["resume"] is not None:
+        refuse_another_experiment(
+            {key: value for key, value in config.items() if key not in RUN_KEYS},
+            configuration_of_run(config["resume"], "resume"),
+        )
+    _refuse_nothing_to_train(config)
+    if config["init_from"] is not None:
+        theirs = configuration_of_checkpoint(config["init_from"], "init_from", BEST)
+        refuse_another_backbone(config["init_from"], config["backbone"], theirs.get("backbone", {}))
+    refuse_missing_files(config["data"])
+
+
+def refuse_evaluation(config: Container) -> None:
+    """Refuse what evaluate.py cannot score; the banks of the data are built on the way."""
+    if config["ckpt"] is None:
+        raise BadInput("missing key ckpt: give a checkpoint or the folder of a run, as in ckpt=runs/...")
+    configuration.check(config)
+    check_value(config["ckpt"], str | list[str], "ckpt")
+    if not config["ckpt"]:
+        raise BadInput("ckpt=[] names no checkpoint: give one or several, as in ckpt=[RUN1,RUN2]")
+    check_value(config["episodes"], Count, "episodes")
+    check_value(config["split"], _Split, "split")
+    check_value(config["out"], str | None, "out")
+    check_value(config["pictures"], _Pictures, "pictures")
+    check_value(config["curve"], Annotated[int, AtLeast(0)], "curve")
+    check_value(config["grid"]["ways"], list[signatures.alias("metashot.data.images.Ways")] | None, "grid.ways")  # type: ignore[misc]
+    check_value(config["grid"]["shots"], list[signatures.alias("metashot.data.module.Counts")] | None, "grid.shots")  # type: ignore[misc]
+    given = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
+    if (wants_grid(config) or len(given) > 1) and config["logger"] != {"_target_": NO_LOGGER}:
+        raise BadInput("logger= keeps the evaluation of one checkpoint on one kind of episodes: leave it out")
+    for name, values in config["grid"].items():
+        if values == []:
+            raise BadInput(f"grid.{name}=[] has nothing to score: give numbers, as in grid.{name}=[1,5]")
+    checkpoints_of(given)
+    for one in given[1:]:  # the first one stands for the configuration
+        configuration_of_checkpoint(one, "ckpt", BEST)
+    refuse_missing_files(config["data"])
+
+
+def refuse_looking(config: Container) -> None:
+    """Refuse what python -m metashot.data cannot show."""
+    configuration.check(config)
+    check_value(config["split"], _Split, "split")
+    check_value(config["number"], Annotated[int, AtLeast(0), AtMost(2**63 - 1)], "number")
+    check_value(config["out"], str, "out")
+    refuse_missing_files(config["data"])
+
+
+def refuse_prediction(config: Container) -> None:
+    """Refuse what python -m metashot.predict cannot answer."""
+    for key in ("ckpt", "support", "query"):
+        if config[key] is None:
+            raise BadInput(f"missing key {key}: give it as in ckpt=runs/... support=pets/ query=photos/")
+    check_value(config["support"], str, "support")
+    check_value(config["query"], str | list[str], "query")
+    check_value(config["out"], str, "out")
+    check_value(config["export"], str | None, "export")
+    check_value(config["ink"], signatures.alias("metashot.applied.images.Ink"), "ink")
+    check_value(config["device"], str, "device")
+
+
+def checkpoints_of(given: list[str]) -> list[Path]:
+    """The checkpoints that `ckpt=` names, each once."""
+    paths = [of_run(one, "ckpt", BEST) for one in given]
+    for place, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:place]]:
+            raise BadInput(f"ckpt={given[place]} was given twice: give each checkpoint once")
+    return paths
+
+
+def wants_grid(config: Container) -> bool:
+    return any(values is not None for values in config["grid"].values())
+
+
+def refuse_another_experiment(new: Container, old: Container) -> None:
+    """A resumed run goes on as it was."""
+    for key, given, kept in configuration.differences(new, old):
+        if not key.startswith(FREE_WHEN_RESUMED):
+            raise BadInput(
+                f"{key}={given} was given, but the run to resume has {key}={kept}, and a resumed run goes on as it was: "
+                f"leave {key} out, or start a new run with repeat= instead of resume="
+            )
+
+
+def refuse_another_backbone(given: str, own: Container, theirs: Container) -> None:
+    """Weights fit the backbone that they were trained in."""
+    if own["_target_"] != theirs.get("_target_"):
+        names = [str(config.get("_target_")).rpartition(".")[2].lower() for config in (theirs, own)]
+        raise BadInput(
+            f"init_from={given} holds the weights of another backbone, {names[0]}, but this run has {names[1]}: "
+            f"choose backbone={names[0]}"
+        )
+    differences = configuration.differences(own, theirs)
+    changes = [(key, mine, other) for key, mine, other in differences if key not in _CHANGES_NO_WEIGHT]
+    if changes:
+        wanted = " ".join(f"backbone.{key}={str(other).replace(' ', '')}" for key, _, other in changes)
+        had = " ".join(f"backbone.{key}={str(mine).replace(' ', '')}" for key, mine, _ in changes)
+        raise BadInput(
+            f"init_from={given} holds the weights of another backbone: it has {wanted}, but this run has {had}: "
+            f"give {wanted}"
+        )
+
+
+def refuse_missing_files(data: Container) -> None:
+    """Build the banks of a data set, if it has files, which need no torch; refuse files that are missing or damaged."""
+    if "banks" not in data or any(name in os.environ for name in _OF_LAUNCHERS):
+        return  # several processes refuse together, once they have joined
+    source: DataSource = configuration.build(data["source"])
+    build_bank(source, Path(data["root"]).expanduser(), Path(data["banks"]).expanduser())
+
+
+def _refuse_nothing_to_train(config: dict[str, Any]) -> None:
+    name, steps = config["algo"]["name"], config["trainer"]["max_steps"]
+    algorithm = target_of(config["algo"], "algo")
+    trains, needs_start = (signatures.constant(algorithm, key) for key in ("trains", "needs_start"))
+    if not trains and steps:
+        raise BadInput(
+            f"trainer.max_steps={steps} cannot be done by algo={name}, which learns nothing before it sees a task: leave "
+            "it at 0"
+        )
+    if (needs_start or not trains) and config["init_from"] is None:
+        raise BadInput(f"missing key init_from: algo={name} starts from a trained learner, as in init_from=runs/...")

@@ -1,0 +1,228 @@
+"""What classes are called with, read from their source files without importing them.
+
+A configuration is checked against the signatures of the classes that it names. Most of these derive from torch's or
+Lightning's, whose import takes many seconds; a mistyped key should not have to wait for it. What is read here is what
+`inspect` and `typing` would say of the imported class (`tests/test_signatures.py` compares the two for every class).
+"""
+
+import ast
+import builtins
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, reduce
+from operator import or_
+from pathlib import Path
+from typing import Any
+
+from metashot.arguments import node_of
+
+_LIGHT = ("typing", "collections.abc", "metashot.arguments")  # modules whose names are taken as they are
+_OUTSIDE = object  # a class outside metashot, of which nothing is known
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An argument: a type, a range, or a `Node`; and whether it has to be given."""
+
+    annotation: Any
+    required: bool
+
+
+@dataclass(frozen=True)
+class _Class:
+    module: str
+    tree: ast.ClassDef
+
+    @property
+    def target(self) -> str:
+        return f"{self.module}.{self.tree.name}"
+
+
+class NoSuchClass(Exception):
+    """The name is not that of a class which stands in a file of its module."""
+
+
+def parameters_of(target: str) -> dict[str, Parameter]:
+    """The arguments of the class `target`, by name. A class that hands `**others` on to the class that it derives from takes
+    the arguments of that one too.
+
+    Raises:
+        NoSuchClass: if there is no such class.
+    """
+    parameters: dict[str, Parameter] = {}
+    for kind in _ancestry(_class(target)):
+        function = _member(kind, "__init__")
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        parameters = dict(_parameters(function, kind.module)) | parameters
+        if function.args.kwarg is None:
+            break
+    return parameters
+
+
+def constant(target: str, name: str) -> Any:
+    """A constant of the class `target` or of one it derives from; a tuple of classes is given as their full names.
+
+    Raises:
+        NoSuchClass: if there is no such class.
+        AttributeError: if the class has no such constant.
+    """
+    for kind in _ancestry(_class(target)):
+        member = _member(kind, name)
+        value = member.value if isinstance(member, ast.Assign | ast.AnnAssign) else None
+        if value is not None:
+            return _constant(value, kind.module)
+    raise AttributeError(f"{target} has no constant {name}")
+
+
+def alias(target: str) -> Any:
+    """The type that a module gives a name to, such as `metashot.data.module.Split`.
+
+    Raises:
+        NoSuchClass: if there is no such module.
+    """
+    module, _, name = target.rpartition(".")
+    return _named(name, module)
+
+
+def derives_from(target: str, base: str) -> bool:
+    """Whether the class `target` is `base` or derives from it."""
+    return any(kind.target == base for kind in _ancestry(_class(target)))
+
+
+def _parameters(function: ast.FunctionDef, module: str) -> Iterator[tuple[str, Parameter]]:
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    first_default = len(positional) - len(given.defaults)
+    for place, argument in enumerate(positional):
+        if argument.arg != "self":
+            yield argument.arg, Parameter(_annotation(argument, module), place < first_default)
+    for argument, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
+        yield argument.arg, Parameter(_annotation(argument, module), default is None)
+
+
+def _annotation(argument: ast.arg, module: str) -> Any:
+    return Any if argument.annotation is None else _evaluated(argument.annotation, module)
+
+
+def _evaluated(node: ast.expr, module: str) -> Any:
+    """What an annotation stands for."""
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Name(id=name):
+            return _named(name, module)
+        case ast.Tuple(elts=items):
+            return tuple(_evaluated(item, module) for item in items)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_evaluated(operand, module)
+        case ast.BinOp(left=left, op=operation, right=right):
+            return _combined(_evaluated(left, module), operation, _evaluated(right, module))
+        case ast.Subscript(value=value, slice=inner):
+            return _evaluated(value, module)[_evaluated(inner, module)]
+        case ast.Call(func=function, args=arguments, keywords=[]):
+            return _evaluated(function, module)(*(_evaluated(argument, module) for argument in arguments))
+        case ast.Attribute():
+            return _OUTSIDE
+    raise NotImplementedError(f"{module} has an annotation that is not understood: {ast.unparse(node)}")
+
+
+def _combined(left: Any, operation: ast.operator, right: Any) -> Any:
+    match operation:
+        case ast.BitOr():
+            return reduce(or_, (left, right))
+        case ast.Sub():
+            return left - right
+        case ast.Mult():
+            return left * right
+        case ast.Pow():
+            return left**right
+    raise NotImplementedError(f"annotations with {type(operation).__name__} are not understood")
+
+
+def _named(name: str, module: str) -> Any:
+    """What a name stands for in a module: a type, a range, or a `Node` for a class of metashot."""
+    found = _definition(name, module)
+    match found:
+        case None:
+            return getattr(builtins, name)
+        case _Class():
+            return node_of(found.target)
+        case ast.ImportFrom(module=str(origin)):
+            return getattr(importlib.import_module(origin), _original(found, name)) if origin in _LIGHT else _OUTSIDE
+        case ast.Import():
+            return _OUTSIDE
+    value, place = found
+    return _evaluated(value, place)
+
+
+def _definition(name: str, module: str) -> Any:
+    """Where a name comes from: a class, the expression and the module of an alias, an import from elsewhere, or nothing."""
+    for statement in reversed(_tree(module).body):
+        match statement:
+            case ast.ClassDef(name=defined) if defined == name:
+                return _Class(module, statement)
+            case ast.Assign(targets=[ast.Name(id=defined)], value=value) if defined == name:
+                return value, module
+            case ast.AnnAssign(target=ast.Name(id=defined), value=ast.expr() as value) if defined == name:
+                return value, module
+            case ast.ImportFrom(module=str(origin), level=0) if _original(statement, name):
+                inside = origin.partition(".")[0] == module.partition(".")[0] and origin not in _LIGHT
+                return _definition(_original(statement, name), origin) if inside else statement
+            case ast.Import(names=names) if any((alias.asname or alias.name) == name for alias in names):
+                return statement
+    return None
+
+
+def _original(statement: ast.ImportFrom, name: str) -> str:
+    return next((alias.name for alias in statement.names if (alias.asname or alias.name) == name), "")
+
+
+def _constant(node: ast.expr, module: str) -> Any:
+    if isinstance(node, ast.Tuple):
+        return tuple(_constant(item, module) for item in node.elts)
+    if isinstance(node, ast.Name):
+        found = _definition(node.id, module)
+        return found.target if isinstance(found, _Class) else _constant(*found)
+    return ast.literal_eval(node)
+
+
+def _ancestry(kind: _Class) -> Iterator[_Class]:
+    """The class, then those of metashot that it derives from, nearest first."""
+    yield kind
+    for base in kind.tree.bases:
+        named = base.value if isinstance(base, ast.Subscript) else base
+        found = _definition(named.id, kind.module) if isinstance(named, ast.Name) else None
+        if isinstance(found, _Class):
+            yield from _ancestry(found)
+
+
+def _member(kind: _Class, name: str) -> ast.stmt | None:
+    for statement in reversed(kind.tree.body):
+        match statement:
+            case ast.FunctionDef(name=defined) if defined == name:
+                return statement
+            case ast.Assign(targets=[ast.Name(id=defined)]) | ast.AnnAssign(target=ast.Name(id=defined)) if defined == name:
+                return statement
+    return None
+
+
+def _class(target: str) -> _Class:
+    module, _, name = target.rpartition(".")
+    found = _definition(name, module) if module else None
+    if not isinstance(found, _Class) or found.target != target:
+        raise NoSuchClass(f"there is no class {target}")
+    return found
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError) as error:
+        raise NoSuchClass(f"there is no module {module}") from error
+    if found is None or found.origin is None:
+        raise NoSuchClass(f"there is no module {module}")
+    return ast.parse(Path(found.origin).read_text(encoding="utf-8"))

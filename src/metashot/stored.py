@@ -1,0 +1,205 @@
+"""Configurations and checkpoints as files: found by what a user gives, and checked before anything is made of them.
+
+A file may come from anybody. What is found here is plain, bounded and of the form that this program writes; which classes
+its configuration may name is decided by `configuration.buildable`.
+"""
+
+import contextlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from metashot.archives import Outline, Unusable, outline
+from metashot.arguments import AtLeast, AtMost, Positive, Seed, check_value
+from metashot.bad_input import BadInput
+from metashot.configuration.buildable import refuse_misplaced
+from metashot.configuration.checking import GROUPS, Container, Name
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+CONFIG = "config.yaml"  # in a run's folder
+OURS = "metashot"  # the key under which a checkpoint holds what is not Lightning's
+
+_MOST_BYTES = 2**20  # of a configuration file
+_MOST_VALUES, _DEEPEST, _LONGEST = 20_000, 20, 10_000  # of a configuration: values, nodes in one another, characters
+_OWN_KEYS: Mapping[str, Any] = {  # that a stored configuration has beside its groups, and hands on to a new run
+    "seed": Seed,
+    "init_from": str | None,
+    "freeze_backbone": bool,
+    "pictures": str,
+    "curve": int,
+}
+_Size = Annotated[int, AtLeast(1), AtMost(4096)]  # pixels of a side, or the length of a vector
+_Step = Annotated[int, AtLeast(0), AtMost(2**53)]
+_ORIGIN: Mapping[str, Any] = {
+    "name": Name,
+    "problem": Literal["Classification", "Regression"],
+    "outputs": Annotated[int, AtLeast(1), AtMost(1_000_000)],
+    "input_shape": list[_Size],
+}
+_ORIGIN_OF_IMAGES: Mapping[str, Any] = {
+    "mean": list[float] | None,
+    "std": list[Positive] | None,
+    "images": str | None,
+}
+
+
+def of_run(given: str, key: str, preferred: str) -> Path:
+    """The checkpoint that a user means by a file or by a run's folder."""
+    path = Path(given).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise BadInput(f"{key}={given}: there is no such file or folder; give a checkpoint or the folder of a run")
+    folder = path / "checkpoints"
+    found = folder / preferred
+    if found.is_file():
+        return found
+    others = sorted(folder.glob("*.ckpt")) if folder.is_dir() else []
+    advice = f"; it has {', '.join(map(str, others))}" if others else ": is it the folder of a run?"
+    raise BadInput(f"{key}={given}: the folder has no checkpoints/{preferred}{advice}")
+
+
+def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Container:
+    """The configuration in the checkpoint that a user means; torch is not imported for it.
+
+    Raises:
+        BadInput: if there is no such checkpoint, or it cannot be used.
+    """
+    path = of_run(given, key, preferred)
+    try:
+        return checked(outline(path))[OURS]["config"]  # type: ignore[no-any-return]
+    except Unusable as error:
+        raise unusable(path, error) from error
+
+
+def configuration_of_run(given: str, key: str) -> Container:
+    """The configuration of a run's folder or of a checkpoint."""
+    path = Path(given).expanduser()
+    if path.is_dir() and (path / CONFIG).is_file():
+        return configuration_of_folder(path)
+    return configuration_of_checkpoint(given, key, LAST)
+
+
+def configuration_of_folder(folder: Path) -> Container:
+    """The configuration that a run's folder holds."""
+    file = folder / CONFIG
+    try:
+        if not file.is_file():
+            raise OSError("it is not a regular file")
+        if file.stat().st_size > _MOST_BYTES:
+            raise OSError(f"it has more than {_MOST_BYTES:,} bytes")
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(f"{file} cannot be read: {reason}; is {folder} the folder of a run?") from error
+    return refuse_unsafe(config, str(file))
+
+
+def unusable(path: Path, reason: Unusable) -> BadInput:
+    """Why a checkpoint is refused, with the newest one beside it that can be used."""
+    whole = newest_whole(path.parent)
+    advice = f"the newest whole checkpoint beside it is {whole}" if whole else "no whole checkpoint lies beside it"
+    return BadInput(f"the checkpoint {path} cannot be used: {reason}; {advice}")
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The most recently written checkpoint of a folder that can be used."""
+    for path in sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
+        with contextlib.suppress(Unusable):
+            checked(outline(path))
+            return path
+    return None
+
+
+def checked(checkpoint: Any) -> dict[str, Any]:
+    """The contents of a checkpoint, with tensors or their outlines, if they have the parts that every one of ours has.
+
+    Raises:
+        Unusable: if they have not.
+    """
+    ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
+    if not isinstance(ours, dict) or not isinstance(ours.get("config"), dict) or "state_dict" not in checkpoint:
+        raise Unusable("it is not a checkpoint of metashot, since it holds no configuration of ours")
+    try:
+        refuse_unsafe(ours["config"], "its configuration")
+        refuse_broken_weights(checkpoint["state_dict"])
+        if ours.get("origin") is not None:
+            refuse_broken_origin(ours["origin"])
+        check_value(checkpoint.get("global_step"), _Step, "its global_step")
+    except BadInput as error:
+        raise Unusable(str(error)) from error
+    return checkpoint  # type: ignore[no-any-return]
+
+
+def refuse_broken_weights(weights: Any) -> None:
+    if not isinstance(weights, dict) or not weights:
+        raise BadInput("its state_dict is empty or broken")
+    for name, value in weights.items():
+        if not isinstance(name, str) or not (isinstance(value, Outline) or hasattr(value, "untyped_storage")):
+            raise BadInput(f"its state_dict is broken: {str(name)[:60]} is a {type(value).__name__} and no tensor")
+
+
+def refuse_broken_origin(origin: Any) -> None:
+    """What is known of the data that a learner was trained on decides the sizes of its network and of all images."""
+    if not isinstance(origin, dict):
+        raise BadInput("its origin is broken")
+    of_numbers = origin.get("problem") == "Regression"
+    for key, hint in (_ORIGIN if of_numbers else {**_ORIGIN, **_ORIGIN_OF_IMAGES}).items():
+        check_value(origin.get(key), hint, f"its origin.{key}")
+    shape = origin["input_shape"]
+    if len(shape) != (1 if of_numbers else 3) or (not of_numbers and shape[0] not in (1, 3)):
+        raise BadInput(f"its origin.input_shape={shape} is not that of {'vectors' if of_numbers else 'images'}")
+    constants = [values for values in (origin.get("mean"), origin.get("std")) if values is not None]
+    if not of_numbers and (len(constants) == 1 or any(len(values) != shape[0] for values in constants)):
+        raise BadInput("its origin.mean and origin.std do not belong to its origin.input_shape")
+
+
+def refuse_unsafe(config: Any, where: str) -> Container:
+    """A configuration as it was read, if it is plain, bounded, resolved, and names no class out of its place."""
+    if not isinstance(config, dict):
+        raise BadInput(f"{where} is not a configuration")
+    count = 0
+
+    def refuse(value: Any, depth: int) -> None:
+        nonlocal count
+        count += 1
+        if count > _MOST_VALUES or depth > _DEEPEST:
+            raise BadInput(f"{where} has more values than any of metashot's")
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                if not isinstance(name, str) or not name.isidentifier() or name == "defaults" or len(name) > 100:
+                    raise BadInput(f"{where} has the key {str(name)[:60]!r}, which is not one of metashot's")
+                refuse(inner, depth + 1)
+        elif isinstance(value, list):
+            for inner in value:
+                refuse(inner, depth + 1)
+        elif isinstance(value, str):
+            if "${" in value or len(value) > _LONGEST:  # a stored configuration is resolved
+                raise BadInput(f"{where} holds the text {value[:60]!r}, which metashot does not store")
+        elif not _is_number_or_null(value):
+            raise BadInput(f"{where} holds a {type(value).__name__}, which metashot does not store")
+
+    refuse(config, 0)
+    try:
+        refuse_misplaced({group: config[group] for group in GROUPS if group in config})
+        refuse_misplaced({key: value for key, value in config.items() if key not in GROUPS})
+        for key, hint in _OWN_KEYS.items():
+            if key in config:
+                check_value(config[key], hint, key)
+        for group in ("algo", "data"):
+            if isinstance(config.get(group), dict) and "name" in config[group]:
+                check_value(config[group]["name"], Name, f"{group}.name")
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from error
+    return config
+
+
+def _is_number_or_null(value: Any) -> bool:
+    if value is None or type(value) is bool:
+        return True
+    if type(value) is int:
+        return -(2**63) <= value < 2**63
+    return type(value) is float and not math.isinf(value)
