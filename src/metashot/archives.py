@@ -97,17 +97,28 @@ def read_archive(path: Path) -> Any:
         storages: dict[str, torch.Tensor] = {}
 
         def tensor(described: Outline) -> torch.Tensor:
+            dtype: torch.dtype = getattr(torch, described.dtype)
             if described.storage not in storages:
-                content = bytearray(archive.read(f"{root}data/{described.storage}"))  # checks its checksum
-                dtype: torch.dtype = getattr(torch, described.dtype)
-                # A copy lies where torch itself would have put it: some kernels' last digits depend on the alignment.
-                storages[described.storage] = torch.frombuffer(content, dtype=dtype).clone() if content else torch.empty(0)
+                name = f"{root}data/{described.storage}"
+                values = torch.empty(archive.getinfo(name).file_size // dtype.itemsize, dtype=dtype)
+                _read_into(archive, name, memoryview(values.view(torch.uint8).numpy()))
+                storages[described.storage] = values
             stored = storages[described.storage]
             if not stored.numel():
-                return torch.empty(described.shape, dtype=getattr(torch, described.dtype))
+                return torch.empty(described.shape, dtype=dtype)
             return stored.as_strided(described.shape, described.stride, described.offset)
 
         return _settled(_contents(archive), tensor)
+
+
+def _read_into(archive: zipfile.ZipFile, name: str, target: memoryview) -> None:
+    """Fill the memory of a tensor; at the end of a member its checksum is checked."""
+    with archive.open(name) as member:
+        filled = 0
+        while count := member.readinto(target[filled:]):
+            filled += count
+        if filled < len(target) or member.read(1):
+            raise Unusable(f"it is damaged ({name} inside it is not as long as it says)")
 
 
 @contextmanager
