@@ -17,11 +17,15 @@ from metashot.bad_input import BadInput
 from metashot.checkpoints import our_part, read_checkpoint, write_checkpoint
 from metashot.stored import OURS, newest_whole, of_run
 
-
 CONFIG = {"seed": 1, "algo": {"name": "maml"}}
 ORIGIN = {
-    **{"name": "glyphs", "problem": "Classification", "outputs": 5, "input_shape": [1, 28, 28]},
-    **{"mean": None, "std": None, "images": "x"},
+    "name": "glyphs",
+    "problem": "Classification",
+    "outputs": 5,
+    "input_shape": [1, 28, 28],
+    "mean": None,
+    "std": None,
+    "images": "x",
 }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _MOST_PICKLED = 2**26  # bytes of the pickle, which holds no tensors
-_MOST_VALUES = 2_000_000  # in all containers, where one that is named twice counts twice
+_MOST_VALUES = 200_000  # in all containers, where one that is named twice counts twice
 _DEEPEST = 100  # containers in one another
 _DTYPES = {  # of torch's storages, with the bytes of an element
     "DoubleStorage": ("float64", 8),
@@ -101,7 +101,7 @@ def read_archive(path: Path) -> Any:
             if described.storage not in storages:
                 name = f"{root}data/{described.storage}"
                 values = torch.empty(archive.getinfo(name).file_size // dtype.itemsize, dtype=dtype)
-                _read_into(archive, name, memoryview(values.view(torch.uint8).numpy()))
+                _read_into(archive, name, memoryview(values.view(torch.uint8).numpy()))  # type: ignore[arg-type]
                 storages[described.storage] = values
             stored = storages[described.storage]
             if not stored.numel():
@@ -115,7 +115,7 @@ def _read_into(archive: zipfile.ZipFile, name: str, target: memoryview) -> None:
     """Fill the memory of a tensor; at the end of a member its checksum is checked."""
     with archive.open(name) as member:
         filled = 0
-        while count := member.readinto(target[filled:]):
+        while count := member.readinto(target[filled:]):  # type: ignore[attr-defined]
             filled += count
         if filled < len(target) or member.read(1):
             raise Unusable(f"it is damaged ({name} inside it is not as long as it says)")

@@ -223,6 +223,6 @@ def _tree(module: str) -> ast.Module:
         found = importlib.util.find_spec(module)
     except (ImportError, ValueError) as error:
         raise NoSuchClass(f"there is no module {module}") from error
-    if found is None or found.origin is None:
+    if found is None or found.origin is None or not found.origin.endswith(".py"):
         raise NoSuchClass(f"there is no module {module}")
     return ast.parse(Path(found.origin).read_text(encoding="utf-8"))

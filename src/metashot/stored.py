@@ -6,6 +6,7 @@ its configuration may name is decided by `configuration.buildable`.
 
 import contextlib
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,13 +16,14 @@ import yaml
 from metashot.archives import Outline, Unusable, outline
 from metashot.arguments import AtLeast, AtMost, Positive, Seed, check_value
 from metashot.bad_input import BadInput
-from metashot.configuration.buildable import refuse_misplaced
+from metashot.configuration.buildable import TARGET, refuse_misplaced
 from metashot.configuration.checking import GROUPS, Container, Name
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 CONFIG = "config.yaml"  # in a run's folder
 OURS = "metashot"  # the key under which a checkpoint holds what is not Lightning's
 
+_KEY = re.compile(r"(?!defaults$)[A-Za-z]\w{0,99}")  # Hydra reads other keys as instructions
 _MOST_BYTES = 2**20  # of a configuration file
 _MOST_VALUES, _DEEPEST, _LONGEST = 20_000, 20, 10_000  # of a configuration: values, nodes in one another, characters
 _OWN_KEYS: Mapping[str, Any] = {  # that a stored configuration has beside its groups, and hands on to a new run
@@ -134,6 +136,33 @@ def checked(checkpoint: Any) -> dict[str, Any]:
     return checkpoint  # type: ignore[no-any-return]
 
 
+def checked_fitted(content: Mapping[str, Any]) -> None:
+    """Refuse the contents of a fitted learner's file if any part is missing or not what this program writes.
+
+    Raises:
+        Unusable: if it is not.
+    """
+    try:
+        refuse_unsafe(content.get("config"), "its configuration")
+        refuse_broken_origin(content.get("origin"))
+        refuse_broken_weights(content.get("weights"))
+        x: Any = content.get("x")
+        y: Any = content.get("y")
+        origin = content["origin"]
+        if not hasattr(x, "untyped_storage") or not hasattr(y, "untyped_storage") or len(x) != len(y) or not len(x):
+            raise BadInput("its examples are missing or broken")
+        if tuple(x.shape[1:]) != tuple(origin["input_shape"]):
+            raise BadInput(f"its examples have the shape {list(x.shape)}, which its origin.input_shape does not allow")
+        if origin["problem"] == "Classification":
+            classes = content.get("classes")
+            if not isinstance(classes, list) or x.dtype.itemsize != 1 or y.dim() != 1 or y.is_floating_point():
+                raise BadInput("its examples or classes are missing or broken")
+            if not 0 <= int(y.min()) <= int(y.max()) < len(classes):
+                raise BadInput(f"its examples are of {int(y.max()) + 1} classes, and it names {len(classes)}")
+    except BadInput as error:
+        raise Unusable(str(error)) from error
+
+
 def refuse_broken_weights(weights: Any) -> None:
     if not isinstance(weights, dict) or not weights:
         raise BadInput("its state_dict is empty or broken")
@@ -170,7 +199,7 @@ def refuse_unsafe(config: Any, where: str) -> Container:
             raise BadInput(f"{where} has more values than any of metashot's")
         if isinstance(value, dict):
             for name, inner in value.items():
-                if not isinstance(name, str) or not name.isidentifier() or name == "defaults" or len(name) > 100:
+                if not isinstance(name, str) or (name != TARGET and not _KEY.fullmatch(name)):
                     raise BadInput(f"{where} has the key {str(name)[:60]!r}, which is not one of metashot's")
                 refuse(inner, depth + 1)
         elif isinstance(value, list):

@@ -69,7 +69,7 @@ def tiny(folder: Path, algo: str, protocol: str = "support", *more: str, **origi
             if "running" in name:
                 buffer.mul_(0.1).add_(0.05)
     path = folder / f"{algo} {protocol} {len(list(folder.iterdir()))}.ckpt"
-    write_checkpoint({"state_dict": algorithm.state_dict(), "metashot": our_part(config, whole)}, path)
+    write_checkpoint({"global_step": 0, "state_dict": algorithm.state_dict(), "metashot": our_part(config, whole)}, path)
     return path
 
 

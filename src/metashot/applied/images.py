@@ -46,7 +46,7 @@ class Prepared(NamedTuple):
 
 def form_of(config: Mapping[str, Any], origin: Mapping[str, Any], ink: Ink) -> Form:
     """That of a learner with this configuration, which was trained on data of this origin."""
-    source = config["data"]["source"]
+    source = config["data"].get("source")
     of_drawings = bool(getattr(configuration.locate(source, "data.source"), "bright_ink", False))
     if ink not in ("auto", "dark", "bright"):
         raise BadInput(f"ink={ink} cannot be used; allowed: auto, dark, bright")

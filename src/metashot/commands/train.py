@@ -85,10 +85,11 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
                 logger.continue_from(start.step)
 
         stop.patient = True
-        if options.max_steps:
-            trainer.fit(algorithm, data, ckpt_path=start.checkpoint)
-        else:
-            trainer.validate(algorithm, data, ckpt_path=start.checkpoint, verbose=False)
+        with saving.resuming(start.checkpoint):
+            if options.max_steps:
+                trainer.fit(algorithm, data, ckpt_path=start.checkpoint)
+            else:
+                trainer.validate(algorithm, data, ckpt_path=start.checkpoint, verbose=False)
         stop.patient = False
         if stop.requested:  # in the moment between the last step and here
             raise Stopped(stop.message)

@@ -1,6 +1,8 @@
 """Checkpoints of a run: `last.ckpt` to resume from, `best.ckpt` by the validation score, early stopping."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from metashot.bad_input import BadInput
 from metashot.checkpoints import our_part
 from metashot.command_line import Stopped
 from metashot.evaluation.protocol import Scoring
@@ -40,6 +43,21 @@ class Saving(Checkpoint):
         self.best_score: float | None = None
         self.best_step = 0
         self.waited = 0  # validations without a better one
+        self.restored = False  # whether training has begun, with all that a checkpoint brings to it
+
+    @contextmanager
+    def resuming(self, checkpoint: Path | None) -> Iterator[None]:
+        """Refuse a checkpoint whose parts are those of another run, or broken, when Lightning cannot restore them."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if checkpoint is None or self.restored:
+                raise
+            reason = (str(error).splitlines() or [""])[0][:200]
+            raise BadInput(
+                f"resume: the checkpoint {checkpoint} cannot be gone on from, because a part of it is missing or broken "
+                f"({type(error).__name__}: {reason}); resume from another one, or begin from its weights with init_from="
+            ) from error
 
     @property
     def exhausted(self) -> bool:
@@ -104,6 +122,18 @@ class Saving(Checkpoint):
         if hasattr(self, "_random_state"):  # restored last, after all that draws while a run is set up
             restore_random_state(self._random_state)
             del self._random_state
+        for optimizer in trainer.optimizers:
+            refuse_another_network(optimizer)
+        self.restored = True
+
+
+def refuse_another_network(optimizer: torch.optim.Optimizer) -> None:
+    """What an optimiser remembers has the shape of the parameters that it is about."""
+    for parameter, memory in optimizer.state.items():
+        for name, value in memory.items():
+            if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
+                shapes = f"the shape {list(value.shape)} for a parameter of the shape {list(parameter.shape)}"
+                raise ValueError(f"optimizer_states: {name} has {shapes}")
 
 
 def random_state() -> dict[str, Any]:

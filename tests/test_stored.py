@@ -1,0 +1,230 @@
+"""What comes from strangers is refused with one message, takes little memory, and runs nothing."""
+
+import resource
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import metashot
+from metashot.archives import Unusable, outline, read_archive
+from metashot.bad_input import BadInput
+from metashot.checkpoints import read_checkpoint, write_checkpoint
+from metashot.stored import OURS, configuration_of_checkpoint, configuration_of_folder, configuration_of_run
+from tests.applied.learners import drawings, tiny
+from tests.strangers import ARCHIVES, CONFIGURATIONS, Attack, attacked
+
+_ROOM = 2**30  # bytes that refusing a file may take beside what the process has
+_PATIENCE = 120  # seconds
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny(tmp_path_factory.mktemp("sound"), "protonet")
+
+
+@pytest.fixture(scope="module")
+def content(sound: Path) -> dict[str, Any]:
+    return read_checkpoint(sound)
+
+
+@pytest.fixture(scope="module")
+def fitted(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("fitted") / "sound.fewshot"
+    metashot.load(sound).fit(list(drawings(4)), [0, 0, 1, 1]).save(path)
+    whole: dict[str, Any] = read_archive(path)
+    return whole
+
+
+def with_config(content: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    return content | {OURS: content[OURS] | {"config": config}}
+
+
+@pytest.mark.parametrize("attack", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
+def test_a_configuration_of_a_stranger_builds_nothing(content: dict[str, Any], tmp_path: Path, attack: Attack) -> None:
+    trace, path = tmp_path / "code-was-run", tmp_path / "theirs.ckpt"
+    config = attacked(content[OURS]["config"], attack, trace)
+    torch.save(with_config(content, config), path)
+    for read in (
+        lambda: metashot.load(path),
+        lambda: configuration_of_checkpoint(str(path), "ckpt", "best.ckpt"),
+        lambda: configuration_of_run(str(path), "repeat"),
+    ):
+        with pytest.raises(BadInput) as refused:
+            read()
+        assert len(str(refused.value)) < 3000
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("attack", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
+def test_a_fitted_learner_of_a_stranger_builds_nothing(fitted: dict[str, Any], tmp_path: Path, attack: Attack) -> None:
+    trace, path = tmp_path / "code-was-run", tmp_path / "theirs.fewshot"
+    torch.save(fitted | {"config": attacked(fitted["config"], attack, trace)}, path)
+    with pytest.raises(BadInput):
+        metashot.load_fitted(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("attack", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
+def test_a_run_folder_of_a_stranger_builds_nothing(content: dict[str, Any], tmp_path: Path, attack: Attack) -> None:
+    trace = tmp_path / "code-was-run"
+    config = attacked(content[OURS]["config"], attack, trace)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(BadInput):
+        configuration_of_run(str(tmp_path), "repeat")
+    assert not trace.exists()
+
+
+YAMLS = {
+    "an object": "!!python/object/apply:os.mkdir ['{trace}']",
+    "what W&B keeps of a run": "algo:\n  value:\n    _target_: os.mkdir\n    path: '{trace}'\n",
+    "references that grow": "a: &a [x,x]\nb: &b [*a,*a]\n"
+    + "".join(f"c{place}: &c{place} [*{'b' if not place else f'c{place - 1}'},*b,*b]\n" for place in range(40)),
+    "depth": "seed: " + "[" * 5000 + "]" * 5000,
+    "a list": "- 1",
+    "no text": "seed: \x00",
+    "a date": "seed: 2026-01-01",
+}
+
+
+@pytest.mark.parametrize("text", YAMLS.values(), ids=YAMLS.keys())
+def test_a_configuration_file_of_a_stranger_is_refused(tmp_path: Path, text: str) -> None:
+    trace = tmp_path / "code-was-run"
+    (tmp_path / "config.yaml").write_text(text.replace("{trace}", str(trace)))
+    with pytest.raises(BadInput):
+        configuration_of_folder(tmp_path)
+    assert not trace.exists()
+
+
+def test_a_configuration_file_that_is_large_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 0\n" + "# \n" * 2**20)
+    with pytest.raises(BadInput, match="more than 1,048,576 bytes"):
+        configuration_of_folder(tmp_path)
+
+
+def refuse_in_little_memory(path: Path, answer: Path) -> None:
+    """In another process, which may take no more than some memory, and time."""
+    with open("/proc/self/statm") as file:
+        taken = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + _ROOM, taken + _ROOM))
+    said = []
+    for read in (outline, read_archive):
+        try:
+            read(path)
+            said.append("was read")
+        except Unusable as error:
+            said.append(str(error))
+    try:
+        metashot.load(path)
+        said.append("was loaded")
+    except BadInput as error:
+        said.append(str(error))
+    answer.write_text("\n".join(said))
+
+
+def answer_of(path: Path, tmp_path: Path) -> list[str]:
+    answer = tmp_path / "answer"
+    reader = get_context("fork").Process(target=refuse_in_little_memory, args=(path, answer))
+    reader.start()
+    reader.join(_PATIENCE)
+    assert reader.exitcode == 0
+    return answer.read_text().splitlines()
+
+
+@pytest.mark.parametrize("damage", ARCHIVES.values(), ids=ARCHIVES.keys())
+def test_an_archive_of_a_stranger_is_refused_in_little_memory(
+    content: dict[str, Any], tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "theirs.ckpt"
+    write_checkpoint(content, path)
+    damage(path)
+    read, loaded, learner = answer_of(path, tmp_path)
+    assert "theirs.ckpt cannot be used" in learner
+    assert "weights_only" not in f"{read}{loaded}{learner}"
+    assert not (tmp_path / "code-was-run").exists()
+
+
+LARGE: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "images": lambda ours: ours["origin"].update(input_shape=[1, 10**6, 10**6]),
+    "many channels": lambda ours: ours["origin"].update(input_shape=[10**9, 1, 1], mean=None, std=None),
+    "outputs": lambda ours: ours["origin"].update(outputs=10**12),
+    "channels of the backbone": lambda ours: ours["config"]["backbone"].update(channels=10**6),
+    "widths": lambda ours: ours["config"].update(
+        backbone={"_target_": "metashot.backbones.mlp.MLP", "hidden": [10**6] * 50, "normalisation": "none"}
+    ),
+}
+
+
+@pytest.mark.parametrize("change", LARGE.values(), ids=LARGE.keys())
+def test_a_network_larger_than_its_weights_is_never_made(
+    content: dict[str, Any], tmp_path: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    path = tmp_path / "theirs.ckpt"
+    write_checkpoint(content, path)
+    whole = torch.load(path, weights_only=True)
+    change(whole[OURS])
+    torch.save(whole, path)
+    *_, learner = answer_of(path, tmp_path)
+    assert "theirs.ckpt" in learner or "cannot be used" in learner
+
+
+BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no origin": lambda whole: whole[OURS].pop("origin"),
+    "origin is text": lambda whole: whole[OURS].update(origin="glyphs"),
+    "origin without a shape": lambda whole: whole[OURS]["origin"].pop("input_shape"),
+    "origin with another problem": lambda whole: whole[OURS]["origin"].update(problem="Chess"),
+    "origin with one constant": lambda whole: whole[OURS]["origin"].update(mean=None),
+    "origin with a deviation of zero": lambda whole: whole[OURS]["origin"].update(std=[0.0]),
+    "origin named with a path": lambda whole: whole[OURS]["origin"].update(name="../../x"),
+    "no weights": lambda whole: whole.update(state_dict={}),
+    "weights are a list": lambda whole: whole.update(state_dict=[1]),
+    "a weight is a number": lambda whole: whole["state_dict"].update({next(iter(whole["state_dict"])): 1.0}),
+    "a weight of another shape": lambda whole: whole["state_dict"].update({next(iter(whole["state_dict"])): torch.zeros(1)}),
+    "no step": lambda whole: whole.pop("global_step"),
+    "no source": lambda whole: whole[OURS]["config"]["data"].pop("source"),
+    "source is a number": lambda whole: whole[OURS]["config"]["data"].update(source=3),
+    "no algorithm": lambda whole: whole[OURS]["config"].pop("algo"),
+    "no data": lambda whole: whole[OURS]["config"].pop("data"),
+    "data are text": lambda whole: whole[OURS]["config"].update(data="glyphs"),
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN.keys())
+def test_a_checkpoint_with_a_broken_part_is_refused_by_name(
+    content: dict[str, Any], tmp_path: Path, damage: Callable[[dict[str, Any]], Any]
+) -> None:
+    path = tmp_path / "broken.ckpt"
+    torch.save(content, path)
+    whole = torch.load(path, weights_only=True)
+    damage(whole)
+    torch.save(whole, path)
+    with pytest.raises(BadInput, match=r"broken\.ckpt"):
+        metashot.load(path)
+
+
+def test_an_archive_is_read_as_torch_reads_it(tmp_path: Path) -> None:
+    shared = torch.arange(24, dtype=torch.float64).reshape(4, 6)
+    kinds = (torch.float16, torch.bfloat16, torch.float32, torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
+    whole = {
+        "views": [shared, shared.T, shared[1:, ::2], shared[0, 0]],
+        "kinds": {str(kind): torch.arange(5).to(kind) for kind in kinds} | {"bool": torch.tensor([True, False])},
+        "empty": torch.empty(3, 0),
+        "plain": {"text": "ü", "numbers": (1, -(2**70), 2.5, True, None), 3: [[], {}, ()]},
+    }
+    path = tmp_path / "whole.pt"
+    torch.save(whole, path)
+    read, loaded = read_archive(path), torch.load(path, weights_only=True)
+    assert read["plain"] == loaded["plain"]
+    for name in ("views", "kinds"):
+        values = read[name].values() if name == "kinds" else read[name]
+        expected = loaded[name].values() if name == "kinds" else loaded[name]
+        for one, other in zip(values, expected, strict=True):
+            assert one.dtype == other.dtype
+            assert one.stride() == other.stride()
+            assert torch.equal(one, other)
+    assert read["empty"].shape == (3, 0)
+    assert read["views"][0].untyped_storage().data_ptr() == read["views"][1].untyped_storage().data_ptr()
