@@ -4,14 +4,14 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 
-from metashot.arguments import AtLeast, AtMost, Count, check_value
+from metashot.arguments import Count
 from metashot.bad_input import BadInput
 from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples
 from metashot.problems import Problem
@@ -138,9 +138,10 @@ class EpisodicDataModule(pl.LightningDataModule):
         return {"next_episode": self.next_episode}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        number = state_dict.get("next_episode")
-        check_value(number, Annotated[int, AtLeast(0), AtMost(2**62)], "next_episode of the checkpoint")
-        self.next_episode = int(state_dict["next_episode"])
+        number = state_dict["next_episode"]
+        if type(number) is not int or not 0 <= number < 2**62:
+            raise ValueError(f"next_episode is {number}")
+        self.next_episode = number
 
     @property
     def _devices(self) -> int:

@@ -1,0 +1,60 @@
+"""What needs no tensor is refused before torch is imported, which takes many times as long as all the rest."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command, Trained
+from .processes import ROOT
+
+# torch cannot be imported: a message that comes all the same did not need it.
+PROGRAM = (
+    "import runpy, sys\nsys.modules['torch'] = None\nsys.argv = sys.argv[1:]\nsys.path[0] = ''\n"
+    "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+)
+CASES = [
+    ("evaluate.py", [], "missing key ckpt"),
+    ("evaluate.py", ["ckpt=nowhere"], "ckpt=nowhere: there is no such file or folder"),
+    ("evaluate.py", ["ckpt={run}", "data.shots=five"], "data.shots=five cannot be used"),
+    ("evaluate.py", ["ckpt={run}", "data.shotts=5"], "unknown key data.shotts"),
+    ("evaluate.py", ["ckpt={run}", "episodes=0"], "episodes=0 cannot be used"),
+    ("evaluate.py", ["ckpt={run}", "split=both"], "split=both cannot be used; allowed: train, val, test"),
+    ("evaluate.py", ["ckpt={run}", "pictures=some"], "pictures=some cannot be used; allowed: all, episode, none"),
+    ("evaluate.py", ["ckpt=[{run},nowhere]"], "ckpt=nowhere: there is no such file or folder"),
+    ("evaluate.py", ["ckpt=[{run},{run}]"], "was given twice"),
+    ("evaluate.py", ["ckpt={here}/text.ckpt"], "text.ckpt cannot be used: it is damaged or not a checkpoint"),
+    ("train.py", ["data=folder", "data.root=nowhere"], "data.root=nowhere does not exist"),
+    ("train.py", ["data=omniglot", "data.root=nowhere"], "data.root=nowhere is not a folder"),
+    ("train.py", ["data.shots=five"], "data.shots=five cannot be used"),
+    ("train.py", ["algo.inner_lr=-1"], "algo.inner_lr=-1 cannot be used; allowed: a number above 0"),
+    ("train.py", ["algo=protonett"], "protonett"),
+    ("train.py", ["algo=protonet", "data=sinusoid"], "algo=protonet cannot learn data=sinusoid, a regression problem"),
+    ("train.py", ["resume={run}", "seed=3"], "seed=3 was given, but the run to resume has seed=0"),
+    ("train.py", ["init_from={run}", "backbone=resnet12"], "holds the weights of another backbone, conv4"),
+    ("train.py", ["algo=metabaseline"], "missing key init_from"),
+    ("train.py", ["algo=finetune", "trainer.max_steps=5"], "trainer.max_steps=5 cannot be done by algo=finetune"),
+    ("src/metashot/predict.py", [], "missing key ckpt"),
+    ("src/metashot/predict.py", ["ckpt=nowhere", "support=.", "query=."], "ckpt=nowhere: there is no such file or folder"),
+    ("src/metashot/data/__main__.py", ["split=both"], "split=both cannot be used; allowed: train, val, test"),
+]
+
+
+@pytest.mark.parametrize(("script", "arguments", "message"), CASES, ids=[" ".join([s, *a]) for s, a, _ in CASES])
+def test_a_message_that_needs_no_tensor_does_not_wait_for_torch(
+    command: Command, first: Trained, tmp_path: Path, script: str, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "text.ckpt").write_text("epoch 3: accuracy 0.5\n")
+    given = [argument.format(run=first.run, here=tmp_path) for argument in arguments]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(ROOT / script), *given],
+        cwd=tmp_path,
+        env=command.scripts.environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert done.stdout == ""
