@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch.nn.utils.parametrizations import weight_norm
 
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.transfer.baseline import Baseline
@@ -18,8 +20,10 @@ from metashot.episodes import Episode, Examples
 from metashot.problems import Classification
 
 Array = NDArray[np.float64]
+NAMES = ("baseline", "baselinepp", "normalised")
+EVERY = pytest.mark.parametrize("name", NAMES)
 TRAINING_CLASSES, WAYS, SCALE = 7, 3, 4.0
-STEPS, RATE, MOMENTUM, DECAY = 6, 0.2, 0.8, 0.05
+STEPS, RATE, MOMENTUM, DECAY, DAMPENING = 6, 0.2, 0.8, 0.05, 0.7
 Y = [2, 0, 1, 1, 0, 0]  # of the support examples: classes of different sizes, in no order
 
 
@@ -36,17 +40,23 @@ class Pixels(Backbone):
         return images.flatten(2) * self.factor
 
 
-def learner(name: str, backbone: Backbone | None = None) -> Baseline | BaselinePlusPlus:
+def learner(name: str, backbone: Backbone | None = None, dampening: float = 0.0) -> Baseline | BaselinePlusPlus:
+    """ "normalised" is Baseline++ with weight normalisation."""
     torch.manual_seed(0)
     given: dict[str, Any] = {
         "name": name,
         "backbone": backbone or Pixels(),
         "problem": Classification(TRAINING_CLASSES),
-        "fit": Fit(STEPS, RATE, MOMENTUM, DECAY),
+        "fit": Fit(STEPS, RATE, MOMENTUM, DECAY, dampening),
         "optimizer": Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0),
     }
-    made = Baseline(**given) if name == "baseline" else BaselinePlusPlus(scale=SCALE, **given)
-    return made.double()
+    if name == "baseline":
+        return Baseline(**given).double()
+    made = BaselinePlusPlus(scale=SCALE, weight_normalisation=name == "normalised", **given).double()
+    if made.head.length is not None:
+        with torch.no_grad():
+            made.head.length.uniform_(0.5, 2.0)  # away from where training begins
+    return made
 
 
 def tasks(count: int = 2, queries: int = 4) -> tuple[Examples, torch.Tensor]:
@@ -127,7 +137,51 @@ def test_a_cosine_classifier_is_fitted_to_each_support_set() -> None:
         np.testing.assert_allclose(answers[task], expected, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["baseline", "baselinepp"])
+@EVERY
+@pytest.mark.parametrize("dampening", [0.0, DAMPENING])
+def test_a_classifier_is_fitted_as_by_the_layers_and_the_optimiser_of_the_authors(name: str, dampening: float) -> None:
+    """`torch.optim.SGD` with dampening, and torch's own weight normalisation of a linear layer."""
+    support, query_x = tasks()
+    made = learner(name, dampening=dampening).eval()
+    answers = made(support, query_x).detach()
+    for task in range(2):
+        x, queries = 1.5 * support.x[task].flatten(1), 1.5 * query_x[task].flatten(1)
+        layer = torch.nn.Linear(5, WAYS, bias=name == "baseline", dtype=torch.float64)
+        if name == "baseline":
+            torch.nn.init.zeros_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
+        else:
+            x, queries = F.normalize(x, dim=-1), F.normalize(queries, dim=-1)
+            with torch.no_grad():
+                layer.weight.copy_(torch.stack([x[torch.tensor(Y) == k].mean(0) for k in range(WAYS)]))
+        if name == "normalised":
+            layer = weight_norm(layer, dim=0)
+
+        def scores(inputs: torch.Tensor, layer: torch.nn.Linear = layer) -> torch.Tensor:
+            if name == "baseline":
+                return layer(inputs)
+            return SCALE * (layer(inputs) if name == "normalised" else F.linear(inputs, F.normalize(layer.weight, dim=-1)))
+
+        descent = torch.optim.SGD(layer.parameters(), RATE, MOMENTUM, dampening, DECAY)
+        for _ in range(STEPS):
+            descent.zero_grad()
+            F.cross_entropy(scores(x), torch.tensor(Y)).backward()
+            descent.step()
+        torch.testing.assert_close(answers[task], scores(queries).detach(), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("classes", "scale"), [(5, 2.0), (200, 2.0), (201, 10.0)])
+def test_the_scale_of_the_authors_goes_by_the_number_of_classes(classes: int, scale: float) -> None:
+    made = learner("baselinepp")
+    assert isinstance(made, BaselinePlusPlus)
+    made.scale = None
+    features = torch.randn(1, 2, 5, dtype=torch.float64)
+    (cosine,) = made.scores((torch.ones(1, classes, 5, dtype=torch.float64),), features).unbind()
+    expected = scale * F.cosine_similarity(features[0], torch.ones(5, dtype=torch.float64), dim=-1)
+    torch.testing.assert_close(cosine, expected[:, None].expand(-1, classes))
+
+
+@EVERY
 def test_training_tells_all_training_classes_apart(name: str) -> None:
     made, episode = learner(name).train(), batches()
     loss, answers, _ = made.training_loss(episode)
@@ -140,13 +194,16 @@ def test_training_tells_all_training_classes_apart(name: str) -> None:
                 assert made.head.bias is not None
                 expected = weight @ features + made.head.bias.detach().numpy()
             else:
-                expected = SCALE * np.array([unit(w) @ unit(features) for w in weight])
+                lengths = np.ones(TRAINING_CLASSES)
+                if name == "normalised":
+                    lengths = made.head.length.detach().numpy()
+                expected = SCALE * lengths * np.array([unit(w) @ unit(features) for w in weight])
             np.testing.assert_allclose(answers[task, place].detach(), expected, atol=1e-12)
             losses.append(-np.log(softmax(expected)[int(label)]))
     assert loss.item() == pytest.approx(np.mean(losses), abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["baseline", "baselinepp"])
+@EVERY
 def test_shuffled_images_are_normalised_among_themselves_where_there_is_no_support_set(name: str) -> None:
     def loss(protocol: Protocol) -> float:
         torch.manual_seed(1)
@@ -155,14 +212,14 @@ def test_shuffled_images_are_normalised_among_themselves_where_there_is_no_suppo
     assert loss("support") == pytest.approx(loss("transductive"), abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["baseline", "baselinepp"])
+@EVERY
 def test_every_parameter_learns_from_a_step_of_training(name: str) -> None:
     made = learner(name).train()
     made.training_step([batches()], 0)["loss"].backward()
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in made.parameters())
 
 
-@pytest.mark.parametrize("name", ["baseline", "baselinepp"])
+@EVERY
 def test_a_task_is_answered_alone_as_among_others_and_changes_nothing(name: str) -> None:
     made = learner(name).eval()
     before = {key: value.clone() for key, value in made.state_dict().items()}
@@ -177,7 +234,7 @@ def test_a_task_is_answered_alone_as_among_others_and_changes_nothing(name: str)
     assert not together.requires_grad
 
 
-@pytest.mark.parametrize("name", ["baseline", "baselinepp"])
+@EVERY
 @pytest.mark.parametrize("protocol", ["running", "support", "none"])
 def test_queries_do_not_see_each_other(name: str, protocol: Protocol) -> None:
     made = learner(name, MLP((1, 1, 5), [6], protocol)).eval()
@@ -197,11 +254,11 @@ def test_a_longer_fit_is_a_better_one() -> None:
         made.fit = Fit(steps, lr=0.05, momentum=0.5, weight_decay=0.0)
         return Classification(WAYS).loss(made(support, support.x), support.y).item()
 
-    for name in ("baseline", "baselinepp"):
+    for name in NAMES:
         assert support_loss(name, 40) < support_loss(name, 5) < support_loss(name, 1)
 
 
-@pytest.mark.parametrize("name", ["baseline", "baselinepp"])
+@EVERY
 def test_episodes_of_other_ways_than_training_classes_are_validated(name: str) -> None:
     support, query_x = tasks()
     episode = Episode(

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.mlp import MLP
+from metashot.bad_input import BadInput
 from tests.algorithms.gradient_learners import (
     ENGINES,
     assert_same,
@@ -84,3 +85,15 @@ def test_every_parameter_that_adapts_begins_with_the_inner_rate_in_its_own_shape
     parameters = dict(made.network.named_parameters())
     assert [tuple(sizes.shape) for sizes in made.alpha] == [tuple(parameters[name].shape) for name in made.adapting]
     assert all(bool((sizes == 0.25).all()) and sizes.requires_grad for sizes in made.alpha)
+
+
+def test_step_sizes_begin_at_one_number_or_at_random_in_a_range() -> None:
+    backbone = MLP((1, 16, 16), [8], "none")
+    alike = learner("metasgd", backbone, inner_lr=0.02)
+    assert all((sizes == 0.02).all() for sizes in alike.alpha.float())
+    sizes = torch.cat([part.flatten() for part in learner("metasgd", backbone, inner_lr=0.005, inner_lr_until=0.1).alpha])
+    assert 0.005 <= sizes.min() < 0.01
+    assert 0.095 < sizes.max() <= 0.1
+    assert sizes.mean().item() == pytest.approx(0.0525, abs=0.005)
+    with pytest.raises(BadInput, match=r"algo\.inner_lr_until=0\.1 is below algo\.inner_lr=0\.2"):
+        learner("metasgd", backbone, inner_lr=0.2, inner_lr_until=0.1)

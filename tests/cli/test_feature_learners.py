@@ -106,7 +106,7 @@ REFUSED: dict[str, list[str]] = {
     "algo=siamese algo.neighbours=0": ["algo.neighbours=0", "at least 1"],
     "algo=siamese algo.margin=-1": ["algo.margin=-1", "above 0"],
     "algo=baseline algo.fit.steps=0": ["algo.fit.steps=0", "at least 1"],
-    "algo=baseline algo.fit=none": ["algo.fit=none", "keys below it (steps, lr, momentum, weight_decay)"],
+    "algo=baseline algo.fit=none": ["algo.fit=none", "keys below it (steps, lr, momentum, weight_decay, dampening)"],
     "algo=baseline algo.fit.rate=1": ["unknown key algo.fit.rate"],
     "algo=baselinepp algo.scale=0": ["algo.scale=0", "above 0"],
     "algo=baseline data.train.batch=null": ["data.train.batch=null", "algo=baseline", "shuffled images"],

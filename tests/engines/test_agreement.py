@@ -1,5 +1,6 @@
 """The engines mean the same: answers, outer gradients and learned averages of every algorithm, whoever runs it."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ from metashot.backbones.normalisation import Protocol
 from metashot.bad_input import BadInput
 from metashot.engines.batched import Batched
 from metashot.engines.choice import Auto
-from metashot.engines.inner import Engine
+from metashot.engines.inner import Adapted, Engine
 from metashot.engines.learn2learn import Learn2Learn
-from metashot.episodes import Episode
+from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Regression
 from tests.algorithms.gradient_learners import ALGORITHMS, ENGINES, learner, random_curves, random_episode
 
@@ -108,18 +109,83 @@ def test_engines_agree_on_regression(algorithm: str) -> None:
     same(one, other, random_curves(TASKS))
 
 
+# After how many of three steps a test's curve, a loss of several steps, and training ask for answers.
+WANTED = ((0, 1, 2, 3), (1, 2), (3,))
+FORMS: dict[str, dict[str, Any]] = {algorithm: {} for algorithm in ALGORITHMS} | SETTINGS
+EVERY = {**ENGINES, "in chunks": IN_CHUNKS}
+
+
+def of_form(form: str, engine: Engine) -> GradientLearner:
+    """One of the algorithms, or MAML with one of the settings; always with the same weights."""
+    torch.manual_seed(0)
+    algorithm, settings = (form, {}) if form in ALGORITHMS else ("maml", SETTINGS[form])
+    backbone = Conv4((1, 16, 16), 3, "stride", "support")
+    return learner(algorithm, backbone, Classification(WAYS), engine, steps=3, **settings).eval()
+
+
+def three_tasks() -> Episode:
+    return random_episode(3, (1, 16, 16), WAYS, shots=2, queries=2, seed=0)
+
+
+@cache
+def reference(form: str) -> dict[int, Adapted]:
+    """After each number of steps, each asked for alone and with gradients: no answer gets in the way of a step."""
+    episode = three_tasks()
+    made = of_form(form, Learn2Learn())
+    return {steps: made.adapt(episode.support, episode.query.x, answered=(steps,)) for steps in range(4)}
+
+
+@pytest.mark.parametrize("gradients", [True, False], ids=["with gradients", "without"])
+@pytest.mark.parametrize("engine", EVERY.values(), ids=EVERY)
+@pytest.mark.parametrize("form", FORMS)
+def test_engines_agree_on_answers_after_every_step_with_gradients_and_without(
+    form: str, engine: Engine, gradients: bool
+) -> None:
+    episode, made, alone = three_tasks(), of_form(form, engine), reference(form)
+    for wanted in WANTED:
+        with torch.set_grad_enabled(gradients):  # Lightning's loops and fitted learners switch them off
+            adapted = made.adapt(episode.support, episode.query.x, answered=wanted)
+        torch.testing.assert_close(adapted.losses, alone[3].losses, rtol=1e-9, atol=1e-11)
+        for name, value in alone[3].parameters.items():
+            torch.testing.assert_close(adapted.parameters[name], value, rtol=1e-9, atol=1e-11)
+        for position, steps in enumerate(wanted):
+            assert adapted.answers.requires_grad == gradients
+            torch.testing.assert_close(adapted.answers[:, position], alone[steps].answers[:, 0], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("engine", EVERY.values(), ids=EVERY)
+def test_what_a_test_and_a_fitted_learner_ask_for_needs_no_gradients(engine: Engine, protocol: Protocol) -> None:
+    torch.manual_seed(0)
+    made = learner("maml", MLP((1, 16, 16), [8], protocol), Classification(WAYS), engine, steps=2).eval()
+    episode = images()
+    expected, features = made(episode.support, episode.query.x).detach(), made.features_around_adapting(episode)
+    with torch.no_grad():
+        curve = made.answers_on_the_way(episode)
+        of_learned = made.answers_from(made.learn(episode.support), episode.query.x)
+        without = made.features_around_adapting(episode)
+    assert curve.shape[:2] == (TASKS, 3)
+    for found in (curve[:, -1], of_learned):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    for one, other in zip(features, without, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
-def test_an_engine_answers_without_gradients_as_with_them(engine: Engine, recompute: bool) -> None:
+def test_an_engine_answers_in_mixed_precision_without_gradients_as_with_them(engine: Engine, recompute: bool) -> None:
     torch.manual_seed(0)
-    backbone = MLP((1, 16, 16), [8], "transductive")
-    made = learner("maml", backbone, Classification(WAYS), engine, steps=2, checkpoint_inner_steps=recompute).eval()
-    episode = images()
-    expected = made(episode.support, episode.query.x).detach()
-    with torch.no_grad():
-        answers = made(episode.support, episode.query.x)
-    torch.testing.assert_close(answers, expected)
-    assert not answers.requires_grad
+    backbone = Conv4((1, 16, 16), 4, "pool", "transductive")
+    settings: dict[str, Any] = {"steps": 2, "checkpoint_inner_steps": recompute}
+    made = learner("maml", backbone, Classification(WAYS), engine, **settings).float().eval()
+    support, query = (Examples(part.x.float(), part.y) for part in (images().support, images().query))
+    exact = made.adapt(support, query.x, answered=(0, 1, 2)).answers
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = made.adapt(support, query.x, answered=(0, 1, 2)).answers
+        with torch.no_grad():
+            found = made.adapt(support, query.x, answered=(0, 1, 2)).answers
+    assert not torch.allclose(expected.float(), exact, atol=1e-5)  # as queries are answered in fewer bits
+    torch.testing.assert_close(found, expected.detach())
 
 
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)

@@ -73,11 +73,15 @@ class _OneTask:
             return answers, taken_statistics(layers)
 
     def _network(self, theta: Parameters) -> Any:
-        """The copy of the network, with these parameters."""
+        """The copy of the network, with these parameters.
+
+        Whoever asks first makes it for all: a copy made without gradients, to answer in a test, could not take a step later.
+        """
         if self.adapted is None or theta is not self.theta:
-            self.adapted, self.theta = _library().clone_module(self.inner.network), theta
-            own = dict(self.adapted.named_parameters())
-            self._move(self.adapted, {name: value[0] - own[name] for name, value in theta.items()})
+            with torch.enable_grad():
+                self.adapted, self.theta = _library().clone_module(self.inner.network), theta
+                own = dict(self.adapted.named_parameters())
+                self._move(self.adapted, {name: value[0] - own[name] for name, value in theta.items()})
         return self.adapted
 
     def _move(self, adapted: Any, differences: Parameters) -> None:

@@ -2,7 +2,8 @@
 
 A copy of the network is trained on every task, the update that each copy made is divided by its length, and the copies are
 averaged into the meta-parameters: phi <- phi + epsilon * mean((phi_task - phi) / |phi_task - phi|). So every task pulls with
-the same force, whereas in Reptile one on which the copy moved far outweighs the others.
+the same force, whereas in Reptile one on which the copy moved far outweighs the others. The outer step is Adam's, and on
+drawings the inner loop takes plain gradient steps.
 """
 
 import torch

@@ -4,7 +4,7 @@ A network that was trained before, supervised or meta-trained (`init_from`), is 
 its support set, all of it or its head alone (`adapts`). It has nothing to learn from training episodes, so
 `trainer.max_steps` is 0. With `head=new` the head begins at zero, which favours no class; `kept` begins with that of the
 checkpoint, which a meta-trained network has learned to begin with. The paper trains a new linear layer on a frozen network
-for 100 steps, which is `adapts=[head.*]`.
+for 100 steps, which is `adapts=[head.*]`. The settings are the same for drawings and photographs.
 """
 
 from typing import Any, Literal

@@ -6,8 +6,15 @@ training episode are trained on. `test_inner_steps` and `test_inner_batch` are t
 most results of the paper (`backbone.normalisation=transductive`); `support` normalises queries without each other.
 
 phi - phi_task is handed to the outer optimiser as if it were a gradient: with `optimizer.name=sgd`, no momentum and the rate
-epsilon that is the paper's update. Where this departs from the paper: its code keeps Adam's second moments from task to task
-of training, here every task begins with none; and inductive queries are normalised by the support set alone.
+epsilon, which falls from 1 to 0, that is the paper's update. The inner optimiser is the paper's too, Adam without momentum
+(beta1 = 0). Both are the default; `experiment=reptile_omniglot` has all of the paper's numbers for Omniglot, and photographs
+have its numbers for miniImageNet (conf/paper/photographs/reptile.yaml).
+
+Where this departs from the paper: its code keeps Adam's second moments from task to task of training, here every task begins
+with none; inductive queries are normalised by the support set alone; and on drawings the inner rate is 0.01 by default
+instead of 0.001, for runs of thousands of steps instead of a hundred thousand. On Omniglot (`data.tasks_per_step=5
+backbone.downsampling=stride`, 5-way 1-shot) that reaches 78.6 % ± 2.1 after 200 steps, plain inner steps of 0.1 under an
+outer Adam 75.3 % ± 2.1, and the paper's rate with its inner loop 63.0 % ± 1.5 after 400.
 """
 
 from typing import Any

@@ -1,0 +1,45 @@
+"""Pictures of a user's own, and trained learners for algorithms that start from one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ..conftest import Command
+from .runs import TINY, of_images, settings_of
+
+Starts = Callable[[str], Path]  # what a learner is to start on: a size of images, or numbers -> a run
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train|val|test/class/image: each class has a colour."""
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for label in range(3):
+            (folder / split / f"{split} {label}").mkdir(parents=True)
+            colour = random.integers(40, 215, 3)
+            for number in range(3):
+                pixels = (colour + random.integers(-40, 41, (84, 84, 3))).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / split / f"{split} {label}" / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def starts(anywhere: Command, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Starts:
+    runs: dict[str, Path] = {}
+
+    def start(of: str) -> Path:
+        if of not in runs:
+            algo = "maml" if of == "numbers" else "protonet"
+            data = ["experiment=sinusoid"] if of == "numbers" else of_images(of, pictures, anywhere.banks)
+            command = anywhere.at(tmp_path_factory.mktemp("start"))
+            outcome = command.run("train.py", *data, f"algo={algo}", *TINY, *settings_of(algo), "folder=run")
+            assert outcome.code == 0, outcome
+            runs[of] = command.folder / "run"
+        return runs[of]
+
+    return start

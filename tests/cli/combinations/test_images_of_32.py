@@ -1,0 +1,17 @@
+"""Every algorithm and engine on images of 32x32: train.py, evaluate.py and `metashot.load`."""
+
+from pathlib import Path
+
+import pytest
+
+from ..conftest import Command
+from .conftest import Starts
+from .runs import PAIRS, of_images, runs_through, starts_elsewhere
+
+SIZE = "32"
+
+
+@pytest.mark.parametrize(("algo", "engine"), PAIRS)
+def test_trained_tested_scored_and_fitted(command: Command, pictures: Path, starts: Starts, algo: str, engine: str) -> None:
+    start = [f"init_from={starts(SIZE)}"] if starts_elsewhere(algo) else []
+    runs_through(command, algo, engine, *of_images(SIZE, pictures, command.banks), *start)
