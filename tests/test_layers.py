@@ -16,13 +16,13 @@ SOURCE = Path(metashot.__file__).parent
 LAYERS = (
     {"metashot"},  # its version
     {"bad_input", "randomness"},
-    {"arguments"},
+    {"arguments", "paths"},
     {"episodes", "problems"},
     {"data"},
     {"backbones"},
     {"engines"},
     {"algorithms"},
-    {"run_folder", "checkpoints", "configuration", "command_line", "initial_weights", "trained"},
+    {"run_folder", "checkpoints", "configuration", "command_line", "initial_weights", "overrides", "script_help", "trained"},
     {"evaluation", "tracking"},
     {"training", "applied"},
     {"commands"},

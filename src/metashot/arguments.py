@@ -58,7 +58,17 @@ class Below:
         return f"and below {self.limit:g}"
 
 
-Count = Annotated[int, AtLeast(1)]
+# Upper limits lie far above what anybody trains with: a slip of the finger is refused before it takes all memory.
+Count = Annotated[int, AtLeast(1), AtMost(10**9)]
+Steps = Annotated[int, AtLeast(1), AtMost(10_000)]  # of adapting to one task
+Episodes = Annotated[int, AtLeast(1), AtMost(10**7)]
+Watched = Annotated[int, AtLeast(0), AtMost(10**7)]  # episodes, of those that are answered
+Tasks = Annotated[int, AtLeast(1), AtMost(100_000)]  # at once
+Images = Annotated[int, AtLeast(1), AtMost(100_000)]  # of a class in an episode, or points of a curve
+Side = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels
+Channels = Annotated[int, AtLeast(1), AtMost(2048)]  # of a convolution
+Units = Annotated[int, AtLeast(1), AtMost(16_384)]  # of a fully connected layer
+Concentration = Annotated[float, AtLeast(1e-6), AtMost(1e6)]  # of a Dirichlet distribution
 Seed = Annotated[int, AtLeast(0), AtMost(2**32 - 1)]
 Positive = Annotated[float, Above(0)]
 NotNegative = Annotated[float, AtLeast(0)]

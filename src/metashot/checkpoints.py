@@ -11,6 +11,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from metashot import __version__
 from metashot.bad_input import BadInput
+from metashot.paths import given_path
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 OURS = "metashot"  # the key under which a checkpoint holds what is not Lightning's
@@ -86,7 +87,7 @@ class WholeCheckpointIO(CheckpointIO):
 
 def of_run(given: str, key: str, preferred: str) -> Path:
     """The checkpoint that a user means by a file or by a run's folder."""
-    path = Path(given).expanduser()
+    path = given_path(given, key)
     if path.is_file():
         return path
     if not path.is_dir():

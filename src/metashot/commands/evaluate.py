@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import hydra
 import pytorch_lightning as pl
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.arguments import AtLeast, Count, check_value
+from metashot.arguments import Episodes, Watched, check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
 from metashot.command_line import explained
@@ -34,6 +34,7 @@ from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report, as_json
 from metashot.evaluation.testing import Evaluation, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
+from metashot.paths import place_to_write
 from metashot.run_folder import CONFIG, EPISODES, REPORT, REPORT_FOR_PEOPLE, write_text
 from metashot.tracking.evaluations import finish, keep_evaluation, open_loggers
 from metashot.trained import Origin, origin_of, trained_algorithm
@@ -104,11 +105,11 @@ def refuse_other_keys(config: Stored) -> None:
     check_value(config["ckpt"], str | list[str], "ckpt")
     if not config["ckpt"]:
         raise BadInput("ckpt=[] names no checkpoint: give one or several, as in ckpt=[RUN1,RUN2]")
-    check_value(config["episodes"], Count, "episodes")
+    check_value(config["episodes"], Episodes, "episodes")
     check_value(config["split"], Split, "split")
     check_value(config["out"], str | None, "out")
     check_value(config["pictures"], Pictures, "pictures")
-    check_value(config["curve"], Annotated[int, AtLeast(0)], "curve")
+    check_value(config["curve"], Watched, "curve")
     check_value(config["grid"]["ways"], list[Ways] | None, "grid.ways")
     check_value(config["grid"]["shots"], list[Counts] | None, "grid.shots")
     several = wants_grid(config) or (isinstance(config["ckpt"], list) and len(config["ckpt"]) > 1)
@@ -292,7 +293,7 @@ def write_several(several: Comparison | Grid, folder: Path, console: Console) ->
 
 def folder_of_one(config: Stored, prepared: Prepared, report: Report) -> Path:
     if config["out"]:
-        return Path(config["out"]).expanduser()
+        return place_to_write(config["out"], "out")
     checkpoint = prepared.checkpoint
     return beside(checkpoint.path) / (described(report) + changed_settings(checkpoint.config, checkpoint.trained))
 
@@ -300,7 +301,7 @@ def folder_of_one(config: Stored, prepared: Prepared, report: Report) -> Path:
 def folder_of_several(config: Stored, kind: str) -> Path:
     """By the time of day, like runs. It is made at once, so that two calls of one second do not share it."""
     if config["out"]:
-        return Path(config["out"]).expanduser()
+        return place_to_write(config["out"], "out")
     wanted = Path("runs") / time.strftime("%Y-%m-%d") / f"{time.strftime('%H-%M-%S')}_{kind}"
     path, number = wanted, 1
     while is_first_process():

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.arguments import AtLeast, check_value
+from metashot.arguments import Watched, check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint, write_checkpoint
 from metashot.command_line import Stopped
@@ -23,6 +23,7 @@ from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.testing import refuse_other_ways, test
 from metashot.evaluation.timing import Timing
 from metashot.initial_weights import begin_from
+from metashot.paths import given_path
 from metashot.run_folder import CONFIG, REPORT, RunFolder, stored_config
 from metashot.tracking.csv_file import CsvLogger
 from metashot.tracking.evaluations import finish, keep_evaluation
@@ -43,7 +44,7 @@ FREE_WHEN_RESUMED = (
 
 def stored_run(given: str, key: str) -> dict[str, Any]:
     """The configuration of a run's folder or of a checkpoint."""
-    path = Path(given).expanduser()
+    path = given_path(given, key)
     if path.is_dir() and (path / CONFIG).is_file():
         return stored_config(path)
     checkpoint = read_checkpoint(of_run(given, key, LAST))
@@ -61,7 +62,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
     check_value(config["init_from"], str | None, "init_from")
     check_value(config["freeze_backbone"], bool, "freeze_backbone")
     check_value(config["pictures"], Pictures, "pictures")
-    check_value(config["curve"], Annotated[int, AtLeast(0)], "curve")
+    check_value(config["curve"], Watched, "curve")
     experiment = {key: value for key, value in config.items() if key not in RUN_KEYS}
     start = Start.of(config["resume"], experiment)
     pl.seed_everything(config["seed"], verbose=False)
@@ -126,7 +127,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
             log(trainer, report.metrics())
             keep_evaluation(evaluation, pictures, loggers, folder.checkpoints / BEST)
             paths = {"checkpoint": folder.checkpoints / BEST, "report": folder.path / REPORT}
-            console.print(report.lines(paths), highlight=False)
+            console.print(report.lines(paths), highlight=False, markup=False)
         assert saving.best_score is not None
         return saving.best_score
 
@@ -144,7 +145,7 @@ class Start:
     def of(cls, resume: str | None, experiment: dict[str, Any]) -> "Start":
         if resume is None:
             return cls()
-        path = Path(resume).expanduser()
+        path = given_path(resume, "resume")
         if path.is_dir() and (path / CONFIG).is_file() and not list((path / "checkpoints").glob("*.ckpt")):
             refuse_another_experiment(experiment, stored_config(path))
             return cls(continued=path)  # it was killed before its first checkpoint

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metashot.arguments import AtLeast, Below, Count, NotNegative, Positive
+from metashot.arguments import AtLeast, Below, NotNegative, Positive, Steps
 from metashot.episodes import Examples
 
 Classifier = tuple[Tensor, ...]  # the parameters of T classifiers, [T, ...] each
@@ -18,7 +18,7 @@ class Fit:
     """Gradient descent on the mean cross-entropy of the whole support set, with momentum."""
 
     def __init__(
-        self, steps: Count, lr: Positive, momentum: Annotated[float, AtLeast(0), Below(1)], weight_decay: NotNegative
+        self, steps: Steps, lr: Positive, momentum: Annotated[float, AtLeast(0), Below(1)], weight_decay: NotNegative
     ) -> None:
         self.steps = steps
         self.lr = lr
