@@ -60,6 +60,8 @@ def build_bank(source: DataSource, root: Path, banks: Path) -> Path:
                     lock.unlink()  # nothing that was made for the attempt is left behind
                     raise
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise _lacks_memory(source) from error
         raise _cannot_be_written(source, banks, error.strerror or str(error)) from error
     except MemoryError as error:
         raise _lacks_memory(source) from error
@@ -72,8 +74,8 @@ def build_bank(source: DataSource, root: Path, banks: Path) -> Path:
 
 def _lacks_memory(source: DataSource) -> BadInput:
     return BadInput(
-        f"there is too little memory to build the image bank of {source.name}: close other programs, or choose a smaller "
-        "data.source.image_size, and start again"
+        f"there is too little memory to build the image bank of {source.name}: close other programs, or leave very large "
+        "images out, and start again"
     )
 
 

@@ -246,7 +246,7 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """All that lies below a folder and is no folder, with its name there; a link to a folder that it lies in is not followed."""
+    """What lies below a folder and is none, with its name there; a link to a folder that it lies in is not followed."""
     try:
         yield from _walk_below(str(folder), "", ())
     except OSError as error:
