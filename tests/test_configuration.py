@@ -155,7 +155,7 @@ def test_a_configuration_that_was_checked_runs_no_foreign_code_when_it_is_built(
         ("data.shots", 1.0, "a whole number"),
         ("data.shots", "1", "a whole number"),
         ("data.val.episodes", 0, "at least 1"),
-        ("data.val.ways", 1, "at least 2 or null"),
+        ("data.val.ways", 1, "at least 2 and at most 100000 or a list"),
         ("data.tasks_per_step", -4, "at least 1"),
         ("data.source.examples", 0, "at least 1"),
         ("algo.inner_lr", 0, "a number above 0"),
@@ -168,9 +168,12 @@ def test_a_configuration_that_was_checked_runs_no_foreign_code_when_it_is_built(
         ("algo.optimizer.weight_decay", -1, "at least 0"),
         ("algo.optimizer.name", "adamm", "adam, adamw, sgd"),
         ("backbone.normalisation", None, "transductive, running, support"),
-        ("backbone.channels", ["64"], "a whole number of at least 1 or a list, each a whole number of at least 1"),
+        ("backbone.channels", ["64"], "of at least 1 and at most 2048 or a list, each a whole number of at least 1"),
         ("trainer.precision", 32, "32-true, bf16-mixed"),
         ("trainer.gradient_clip", 0, "a number above 0 or null"),
+        ("data.unequal_support", 1e308, "at least 1e-06 and at most 1000000 or null"),
+        ("data.train.unequal_queries", 1e-320, "at least 1e-06"),
+        ("algo.inner_lr", 10**400, "a number above 0"),
         ("trainer.accelerator", "tpu", "cpu, gpu"),
         ("logger.tags", "one", "a list"),
         ("logger.tags", ["one", 2], "a list, each text"),
@@ -183,6 +186,48 @@ def test_a_value_out_of_range_names_the_key_and_what_is_allowed(
         configuration.check(changed(config, key, value))
     assert str(refused.value).startswith(f"{key}=")
     assert allowed in str(refused.value)
+
+
+SIZES = {
+    "algo=maml": (
+        *("data.tasks_per_step", "data.tasks_per_evaluation_step", "data.augmentation.crop_padding", "data.val.episodes"),
+        *("data.test.episodes", "data.ways", "data.shots", "data.queries", "data.train.batch", "data.train.queries"),
+        *("data.source.image_size", "data.source.examples", "backbone.channels", "trainer.max_steps"),
+        *("trainer.validate_every", "trainer.checkpoint_every", "trainer.log_every", "trainer.devices", "trainer.nodes"),
+        *("trainer.stop_after_non_finite", "trainer.early_stopping", "algo.optimizer.step_size", "algo.inner_steps"),
+        *("algo.test_inner_steps", "algo.inner_batch"),
+    ),
+    "algo=mamlpp": ("algo.inner_steps",),
+    "algo=siamese": ("algo.hidden", "algo.neighbours"),
+    "algo=relation": ("algo.channels", "algo.hidden"),
+    "algo=matching": ("algo.reading_steps",),
+    "algo=snail": ("algo.embedding", "algo.filters", "algo.reach", "algo.keys", "algo.values"),
+    "algo=baseline": ("algo.fit.steps",),
+    "engine=batched": ("engine.chunk",),
+    "backbone=mlp": ("backbone.hidden",),
+    "backbone=resnet12": ("backbone.widths", "backbone.drop_block_size"),
+    "experiment=sinusoid": ("data.shots", "data.queries", "data.tasks_per_step", "data.test.episodes"),
+    **{
+        f"data={name}": ("data.source.image_size",)
+        for name in ("omniglot", "cifarfs", "cub", "fc100", "folder", "miniimagenet", "tieredimagenet")
+    },
+}
+
+
+@pytest.mark.parametrize("choice", SIZES)
+def test_a_size_beyond_all_memory_is_refused(choice: str) -> None:
+    config = composed("train", choice)
+    configuration.check(config)
+    for key in SIZES[choice]:
+        *above, last = key.split(".")
+        node = config
+        for name in above:
+            node = node[name]
+        given = node[last]
+        node[last] = [10**15] * len(given) if isinstance(given, list) else 10**15
+        with pytest.raises(BadInput, match=f"^{key}=.*10{{15}}.* cannot be used; allowed: .*at most"):
+            configuration.check(config)
+        node[last] = given
 
 
 @pytest.mark.parametrize(

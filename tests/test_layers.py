@@ -16,7 +16,7 @@ SOURCE = Path(metashot.__file__).parent
 LAYERS = (
     {"metashot"},  # its version
     {"bad_input", "randomness"},
-    {"arguments", "archives"},
+    {"arguments", "archives", "paths"},
     {"signatures"},
     {"episodes", "problems"},
     {"data"},
@@ -25,7 +25,7 @@ LAYERS = (
     {"algorithms"},
     {"configuration"},
     {"stored"},
-    {"run_folder", "checkpoints", "command_line", "initial_weights", "refusals", "trained"},
+    {"run_folder", "checkpoints", "command_line", "initial_weights", "overrides", "refusals", "script_help", "trained"},
     {"evaluation", "tracking"},
     {"training", "applied"},
     {"commands"},

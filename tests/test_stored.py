@@ -102,7 +102,7 @@ def test_a_configuration_file_of_a_stranger_is_refused(tmp_path: Path, text: str
 
 def test_a_configuration_file_that_is_large_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 0\n" + "# \n" * 2**20)
-    with pytest.raises(BadInput, match="more than 1,048,576 bytes"):
+    with pytest.raises(BadInput, match="larger than 1 MB"):
         configuration_of_folder(tmp_path)
 
 

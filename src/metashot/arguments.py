@@ -5,8 +5,8 @@ before anything is built.
 """
 
 import inspect
-import math
 import re
+import sys
 import types
 from dataclasses import dataclass
 from functools import cache
@@ -86,7 +86,17 @@ def node_of(target: str) -> type[Node]:
     return type(target.rpartition(".")[2], (Node,), {"target": target})
 
 
-Count = Annotated[int, AtLeast(1)]
+# Upper limits lie far above what anybody trains with: a slip of the finger is refused before it takes all memory.
+Count = Annotated[int, AtLeast(1), AtMost(10**9)]
+Steps = Annotated[int, AtLeast(1), AtMost(10_000)]  # of adapting to one task
+Episodes = Annotated[int, AtLeast(1), AtMost(10**7)]
+Watched = Annotated[int, AtLeast(0), AtMost(10**7)]  # episodes, of those that are answered
+Tasks = Annotated[int, AtLeast(1), AtMost(100_000)]  # at once
+Images = Annotated[int, AtLeast(1), AtMost(100_000)]  # of a class in an episode, or points of a curve
+Side = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels
+Channels = Annotated[int, AtLeast(1), AtMost(2048)]  # of a convolution
+Units = Annotated[int, AtLeast(1), AtMost(16_384)]  # of a fully connected layer
+Concentration = Annotated[float, AtLeast(1e-6), AtMost(1e6)]  # of a Dirichlet distribution
 Seed = Annotated[int, AtLeast(0), AtMost(2**32 - 1)]
 Positive = Annotated[float, Above(0)]
 NotNegative = Annotated[float, AtLeast(0)]
@@ -109,7 +119,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is type(None):
         return value is None
     if hint is float:
-        return _is_finite(value)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and abs(value) <= sys.float_info.max  # NaN is not
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (bool, str):
@@ -118,15 +129,6 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
     # A node has its own check.
     return not inspect.isclass(hint) or (isinstance(value, dict) and "_target_" in value)
-
-
-def _is_finite(value: Any) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
-        return False
 
 
 def _described(hint: Any) -> str:

@@ -14,18 +14,24 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
-from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from metashot.bad_input import BadInput, one_of
 from metashot.configuration.buildable import CONF as CONF
+from metashot.overrides import (
+    HYDRA,
+    PATHS,
+    cannot_be_resolved,
+    choices_of,
+    refuse_other_choice,
+    refuse_what_cannot_be_read,
+)
+from metashot.paths import REFUSED, shown
+from metashot.script_help import asks_for_help, help_text
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
-PATHS = {
-    *("ckpt", "data.banks", "data.root", "data.source.split", "export", "folder", "init_from", "out", "query", "repeat"),
-    *("resume", "support"),
-}
 
 Stored = Callable[[str], dict[str, Any]]  # what a user gave for a key -> the configuration that is stored there
 
@@ -59,6 +65,12 @@ def run_script(
             return script(config)
         except BadInput as error:
             _refuse(str(error), wants_traceback)
+        except (HydraException, OmegaConfBaseException) as error:
+            _refuse(explained(error), wants_traceback)
+        except OSError as error:
+            if error.errno not in REFUSED or error.filename is None:
+                raise
+            _refuse(f"{shown(str(error.filename))} cannot be used: {error.strerror}", wants_traceback)
         except Stopped as stopped:
             _say(str(stopped))
             sys.exit(INTERRUPTED)
@@ -68,12 +80,20 @@ def run_script(
 
     try:
         sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
+        refuse_what_cannot_be_read(sys.argv[1:], CONF, config_name)
+        if asks_for_help(sys.argv[1:]):
+            print(help_text(sys.argv[1:], CONF, config_name, groups if "ckpt" in stored else ()))
+            return
         _use_stored_configuration(stored, groups, keys, parts, several)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(explained(error), wants_traceback)
     except BadInput as error:
         _refuse(str(error), wants_traceback)
+    except OSError as error:  # a stored configuration that may not be read
+        if error.errno not in REFUSED or error.filename is None:
+            raise
+        _refuse(f"{shown(str(error.filename))} cannot be used: {error.strerror}", wants_traceback)
     except KeyboardInterrupt:
         _say("stopped")
         sys.exit(INTERRUPTED)
@@ -129,7 +149,7 @@ def _use_stored_configuration(
         allowed = (str, ChoiceSweep, type(None)) if group == "experiment" else (str, ChoiceSweep)
         if group in chosen and not isinstance(chosen[group].value(), allowed):
             given_choice = "null" if chosen[group].value() is None else chosen[group].value()
-            raise BadInput(f"{group}={given_choice} cannot be used; allowed: {one_of(_choices(group))}")
+            refuse_other_choice(group, str(given_choice), choices_of(CONF, group))
     keys = [key for key in stored if key in chosen and chosen[key].value() is not None]
     if not keys:
         for key, (load, group) in parts.items():
@@ -163,20 +183,16 @@ def _use_stored_group(given: str, config: dict[str, Any], group: str) -> None:
     ConfigStore.instance().store(group=group, name="stored", node=config[group])
 
 
-def _choices(group: str) -> list[str]:
-    return [path.stem for path in (CONF / group).glob("*.yaml")]
-
-
 def explained(error: Exception) -> str:
     """Hydra's message, with what is allowed where Hydra does not say it."""
-    if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read as key=value: {' '.join(str(error).split())}"
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
+    if isinstance(cause, InterpolationResolutionError):
+        return cannot_be_resolved(cause)
     key = getattr(cause, "full_key", None)
     parent = getattr(cause, "parent_node", None)
     if key and isinstance(parent, DictConfig):
         place, _, name = str(key).rpartition(".")
         where = f"under {place}" if place else "at the top"
-        return f"unknown key {key}; allowed {where}: {one_of(map(str, parent), name)}"
+        return f"unknown key {key}; allowed {where}: {one_of((str(own) for own in parent if own != HYDRA), name)}"
     # What Hydra says of a choice that a group does not have ends with the folders it searched.
     return str(error).partition("Config search path")[0].strip() or type(error).__name__

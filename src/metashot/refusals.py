@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from metashot import configuration, signatures
-from metashot.arguments import AtLeast, AtMost, Count, check_value
+from metashot.arguments import AtLeast, AtMost, Episodes, Watched, check_value
 from metashot.bad_input import BadInput
 from metashot.configuration import Container
 from metashot.configuration.buildable import target_of
 from metashot.data.building import build_bank
 from metashot.data.source import DataSource
+from metashot.paths import given_path
 from metashot.stored import BEST, configuration_of_checkpoint, configuration_of_run, of_run
 
 RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
@@ -34,7 +35,7 @@ def refuse_training(config: Container) -> None:
     check_value(config["init_from"], str | None, "init_from")
     check_value(config["freeze_backbone"], bool, "freeze_backbone")
     check_value(config["pictures"], _Pictures, "pictures")
-    check_value(config["curve"], Annotated[int, AtLeast(0)], "curve")
+    check_value(config["curve"], Watched, "curve")
     if config["resume"] is not None:
         refuse_another_experiment(
             {key: value for key, value in config.items() if key not in RUN_KEYS},
@@ -55,11 +56,11 @@ def refuse_evaluation(config: Container) -> None:
     check_value(config["ckpt"], str | list[str], "ckpt")
     if not config["ckpt"]:
         raise BadInput("ckpt=[] names no checkpoint: give one or several, as in ckpt=[RUN1,RUN2]")
-    check_value(config["episodes"], Count, "episodes")
+    check_value(config["episodes"], Episodes, "episodes")
     check_value(config["split"], _Split, "split")
     check_value(config["out"], str | None, "out")
     check_value(config["pictures"], _Pictures, "pictures")
-    check_value(config["curve"], Annotated[int, AtLeast(0)], "curve")
+    check_value(config["curve"], Watched, "curve")
     check_value(config["grid"]["ways"], list[signatures.alias("metashot.data.images.Ways")] | None, "grid.ways")  # type: ignore[misc]
     check_value(config["grid"]["shots"], list[signatures.alias("metashot.data.module.Counts")] | None, "grid.shots")  # type: ignore[misc]
     given = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
@@ -143,7 +144,7 @@ def refuse_missing_files(data: Container) -> None:
     if "banks" not in data or any(name in os.environ for name in _OF_LAUNCHERS):
         return  # several processes refuse together, once they have joined
     source: DataSource = configuration.build(data["source"])
-    build_bank(source, Path(data["root"]).expanduser(), Path(data["banks"]).expanduser())
+    build_bank(source, given_path(data["root"], "data.root"), given_path(data["banks"], "data.banks"))
 
 
 def _refuse_nothing_to_train(config: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import IO, Any
 import yaml
 
 from metashot.bad_input import BadInput
+from metashot.paths import place_to_write
 from metashot.stored import CONFIG, configuration_of_folder
 
 METRICS, REPORT, PICTURE = "metrics.csv", "report.json", "episode.png"
@@ -35,8 +36,9 @@ class RunFolder:
         """A new folder with that name, or with a number behind it where the name is taken."""
         if shared := os.environ.get(_SHARED):
             return cls(Path(shared), None)
+        first = place_to_write(wanted, "folder")
         for number in range(1, 10_000):
-            path = Path(wanted if number == 1 else f"{wanted}-{number}")
+            path = first if number == 1 else Path(f"{first}-{number}")
             try:
                 path.mkdir(parents=True, exist_ok=False)
             except FileExistsError:

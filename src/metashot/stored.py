@@ -18,6 +18,7 @@ from metashot.arguments import AtLeast, AtMost, Positive, Seed, check_value
 from metashot.bad_input import BadInput
 from metashot.configuration.buildable import TARGET, refuse_misplaced
 from metashot.configuration.checking import GROUPS, Container, Name
+from metashot.paths import given_path, read_file
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 CONFIG = "config.yaml"  # in a run's folder
@@ -50,7 +51,7 @@ _ORIGIN_OF_IMAGES: Mapping[str, Any] = {
 
 def of_run(given: str, key: str, preferred: str) -> Path:
     """The checkpoint that a user means by a file or by a run's folder."""
-    path = Path(given).expanduser()
+    path = given_path(given, key)
     if path.is_file():
         return path
     if not path.is_dir():
@@ -79,7 +80,7 @@ def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Contain
 
 def configuration_of_run(given: str, key: str) -> Container:
     """The configuration of a run's folder or of a checkpoint."""
-    path = Path(given).expanduser()
+    path = given_path(given, key)
     if path.is_dir() and (path / CONFIG).is_file():
         return configuration_of_folder(path)
     return configuration_of_checkpoint(given, key, LAST)
@@ -89,11 +90,7 @@ def configuration_of_folder(folder: Path) -> Container:
     """The configuration that a run's folder holds."""
     file = folder / CONFIG
     try:
-        if not file.is_file():
-            raise OSError("it is not a regular file")
-        if file.stat().st_size > _MOST_BYTES:
-            raise OSError(f"it has more than {_MOST_BYTES:,} bytes")
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        config = yaml.safe_load(read_file(file, _MOST_BYTES).decode())
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BadInput(f"{file} cannot be read: {reason}; is {folder} the folder of a run?") from error

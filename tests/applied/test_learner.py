@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -293,3 +294,24 @@ def test_importing_metashot_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError):
         _ = metashot.lode  # type: ignore[attr-defined]
+
+
+def test_paths_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    for call in (metashot.load, metashot.load_fitted):
+        for given, why in (("~nosuchuser/x", "has no home folder"), ("n" * 300, "File name too long"), ("", "is empty")):
+            with pytest.raises(BadInput, match=why):
+                call(given)
+    fitted = metashot.load(tiny(tmp_path, "protonet")).fit(drawings(8), LABELS)
+    with pytest.raises(BadInput, match=r"path=~nosuchuser/x.*has no home folder"):
+        fitted.save("~nosuchuser/x")
+
+
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    learner = metashot.load(tiny(tmp_path, "protonet"))
+    for name, what in (("pipe.png", "a pipe"), ("endless.png", "a device")):
+        with pytest.raises(BadInput, match=f"it is {what} and not a file"):
+            learner.fit([tmp_path / name, *drawings(1)], ["a", "b"])
+    with pytest.raises(BadInput, match="cannot be read: Could not determine home"):
+        learner.fit(["~nosuchuser/x.png", *drawings(1)], ["a", "b"])

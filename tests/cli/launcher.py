@@ -5,6 +5,7 @@ runs the script from its first line to its last and what was registered for the 
 """
 
 import atexit
+import ctypes
 import gc
 import json
 import os
@@ -45,6 +46,8 @@ import metashot.engines.choice
 import metashot.tracking.options  # noqa: F401
 from metashot.engines.learn2learn import _library
 
+UNPRIVILEGED = "METASHOT_TEST_UNPRIVILEGED"  # in a script's environment: root is to be treated as any other user
+
 
 def serve() -> None:
     """Fork whatever is asked for, and write down how it ended, until stdin is closed."""
@@ -74,6 +77,14 @@ def serve() -> None:
             ended.with_suffix(".new").rename(ended)
 
 
+def give_up_privileges() -> None:
+    """Let permissions hold for root too, who may read and write everything as long as it has all capabilities."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
+    none = (ctypes.c_uint32 * 6)()
+    if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).capset(header, none) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+
+
 def become(request: dict[str, Any]) -> NoReturn:
     """Take on what tells one process from another, run the script, and end as an interpreter ends."""
     os.setsid()
@@ -86,6 +97,8 @@ def become(request: dict[str, Any]) -> NoReturn:
         opened = os.open(path, flags)
         os.dup2(opened, number)
         os.close(opened)
+    if os.environ.pop(UNPRIVILEGED, None):
+        give_up_privileges()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = request["arguments"]
     sys.path[0] = str(Path(sys.argv[0]).parent)

@@ -286,7 +286,7 @@ INNER_LOOPS: dict[str, list[str]] = {
     "algo.inner_lr=0": ["algo.inner_lr=0", "above 0"],
     "algo.inner_steps=0": ["algo.inner_steps=0", "at least 1"],
     "algo.test_inner_steps=-1": ["algo.test_inner_steps=-1", "at least 0"],
-    "algo.inner_batch=0": ["algo.inner_batch=0", "at least 1 or null"],
+    "algo.inner_batch=0": ["algo.inner_batch=0", "at least 1", "or null"],
     "algo.adapts=[heads.*]": ["algo.adapts=heads.*", "matches no parameter", "head.weight"],
     "algo.adapts=[]": ["algo.adapts=[]", "adapts no parameter", "head.weight"],
     "algo.adapts=head": ["algo.adapts=head", "a list"],

@@ -269,13 +269,19 @@ def test_help_lists_groups_and_keys_without_importing_torch(command: Command) ->
     for script, words in (
         (
             "train.py",
-            ["algo: anil, average, baseline, ", "backbone: conv4, ", "trainer: cpu, ddp, gpu", "resume:", "repeat:"],
+            [
+                "algo: anil, average, baseline, ",
+                "backbone: conv4, ",
+                "trainer: cpu, ddp, gpu",
+                "resume=null",
+                "algo.inner_lr=0.4",
+            ],
         ),
-        ("evaluate.py", ["ckpt:", "episodes: 600", "split: test"]),
+        ("evaluate.py", ["ckpt=null", "episodes=600", "split=test"]),
     ):
         outcome = command.run(script, "--help", fresh=True, **importing)
         assert outcome.code == 0, outcome
-        for word in [*words, "ways: 5", "channels: ", "inner_lr: 0.4"]:
+        for word in words:
             assert word in outcome.out, word
         imported = {line.rpartition("|")[2].strip() for line in outcome.err.splitlines()}
         assert "hydra" in imported

@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from metashot.bad_input import BadInput
 from metashot.data.bank import ImageBank
 from metashot.data.building import build_bank, read_manifest
+from metashot.data.sources.folder import OwnImages
 from tests.data.small_source import (
     SHAPE,
     SPLITS,
@@ -418,3 +420,56 @@ def test_a_full_disk_is_refused_before_the_work_with_what_is_needed(tmp_path: Pa
         assert [path.name for path in disk.iterdir() if not path.name.endswith(".lock")] == []
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+LITTLE_MEMORY = """
+import resource
+from pathlib import Path
+from metashot.bad_input import BadInput
+from metashot.data.building import build_bank
+from metashot.data.sources.folder import OwnImages
+
+if __name__ == "__main__":
+    source = OwnImages(image_size=28, channels=1, fit="crop", shares=[0.5, 0.25, 0.25], split_seed=0)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    try:
+        build_bank(source, Path("images"), Path("new/banks"))
+    except BadInput as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("memory", [80_000_000, 420_000_000])  # too little for the workers, or for the large image
+def test_too_little_memory_is_said_and_no_image_is_taken_for_damaged(tmp_path: Path, memory: int) -> None:
+    for label in range(6):
+        (tmp_path / "images" / f"c{label}").mkdir(parents=True)
+        for number in range(2):
+            side = 13_000 if (label, number) == (0, 0) else 28
+            Image.new("1", (side, side)).save(tmp_path / "images" / f"c{label}" / f"{number}.png", compress_level=1)
+    program = tmp_path / "build.py"
+    program.write_text(LITTLE_MEMORY.replace("MEMORY", str(memory)))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.startswith("there is too little memory to "), done
+    assert done.stdout.count("\n") == 1, done
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_refused_build_leaves_no_lock_and_no_folder(tmp_path: Path) -> None:
+    source = OwnImages(image_size=28, channels=1, fit="crop", shares=[0.5, 0.25, 0.25], split_seed=0)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(BadInput, match="is empty"):
+        build_bank(source, tmp_path / "images", tmp_path / "new" / "banks")
+    assert {path.name for path in tmp_path.iterdir()} == {"images"}
+    (tmp_path / "old").mkdir()
+    with pytest.raises(BadInput, match="is empty"):
+        build_bank(source, tmp_path / "images", tmp_path / "old")
+    assert list((tmp_path / "old").iterdir()) == []

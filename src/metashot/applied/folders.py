@@ -13,6 +13,7 @@ from metashot.applied.images import Form, prepared
 from metashot.bad_input import BadInput
 from metashot.data.decoding import Unreadable
 from metashot.data.files import is_junk, shown
+from metashot.paths import given_path, why_not
 
 _NAMED = 10  # files that a message about many of them names
 _ALLOWED = "allowed: a folder with a sub-folder of images for each class, such as support/cat and support/dog"
@@ -31,9 +32,9 @@ class Images:
 
 def support_files(given: str) -> tuple[dict[str, list[Path]], list[Path]]:
     """The files of each class, and those that lie in no class folder."""
-    root = Path(given).expanduser()
+    root = given_path(given, "support")
     if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
+        what = "is not a folder" if root.exists() else "does not exist"
         raise BadInput(f"support={shown(given)} {what}; {_ALLOWED}")
     folders, loose = _inside(root)
     classes = {shown(folder.name): list(_below(folder, ())) for folder in folders}
@@ -49,7 +50,7 @@ def query_files(given: str | Sequence[str], written: Collection[Path]) -> list[P
     those that this command has written."""
     found: list[Path] = []
     for one in [given] if isinstance(given, str) else given:
-        path = Path(one).expanduser()
+        path = given_path(one, "query")
         if path.is_dir():
             files = list(_below(path, ()))
         elif os.path.lexists(path):
@@ -143,7 +144,7 @@ def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise BadInput(f"{shown(folder)} cannot be read: {error.strerror or error}; mend it or leave it out") from error
+        raise BadInput(f"{shown(folder)} cannot be read: {why_not(error)}; mend it or leave it out") from error
     entries = [entry for entry in entries if not is_junk(entry.name)]
     folders = [entry for entry in entries if entry.is_dir()]
     return folders, [entry for entry in entries if not entry.is_dir()]

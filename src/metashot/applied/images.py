@@ -15,7 +15,8 @@ from torch import Tensor
 from metashot import configuration
 from metashot.bad_input import BadInput
 from metashot.data.decoding import Fit, Unreadable, convert, decode
-from metashot.data.files import shown
+from metashot.data.files import LARGEST_FILE, shown
+from metashot.paths import read_file, why_not
 
 Ink = Literal["auto", "dark", "bright"]  # of drawings that are given
 Inverted = Literal["never", "always", "on bright ground"]
@@ -64,11 +65,12 @@ def form_of(config: Mapping[str, Any], origin: Mapping[str, Any], ink: Ink) -> F
 def prepared(image: Any, name: str, form: Form) -> Prepared:
     """One image of any kind; `name` is for messages."""
     if isinstance(image, str | os.PathLike):
-        path = Path(image).expanduser()
+        path = Path(image)
         try:
-            content = path.read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a name that cannot be one
-            raise Unreadable(f"{shown(path)}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+            path = path.expanduser()
+            content = read_file(path, LARGEST_FILE)
+        except (OSError, ValueError, RuntimeError) as error:  # ValueError: no name of a file; RuntimeError: nobody's home
+            raise Unreadable(f"{shown(path)}: cannot be read: {why_not(error)}") from error
         decoded = decode(content, shown(path), form.shape, form.fit)
     else:
         decoded = convert(_as_pillow(image, name), name, form.shape, form.fit)

@@ -26,6 +26,7 @@ from metashot.bad_input import BadInput
 from metashot.checkpoints import read_checkpoint
 from metashot.data.files import shown
 from metashot.episodes import Examples
+from metashot.paths import given_path
 from metashot.problems import Regression
 from metashot.stored import BEST, OURS, of_run
 from metashot.trained import Origin, origin_of, trained_algorithm
@@ -306,7 +307,7 @@ def load(checkpoint: str | os.PathLike[str], device: str | torch.device = "auto"
 
 def load_fitted(path: str | os.PathLike[str], device: str | torch.device = "auto") -> Learner:
     """A learner as it was saved, which gives the answers that it gave then."""
-    file = Path(path).expanduser()
+    file = given_path(path, "path")
     content = _fitted_content(file)
     learner = made(content["config"], content["origin"], content["weights"], file, device, content.get("ink", "auto"))
     assert isinstance(learner, ClassLearner | NumberLearner)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from metashot.bad_input import BadInput
 from metashot.data.files import shown
+from metashot.paths import place_to_write
 
 
 def write_whole(path: Path, content: bytes, key: str) -> None:
@@ -26,7 +27,7 @@ def write_whole(path: Path, content: bytes, key: str) -> None:
 
 def named_file(given: str | os.PathLike[str], key: str, example: str) -> Path:
     """The file that is to be written."""
-    path = Path(given).expanduser()
+    path = place_to_write(given, key)
     if not path.name or path.is_dir():
         raise BadInput(f"{key}={given} is a folder; allowed: the name of a file, such as {key}={example}")
     return path

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metashot.arguments import AtLeast, AtMost, Count
+from metashot.arguments import AtLeast, AtMost, Channels
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.bad_input import BadInput
@@ -24,7 +24,7 @@ class Conv4(Backbone):
     def __init__(
         self,
         input_shape: tuple[int, ...],
-        channels: Count | list[Count],
+        channels: Channels | list[Channels],
         downsampling: Literal["pool", "stride"],
         normalisation: Protocol,
         halvings: Annotated[int, AtLeast(0), AtMost(BLOCKS)] = BLOCKS,

@@ -6,7 +6,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metashot.arguments import Count
+from metashot.arguments import Units
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, Protocol
 
@@ -14,7 +14,7 @@ from metashot.backbones.normalisation import Normalisation, Protocol
 class MLP(Backbone):
     """Inputs [T, N, ...] to features [T, N, features]: linear, batch normalisation, ReLU."""
 
-    def __init__(self, input_shape: tuple[int, ...], hidden: list[Count], normalisation: Protocol) -> None:
+    def __init__(self, input_shape: tuple[int, ...], hidden: list[Units], normalisation: Protocol) -> None:
         super().__init__(input_shape, normalisation)
         sizes = [math.prod(input_shape), *hidden]
         self.linears = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(sizes))

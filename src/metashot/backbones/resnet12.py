@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metashot.arguments import AtLeast, Below, Count
+from metashot.arguments import AtLeast, Below, Channels, Count
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.bad_input import BadInput
@@ -29,7 +29,7 @@ class ResNet12(Backbone):
     def __init__(
         self,
         input_shape: tuple[int, ...],
-        widths: list[Count],
+        widths: list[Channels],
         pooling: Literal["average", "none"],
         drop_block: Annotated[float, AtLeast(0), Below(1)],
         drop_block_size: Count,

@@ -33,6 +33,7 @@ from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report, as_json
 from metashot.evaluation.testing import Evaluation, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
+from metashot.paths import place_to_write
 from metashot.refusals import checkpoints_of, wants_grid
 from metashot.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE, write_text
 from metashot.stored import CONFIG, OURS
@@ -256,7 +257,7 @@ def write_several(several: Comparison | Grid, folder: Path, console: Console) ->
 
 def folder_of_one(config: Stored, prepared: Prepared, report: Report) -> Path:
     if config["out"]:
-        return Path(config["out"]).expanduser()
+        return place_to_write(config["out"], "out")
     checkpoint = prepared.checkpoint
     return beside(checkpoint.path) / (described(report) + changed_settings(checkpoint.config, checkpoint.trained))
 
@@ -264,7 +265,7 @@ def folder_of_one(config: Stored, prepared: Prepared, report: Report) -> Path:
 def folder_of_several(config: Stored, kind: str) -> Path:
     """By the time of day, like runs. It is made at once, so that two calls of one second do not share it."""
     if config["out"]:
-        return Path(config["out"]).expanduser()
+        return place_to_write(config["out"], "out")
     wanted = Path("runs") / time.strftime("%Y-%m-%d") / f"{time.strftime('%H-%M-%S')}_{kind}"
     path, number = wanted, 1
     while is_first_process():

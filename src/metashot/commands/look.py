@@ -16,6 +16,7 @@ from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.episodes import Episode
 from metashot.evaluation.pictures.episodes import contact_sheet, curves_sheet
+from metashot.paths import place_to_write
 
 _NAMED = 10  # files that are listed
 
@@ -24,15 +25,15 @@ def look_at_data(composed: DictConfig) -> None:
     """Print what a data set has, and draw an episode of it."""
     config = configuration.plain(composed)
     split: Split = config["split"]
-    out = Path(config["out"]).expanduser()
+    out = place_to_write(config["out"], "out")
     if not out.name or out.is_dir():
         raise BadInput(f"out={config['out']} is a folder; allowed: the name of a picture, such as out=episode.png")
     data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
     console = Console(soft_wrap=True, highlight=False, markup=False)
     _print(console, _facts(data))
-    data.setup()
     if split == "train" and data.shuffled:
         raise BadInput("data.train.batch trains on shuffled images, and these have no episodes to look at: leave it out")
+    # Not `data.setup()`: what the episodes of the other splits lack does not matter here.
     numbers, device = np.array([config["number"]]), torch.device("cpu")
     (episode,) = data.training_batch(numbers, device) if split == "train" else data.batch(split, numbers, device)
     _print(console, [("episode", f"{split} {config['number']}, {data.shape_of(split)}"), *_classes(data, split, episode)])

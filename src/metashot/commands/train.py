@@ -22,6 +22,7 @@ from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.testing import refuse_other_ways, test
 from metashot.evaluation.timing import Timing
 from metashot.initial_weights import begin_from
+from metashot.paths import given_path
 from metashot.refusals import RUN_KEYS, refuse_another_experiment
 from metashot.run_folder import REPORT, RunFolder
 from metashot.stored import BEST, CONFIG, LAST, OURS, configuration_of_folder, of_run
@@ -104,7 +105,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
             log(trainer, report.metrics())
             keep_evaluation(evaluation, pictures, loggers, folder.checkpoints / BEST)
             paths = {"checkpoint": folder.checkpoints / BEST, "report": folder.path / REPORT}
-            console.print(report.lines(paths), highlight=False)
+            console.print(report.lines(paths), highlight=False, markup=False)
         assert saving.best_score is not None
         return saving.best_score
 
@@ -122,7 +123,7 @@ class Start:
     def of(cls, resume: str | None, experiment: dict[str, Any]) -> "Start":
         if resume is None:
             return cls()
-        path = Path(resume).expanduser()
+        path = given_path(resume, "resume")
         if path.is_dir() and (path / CONFIG).is_file() and not list((path / "checkpoints").glob("*.ckpt")):
             refuse_another_experiment(experiment, configuration_of_folder(path))
             return cls(continued=path)  # it was killed before its first checkpoint

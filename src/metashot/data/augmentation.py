@@ -36,7 +36,7 @@ class Augmentation:
 
     def __init__(
         self,
-        crop_padding: Annotated[int, AtLeast(0)],
+        crop_padding: Annotated[int, AtLeast(0), AtMost(256)],
         flip: Share,
         brightness: Share,
         contrast: Share,

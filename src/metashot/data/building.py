@@ -48,14 +48,35 @@ def build_bank(source: DataSource, root: Path, banks: Path) -> Path:
     folder = banks / f"{source.name}-{digest}"
     if _is_current(folder, source, root):
         return folder
+    missing = [above for above in (banks, *banks.parents) if not above.exists()]
+    lock = banks / f".{folder.name}.lock"
     try:
         banks.mkdir(parents=True, exist_ok=True)
-        with _locked(banks / f".{folder.name}.lock"):
+        with _locked(lock):
             if not _is_current(folder, source, root):  # another process may have built it while this one waited
-                _build(source, identity, root, folder)
+                try:
+                    _build(source, identity, root, folder)
+                except BaseException:
+                    lock.unlink()  # nothing that was made for the attempt is left behind
+                    raise
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise _lacks_memory(source) from error
         raise _cannot_be_written(source, banks, error.strerror or str(error)) from error
+    except MemoryError as error:
+        raise _lacks_memory(source) from error
+    finally:
+        for made in missing:
+            with contextlib.suppress(OSError):  # it holds a bank
+                made.rmdir()
     return folder
+
+
+def _lacks_memory(source: DataSource) -> BadInput:
+    return BadInput(
+        f"there is too little memory to build the image bank of {source.name}: close other programs, or leave very large "
+        "images out, and start again"
+    )
 
 
 def _cannot_be_written(source: DataSource, banks: Path, reason: str) -> BadInput:
@@ -253,10 +274,7 @@ def _draw(source: DataSource, splits: list[_Split]) -> None:
                     split.add(piece, job.result())
                     progress.advance(bar, sum(last - first for _, first, last, _ in piece))
         except BrokenProcessPool as error:
-            raise BadInput(
-                f"a process that built the image bank of {source.name} was killed, probably for want of memory: "
-                "close other programs and start again"
-            ) from error
+            raise _lacks_memory(source) from error  # it is what kills them
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -346,6 +364,12 @@ def what_happened(manifest: dict[str, Any]) -> list[str]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = stack.enter_context(path.open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever held it may have removed it, and others then lock the one that was made after it.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    break
         yield

@@ -95,6 +95,7 @@ def _read(content: bytes, name: str, enough: int | None, remarks: list[str]) -> 
     """The upright, opaque image of mode L or RGB; a JPEG may come smaller, but not below `enough` pixels a side."""
     if not content:
         raise Unreadable(f"{name}: is empty")
+    image: Image.Image | None = None
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
         if image.format in ("PNG", "TIFF"):
@@ -114,7 +115,21 @@ def _read(content: bytes, name: str, enough: int | None, remarks: list[str]) -> 
     except Image.DecompressionBombError as error:
         raise Unreadable(f"{name}: has too many pixels to be read safely") from error
     except Exception as error:  # a damaged file takes Pillow anywhere: SyntaxError, struct.error, MemoryError, ...
+        if isinstance(error, MemoryError) and image is not None and not _there_is_memory_for(image):
+            raise BadInput(
+                f"there is too little memory to read {name} of {image.width} x {image.height} pixels: close other programs, "
+                "or make the image smaller"
+            ) from error
         raise Unreadable(f"{name}: is cut off or damaged") from error
+
+
+def _there_is_memory_for(image: Image.Image) -> bool:
+    """Whether memory was really short: a damaged file can ask for any amount, and is left out; a whole one is not."""
+    try:
+        np.empty((image.height, image.width, 4), np.uint8)
+    except MemoryError:
+        return False
+    return True
 
 
 def _upright(image: Image.Image, remarks: list[str]) -> Image.Image:

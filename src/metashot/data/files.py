@@ -17,10 +17,11 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from metashot.bad_input import BadInput
+from metashot.paths import open_file, read_file
+from metashot.paths import shown as shown
 
-_LARGEST_MEMBER = 10**9  # bytes; a file of images is far smaller, a "zip bomb" is larger
+LARGEST_FILE = 10**9  # bytes; a file of images is far smaller, a "zip bomb" is larger
 _JUNK = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # and whatever is hidden
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, bytes that are no text
 _UTF8_NAME = 0x800  # flags of a zip member
 _ENCRYPTED = 0x1
 # What zipfile and tarfile raise while they read a file that is not what it should be.
@@ -59,7 +60,11 @@ class Folder:
         self.path = path
 
     def names(self) -> list[str]:
-        return sorted(name for name, _ in _walk(self.path))
+        return sorted(name for name, entry in _walk(self.path) if entry.is_file())
+
+    def others(self) -> list[str]:
+        """What lies among the files and is none: pipes, sockets and devices."""
+        return sorted(name for name, entry in _walk(self.path) if not entry.is_file())
 
     def folders(self, inside: str = "") -> list[str]:
         """The names of the folders that lie directly in one of its folders, empty ones too."""
@@ -71,7 +76,7 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         try:
-            return (self.path / name).read_bytes()
+            return read_file(self.path / name, LARGEST_FILE)
         except OSError as error:
             raise _unreadable(self.path / name, error) from error
 
@@ -125,7 +130,7 @@ def unpack_tar(path: Path, into: Path) -> None:
     if not hasattr(tarfile, "data_filter"):
         raise BadInput(f"{shown(path)} cannot be unpacked safely by this Python; use 3.11.4 or later, or unpack it by hand")
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:*") as archive:
+        with open_file(path) as file, tarfile.open(fileobj=file, mode="r:*") as archive:
             _unpack(path, archive, into)
     except tarfile.FilterError as error:
         raise BadInput(f"{shown(path)}: a member was refused: {error}; the archive was not unpacked") from error
@@ -144,7 +149,7 @@ def stamps(paths: Iterable[Path | str]) -> list[list[str | int]]:
         try:
             status = os.stat(path)
             if stat.S_ISDIR(status.st_mode):
-                found += sorted([entry.path, *_changed(entry.stat())] for _, entry in _walk(Path(path)))
+                found += sorted([entry.path, *_changed(entry.stat())] for _, entry in _walk(Path(path)) if entry.is_file())
             else:
                 found.append([str(path), *_changed(status)])
         except OSError as error:
@@ -152,15 +157,10 @@ def stamps(paths: Iterable[Path | str]) -> list[list[str | int]]:
     return found
 
 
-def shown(path: Path | str) -> str:
-    """A path as text that every terminal can print in one line, whatever bytes its name has."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(path))
-
-
 @functools.lru_cache(maxsize=8)  # data sources are pickled to a worker with each piece of work: it opens the archive once
 def _open_zip(path: Path, stamp: tuple[int, int], process: int) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(open_file(path))  # which it keeps open as long as it is kept itself
     except DAMAGE as error:
         raise _damaged(shown(path), error) from error
     except OSError as error:
@@ -183,10 +183,10 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
             raise BadInput(
                 f"{shown(path)}: its member {given!r} is encrypted; unpack the archive with its password and give the folder"
             )
-        if member.file_size > _LARGEST_MEMBER:
+        if member.file_size > LARGEST_FILE:
             raise BadInput(
                 f"{shown(path)}: its member {given!r} would unpack to {member.file_size / 1e9:.1f} GB, "
-                f"more than {_LARGEST_MEMBER / 1e9:.0f} GB; the archive was not opened"
+                f"more than {LARGEST_FILE / 1e9:.0f} GB; the archive was not opened"
             )
         if name in members:
             twice.append(name)
@@ -246,7 +246,7 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """Each file below a folder with its name there; a link to a folder that it lies in is not followed."""
+    """What lies below a folder and is none, with its name there; a link to a folder that it lies in is not followed."""
     try:
         yield from _walk_below(str(folder), "", ())
     except OSError as error:
@@ -264,7 +264,7 @@ def _walk_below(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) ->
                 continue
             if entry.is_dir():
                 yield from _walk_below(entry.path, f"{prefix}{entry.name}/", (*above, here))
-            elif entry.is_file():
+            else:
                 yield prefix + entry.name, entry
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metashot.arguments import AtLeast, Count, Positive
+from metashot.arguments import AtLeast, AtMost, Concentration, Episodes, Images, Positive, Tasks
 from metashot.bad_input import BadInput
 from metashot.data.augmentation import Augmentation
 from metashot.data.bank import ImageBank
@@ -23,13 +23,15 @@ from metashot.data.module import SPLITS, Counts, EpisodicDataModule, Split, amou
 from metashot.data.shuffling import ShuffledSampler
 from metashot.data.source import DataSource
 from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, most
+from metashot.paths import given_path
 from metashot.problems import Classification
 
 _LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue, as in ITU-R 601
 _AT_ONCE = 1000  # episodes whose indices are in memory together
 
 
-Ways = Annotated[int, AtLeast(2)] | list[Annotated[int, AtLeast(2)]]
+Way = Annotated[int, AtLeast(2), AtMost(100_000)]
+Ways = Way | list[Way]
 
 
 class SplitOptions:
@@ -40,9 +42,9 @@ class SplitOptions:
         ways: Ways | None,
         shots: Counts | None,
         queries: Counts | None,
-        unequal_support: Positive | None = None,
-        unequal_queries: Positive | None = None,
-        episodes: Count | None = None,
+        unequal_support: Concentration | None = None,
+        unequal_queries: Concentration | None = None,
+        episodes: Episodes | None = None,
     ) -> None:
         self.amounts = {"ways": ways, "shots": shots, "queries": queries}
         self.shares = {"unequal_support": unequal_support, "unequal_queries": unequal_queries}
@@ -52,7 +54,7 @@ class SplitOptions:
 class TrainingOptions(SplitOptions):
     """With `batch`, training goes through batches of so many shuffled images instead of episodes."""
 
-    def __init__(self, batch: Count | None, **split: Any) -> None:
+    def __init__(self, batch: Images | None, **split: Any) -> None:
         super().__init__(**split)
         self.batch = batch
         if batch is None:
@@ -82,13 +84,13 @@ class ImageEpisodes(EpisodicDataModule):
         ways: Ways,
         shots: Counts,
         queries: Counts,
-        unequal_support: Positive | None,
-        unequal_queries: Positive | None,
+        unequal_support: Concentration | None,
+        unequal_queries: Concentration | None,
         train: TrainingOptions,
         val: SplitOptions,
         test: SplitOptions,
-        tasks_per_step: Count,
-        tasks_per_evaluation_step: Count,
+        tasks_per_step: Tasks,
+        tasks_per_evaluation_step: Tasks,
         seed: int,
     ) -> None:
         options: dict[Split, SplitOptions] = {"train": train, "val": val, "test": test}
@@ -98,8 +100,8 @@ class ImageEpisodes(EpisodicDataModule):
         episodes = {split: options[split].episodes for split in SPLITS}
         super().__init__(name, specs, episodes, tasks_per_step, tasks_per_evaluation_step, seed)
         self.source = source
-        self.root = Path(root).expanduser()
-        self.banks_root = Path(banks).expanduser()
+        self.root = given_path(root, "data.root")
+        self.banks_root = given_path(banks, "data.banks")
         self.augmentation = augmentation
         self.input_shape: tuple[int, int, int] = source.image_shape
         self.normalisation = _constants(mean, std, source.image_shape[0])
@@ -122,6 +124,9 @@ class ImageEpisodes(EpisodicDataModule):
             return f"{self.tasks_per_step} x {self.batch_size} shuffled images a step"
         return super().shape_of(split)
 
+    def _inputs_of_a_task(self, split: Split) -> int:
+        return self.batch_size if split == "train" and self.batch_size is not None else super()._inputs_of_a_task(split)
+
     def prepare_data(self) -> None:
         build_bank(self.source, self.root, self.banks_root)
 
@@ -134,6 +139,7 @@ class ImageEpisodes(EpisodicDataModule):
         for split in SPLITS:
             if split != "train" or not self.shuffled:
                 self.sampler(split)
+        self.refuse_more_than_memory(self.augmentation.crop_padding)
 
     def sampler(self, split: Split) -> EpisodeSampler:
         """That of the episodes of a split, if they can be drawn."""

@@ -11,15 +11,16 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 
-from metashot.arguments import Count
+from metashot.arguments import Images
 from metashot.bad_input import BadInput
-from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples
+from metashot.data.memory import refuse_too_many_episodes
+from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples, most
 from metashot.problems import Problem
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
-Counts = Count | list[Count]  # a number, or the least and the most of what each episode draws for itself
+Counts = Images | list[Images]  # a number, or the least and the most of what each episode draws for itself
 
 
 class EpisodicDataModule(pl.LightningDataModule):
@@ -55,6 +56,23 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Open what lies on disk, and refuse episodes that cannot be drawn from it."""
+
+    def refuse_more_than_memory(self, margin: int = 0) -> None:
+        """Refuse steps whose inputs alone need more memory than there is. In training, a margin of so many pixels is put
+        around an image."""
+        for split in SPLITS:
+            if split == "train":
+                key, tasks, around = "data.tasks_per_step", self.tasks_per_step, 2 * margin
+            else:
+                key, around = "data.tasks_per_evaluation_step", 0
+                tasks = min(self.tasks_per_evaluation_step, self.episodes[split] or 1)
+            first, *sides = self.input_shape
+            numbers = first * math.prod(side + around for side in sides)
+            refuse_too_many_episodes(key, tasks, self._inputs_of_a_task(split), numbers)
+
+    def _inputs_of_a_task(self, split: Split) -> int:
+        spec = self.specs[split]
+        return most(spec.ways) * (most(spec.shots) + most(spec.queries))
 
     @abstractmethod
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metashot.arguments import Count
+from metashot.arguments import Episodes, Images, Tasks
 from metashot.data.module import SPLITS, EpisodicDataModule, Split
 from metashot.data.sources.sinusoid import Sinusoid
 from metashot.episodes import Batch, Episode, EpisodeSpec, Examples
@@ -16,7 +16,7 @@ from metashot.randomness import key_of
 class RegressionSplit:
     """What one split has for itself; whatever is null is as for all splits."""
 
-    def __init__(self, shots: Count | None, queries: Count | None, episodes: Count | None = None) -> None:
+    def __init__(self, shots: Images | None, queries: Images | None, episodes: Episodes | None = None) -> None:
         self.shots = shots
         self.queries = queries
         self.episodes = episodes
@@ -31,13 +31,13 @@ class RegressionEpisodes(EpisodicDataModule):
         self,
         name: str,
         source: Sinusoid,
-        shots: Count,
-        queries: Count,
+        shots: Images,
+        queries: Images,
         train: RegressionSplit,
         val: RegressionSplit,
         test: RegressionSplit,
-        tasks_per_step: Count,
-        tasks_per_evaluation_step: Count,
+        tasks_per_step: Tasks,
+        tasks_per_evaluation_step: Tasks,
         seed: int,
     ) -> None:
         options: dict[Split, RegressionSplit] = {"train": train, "val": val, "test": test}
@@ -47,6 +47,9 @@ class RegressionEpisodes(EpisodicDataModule):
         self.source = source
         self.input_shape = (source.inputs,)
         self.problem = Regression(source.outputs)
+
+    def setup(self, stage: str | None = None) -> None:
+        self.refuse_more_than_memory()
 
     def shape_of(self, split: Split) -> str:
         return f"{self.specs[split].shots}-shot {self.specs[split].queries} queries"

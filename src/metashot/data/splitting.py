@@ -1,12 +1,15 @@
 """Which classes belong to which split: by a seed, or by lists of names in a folder."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from metashot.bad_input import BadInput
+from metashot.paths import given_path, read_file, why_not
 
 SPLITS = ("train", "val", "test")
+_LARGEST_LIST = 10**7  # bytes
 _OTHER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
@@ -36,7 +39,7 @@ def listed_splits(given: str, known: Sequence[str]) -> dict[str, list[str]] | No
     """
     if given in known:
         return None
-    folder = Path(given).expanduser()
+    folder = given_path(given, "data.source.split")
     if not folder.is_dir():
         raise BadInput(
             f"data.source.split={given} cannot be used; allowed: {', '.join(known)}, or a folder with train.txt, val.txt "
@@ -75,7 +78,11 @@ def names_listed(content: bytes, where: str) -> list[str]:
 
 def _list_of(folder: Path, split: str) -> Path:
     wanted = _OTHER_NAMES[split]
-    found = [p for p in sorted(folder.glob("*.txt")) if p.stem.lower().replace("-", "_").rpartition("_")[2] in wanted]
+    try:
+        lists = [folder / name for name in sorted(os.listdir(folder)) if name.endswith(".txt")]
+    except OSError as error:
+        raise BadInput(f"data.source.split={folder} cannot be read: {why_not(error)}") from error
+    found = [p for p in lists if p.stem.lower().replace("-", "_").rpartition("_")[2] in wanted]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise BadInput(
@@ -87,7 +94,7 @@ def _list_of(folder: Path, split: str) -> Path:
 
 def _names(path: Path) -> list[str]:
     try:
-        content = path.read_bytes()
+        content = read_file(path, _LARGEST_LIST)
     except OSError as error:
-        raise BadInput(f"{path} cannot be read as a list of names: {error}") from error
+        raise BadInput(f"{path} cannot be read as a list of names: {why_not(error)}") from error
     return names_listed(content, str(path))

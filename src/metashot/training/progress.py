@@ -81,7 +81,7 @@ class ProgressBar(pl.Callback):
         metric = results.problem.metric
         score = score_with_interval(metric, results.score, results.ci95)
         step = f"step {trainer.global_step}/{trainer.max_steps}"
-        self.console.print(f"{step}  val {metric} {score}{best}  {self._measured()}", highlight=False)
+        self.console.print(f"{step}  val {metric} {score}{best}  {self._measured()}", highlight=False, markup=False)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._end()

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import Logger
 
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.features import FeatureLearner
-from metashot.arguments import AtLeast, Count, Positive
+from metashot.arguments import AtLeast, AtMost, Count, Positive
 from metashot.bad_input import BadInput
 from metashot.checkpoints import WholeCheckpointIO
 from metashot.training.memory import keep_freed_memory
@@ -30,7 +30,7 @@ class TrainerOptions:
         nodes: Count,
         strategy: Literal["auto", "ddp"],
         precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"],
-        max_steps: Annotated[int, AtLeast(0)],
+        max_steps: Annotated[int, AtLeast(0), AtMost(10**9)],
         validate_every: Count,
         checkpoint_every: Count,
         log_every: Count,

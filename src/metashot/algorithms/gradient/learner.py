@@ -15,7 +15,7 @@ from metashot.algorithms.gradient.inner_optimizer import InnerOptimizer
 from metashot.algorithms.gradient.minibatches import minibatches
 from metashot.algorithms.gradient.network import Network
 from metashot.algorithms.optimization import Optimization
-from metashot.arguments import AtLeast, Count, NotNegative, Positive
+from metashot.arguments import AtLeast, AtMost, Count, NotNegative, Positive, Steps
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
 from metashot.engines.inner import Adapted, Engine, InnerLoop, Memory, Parameters
@@ -46,8 +46,8 @@ class GradientLearner(Algorithm):
         engine: Engine,
         adapts: list[str],
         inner_lr: Positive,
-        inner_steps: Count,
-        test_inner_steps: Annotated[int, AtLeast(0)],
+        inner_steps: Steps,
+        test_inner_steps: Annotated[int, AtLeast(0), AtMost(10_000)],
         inner_batch: Count | None,
         inner_loss: InnerLossName,
         inner_optimizer: InnerOptimizer,

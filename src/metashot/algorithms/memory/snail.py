@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
-from metashot.arguments import AtLeast, Count
+from metashot.arguments import AtLeast, AtMost, Channels, Units
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
 from metashot.episodes import Examples
@@ -33,11 +33,11 @@ class Snail(FeatureLearner):
         name: str,
         backbone: Backbone,
         problem: Problem,
-        embedding: Count,
-        keys: list[Count],
-        values: list[Count],
-        filters: Count,
-        reach: Annotated[int, AtLeast(2)],
+        embedding: Units,
+        keys: list[Units],
+        values: list[Units],
+        filters: Channels,
+        reach: Annotated[int, AtLeast(2), AtMost(2**16)],
         optimizer: Optimization,
     ) -> None:
         super().__init__(backbone, problem, optimizer)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.similarities import cosines
-from metashot.arguments import Count, Positive
+from metashot.arguments import Positive, Steps
 from metashot.backbones.base import Backbone
 from metashot.episodes import Examples
 from metashot.problems import Problem
@@ -35,7 +35,7 @@ class Matching(FeatureLearner):
         temperature: Positive,
         learned_temperature: bool,
         full_context: bool,
-        reading_steps: Count,
+        reading_steps: Steps,
         optimizer: Optimization,
     ) -> None:
         super().__init__(backbone, problem, optimizer)

@@ -21,7 +21,7 @@ from metashot.algorithms.base import Learned
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.similarities import memberships
-from metashot.arguments import Count
+from metashot.arguments import Channels, Units
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.bad_input import BadInput
@@ -38,8 +38,8 @@ class Relation(FeatureLearner):
         name: str,
         backbone: Backbone,
         problem: Problem,
-        channels: Count,
-        hidden: Count,
+        channels: Channels,
+        hidden: Units,
         loss: Literal["mse", "cross_entropy"],
         optimizer: Optimization,
     ) -> None:

@@ -31,7 +31,7 @@ from metashot.algorithms.base import Learned
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.similarities import squared_distances, weighted_absolute_differences
-from metashot.arguments import Count, Positive
+from metashot.arguments import Count, Positive, Units
 from metashot.backbones.base import Backbone
 from metashot.episodes import Episode, Examples
 from metashot.problems import Problem
@@ -45,7 +45,7 @@ class Siamese(FeatureLearner):
         problem: Problem,
         loss: Literal["verification", "contrastive", "triplet"],
         margin: Positive,
-        hidden: Count | None,
+        hidden: Units | None,
         neighbours: Count,
         optimizer: Optimization,
     ) -> None:

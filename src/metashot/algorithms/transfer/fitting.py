@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metashot.arguments import AtLeast, Below, Count, NotNegative, Positive
+from metashot.arguments import AtLeast, Below, NotNegative, Positive, Steps
 from metashot.episodes import Examples
 
 Classifier = tuple[Tensor, ...]  # the parameters of T classifiers, [T, ...] each
@@ -20,7 +20,7 @@ class Fit:
 
     def __init__(
         self,
-        steps: Count,
+        steps: Steps,
         lr: Positive,
         momentum: Annotated[float, AtLeast(0), Below(1)],
         weight_decay: NotNegative,

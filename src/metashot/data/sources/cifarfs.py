@@ -3,7 +3,7 @@
 The 100 classes of CIFAR-100, split at random: 64 for training, 16 for validation, 20 for testing.
 """
 
-from metashot.arguments import Count
+from metashot.arguments import Side
 from metashot.bad_input import BadInput
 from metashot.data.cifar100 import CIFAR_100, CLASSES, LICENCE, Cifar100, PickledImages
 from metashot.data.download import OfficialFile
@@ -49,7 +49,7 @@ class CifarFS(Cifar100):
         ),
     )
 
-    def __init__(self, split: str, image_size: Count) -> None:
+    def __init__(self, split: str, image_size: Side) -> None:
         lists = listed_splits(split, ("bertinetto",))
         self.listed = lists is None  # in the archive itself
         super().__init__(image_size, lists or BERTINETTO, {"split": lists or split})

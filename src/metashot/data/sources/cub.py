@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from metashot.arguments import Count, Seed
+from metashot.arguments import Seed, Side
 from metashot.bad_input import BadInput
 from metashot.data.decoding import Box, Decoded, Fit, Unreadable, decode
 from metashot.data.download import OfficialFile
@@ -54,7 +54,7 @@ class Cub(ImageFiles):
     species, images = 200, 11_788  # as published
     split_sizes: Mapping[str, int] = {"train": 100, "val": 50, "test": 50}  # species, as in Chen et al. 2019
 
-    def __init__(self, split: str, split_seed: Seed, crop_to_box: bool, image_size: Count, fit: Fit) -> None:
+    def __init__(self, split: str, split_seed: Seed, crop_to_box: bool, image_size: Side, fit: Fit) -> None:
         self.lists = listed_splits(split, ("seeded",))
         super().__init__(
             3, image_size, fit, {"split": self.lists or split, "split_seed": split_seed, "crop_to_box": crop_to_box}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from metashot.arguments import Count
+from metashot.arguments import Side
 from metashot.data.cifar100 import CIFAR_100, CLASSES, LICENCE, SUPERCLASSES, Cifar100, PickledImages, find_first, is_named
 from metashot.data.download import OfficialFile
 from metashot.data.files import Files, Zip
@@ -42,7 +42,7 @@ class FC100(Cifar100):
         ),
     )
 
-    def __init__(self, image_size: Count) -> None:
+    def __init__(self, image_size: Side) -> None:
         superclasses = {"train": TRAINING, **HELD_OUT}
         classes = {split: " ".join(SUPERCLASSES[n] for n in names).split() for split, names in superclasses.items()}
         super().__init__(image_size, classes, {})

@@ -9,12 +9,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from metashot.arguments import Count, Positive, Seed
+from metashot.arguments import Positive, Seed, Side
 from metashot.bad_input import BadInput
 from metashot.data.decoding import Decoded, Fit, decode
-from metashot.data.files import Folder, shown
+from metashot.data.files import LARGEST_FILE, Folder, shown
 from metashot.data.image_files import ImageFiles, Listing
 from metashot.data.splitting import SPLITS, seeded_splits, split_called
+from metashot.paths import read_file, why_not
 
 _IMAGES = {
     *("apng", "avif", "avifs", "bmp", "dds", "dib", "gif", "icns", "ico", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpf", "jpg"),
@@ -50,7 +51,7 @@ class OwnImages(ImageFiles):
     skips_unreadable = True
 
     def __init__(
-        self, image_size: Count, channels: Literal[1, 3], fit: Fit, shares: list[Positive], split_seed: Seed
+        self, image_size: Side, channels: Literal[1, 3], fit: Fit, shares: list[Positive], split_seed: Seed
     ) -> None:
         if len(shares) != len(SPLITS):
             raise BadInput(
@@ -75,7 +76,8 @@ class OwnImages(ImageFiles):
         if os.path.isdir(root):
             return Folder(root)
         if not os.path.isfile(root):
-            raise BadInput(f"data.root={shown(root)} does not exist; {_ALLOWED}")
+            what = "is neither a folder nor a file" if os.path.exists(root) else "does not exist"
+            raise BadInput(f"data.root={shown(root)} {what}; {_ALLOWED}")
         return Folder(root.parent)
 
     def list_images(self, root: Path) -> Listing:
@@ -100,7 +102,10 @@ class OwnImages(ImageFiles):
 
     def _in_folders(self, root: Path) -> tuple[Listing, bool]:
         """The images as the folders divide them, and whether they are in splits; without these, all are in train."""
+        assert isinstance(self.opened, Folder)
         names = self.opened.names()
+        others = self.opened.others()
+        self._say(others, "{} no {} and left out (pipes, sockets or devices)", "is|are", "file|files", thing="image|images")
         images = [name for name in names if _kind(name) in _IMAGES]
         tops = {name.partition("/")[0] for name in images if "/" in name}
         self._say_what_is_unsupported(names)
@@ -309,9 +314,9 @@ def _read_rows(path: Path) -> list[_Row]:
 
 def _read_text(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        content = read_file(path, LARGEST_FILE)
     except OSError as error:
-        raise BadInput(f"{shown(path)} cannot be read: {error.strerror or error}") from error
+        raise BadInput(f"{shown(path)} cannot be read: {why_not(error)}") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

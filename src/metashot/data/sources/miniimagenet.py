@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metashot.arguments import Count
+from metashot.arguments import Side
 from metashot.bad_input import BadInput
 from metashot.data.download import OfficialFile, download
 from metashot.data.files import Files, Folder, open_files, shown
@@ -126,7 +126,7 @@ class MiniImageNet(ImageNetSubset):
         ),
     )
 
-    def __init__(self, image_size: Count) -> None:
+    def __init__(self, image_size: Side) -> None:
         super().__init__(3, image_size, "squash", {})
 
     def find_in(self, folder: Path) -> Found | None:

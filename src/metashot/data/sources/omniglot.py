@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metashot.arguments import Count, Seed
+from metashot.arguments import Seed, Side
 from metashot.bad_input import BadInput
 from metashot.data.download import OfficialFile
 from metashot.data.files import Files, open_files
@@ -57,7 +57,7 @@ class Omniglot(ImageFiles):
         ),
     )
 
-    def __init__(self, split: str, split_seed: Seed, rotations: list[str], image_size: Count) -> None:
+    def __init__(self, split: str, split_seed: Seed, rotations: list[str], image_size: Side) -> None:
         unknown = [given for given in rotations if given not in SPLITS]
         if unknown:
             raise BadInput(f"data.source.rotations has {unknown[0]}; allowed: a list of {', '.join(SPLITS)}")

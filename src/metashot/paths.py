@@ -1,0 +1,105 @@
+"""Paths that users give, and files that anybody may have made: refused with a message, and read without waiting for ever."""
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from metashot.bad_input import BadInput
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, bytes that are no text
+_LONGEST = 200  # characters of a path that a message quotes
+# What a file system refuses, and the user can change.
+REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS})
+
+
+def shown(path: Path | str) -> str:
+    """A path as text that every terminal can print in one line, whatever bytes its name has."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(path))
+
+
+def quoted(path: Path | str) -> str:
+    """A path in a message about a key, cut where it is too long to be read."""
+    text = shown(path)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+
+
+def given_path(given: str | os.PathLike[str], key: str) -> Path:
+    """The path that a user gave for a key, with the home folder for `~`; there may be nothing there yet.
+
+    Raises:
+        BadInput: if it is empty, too long for a name, in the home folder of nobody, or where the user may not look.
+    """
+    text = os.fspath(given)
+    if not text:
+        raise BadInput(f"{key}= is empty: give a path, or leave {key} out")
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        user = quoted(text.partition("/")[0])
+        raise BadInput(f"{key}={quoted(text)} cannot be used: {user} has no home folder; give the whole path") from None
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # whoever needs it says so
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        raise BadInput(f"{key}={quoted(text)} cannot be used: {why_not(error)}; give another {key}=") from error
+    return path
+
+
+def place_to_write(given: str | os.PathLike[str], key: str) -> Path:
+    """The path that a user gave for what is to be written.
+
+    Raises:
+        BadInput: as `given_path`, or if nothing can be written there.
+    """
+    path = given_path(given, key)
+    there = next(above for above in (path, *path.absolute().parents) if os.path.lexists(above))
+    if os.path.isdir(there) and not os.access(there, os.W_OK | os.X_OK):
+        raise BadInput(f"{key}={quoted(path)} cannot be written: {os.strerror(errno.EACCES)}; choose another {key}=")
+    return path
+
+
+def open_file(path: Path | str) -> BinaryIO:
+    """Open a file for reading, if it is one: a pipe may never have anything to read, and a device may have no end.
+
+    Raises:
+        OSError: if it cannot be opened, or is not a file.
+    """
+    _refuse_other_kinds(path, os.stat(path).st_mode)  # opening some devices already does something
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _refuse_other_kinds(path, os.fstat(opened).st_mode)  # it may have been replaced in between
+        return os.fdopen(opened, "rb")
+    except BaseException:
+        os.close(opened)
+        raise
+
+
+def read_file(path: Path | str, most: int) -> bytes:
+    """The content of a file of at most so many bytes.
+
+    Raises:
+        OSError: if it cannot be read, is not a file, or is larger.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(most + 1) if size <= most else b""
+    if max(size, len(content)) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most / 1e6:,.0f} MB", str(path))
+    return content
+
+
+def why_not(error: Exception) -> str:
+    """Why the system refused, without the path, which the message has already."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _refuse_other_kinds(path: Path | str, mode: int) -> None:
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EPERM, f"it is {kinds.get(stat.S_IFMT(mode), 'something else')} and not a file", str(path))
