@@ -22,6 +22,7 @@ LAYERS = (
     {"backbones"},
     {"engines"},
     {"algorithms"},
+    {"outputs"},
     {"run_folder", "checkpoints", "configuration", "command_line", "initial_weights", "trained"},
     {"evaluation", "tracking"},
     {"training", "applied"},

@@ -25,7 +25,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 PATHS = {
     *("ckpt", "data.banks", "data.root", "data.source.split", "export", "folder", "init_from", "out", "query", "repeat"),
-    *("resume", "support"),
+    *("resume", "save", "support"),
 }
 
 Stored = Callable[[str], dict[str, Any]]  # what a user gave for a key -> the configuration that is stored there
