@@ -52,13 +52,21 @@ class Fitted:
     learned: Any
     classes: tuple[Hashable, ...]  # none of numbers
     form: Form | None  # of images
+    in_rows: bool  # whether answers are [N, outputs] or, as the numbers that were given, [N]
 
     @classmethod
-    def to(cls, network: TrainedNetwork, examples: Examples, classes: Sequence[Hashable], form: Form | None) -> "Fitted":
+    def to(
+        cls,
+        network: TrainedNetwork,
+        examples: Examples,
+        classes: Sequence[Hashable],
+        form: Form | None,
+        in_rows: bool = True,
+    ) -> "Fitted":
         with torch.inference_mode(False):  # what is made in inference mode stays without gradients
             examples = Examples(examples.x.clone(), examples.y.clone())
             learned = network.learn(_as_inputs(examples.x, network, form), examples.y)
-        return cls(network, examples, learned, tuple(classes), form)
+        return cls(network, examples, learned, tuple(classes), form, in_rows)
 
     def answers(self, x: Tensor) -> NDArray[np.float64]:
         """[N, outputs]"""
@@ -67,7 +75,7 @@ class Fitted:
 
     def __reduce__(self) -> Any:
         """What was learned may be bound to a device: it is learned again where it is wanted."""
-        return Fitted.to, (self.network, self.examples, self.classes, self.form)
+        return Fitted.to, (self.network, self.examples, self.classes, self.form, self.in_rows)
 
 
 class _Loaded(NamedTuple):
@@ -350,18 +358,20 @@ class NumberLearner(Learner):
         network = self.network
         points, values = _inputs_of(x, network), _outputs_of(y, network)
         _refuse_other_length(len(points), "rows of x", len(values), "rows of y")
-        self._fitted = Fitted.to(network, Examples(torch.from_numpy(points), torch.from_numpy(values)), (), None)
+        examples = Examples(torch.from_numpy(points), torch.from_numpy(values))
+        self._fitted = Fitted.to(network, examples, (), None, in_rows=np.ndim(y) > 1)
         return self
 
     def predict(self, x: Any) -> NDArray[np.float64]:
-        """[N, outputs]"""
+        """[N, outputs], or [N] where `fit` was given y as [N]."""
         fitted = self._state()
-        return fitted.answers(torch.from_numpy(_inputs_of(x, fitted.network)))
+        answers = fitted.answers(torch.from_numpy(_inputs_of(x, fitted.network)))
+        return answers if fitted.in_rows else answers[:, 0]
 
     def score(self, x: Any, y: Any) -> float:
         """R2, as scikit-learn has it: one less the squared error as a share of the variance, the mean over outputs."""
-        predicted = self.predict(x)
         values = _outputs_of(y, self.network)
+        predicted = self.predict(x).reshape(-1, values.shape[1])
         _refuse_other_length(len(predicted), "rows of x", len(values), "rows of y")
         if len(values) < 2:
             raise BadValue("one row was given, but R2 needs two at least")
@@ -370,16 +380,28 @@ class NumberLearner(Learner):
             return float(np.where(spread > 0, 1 - missed / spread, np.where(missed > 0, 0.0, 1.0)).mean())
 
     def restore(self, content: Mapping[str, Any]) -> None:
-        self._fitted = Fitted.to(self.network, Examples(content["x"], content["y"]), (), None)
+        in_rows = content.get("in_rows", True)  # which files of before it was kept do not say
+        self._fitted = Fitted.to(self.network, Examples(content["x"], content["y"]), (), None, in_rows)
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import InputTags, RegressorTags, Tags, TargetTags
 
-        target, inputs = TargetTags(required=True), InputTags(one_d_array=True)
-        return Tags("regressor", target, regressor_tags=RegressorTags(), input_tags=inputs)
+        one = int(self.origin["input_shape"][0]) == 1
+        target, inputs = TargetTags(required=True), InputTags(one_d_array=one, two_d_array=True)
+        functions = RegressorTags(poor_score=True)  # of others than it was trained on it knows little
+        return Tags("regressor", target, regressor_tags=functions, input_tags=inputs)
+
+    @property
+    def n_features_in_(self) -> int:
+        """How many inputs it was fitted to."""
+        return int(self._state().examples.x.shape[1])
+
+    @property
+    def predict_proba(self) -> Any:  # type: ignore[override]
+        raise self._has_no_classes("predict_proba")
 
     def _saved(self, fitted: Fitted) -> dict[str, Any]:
-        return {}
+        return {"in_rows": fitted.in_rows}
 
     def _fitted_to(self, fitted: Fitted) -> str:
         return f"{len(fitted.examples.x)} points"
@@ -475,16 +497,25 @@ def _outputs_of(y: Any, network: TrainedNetwork) -> NDArray[np.float64]:
 
 def _numbers(given: Any, name: str, width: int) -> NDArray[np.float64]:
     """[N, width]"""
+    if given is None:
+        raise BadValue(f"a learner of numbers requires {name} to be passed, but the target {name} is None")
+    given = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
+    allowed = f"allowed: an array [N, {width}]"
+    if hasattr(given, "toarray"):
+        raise BadValue(f"{name} is a sparse matrix; {allowed}, as {name}.toarray() is")
     try:
-        values = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
+        found = np.asarray(given)
+        values = None if found.dtype.kind == "c" else found.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise BadValue(f"{name} cannot be read as numbers ({error}); allowed: an array [N, {width}]") from error
+        raise BadValue(f"{name} cannot be read as numbers ({error}); {allowed}") from error
+    if values is None:
+        raise BadValue(f"{name} has complex numbers (Complex data not supported); {allowed} of real ones")
     if values.ndim == 1 and width == 1:
         values = values[:, None]
     if values.ndim != 2 or values.shape[1] != width or len(values) == 0:
         raise BadValue(f"{name} has the shape {values.shape}; allowed: [N, {width}]{' or [N]' if width == 1 else ''}")
     if not np.isfinite(values).all():
         raise BadValue(
-            f"{name} has values that are no finite numbers (the first in row {int((~np.isfinite(values)).any(1).argmax())})"
+            f"{name} has non-finite values, NaN or inf (the first in row {int((~np.isfinite(values)).any(1).argmax())})"
         )
     return values

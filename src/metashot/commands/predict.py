@@ -146,7 +146,7 @@ def _write(
         more.append(("onnx", f"{shown(export(learner, outputs.graph, 'export'))}, checked against PyTorch"))
     if outputs.learner is not None:
         learner.save(outputs.learner, "save")
-        more.append(("learner", f"{shown(outputs.learner)}, to be used as ckpt={shown(outputs.learner)}"))
+        more.append(("fitted", f"{shown(outputs.learner)}, to be used as ckpt={shown(outputs.learner)}"))
     write_output(outputs.table, _as_csv(asked.files, names, probabilities), "out", "table")
     write_output(outputs.picture, _sheet(learner, names, asked, probabilities), "out", "picture")
     return [("table", shown(outputs.table)), ("sheet", shown(outputs.picture)), *more]
