@@ -359,7 +359,8 @@ class NumberLearner(Learner):
         points, values = _inputs_of(x, network), _outputs_of(y, network)
         _refuse_other_length(len(points), "rows of x", len(values), "rows of y")
         examples = Examples(torch.from_numpy(points), torch.from_numpy(values))
-        self._fitted = Fitted.to(network, examples, (), None, in_rows=np.ndim(y) > 1)
+        in_rows = (y if isinstance(y, Tensor) else np.asarray(y)).ndim > 1
+        self._fitted = Fitted.to(network, examples, (), None, in_rows)
         return self
 
     def predict(self, x: Any) -> NDArray[np.float64]:
