@@ -24,6 +24,7 @@ LAYERS = (
     {"engines"},
     {"algorithms"},
     {"configuration"},
+    {"outputs"},
     {"stored"},
     {"run_folder", "checkpoints", "command_line", "initial_weights", "overrides", "refusals", "script_help", "trained"},
     {"evaluation", "tracking"},

@@ -8,6 +8,10 @@ class BadInput(Exception):
     """Something the user gave cannot be used; the message says what was given, what is allowed and which key to change."""
 
 
+class BadValue(BadInput, ValueError):
+    """Bad input of a Python call: other libraries expect a ValueError of a learner that cannot use what it was given."""
+
+
 def one_of(allowed: Iterable[str], given: str = "") -> str:
     """The allowed names as text, with the one that was probably meant."""
     names = sorted(allowed)

@@ -1,7 +1,5 @@
 """Checkpoints as files: written whole or not at all, and read without running code."""
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +9,16 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from metashot import __version__
 from metashot.archives import Unusable, read_archive
 from metashot.bad_input import BadInput
+from metashot.outputs import whole_file
 from metashot.stored import checked, newest_whole, unusable
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write to a temporary name, flush to the disk, then rename: a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with whole_file(path) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         whole = newest_whole(path.parent)
         kept = f"the newest whole checkpoint is {whole}" if whole else "there is no earlier checkpoint"
         reason = error.__context__ if isinstance(error.__context__, OSError) else error

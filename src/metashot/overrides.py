@@ -19,7 +19,7 @@ from metashot.paths import given_path, place_to_write, quoted
 
 # Banks are written if they are not there, and may lie where nobody may write if they are.
 TO_READ = ("ckpt", "data.banks", "data.root", "data.source.split", "init_from", "query", "repeat", "resume", "support")
-TO_WRITE = ("export", "folder", "out")
+TO_WRITE = ("export", "folder", "out", "save")
 PATHS = frozenset({*TO_READ, *TO_WRITE})
 HYDRA, STORED = "hydra", "stored"  # Hydra's own keys, and what a group is called that comes from a checkpoint
 

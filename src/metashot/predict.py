@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from metashot.command_line import run_script
 from metashot.configuration import plain
 from metashot.refusals import refuse_prediction
-from metashot.stored import BEST, configuration_of_checkpoint
+from metashot.stored import configuration_of_learner
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -21,7 +21,7 @@ def predict(config: "DictConfig") -> Any:
 
 
 def stored(given: str) -> dict[str, Any]:
-    return configuration_of_checkpoint(given, "ckpt", BEST)
+    return configuration_of_learner(given, "ckpt")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from metashot.configuration import Container
 from metashot.configuration.buildable import target_of
 from metashot.data.building import build_bank
 from metashot.data.source import DataSource
-from metashot.paths import given_path
+from metashot.outputs import holds_fit
+from metashot.paths import given_path, shown
 from metashot.stored import BEST, configuration_of_checkpoint, configuration_of_run, of_run
 
 RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
@@ -86,15 +87,27 @@ def refuse_looking(config: Container) -> None:
 
 def refuse_prediction(config: Container) -> None:
     """Refuse what python -m metashot.predict cannot answer."""
-    for key in ("ckpt", "support", "query"):
+    for key in ("ckpt", "query"):
         if config[key] is None:
             raise BadInput(f"missing key {key}: give it as in ckpt=runs/... support=pets/ query=photos/")
-    check_value(config["support"], str, "support")
+    check_value(config["support"], str | None, "support")
     check_value(config["query"], str | list[str], "query")
     check_value(config["out"], str, "out")
     check_value(config["export"], str | None, "export")
+    check_value(config["save"], str | None, "save")
     check_value(config["ink"], signatures.alias("metashot.applied.images.Ink"), "ink")
     check_value(config["device"], str, "device")
+    is_fitted = holds_fit(of_run(config["ckpt"], "ckpt", BEST))
+    if is_fitted and config["support"] is not None:
+        raise BadInput(
+            f"ckpt={shown(config['ckpt'])} is a fitted learner, which has its examples: leave support out, or give the "
+            "checkpoint of a run to learn from other ones"
+        )
+    if not is_fitted and config["support"] is None:
+        raise BadInput(
+            "missing key support: give it as in ckpt=runs/... support=pets/ query=photos/, or give a fitted learner, as in "
+            "ckpt=pets.fewshot"
+        )
 
 
 def checkpoints_of(given: list[str]) -> list[Path]:

@@ -1,6 +1,5 @@
 """A run's folder: claimed by one process, it holds all that is needed to resume and to repeat the run."""
 
-import contextlib
 import fcntl
 import os
 import shutil
@@ -11,6 +10,7 @@ from typing import IO, Any
 import yaml
 
 from metashot.bad_input import BadInput
+from metashot.outputs import write_whole
 from metashot.paths import place_to_write
 from metashot.stored import CONFIG, configuration_of_folder
 
@@ -95,13 +95,5 @@ class RunFolder:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from error
+    """Write a file of a run's own folder whole or not at all."""
+    write_whole(path, text.encode())

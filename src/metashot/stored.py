@@ -18,6 +18,7 @@ from metashot.arguments import AtLeast, AtMost, Positive, Seed, check_value
 from metashot.bad_input import BadInput
 from metashot.configuration.buildable import TARGET, refuse_misplaced
 from metashot.configuration.checking import GROUPS, Container, Name
+from metashot.outputs import holds_fit
 from metashot.paths import given_path, read_file
 
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -78,6 +79,18 @@ def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Contain
         raise unusable(path, error) from error
 
 
+def configuration_of_learner(given: str, key: str) -> Container:
+    """The configuration in a checkpoint or in the file of a fitted learner."""
+    path = of_run(given, key, BEST)
+    if not holds_fit(path):
+        return configuration_of_checkpoint(given, key, BEST)
+    try:
+        content = outline(path)
+        return refuse_unsafe(content.get("config") if isinstance(content, dict) else None, "its configuration")
+    except (Unusable, BadInput) as error:
+        raise BadInput(f"the fitted learner {path} cannot be used: {error}") from error
+
+
 def configuration_of_run(given: str, key: str) -> Container:
     """The configuration of a run's folder or of a checkpoint."""
     path = given_path(given, key)
@@ -133,8 +146,8 @@ def checked(checkpoint: Any) -> dict[str, Any]:
     return checkpoint  # type: ignore[no-any-return]
 
 
-def checked_fitted(content: Mapping[str, Any]) -> None:
-    """Refuse the contents of a fitted learner's file if any part is missing or not what this program writes.
+def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
+    """The contents of a fitted learner's file, if they have the parts that every one has.
 
     Raises:
         Unusable: if it is not.
@@ -158,6 +171,7 @@ def checked_fitted(content: Mapping[str, Any]) -> None:
                 raise BadInput(f"its examples are of {int(y.max()) + 1} classes, and it names {len(classes)}")
     except BadInput as error:
         raise Unusable(str(error)) from error
+    return content
 
 
 def refuse_broken_weights(weights: Any) -> None:

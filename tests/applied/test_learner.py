@@ -265,7 +265,7 @@ def sinusoid(tmp_path: Path) -> Learner:
 
 def test_numbers_are_learned_and_scored_as_r2(sinusoid: Learner, tmp_path: Path) -> None:
     x, y = np.linspace(-3, 3, 10), np.sin(np.linspace(-3, 3, 10))
-    found = sinusoid.fit(x, y).predict(x[:, None])
+    found = sinusoid.fit(x, y[:, None]).predict(x[:, None])
     assert found.shape == (10, 1)
     stored = read_checkpoint(tmp_path / "sinusoid.ckpt")
     algorithm = built(stored["metashot"]["config"], stored["metashot"]["origin"])

@@ -144,10 +144,24 @@ def test_bad_input_is_one_message_and_writes_nothing(command: Command, first: Tr
     (folder / "text").mkdir()
     (folder / "text" / "a.txt").write_text("hello")
     ckpt, support, query = f"ckpt={first.run}", "support=support", "query=query"
-    before = set(contents(folder))
+    fitted = folder / "pets.fewshot"
+    metashot.load(first.run).fit(drawings(4), ["a", "b"] * 2).save(fitted)
+    (folder / "broken.fewshot").write_bytes(fitted.read_bytes()[:1000])
+    (folder / "theirs.csv").write_text("file,label,probability\n")
+    (folder / "theirs.onnx").write_text("theirs")
+    before = contents(folder)
     wrong = [
         ([support, query], ("missing key ckpt",)),
-        ([ckpt, query], ("missing key support",)),
+        ([ckpt, query], ("missing key support", "pets.fewshot")),
+        ([f"ckpt={fitted}", support, query], ("is a fitted learner", "leave support out")),
+        ([f"ckpt={fitted}", query, "ink=dark"], ("ink=dark", "fitted with ink=auto")),
+        (["ckpt=broken.fewshot", query], ("broken.fewshot", "damaged or not a fitted learner")),
+        ([ckpt, support, query, "out=theirs.csv"], ("theirs.csv would be replaced", "out=")),
+        ([ckpt, support, query, "out=query/q [0].csv"], ("q [0].png would be replaced", "out=")),
+        ([ckpt, support, query, "out=support/circle/0.csv"], ("0.png would be replaced", "out=")),
+        ([ckpt, support, query, "export=theirs.onnx"], ("theirs.onnx would be replaced", "export=")),
+        ([ckpt, support, query, "save=theirs.csv"], ("theirs.csv would be replaced", "save=")),
+        ([ckpt, support, query, "out=x.csv", "save=x.csv"], ("x.csv would be written twice",)),
         ([ckpt, support], ("missing key query",)),
         (["ckpt=nowhere", support, query], ("ckpt=nowhere",)),
         ([ckpt, "support=nowhere", query], ("support=nowhere does not exist",)),
@@ -173,7 +187,7 @@ def test_bad_input_is_one_message_and_writes_nothing(command: Command, first: Tr
     processes = [(command.start(PREDICT, *arguments), words) for arguments, words in wrong]
     for process, words in processes:
         refused(process.wait(), list(words))
-    assert set(contents(folder)) == before
+    assert contents(folder) == before
 
 
 def test_many_queries_are_in_the_table_and_the_first_are_printed(command: Command, first: Trained, folder: Path) -> None:
@@ -187,3 +201,48 @@ def test_many_queries_are_in_the_table_and_the_first_are_printed(command: Comman
     assert "and 29 more in the table" in outcome.out
     assert "skipped   1 of 130 queries" in outcome.out
     assert np.asarray(Image.open(folder / "predictions.png")).shape[1] > 500
+
+
+def test_fitted_learner_is_kept_and_answers_without_its_support_folder(
+    command: Command, first: Trained, folder: Path
+) -> None:
+    outcome = command.run(PREDICT, f"ckpt={first.run}", "support=support", "query=query", "save=pets.fewshot")
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    assert outcome.table["fitted"] == "pets.fewshot, to be used as ckpt=pets.fewshot"
+    (folder / "support").rename(folder / "elsewhere")
+    again = command.run(PREDICT, "ckpt=pets.fewshot", "query=query", "out=again.csv")
+    assert (again.code, again.err) == (0, ""), again
+    assert table(folder / "again.csv") == table(folder / "predictions.csv")
+    assert again.table["classes"] == outcome.table["classes"]
+    numbers = metashot.load_fitted(folder / "pets.fewshot").predict_proba([folder / "query" / "q [0].png"])
+    (row,) = (row for row in table(folder / "again.csv") if row["file"].endswith("q [0].png"))
+    assert float(row["probability"]) == pytest.approx(numbers.max(), abs=2e-6)
+
+
+def test_contact_sheet_that_is_asked_about_is_not_replaced(command: Command, first: Trained, folder: Path) -> None:
+    arguments = (f"ckpt={first.run}", "support=support")
+    assert command.run(PREDICT, *arguments, "query=query", "out=sheets/it.csv").code == 0
+    (folder / "sheets" / "it.csv").unlink()
+    before = contents(folder)
+    for query in ("query=sheets", "query=sheets/*.png", "query=sheets/it.png"):
+        refused(command.run(PREDICT, *arguments, query, "out=sheets/it.csv"), ["out=", "it.png", "among the images to read"])
+    (folder / "support" / CLASSES[0] / "it.png").write_bytes((folder / "sheets" / "it.png").read_bytes())
+    before = contents(folder)
+    out = f"out=support/{CLASSES[0]}/it.csv"
+    refused(command.run(PREDICT, *arguments, "query=query", out), ["out=", "it.png", "among the images to read"])
+    assert contents(folder) == before
+
+
+def test_photographs_are_said_loudly_to_a_learner_of_drawings(command: Command, first: Trained, folder: Path) -> None:
+    random = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    for number, coarse in enumerate(random.integers(0, 255, (4, 6, 6, 3), dtype=np.uint8)):
+        Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC).save(folder / "photos" / f"{number}.png")
+    outcome = command.run(PREDICT, f"ckpt={first.run}", "support=support", "query=photos")
+    assert outcome.code == 0, outcome
+    answers = outcome.out.split("\n\n")
+    told = answers[2].splitlines()[0]  # the first line after the table
+    assert told.startswith("warning: 4 of 4 images look like photographs, but this learner was trained on drawings (glyphs)")
+    assert "near chance" in told
+    assert "data=cifarfs or data=folder" in told
+    assert "warning" not in command.run(PREDICT, f"ckpt={first.run}", "support=support", "query=query", "out=b.csv").out

@@ -24,11 +24,11 @@ from metashot import __version__
 from metashot.algorithms.features import FeatureLearner
 from metashot.applied.images import Form, as_inputs, normalised
 from metashot.applied.learner import ClassLearner, Learner
-from metashot.applied.writing import named_file, write_whole
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, normalisations
 from metashot.bad_input import BadInput
 from metashot.episodes import Examples
+from metashot.outputs import PRODUCER, named_file, refuse_to_replace, write_output
 
 NEEDED = {"onnx": "1.23.2", "onnxruntime": "1.31.1", "onnxscript": "0.7.2"}
 INPUT, OUTPUT = "images", "probabilities"
@@ -65,9 +65,10 @@ def export(learner: Learner, path: str | Path, key: str = "path") -> Path:
     assert isinstance(learner, ClassLearner)
     assert isinstance(learner.algorithm, FeatureLearner)
     place = named_file(path, key, "pets.onnx")
+    refuse_to_replace(place, key, "graph")
     content = _as_onnx(_graph_of(learner), learner)
     _refuse_other_answers(content, learner)
-    write_whole(place, content, key)
+    write_output(place, content, key, "graph")
     return place
 
 
@@ -172,6 +173,7 @@ def _as_onnx(graph: _Graph, learner: ClassLearner) -> bytes:
         ) from error
     assert program is not None
     model = program.model_proto
+    model.producer_name, model.producer_version = PRODUCER, __version__
     channels, height, width = learner.form.shape
     onnx.helper.set_model_props(
         model,

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from metashot.applied.images import Form, prepared
 from metashot.bad_input import BadInput
 from metashot.data.decoding import Unreadable
 from metashot.data.files import is_junk, shown
+from metashot.outputs import Kind, refuse_to_replace
 from metashot.paths import given_path, why_not
 
 _NAMED = 10  # files that a message about many of them names
@@ -27,7 +28,46 @@ class Images:
     files: list[str]  # of the images
     skipped: list[str]  # a line for each file that could not be read
     inverted: int  # images whose bright ground was made dark
+    photographic: int  # images that look like photographs, to a learner of drawings
     remarks: list[tuple[str, str]] = field(default_factory=list)  # a file, and what was done with it
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a call will write: each file with its key and its kind."""
+
+    table: Path
+    picture: Path
+    graph: Path | None
+    learner: Path | None
+
+    def __post_init__(self) -> None:
+        for key, path, kind in self._all():
+            refuse_to_replace(path, key, kind)
+        paths = [path for _, path, _ in self._all()]
+        twice = next((path for path in paths if paths.count(path) > 1), None)
+        if twice is not None:
+            raise BadInput(f"{shown(twice)} would be written twice: give out=, export= and save= different names")
+
+    def of_an_earlier_call(self) -> set[Path]:
+        """Those that are there already. Without its table a picture is not a contact sheet of the same call."""
+        beside = self.table.exists()
+        return {path.resolve() for _, path, _ in self._all() if path.exists() and (path != self.picture or beside)}
+
+    def refuse_to_replace_any(self, files: Iterable[Path]) -> None:
+        """Raise where one of these, which are to be read, would be written too."""
+        keys = {path.resolve(): key for key, path, _ in self._all()}
+        for file in files:
+            if key := keys.get(file.resolve()):
+                raise BadInput(f"{key}= would replace {shown(file)}, which is among the images to read: choose another name")
+
+    def _all(self) -> Iterator[tuple[str, Path, Kind]]:
+        yield "out", self.table, "table"
+        yield "out", self.picture, "picture"
+        if self.graph is not None:
+            yield "export", self.graph, "graph"
+        if self.learner is not None:
+            yield "save", self.learner, "fitted learner"
 
 
 def support_files(given: str) -> tuple[dict[str, list[Path]], list[Path]]:
@@ -45,9 +85,9 @@ def support_files(given: str) -> tuple[dict[str, list[Path]], list[Path]]:
     return classes, loose
 
 
-def query_files(given: str | Sequence[str], written: Collection[Path]) -> list[Path]:
+def query_files(given: str | Sequence[str], outputs: "Outputs") -> list[Path]:
     """The files of a folder and those below it, of a pattern such as photos/*.jpg, or of a list of all of these, without
-    those that this command has written."""
+    those that an earlier call has written and this one will write again."""
     found: list[Path] = []
     for one in [given] if isinstance(given, str) else given:
         path = given_path(one, "query")
@@ -63,8 +103,10 @@ def query_files(given: str | Sequence[str], written: Collection[Path]) -> list[P
                     "list such as [a.png,b.png]"
                 )
         found += files
-    ours = {path.resolve() for path in written}
-    found = [path for path in found if path.resolve() not in ours]
+    named = {Path(one).expanduser().resolve() for one in ([given] if isinstance(given, str) else given)}
+    earlier = outputs.of_an_earlier_call()
+    outputs.refuse_to_replace_any(path for path in found if path.resolve() in named or path.resolve() not in earlier)
+    found = [path for path in found if path.resolve() not in earlier]
     if not found:
         raise BadInput(f"query={_shown_list(given)} has no files; give a folder with images, or files")
     return list(dict.fromkeys(found))
@@ -72,7 +114,7 @@ def query_files(given: str | Sequence[str], written: Collection[Path]) -> list[P
 
 def read_all(files: Iterable[Path], form: Form) -> Images:
     """Whatever can be read of these files, as a learner takes it."""
-    images = Images(np.empty((0, *form.shape), np.uint8), [], [], 0)
+    images = Images(np.empty((0, *form.shape), np.uint8), [], [], 0, 0)
     pixels = []
     for path in files:
         try:
@@ -83,6 +125,7 @@ def read_all(files: Iterable[Path], form: Form) -> Images:
         pixels.append(image.pixels)
         images.files.append(shown(path))
         images.inverted += image.was_inverted
+        images.photographic += image.is_photographic
         if image.remark:
             images.remarks.append((shown(path), image.remark))
     if pixels:
@@ -92,7 +135,7 @@ def read_all(files: Iterable[Path], form: Form) -> Images:
 
 def read_support(classes: dict[str, list[Path]], form: Form) -> tuple[Images, list[str]]:
     """The images of all classes, and the class of each."""
-    whole = Images(np.empty((0, *form.shape), np.uint8), [], [], 0)
+    whole = Images(np.empty((0, *form.shape), np.uint8), [], [], 0, 0)
     labels: list[str] = []
     for name, files in classes.items():
         found = read_all(files, form)
@@ -107,6 +150,7 @@ def read_support(classes: dict[str, list[Path]], form: Form) -> tuple[Images, li
             whole.files + found.files,
             whole.skipped + found.skipped,
             whole.inverted + found.inverted,
+            whole.photographic + found.photographic,
             whole.remarks + found.remarks,
         )
     return whole, labels

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from metashot import configuration
-from metashot.bad_input import BadInput
+from metashot.applied.photographs import SIDE, is_photographic
+from metashot.bad_input import BadValue
 from metashot.data.decoding import Fit, Unreadable, convert, decode
 from metashot.data.files import LARGEST_FILE, shown
 from metashot.paths import read_file, why_not
@@ -35,6 +36,7 @@ class Form:
     inverted: Inverted  # which of the given images are inverted
     mean: list[float] | None  # of each channel, taken from images between 0 and 1; None: images stay as they are
     std: list[float] | None
+    of_drawings: bool = False  # whether it was trained on drawings, with bright ink on dark ground
 
 
 class Prepared(NamedTuple):
@@ -43,6 +45,7 @@ class Prepared(NamedTuple):
     pixels: NDArray[np.uint8]  # [channels, height, width]
     was_inverted: bool
     remark: str | None  # what was done that the user should know, such as "animated: its first frame is used"
+    is_photographic: bool  # where a learner of drawings was given something that looks like a photograph
 
 
 def form_of(config: Mapping[str, Any], origin: Mapping[str, Any], ink: Ink) -> Form:
@@ -50,16 +53,24 @@ def form_of(config: Mapping[str, Any], origin: Mapping[str, Any], ink: Ink) -> F
     source = config["data"].get("source")
     of_drawings = bool(getattr(configuration.locate(source, "data.source"), "bright_ink", False))
     if ink not in ("auto", "dark", "bright"):
-        raise BadInput(f"ink={ink} cannot be used; allowed: auto, dark, bright")
+        raise BadValue(f"ink={ink} cannot be used; allowed: auto, dark, bright")
     if ink == "dark" and not of_drawings:
-        raise BadInput(
+        raise BadValue(
             f"ink=dark is for learners that were trained on drawings with bright ink, and this one was trained on "
             f"{origin['name']}, whose images are never inverted: leave ink out"
         )
     inverted: Inverted = "never" if not of_drawings or ink == "bright" else "always" if ink == "dark" else "on bright ground"
     channels, height, width = origin["input_shape"]
     # Sources whose configuration does not say how images are fitted squash them.
-    return Form((channels, height, width), source.get("fit", "squash"), inverted, origin["mean"], origin["std"])
+    fit = source.get("fit", "squash")
+    return Form((channels, height, width), fit, inverted, origin["mean"], origin["std"], of_drawings)
+
+
+def ink_of(form: Form) -> Ink:
+    """With which `form_of` gives this form."""
+    if not form.of_drawings or form.inverted == "on bright ground":
+        return "auto"
+    return "dark" if form.inverted == "always" else "bright"
 
 
 def prepared(image: Any, name: str, form: Form) -> Prepared:
@@ -72,18 +83,27 @@ def prepared(image: Any, name: str, form: Form) -> Prepared:
         except (OSError, ValueError, RuntimeError) as error:  # ValueError: no name of a file; RuntimeError: nobody's home
             raise Unreadable(f"{shown(path)}: cannot be read: {why_not(error)}") from error
         decoded = decode(content, shown(path), form.shape, form.fit)
+        in_colour = decode(content, shown(path), (3, SIDE, SIDE), "squash") if form.of_drawings else None
     else:
-        decoded = convert(_as_pillow(image, name), name, form.shape, form.fit)
+        held = _as_pillow(image, name)
+        decoded = convert(held, name, form.shape, form.fit)
+        in_colour = convert(held, name, (3, SIDE, SIDE), "squash") if form.of_drawings else None
     invert = form.inverted == "always" or (form.inverted == "on bright ground" and _has_bright_border(decoded.pixels))
-    return Prepared(~decoded.pixels if invert else decoded.pixels, invert, decoded.remark)
+    photographic = in_colour is not None and is_photographic(in_colour.pixels, min(in_colour.size))
+    return Prepared(~decoded.pixels if invert else decoded.pixels, invert, decoded.remark, photographic)
+
+
+def each_prepared(images: Any, form: Form) -> list[Prepared]:
+    """A list of images of any kind, or an array or a tensor of them."""
+    found = [prepared(image, f"image {place}", form) for place, image in enumerate(one_by_one(images))]
+    if not found:
+        raise BadValue("no images were given; at least one is needed")
+    return found
 
 
 def all_prepared(images: Any, form: Form) -> NDArray[np.uint8]:
-    """A list of images of any kind, or an array or a tensor of them: [images, channels, height, width]."""
-    found = [prepared(image, f"image {place}", form).pixels for place, image in enumerate(one_by_one(images))]
-    if not found:
-        raise BadInput("no images were given; at least one is needed")
-    return np.stack(found)
+    """As `each_prepared`, of which the pixels are wanted: [images, channels, height, width]."""
+    return np.stack([image.pixels for image in each_prepared(images, form)])
 
 
 def as_inputs(pixels: NDArray[np.uint8], form: Form, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -103,7 +123,7 @@ def normalised(x: Tensor, form: Form) -> Tensor:
 def one_by_one(images: Any) -> list[Any]:
     """The images in what was given, which is many of them even where it is an array."""
     if isinstance(images, str | bytes | os.PathLike | Image.Image):
-        raise BadInput("one image was given where many are taken; give a list, such as [image]")
+        raise BadValue("one image was given where many are taken; give a list, such as [image]")
     if isinstance(images, np.ndarray | Tensor) and images.ndim > 0 and len(images) == 0:
         return []
     if isinstance(images, Tensor):
@@ -111,7 +131,7 @@ def one_by_one(images: Any) -> list[Any]:
     if isinstance(images, np.ndarray) and images.dtype.kind not in "OUS":
         return _of_array(images)
     if isinstance(images, Mapping | Set) or not isinstance(images, Iterable):
-        raise BadInput(
+        raise BadValue(
             f"images={type(images).__name__} cannot be used; allowed: a list of images, or an array or tensor of them"
         )
     return list(images)
@@ -120,7 +140,7 @@ def one_by_one(images: Any) -> list[Any]:
 def _of_array(images: NDArray[Any]) -> list[Any]:
     shape = images.shape
     if images.ndim == 4 and shape[3] not in _CHANNELS and shape[1] in _CHANNELS:
-        raise BadInput(
+        raise BadValue(
             f"an array of shape {shape} has its channels before height and width, as torch has them; numpy's images are "
             "[images, height, width, channels]: use numpy.moveaxis(images, 1, 3), or a tensor"
         )
@@ -128,7 +148,7 @@ def _of_array(images: NDArray[Any]) -> list[Any]:
         return list(_in_8_bits(images, "images"))
     one = ", which may be one image: give a list, such as [image]" if images.ndim == 3 else ""
     rows = ": give the images back their height and width, as in images.reshape(-1, 8, 8)" if images.ndim == 2 else ""
-    raise BadInput(
+    raise BadValue(
         f"an array of shape {shape} cannot be used{one or rows}; allowed: [images, height, width] or "
         "[images, height, width, channels] with 1, 3 or 4 channels"
     )
@@ -140,7 +160,7 @@ def _of_tensor(images: Tensor) -> list[Any]:
         values = _in_8_bits(_as_array(images), "images")
         return list(np.moveaxis(values, 1, 3) if values.ndim == 4 else values)
     one = ", which may be one image: give a list, such as [image], or say images.unsqueeze(1)" if images.ndim == 3 else ""
-    raise BadInput(
+    raise BadValue(
         f"a tensor of shape {shape} cannot be used{one}; allowed: [images, channels, height, width] with 1, 3 or 4 "
         "channels, or [images, height, width]"
     )
@@ -156,9 +176,9 @@ def _as_pillow(image: Any, name: str) -> Image.Image:
         values, allowed = image, "height, width, channels"
         grid = values
     else:
-        raise BadInput(f"{name} is {type(image).__name__}; allowed: a path, an image of Pillow, an array or a tensor")
+        raise BadValue(f"{name} is {type(image).__name__}; allowed: a path, an image of Pillow, an array or a tensor")
     if grid.ndim not in (2, 3) or (grid.ndim == 3 and grid.shape[2] not in _CHANNELS):
-        raise BadInput(
+        raise BadValue(
             f"{name} has the shape {values.shape}; allowed: [height, width] or [{allowed}] with 1, 3 or 4 channels"
         )
     grid = _in_8_bits(grid, name)
@@ -174,23 +194,23 @@ def _as_array(image: Tensor) -> NDArray[Any]:
 def _in_8_bits(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     kind = values.dtype.kind
     if values.size == 0:
-        raise BadInput(f"{name} of shape {values.shape} has no pixels")
+        raise BadValue(f"{name} of shape {values.shape} has no pixels")
     if values.dtype == np.uint8:
         return values
     if kind == "b":
         return np.where(values, 255, 0).astype(np.uint8)
     if kind not in "iuf":
-        raise BadInput(f"{name} has numbers of type {values.dtype}; allowed: uint8, bool, or floats between 0 and 1")
+        raise BadValue(f"{name} has numbers of type {values.dtype}; allowed: uint8, bool, or floats between 0 and 1")
     low, high = float(values.min()), float(values.max())
     if kind == "f":
         if not (low >= 0 and high <= 1):  # asked this way round, NaN is refused too
-            raise BadInput(
+            raise BadValue(
                 f"{name}: floats from {low:g} to {high:g} were found, and they have to lie between 0 and 1: {_LARGEST}"
             )
         in_full = np.asarray(values, dtype=np.float64)
         return np.asarray(np.rint(in_full * 255), dtype=np.uint8)
     if low < 0 or high > 255:
-        raise BadInput(f"{name}: whole numbers from {low:g} to {high:g} were found, and they have to lie between 0 and 255")
+        raise BadValue(f"{name}: whole numbers from {low:g} to {high:g} were found, and they have to lie between 0 and 255")
     return values.astype(np.uint8)
 
 

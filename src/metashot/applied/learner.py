@@ -4,67 +4,134 @@ learner = metashot.load("runs/.../checkpoints/best.ckpt")
 learner.fit(images, labels).predict(queries)
 """
 
+import inspect
 import io
 import os
-import zipfile
+import sys
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metashot import __version__, configuration
+from metashot import __version__
 from metashot.algorithms.base import Algorithm
-from metashot.applied.images import Form, Ink, all_prepared, as_inputs, form_of
-from metashot.applied.writing import named_file, write_whole
-from metashot.bad_input import BadInput
-from metashot.checkpoints import read_checkpoint
+from metashot.applied.images import Form, Ink, as_inputs, each_prepared, form_of, ink_of
+from metashot.applied.labels import Labels, as_array, distinct, is_plain, labels_of
+from metashot.applied.network import FORMAT, TrainedNetwork, fitted_content, made, read_network
+from metashot.applied.photographs import PhotographsGiven, warning_of
+from metashot.bad_input import BadInput, BadValue
 from metashot.data.files import shown
 from metashot.episodes import Examples
+from metashot.outputs import FITTED, holds_fit, named_file, refuse_to_replace, write_output
 from metashot.paths import given_path
 from metashot.problems import Regression
-from metashot.stored import BEST, OURS, of_run
-from metashot.trained import Origin, origin_of, trained_algorithm
+from metashot.stored import BEST, of_run
+from metashot.trained import Origin
 
-_AT_ONCE = 256  # queries, where they cannot see each other
-_FITTED, _FORMAT = "metashot_fitted", 1  # what tells a fitted learner's file from others
-_BUILT = ("backbone", "engine", "algo")  # the groups of a configuration that make a learner
-_COMPILED = ("compile", "cuda_graph")
-_PLAIN = (str, int, float, bool, type(None))  # of which labels can be saved
-
-Labels = NDArray[Any]
+Device = str | torch.device
 
 
 class Unavailable(BadInput, AttributeError):
     """What a learner does not have before it is fitted, or never has; `hasattr` then says no."""
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """All that a fit leaves. It is never changed: another fit puts another one in its place, and who answers by the first
+    one meanwhile goes on with it."""
+
+    network: TrainedNetwork
+    examples: Examples  # x [N, ...] and y [N] or [N, outputs], as they are saved
+    learned: Any
+    classes: tuple[Hashable, ...]  # none of numbers
+    form: Form | None  # of images
+    in_rows: bool  # whether answers are [N, outputs] or, as the numbers that were given, [N]
+
+    @classmethod
+    def to(
+        cls,
+        network: TrainedNetwork,
+        examples: Examples,
+        classes: Sequence[Hashable],
+        form: Form | None,
+        in_rows: bool = True,
+    ) -> "Fitted":
+        with torch.inference_mode(False):  # what is made in inference mode stays without gradients
+            examples = Examples(examples.x.clone(), examples.y.clone())
+            learned = network.learn(_as_inputs(examples.x, network, form), examples.y)
+        return cls(network, examples, learned, tuple(classes), form, in_rows)
+
+    def answers(self, x: Tensor) -> NDArray[np.float64]:
+        """[N, outputs]"""
+        with torch.inference_mode(False):
+            return self.network.answers(self.learned, _as_inputs(x, self.network, self.form))
+
+    def __reduce__(self) -> Any:
+        """What was learned may be bound to a device: it is learned again where it is wanted."""
+        return Fitted.to, (self.network, self.examples, self.classes, self.form, self.in_rows)
+
+
+class _Loaded(NamedTuple):
+    """A network and the parameters that it was loaded by."""
+
+    checkpoint: Any
+    device: Any
+    network: TrainedNetwork
+
+
 class Learner(ABC):
     """Trained before, it learns a task from a few examples in `fit`, as often as it is given one, and keeps the weights of
-    its checkpoint as they are.
+    its checkpoint as they are. Any number of threads may use it at once, each call answers by one fit.
 
     Where `transductive` is true, the queries of one call are answered together, as those of an episode: an answer then
     depends on what is asked with it, and single queries are answered worse than many.
     """
 
-    def __init__(self, algorithm: Algorithm, config: dict[str, Any], origin: Origin, device: torch.device) -> None:
-        self.algorithm = algorithm
-        self.config = config  # how the learner was made
-        self.origin = origin  # the data that it was trained on
-        self.device = device
-        self._dtype = next(algorithm.parameters()).dtype
-        self._examples: Examples | None = None  # x [N, ...] and y [N] or [N, outputs] as they are saved, once fitted
-        self._learned: Any = None
+    # Of the class, since scikit-learn wants nothing but its parameters in a learner that was just made.
+    _loaded: _Loaded | None = None
+    _fitted: Fitted | None = None
+
+    checkpoint: str | os.PathLike[str]
+    device: Device
+
+    @property
+    def network(self) -> TrainedNetwork:
+        """The trained network, which is read when it is needed."""
+        loaded = self._loaded
+        if loaded is None or (loaded.checkpoint, loaded.device) != (self.checkpoint, self.device):
+            loaded = self._loaded = _Loaded(self.checkpoint, self.device, read_network(self.checkpoint, self.device))
+            if kind_of(loaded.network) is not type(self):
+                raise BadValue(
+                    f"checkpoint={self.checkpoint} has a {kind_of(loaded.network).__name__}, and this is a "
+                    f"{type(self).__name__}: use metashot.load"
+                )
+        return loaded.network
+
+    @property
+    def algorithm(self) -> Algorithm:
+        return self.network.algorithm
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """How the learner was made."""
+        return self.network.config
+
+    @property
+    def origin(self) -> Origin:
+        """The data that it was trained on."""
+        return self.network.origin
 
     @property
     def name(self) -> str:
         """That of the algorithm."""
-        return str(self.config["algo"]["name"])
+        return self.network.name
 
     @property
     def transductive(self) -> bool:
@@ -72,7 +139,7 @@ class Learner(ABC):
 
     @property
     def is_fitted(self) -> bool:
-        return self._examples is not None
+        return self._fitted is not None
 
     @property
     def classes_(self) -> Labels:
@@ -95,88 +162,110 @@ class Learner(ABC):
     def score(self, queries: Any, answers: Any) -> float:
         """How good the answers to these queries are."""
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Keep the fitted learner in one file, which `metashot.load_fitted` reads."""
-        examples = self.examples
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """What the learner was made with, as scikit-learn asks for it."""
+        return {name: getattr(self, name) for name in self._parameters()}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Change some of `get_params`, for the next `fit`, which refuses what cannot be used."""
+        for name in parameters:
+            if name not in self._parameters():
+                allowed = ", ".join(self._parameters())
+                raise BadValue(f"{name} is not a parameter of {type(self).__name__}; allowed: {allowed}")
+        for name, value in parameters.items():
+            setattr(self, name, value)
+        return self
+
+    def save(self, path: str | os.PathLike[str], key: str = "path") -> None:
+        """Keep the fitted learner in one file, which `metashot.load_fitted` reads; `key` says what to change where that
+        cannot be written."""
+        place = named_file(path, key, "pets.fewshot")
+        fitted = self._state()
+        refuse_to_replace(place, key, "fitted learner")
         content = {
-            _FITTED: _FORMAT,
+            FITTED: FORMAT,
             "version": __version__,
-            "config": self.config,
-            "origin": self.origin,
-            "weights": {name: value.cpu() for name, value in self.algorithm.state_dict().items()},
-            "x": examples.x,
-            "y": examples.y,
-            **self._saved(),
+            "config": fitted.network.config,
+            "origin": fitted.network.origin,
+            "weights": fitted.network.weights(),
+            "x": fitted.examples.x,
+            "y": fitted.examples.y,
+            **self._saved(fitted),
         }
         file = io.BytesIO()
         torch.save(content, file)
-        write_whole(named_file(path, "path", "pets.fewshot"), file.getvalue(), "path")
+        write_output(place, file.getvalue(), key, "fitted learner")
 
     @property
     def examples(self) -> Examples:
         """Those that it was fitted to, as they are saved."""
-        if self._examples is None:
-            raise Unavailable("this learner has not seen any examples yet: call fit(images, labels) first")
-        return self._examples
+        return self._state().examples
 
     def __repr__(self) -> str:
-        fitted = f"fitted to {self._fitted_to()}" if self.is_fitted else "not fitted yet"
-        return f"<{type(self).__name__}: {self.name} trained on {self.origin['name']}, {fitted}>"
+        """Without reading anything."""
+        if self._loaded is None:
+            return f"<{type(self).__name__}: checkpoint={self.checkpoint}, not fitted yet>"
+        network = self._loaded.network
+        fitted = "not fitted yet" if self._fitted is None else f"fitted to {self._fitted_to(self._fitted)}"
+        return f"<{type(self).__name__}: {network.name} trained on {network.origin['name']}, {fitted}>"
+
+    def __sklearn_clone__(self) -> Self:
+        """A learner with the same parameters that is not fitted. It shares the network, which nobody changes."""
+        other = type(self)(**self.get_params())
+        other._loaded = self._loaded
+        return other
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.is_fitted
 
     @abstractmethod
-    def _saved(self) -> dict[str, Any]:
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn, which alone asks for it, has to know."""
+
+    @abstractmethod
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Be fitted as a learner was that was saved."""
+
+    @abstractmethod
+    def _saved(self, fitted: Fitted) -> dict[str, Any]:
         """What has to be saved beside weights and examples."""
 
     @abstractmethod
-    def _fitted_to(self) -> str: ...
+    def _fitted_to(self, fitted: Fitted) -> str: ...
 
-    @abstractmethod
-    def _inputs(self, x: Tensor) -> Tensor:
-        """Examples or queries [N, ...] as the algorithm takes them, on its device."""
-
-    def _learn(self, examples: Examples) -> None:
-        with _own_modes():
-            examples = Examples(
-                examples.x.clone(), examples.y.clone()
-            )  # those made in inference mode stay without gradients
-            x, y = self._inputs(examples.x), examples.y.to(self.device)
-            learned = self.algorithm.learn(Examples(x[None], (y.to(self._dtype) if y.is_floating_point() else y)[None]))
-        self._examples, self._learned = examples, learned
-
-    def _answers(self, x: Tensor) -> NDArray[np.float64]:
-        """[N, outputs]"""
-        size = len(x) if self.transductive else _AT_ONCE
-        with _own_modes():
-            parts = [
-                self.algorithm.answers_from(self._learned, self._inputs(part)[None])[0] for part in torch.split(x, size)
-            ]
-        answers = torch.cat(parts).detach().cpu().double().numpy()
-        if np.isnan(answers).any():
-            raise BadInput(
-                f"this {self.name} gives answers that are not numbers: the training of its checkpoint or its fit to these "
-                "examples has diverged; take another checkpoint or other examples"
-            )
-        return np.asarray(answers)
+    def _state(self) -> Fitted:
+        """What was learned, to be asked for once in a call: another thread may fit meanwhile."""
+        fitted = self._fitted
+        if fitted is None:
+            raise _not_fitted()("this learner has not seen any examples yet: call fit(images, labels) first")
+        return fitted
 
     def _has_no_classes(self, what: str) -> Unavailable:
         return Unavailable(
             f"{what} is for classes, and this {self.name} was trained on {self.origin['name']} to answer with numbers"
         )
 
+    @classmethod
+    def _parameters(cls) -> tuple[str, ...]:
+        return tuple(inspect.signature(cls).parameters)
+
 
 class ClassLearner(Learner):
     """Tells classes apart. Images are brought to the shape and, of drawings, to the polarity that it was trained on."""
 
-    def __init__(self, algorithm: Algorithm, config: dict[str, Any], origin: Origin, device: torch.device, ink: Ink) -> None:
-        super().__init__(algorithm, config, origin, device)
+    def __init__(self, checkpoint: str | os.PathLike[str], device: Device = "auto", ink: Ink = "auto") -> None:
+        self.checkpoint = checkpoint
+        self.device = device
         self.ink = ink
-        self.form: Form = form_of(config, origin, ink)
-        self._classes: list[Hashable] = []
+
+    @property
+    def form(self) -> Form:
+        """What images are brought to."""
+        return form_of(self.config, self.origin, self.ink)
 
     @property
     def classes_(self) -> Labels:
-        _ = self.examples
-        return as_array(self._classes)
+        return as_array(self._state().classes)
 
     def fit(self, images: Any, labels: Any) -> Self:
         """Learn classes from images (a list of paths, images of Pillow, arrays or tensors; or one array or tensor with all
@@ -185,41 +274,46 @@ class ClassLearner(Learner):
         A learner with a head for a fixed number of classes takes as many or fewer; with fewer, the outputs that are left
         over do not count and the probabilities of the given classes add up to one.
         """
-        return self.fit_pixels(all_prepared(images, self.form), labels_of(labels))
+        pixels = _pixels_of(images, self.form, self.network)
+        return self.fit_pixels(pixels, labels_of(labels))
 
     def fit_pixels(self, pixels: NDArray[np.uint8], labels: Sequence[Hashable]) -> Self:
         """As `fit`, of images that have the learner's form already: [images, channels, height, width]."""
+        network, form = self.network, self.form
         _refuse_other_length(len(pixels), "images", len(labels), "labels")
         classes = distinct(labels)
         if len(classes) < 2:
-            raise BadInput(f"all labels are {classes[0]!r}; examples of two classes at least are needed")
-        most = self.algorithm.fixed_ways
+            raise BadValue(f"all labels are {classes[0]!r}; examples of two classes at least are needed")
+        most = network.algorithm.fixed_ways
         if most is not None and len(classes) > most:
-            raise BadInput(
-                f"{len(classes)} classes were given, but the head of this {self.name} is for at most {most}: give fewer, "
+            raise BadValue(
+                f"{len(classes)} classes were given, but the head of this {network.name} is for at most {most}: give fewer, "
                 f"train with data.ways={len(classes)}, or use an algorithm without a head, such as protonet"
             )
         places = {label: place for place, label in enumerate(classes)}
         y = np.array([places[label] for label in labels], dtype=np.int64)
         order = np.argsort(y, kind="stable")  # as in an episode
-        self._learn(Examples(torch.from_numpy(pixels[order]), torch.from_numpy(y[order])))
-        self._classes = classes
+        examples = Examples(torch.from_numpy(pixels[order]), torch.from_numpy(y[order]))
+        self._fitted = Fitted.to(network, examples, classes, form)
         return self
 
     def predict(self, queries: Any) -> Labels:
         """The label of each image."""
-        labels: Labels = self.classes_[self.predict_proba(queries).argmax(1)]
+        fitted = self._state()
+        assert fitted.form is not None
+        pixels = _pixels_of(queries, fitted.form, fitted.network)
+        labels: Labels = as_array(fitted.classes)[_probabilities(fitted, pixels).argmax(1)]
         return labels
 
     def predict_proba(self, queries: Any) -> NDArray[np.float64]:
         """The probability of each class, in the order of `classes_`: the softmax of the learner's scores."""
-        _ = self.examples
-        return self.probabilities(all_prepared(queries, self.form))
+        fitted = self._state()
+        assert fitted.form is not None
+        return _probabilities(fitted, _pixels_of(queries, fitted.form, fitted.network))
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """As `predict_proba`, of images that have the learner's form already."""
-        answers = torch.from_numpy(self._answers(torch.from_numpy(pixels)))
-        return np.asarray(answers[:, : len(self._classes)].softmax(-1).numpy())
+        return _probabilities(self._state(), pixels)
 
     def score(self, queries: Any, answers: Any) -> float:
         """The accuracy: which share of the images has these labels."""
@@ -227,235 +321,202 @@ class ClassLearner(Learner):
         _refuse_other_length(len(predicted), "images", len(labels), "labels")
         return sum(bool(a == b) for a, b in zip(predicted, labels, strict=True)) / len(labels)
 
-    def _saved(self) -> dict[str, Any]:
-        odd = next((label for label in self._classes if not _is_plain(label)), None)
+    def restore(self, content: Mapping[str, Any]) -> None:
+        examples = Examples(content["x"], content["y"])
+        self._fitted = Fitted.to(self.network, examples, content["classes"], self.form)
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        images = InputTags(two_d_array=False, three_d_array=True, string=True)
+        target = TargetTags(required=True)
+        return Tags("classifier", target, classifier_tags=ClassifierTags(), input_tags=images)
+
+    def _saved(self, fitted: Fitted) -> dict[str, Any]:
+        odd = next((label for label in fitted.classes if not is_plain(label)), None)
         if odd is not None:
             raise BadInput(
                 f"the label {odd!r} is of type {type(odd).__name__} and cannot be saved; allowed: text, numbers, true or "
                 "false, None, and tuples of these"
             )
-        return {"classes": self._classes, "ink": self.ink}
+        assert fitted.form is not None
+        return {"classes": list(fitted.classes), "ink": ink_of(fitted.form)}
 
-    def _fitted_to(self) -> str:
-        return f"{len(self._classes)} classes"
-
-    def _inputs(self, x: Tensor) -> Tensor:
-        return as_inputs(x.numpy(), self.form, self.device, self._dtype)
-
-    def restore(self, content: Mapping[str, Any]) -> None:
-        """Be fitted as a learner was that was saved."""
-        self._learn(Examples(content["x"], content["y"]))
-        self._classes = list(content["classes"])
+    def _fitted_to(self, fitted: Fitted) -> str:
+        return f"{len(fitted.classes)} classes"
 
 
 class NumberLearner(Learner):
     """Answers inputs [N, inputs] with numbers [N, outputs]; both may be [N] where there is one of them."""
 
-    def fit(self, images: Any, labels: Any) -> Self:
+    def __init__(self, checkpoint: str | os.PathLike[str], device: Device = "auto") -> None:
+        self.checkpoint = checkpoint
+        self.device = device
+
+    def fit(self, x: Any, y: Any) -> Self:
         """Learn a function from some of its points: inputs, and what belongs to them."""
-        inputs, outputs = int(self.origin["input_shape"][0]), int(self.origin["outputs"])
-        x, y = _numbers(images, "x", inputs), _numbers(labels, "y", outputs)
-        _refuse_other_length(len(x), "rows of x", len(y), "rows of y")
-        self._learn(Examples(torch.from_numpy(x), torch.from_numpy(y)))
+        network = self.network
+        points, values = _inputs_of(x, network), _outputs_of(y, network)
+        _refuse_other_length(len(points), "rows of x", len(values), "rows of y")
+        examples = Examples(torch.from_numpy(points), torch.from_numpy(values))
+        in_rows = (y if isinstance(y, Tensor) else np.asarray(y)).ndim > 1
+        self._fitted = Fitted.to(network, examples, (), None, in_rows)
         return self
 
-    def predict(self, queries: Any) -> NDArray[np.float64]:
-        """[N, outputs]"""
-        _ = self.examples
-        return self._answers(torch.from_numpy(_numbers(queries, "x", int(self.origin["input_shape"][0]))))
+    def predict(self, x: Any) -> NDArray[np.float64]:
+        """[N, outputs], or [N] where `fit` was given y as [N]."""
+        fitted = self._state()
+        answers = fitted.answers(torch.from_numpy(_inputs_of(x, fitted.network)))
+        return answers if fitted.in_rows else answers[:, 0]
 
-    def score(self, queries: Any, answers: Any) -> float:
+    def score(self, x: Any, y: Any) -> float:
         """R2, as scikit-learn has it: one less the squared error as a share of the variance, the mean over outputs."""
-        predicted, y = self.predict(queries), _numbers(answers, "y", int(self.origin["outputs"]))
-        _refuse_other_length(len(predicted), "rows of x", len(y), "rows of y")
-        if len(y) < 2:
-            raise BadInput("one row was given, but R2 needs two at least")
-        missed, spread = ((predicted - y) ** 2).sum(0), ((y - y.mean(0)) ** 2).sum(0)
+        values = _outputs_of(y, self.network)
+        predicted = self.predict(x).reshape(-1, values.shape[1])
+        _refuse_other_length(len(predicted), "rows of x", len(values), "rows of y")
+        if len(values) < 2:
+            raise BadValue("one row was given, but R2 needs two at least")
+        missed, spread = ((predicted - values) ** 2).sum(0), ((values - values.mean(0)) ** 2).sum(0)
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(np.where(spread > 0, 1 - missed / spread, np.where(missed > 0, 0.0, 1.0)).mean())
 
-    def _saved(self) -> dict[str, Any]:
-        return {}
-
-    def _fitted_to(self) -> str:
-        return f"{len(self.examples.x)} points"
-
-    def _inputs(self, x: Tensor) -> Tensor:
-        return x.to(self.device, self._dtype)
-
     def restore(self, content: Mapping[str, Any]) -> None:
-        """Be fitted as a learner was that was saved."""
-        self._learn(Examples(content["x"], content["y"]))
+        in_rows = content.get("in_rows", True)  # which files of before it was kept do not say
+        self._fitted = Fitted.to(self.network, Examples(content["x"], content["y"]), (), None, in_rows)
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import InputTags, RegressorTags, Tags, TargetTags
+
+        one = int(self.origin["input_shape"][0]) == 1
+        target, inputs = TargetTags(required=True), InputTags(one_d_array=one, two_d_array=True)
+        functions = RegressorTags(poor_score=True)  # of others than it was trained on it knows little
+        return Tags("regressor", target, regressor_tags=functions, input_tags=inputs)
+
+    @property
+    def n_features_in_(self) -> int:
+        """How many inputs it was fitted to."""
+        return int(self._state().examples.x.shape[1])
+
+    @property
+    def predict_proba(self) -> Any:  # type: ignore[override]
+        raise self._has_no_classes("predict_proba")
+
+    def _saved(self, fitted: Fitted) -> dict[str, Any]:
+        return {"in_rows": fitted.in_rows}
+
+    def _fitted_to(self, fitted: Fitted) -> str:
+        return f"{len(fitted.examples.x)} points"
 
 
-def load(checkpoint: str | os.PathLike[str], device: str | torch.device = "auto", ink: Ink = "auto") -> Learner:
+def load(checkpoint: str | os.PathLike[str], device: Device = "auto", ink: Ink = "auto") -> Learner:
     """The learner in a checkpoint, or in the folder of a run (its best checkpoint).
 
     `ink` matters to learners of drawings with bright ink on dark ground, such as glyphs and omniglot: with "auto" each image
     whose border is bright is inverted, with "dark" all are, with "bright" none.
     """
     path = of_run(os.fspath(checkpoint), "checkpoint", BEST)
-    if path.suffix == ".fewshot":
+    if holds_fit(path):
         raise BadInput(f"{shown(path)} is a fitted learner and not a checkpoint: read it with metashot.load_fitted")
-    stored = read_checkpoint(path)
-    ours = stored[OURS]
-    config = ours["config"]
-    if isinstance(config.get("engine"), dict):  # to compile takes minutes, and there is one task
-        config = config | {"engine": {key: key not in _COMPILED and value for key, value in config["engine"].items()}}
-    return made(config, origin_of(stored, path), stored["state_dict"], path, device, ink)
+    return learner_of(read_network(checkpoint, device), checkpoint, device, ink)
 
 
-def load_fitted(path: str | os.PathLike[str], device: str | torch.device = "auto") -> Learner:
+def load_fitted(path: str | os.PathLike[str], device: Device = "auto") -> Learner:
     """A learner as it was saved, which gives the answers that it gave then."""
     file = given_path(path, "path")
-    content = _fitted_content(file)
-    learner = made(content["config"], content["origin"], content["weights"], file, device, content.get("ink", "auto"))
-    assert isinstance(learner, ClassLearner | NumberLearner)
+    content = fitted_content(file)
+    network = made(content["config"], content["origin"], content["weights"], file, device)
+    return restored(network, content, path, device)
+
+
+def restored(network: TrainedNetwork, content: Mapping[str, Any], path: str | os.PathLike[str], device: Device) -> Learner:
+    """The learner with that network, fitted as the content of its file says."""
+    learner = learner_of(network, path, device, content.get("ink", "auto"))
     learner.restore(content)
     return learner
 
 
-def made(config: dict[str, Any], origin: Origin, weights: dict[str, Tensor], path: Path, device: Any, ink: Ink) -> Learner:
-    """The learner that a configuration describes, with these weights, which come from the file `path`."""
-    place = _device(device)
-    for group in (*_BUILT, "data"):
-        if not isinstance(config.get(group), dict):
-            raise BadInput(f"{shown(path)}: its configuration has no {group}; it was not written by metashot")
-    configuration.check({"seed": 0, **{group: config[group] for group in _BUILT}})
-    with _own_modes(), torch.random.fork_rng(devices=[]):
-        double = any(value.dtype == torch.float64 for value in weights.values())
-        algorithm = trained_algorithm(config, origin, weights, path, double)
-        algorithm.to(place).eval()
-    if isinstance(algorithm.problem, Regression):
-        return NumberLearner(algorithm, config, origin, place)
-    return ClassLearner(algorithm, config, origin, place, ink)
+def learner_of(network: TrainedNetwork, checkpoint: str | os.PathLike[str], device: Device, ink: Ink) -> Learner:
+    """A learner with a network that was read from this checkpoint."""
+    learner: Learner
+    if kind_of(network) is NumberLearner:
+        learner = NumberLearner(checkpoint, device)
+    else:
+        form_of(network.config, network.origin, ink)  # refuses what cannot be used
+        learner = ClassLearner(checkpoint, device, ink)
+    learner._loaded = _Loaded(checkpoint, device, network)
+    return learner
 
 
-def labels_of(labels: Any) -> list[Hashable]:
-    """One label for each image, as plain values of Python where they were numpy's or torch's."""
-    if isinstance(labels, str | bytes | Mapping | Set) or not isinstance(labels, Iterable):
-        raise BadInput(f"labels={labels!r} cannot be used; allowed: a list with one label for each image")
-    if isinstance(labels, np.ndarray | Tensor):
-        if labels.ndim != 1:
-            raise BadInput(
-                f"labels of shape {tuple(labels.shape)} cannot be used; allowed: one label for each image, [images]"
-            )
-        labels = labels.tolist()
-    plain = [label.item() if isinstance(label, np.generic) or _is_number(label) else label for label in labels]
-    for place, label in enumerate(plain):
-        try:
-            hash(label)
-        except TypeError as error:
-            raise BadInput(
-                f"label {place} is {type(label).__name__}, which is not hashable; allowed: text, numbers, tuples"
-            ) from error
-        if label != label:
-            raise BadInput(f"label {place} is not a number (NaN): leave such images out or give them a label")
-    return plain
+def kind_of(network: TrainedNetwork) -> type[Learner]:
+    return NumberLearner if isinstance(network.algorithm.problem, Regression) else ClassLearner
 
 
-def distinct(labels: Iterable[Hashable]) -> list[Hashable]:
-    """Each label once, sorted where that is possible, else in the order in which they come up."""
-    found = list(dict.fromkeys(labels))
-    if any(isinstance(label, Set) for label in found):  # of which "less" is "a part of"
-        return found
-    try:
-        return sorted(found)  # type: ignore[type-var]
-    except TypeError:
-        return found
+def _as_inputs(x: Tensor, network: TrainedNetwork, form: Form | None) -> Tensor:
+    """Examples or queries [N, ...] as the algorithm takes them, on its device."""
+    if form is None:
+        return x.to(network.device, network.dtype)
+    return as_inputs(x.numpy(), form, network.device, network.dtype)
 
 
-def as_array(labels: Sequence[Hashable]) -> Labels:
-    """Numbers or texts as numpy has them, anything else as objects."""
-    kinds = {type(label) for label in labels}
-    if len(kinds) == 1 and kinds <= {str, float, bool}:
-        return np.array(labels)
-    if kinds == {int} and all(-(2**63) <= label < 2**63 for label in labels):  # type: ignore[operator]
-        return np.array(labels, dtype=np.int64)
-    array = np.empty(len(labels), dtype=object)
-    array[:] = labels
-    return array
+def _pixels_of(images: Any, form: Form, network: TrainedNetwork) -> NDArray[np.uint8]:
+    """Images as the learner takes them; its user is warned of what it cannot know."""
+    found = each_prepared(images, form)
+    photographs = sum(image.is_photographic for image in found)
+    if message := warning_of(photographs, len(found), network.origin["name"]):
+        warnings.warn(message, PhotographsGiven, stacklevel=3)
+    return np.stack([image.pixels for image in found])
 
 
-@contextmanager
-def _own_modes() -> Iterator[None]:
-    """Engines take gradients where they need them, which they cannot where a user has switched to inference mode."""
-    with torch.inference_mode(False), torch.no_grad():
-        yield
+def _probabilities(fitted: Fitted, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    answers = torch.from_numpy(fitted.answers(torch.from_numpy(pixels)))
+    return np.asarray(answers[:, : len(fitted.classes)].softmax(-1).numpy())
 
 
-def _device(given: Any) -> torch.device:
-    if isinstance(given, str) and given == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(given)
-        if device.type in ("cpu", "cuda", "mps"):
-            torch.zeros(1, device=device)
-            return device
-        why = "it is of another kind"
-    except (RuntimeError, AssertionError, TypeError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-    raise BadInput(
-        f"device={given} cannot be used ({why}); allowed: auto, cpu, cuda, cuda:1 or mps, where this machine has it"
-    )
+def _not_fitted() -> type[Unavailable]:
+    """What is raised before there is a fit: where scikit-learn is in use, its own exception, too."""
+    exceptions = sys.modules.get("sklearn.exceptions")
+    return Unavailable if exceptions is None else _with(exceptions.NotFittedError)
 
 
-def _fitted_content(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise BadInput(f"there is no fitted learner {shown(path)}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()  # its checksums show a single flipped bit, which torch would read over
-        if broken:
-            raise BadInput(
-                f"the fitted learner {shown(path)} is damaged: {broken} inside it does not match its checksum; save it again"
-            )
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except BadInput:
-        raise
-    except Exception as error:  # a damaged file can make zipfile, zlib and torch raise nearly anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInput(
-            f"{shown(path)} is damaged or not a fitted learner ({reason}); allowed: a file that learner.save wrote"
-        ) from error
-    if isinstance(content, dict) and OURS in content:
-        raise BadInput(f"{shown(path)} is a checkpoint: read it with metashot.load, and fit it")
-    if not isinstance(content, dict) or _FITTED not in content:
-        raise BadInput(f"{shown(path)} is not a fitted learner; allowed: a file that learner.save wrote")
-    if content[_FITTED] != _FORMAT:
-        raise BadInput(
-            f"{shown(path)} was written by metashot {content.get('version')} in a form that this one, {__version__}, cannot "
-            "read: save it again with this one"
-        )
-    return content
-
-
-def _is_plain(label: Any) -> bool:
-    return all(map(_is_plain, label)) if type(label) is tuple else type(label) in _PLAIN
-
-
-def _is_number(label: Any) -> bool:
-    """Whether it is a tensor that holds one number."""
-    return isinstance(label, Tensor) and label.ndim == 0
+@cache
+def _with(other: type[Exception]) -> type[Unavailable]:
+    return type("NotFitted", (Unavailable, other), {})
 
 
 def _refuse_other_length(number: int, what: str, other: int, of_what: str) -> None:
     if number != other:
-        raise BadInput(f"{number} {what} and {other} {of_what} were given; allowed: as many of one as of the other")
+        raise BadValue(f"{number} {what} and {other} {of_what} were given; allowed: as many of one as of the other")
+
+
+def _inputs_of(x: Any, network: TrainedNetwork) -> NDArray[np.float64]:
+    return _numbers(x, "x", int(network.origin["input_shape"][0]))
+
+
+def _outputs_of(y: Any, network: TrainedNetwork) -> NDArray[np.float64]:
+    return _numbers(y, "y", int(network.origin["outputs"]))
 
 
 def _numbers(given: Any, name: str, width: int) -> NDArray[np.float64]:
     """[N, width]"""
+    if given is None:
+        raise BadValue(f"a learner of numbers requires {name} to be passed, but the target {name} is None")
+    given = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
+    allowed = f"allowed: an array [N, {width}]"
+    if hasattr(given, "toarray"):
+        raise BadValue(f"{name} is a sparse matrix; {allowed}, as {name}.toarray() is")
     try:
-        values = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
+        found = np.asarray(given)
+        values = None if found.dtype.kind == "c" else found.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise BadInput(f"{name} cannot be read as numbers ({error}); allowed: an array [N, {width}]") from error
+        raise BadValue(f"{name} cannot be read as numbers ({error}); {allowed}") from error
+    if values is None:
+        raise BadValue(f"{name} has complex numbers (Complex data not supported); {allowed} of real ones")
     if values.ndim == 1 and width == 1:
         values = values[:, None]
     if values.ndim != 2 or values.shape[1] != width or len(values) == 0:
-        raise BadInput(f"{name} has the shape {values.shape}; allowed: [N, {width}]{' or [N]' if width == 1 else ''}")
+        raise BadValue(f"{name} has the shape {values.shape}; allowed: [N, {width}]{' or [N]' if width == 1 else ''}")
     if not np.isfinite(values).all():
-        raise BadInput(
-            f"{name} has values that are no finite numbers (the first in row {int((~np.isfinite(values)).any(1).argmax())})"
+        raise BadValue(
+            f"{name} has non-finite values, NaN or inf (the first in row {int((~np.isfinite(values)).any(1).argmax())})"
         )
     return values

@@ -1,7 +1,7 @@
-"""The contact sheet: the support images of each class, and each query with what it was taken for."""
+"""The contact sheet: the support images of each class, and each query with its predicted class."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +10,9 @@ import numpy as np
 from fontTools.ttLib import TTFont
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from metashot.outputs import SOFTWARE
 
 _SIDE = 72  # pixels of an image's longer side on the sheet
 _GAP, _LINE = 10, 14  # pixels between images, and of a line of text
@@ -17,6 +20,10 @@ _COLUMNS = 12
 _SHOWN_SUPPORT, _SHOWN_QUERIES = 24, 1200  # the rest is left to the table
 _NAME_WIDTH = 150
 _INK, _PALE, _PAPER = (20, 20, 20), (120, 120, 120), (255, 255, 255)
+_KEPT = 3  # letters of what names have in common that stay where the rest is left out
+_DASH = 4  # pixels
+_SURE, _AHEAD = 0.5, 0.2  # the probability of a sure answer, and by how much it is that of the next class at least
+UNCERTAIN = f"below {_SURE:.0%}, or less than {100 * _AHEAD:.0f} points ahead of the next class"
 _FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 
@@ -31,6 +38,7 @@ def sheet(
 ) -> bytes:
     """A PNG. Images are [N, channels, height, width], probabilities [N, classes]; drawings are shown as dark ink."""
     names = [_readable(name, f"class {place}") for place, name in enumerate(classes)]
+    doubtful = uncertain(probabilities)
     height, width = _size(support.shape[2], support.shape[3])
     row, answered = height + _GAP, height + 3 * _LINE + _GAP
     step = max(width, _SIDE) + _GAP
@@ -39,10 +47,12 @@ def sheet(
     of_classes = [support[support_y == label][:_SHOWN_SUPPORT] for label in range(len(classes))]
     lines = [-(-len(images) // _COLUMNS) for images in of_classes]
     widest = max(min(max(map(len, of_classes)), _COLUMNS), 1)
+    more = f", the first {shown} of {len(queries)}" if shown < len(queries) else ""
+    legend = f"asked{more}: file, answer, probability" + (f"; dashed and with ?: {UNCERTAIN}" if doubtful.any() else "")
     page = Image.new(
         "RGB",
         (
-            2 * _GAP + max(_NAME_WIDTH + widest * step, columns * step, 420),
+            2 * _GAP + max(_NAME_WIDTH + widest * step, columns * step, 420, round(_font().getlength(legend))),
             2 * _GAP + 3 * _LINE + sum(lines) * row + _GAP + -(-shown // columns) * answered,
         ),
         _PAPER,
@@ -51,27 +61,79 @@ def sheet(
     top = _GAP
     draw.text((_GAP, top), "learned from", _PALE, _font())
     top += _LINE + 4
-    for name, images, rows in zip(names, of_classes, lines, strict=True):
-        draw.text((_GAP, top + height // 2 - _LINE // 2), _cut(name, _NAME_WIDTH - _GAP), _INK, _font())
+    for name, images, rows in zip(shortened(names, _NAME_WIDTH - _GAP, _width), of_classes, lines, strict=True):
+        draw.text((_GAP, top + height // 2 - _LINE // 2), name, _INK, _font())
         for place, pixels in enumerate(images):
             corner = (_GAP + _NAME_WIDTH + place % _COLUMNS * step, top + place // _COLUMNS * row)
             _paste(page, pixels, corner, (width, height), bright_ink)
         top += rows * row
     top += _GAP
-    more = f", the first {shown} of {len(queries)}" if shown < len(queries) else ""
-    draw.text((_GAP, top), f"asked{more}: file, answer, probability", _PALE, _font())
+    draw.text((_GAP, top), legend, _PALE, _font())
     top += _LINE + 4
+    readable = [_readable(Path(file).name, f"image {place}") for place, file in enumerate(files[:shown])]
+    short_files, short_names = shortened(readable, step - 4, _width), shortened(names, step - 4, _width)
     for place in range(shown):
         left, upper = _GAP + place % columns * step, top + place // columns * answered
         best = int(probabilities[place].argmax())
         _paste(page, queries[place], (left, upper), (width, height), bright_ink)
-        told = (Path(files[place]).name, names[best], f"{probabilities[place, best]:.0%}")
+        if doubtful[place]:
+            _dash(draw, (left - 2, upper - 2, left + width + 1, upper + height + 1))
+        probability = f"{probabilities[place, best]:.0%}" + (" ?" if doubtful[place] else "")
+        told = (short_files[place], short_names[best], probability)
         for line, (text, ink) in enumerate(zip(told, (_PALE, _INK, _INK), strict=True)):
-            readable = _readable(text, f"image {place}")
-            draw.text((left, upper + height + 1 + line * _LINE), _cut(readable, step - 4), ink, _font())
-    content = io.BytesIO()
-    page.save(content, "PNG")
+            draw.text((left, upper + height + 1 + line * _LINE), text, ink, _font())
+    content, software = io.BytesIO(), PngInfo()
+    for key, value in SOFTWARE.items():
+        software.add_text(key, value)
+    page.save(content, "PNG", pnginfo=software)
     return content.getvalue()
+
+
+def uncertain(probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of the answers [N, classes] have little to say: see `UNCERTAIN`."""
+    second, best = np.sort(probabilities, axis=1)[:, -2:].T
+    return np.asarray((best < _SURE) | (best - second < _AHEAD))
+
+
+def shortened(names: Sequence[str], width: float, width_of: Callable[[str], float]) -> list[str]:
+    """Names that fit, and can be told apart where the names can: what those that are too long have in common is left out
+    first, then their middle; where that is not enough they are numbered."""
+    long = sorted({name for name in names if width_of(name) > width})
+    first = max(0, _in_common(long) - _KEPT)
+    last = max(0, _in_common([name[::-1] for name in long]) - _KEPT)
+
+    def short(name: str, room: float) -> str:
+        without_head = f"…{name[first:]}" if first else name
+        without_both = f"{without_head[: len(without_head) - last]}…" if last and first + last < len(name) else without_head
+        fitting = [text for text in (name, without_head, without_both) if width_of(text) <= room]
+        return fitting[0] if fitting else _without_middle(without_both, room, width_of)
+
+    found = [short(name, width) for name in names]
+    of_text: dict[str, set[str]] = {}
+    for name, text in zip(names, found, strict=True):
+        of_text.setdefault(text, set()).add(name)
+    for place, text in enumerate(found):
+        if len(of_text[text]) > 1:
+            number = f"{place + 1}: "
+            found[place] = number + short(names[place], width - width_of(number))
+    return found
+
+
+def _in_common(names: Sequence[str]) -> int:
+    """With how many letters all of several names begin."""
+    if len(names) < 2:
+        return 0
+    return next((at for at, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), min(map(len, names)))
+
+
+def _without_middle(text: str, width: float, width_of: Callable[[str], float]) -> str:
+    """As much of both ends as fits, a little more of the end: there siblings differ."""
+    for kept in range(len(text) - 1, 0, -1):
+        head = kept * 2 // 5
+        shorter = f"{text[:head]}…{text[len(text) - (kept - head) :]}"
+        if width_of(shorter) <= width:
+            return shorter
+    return "…"
 
 
 def _size(height: int, width: int) -> tuple[int, int]:
@@ -105,10 +167,16 @@ def _readable(text: str, otherwise: str) -> str:
     return text if all(ord(letter) in _letters() for letter in text) else otherwise
 
 
-def _cut(text: str, width: int) -> str:
-    """As much of a text as fits."""
-    if _font().getlength(text) <= width:
-        return text
-    while text and _font().getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text}…"
+def _width(text: str) -> float:
+    return _font().getlength(text)
+
+
+def _dash(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int]) -> None:
+    """A dashed frame, which needs no colour to be seen."""
+    left, upper, right, lower = box
+    for start in range(left, right, 2 * _DASH):
+        for level in (upper, lower):
+            draw.line((start, level, min(start + _DASH, right), level), _INK, 2)
+    for start in range(upper, lower, 2 * _DASH):
+        for level in (left, right):
+            draw.line((level, start, level, min(start + _DASH, lower)), _INK, 2)

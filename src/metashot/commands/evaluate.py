@@ -26,16 +26,18 @@ from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.episodes import shown
 from metashot.evaluation.comparison import Comparison, Scored
+from metashot.evaluation.documents import write_document
 from metashot.evaluation.embedding import EmbedOnce
-from metashot.evaluation.gallery import Pictures, write_evaluation
+from metashot.evaluation.gallery import Pictures, refuse_to_replace_evaluation, write_evaluation
 from metashot.evaluation.grid import Grid
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report, as_json
 from metashot.evaluation.testing import Evaluation, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
+from metashot.outputs import write_output
 from metashot.paths import place_to_write
 from metashot.refusals import checkpoints_of, wants_grid
-from metashot.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE, write_text
+from metashot.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
 from metashot.stored import CONFIG, OURS
 from metashot.tracking.evaluations import finish, keep_evaluation, open_loggers
 from metashot.trained import Origin, origin_of, trained_algorithm
@@ -57,6 +59,8 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
     options: TrainerOptions = configuration.build(config["trainer"])
     options.refuse_what_is_not_there()
     checkpoints = [Checkpoint.read(path, place, config) for place, path in enumerate(paths)]
+    if config["out"]:
+        refuse_to_replace_evaluation(named_folder(config["out"]))
     refuse_other_episodes(checkpoints, config["split"])
     console = Console(quiet=not is_first_process(), soft_wrap=True)
     with ExitStack() as stack:
@@ -83,7 +87,7 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
             write_one(scorer, prepared, every[-1].evaluation, own, config["pictures"])
         comparison = Comparison.of(every)
         if is_first_process():
-            write_text(folder / EPISODES, comparison.episodes_csv())
+            write_output(folder / EPISODES, comparison.episodes_csv().encode())
         write_several(comparison, folder, console)
         return every[0].evaluation.report.score
 
@@ -250,14 +254,21 @@ def keep_one(
 def write_several(several: Comparison | Grid, folder: Path, console: Console) -> None:
     if not is_first_process():
         return
-    write_text(folder / REPORT_FOR_PEOPLE, several.for_people())
-    write_text(folder / REPORT, as_json(several.content()))
+    write_document(folder / REPORT_FOR_PEOPLE, several.for_people())
+    write_output(folder / REPORT, as_json(several.content()).encode())
     console.print(several.lines(), f"report: {folder / REPORT}", sep="\n", highlight=False, markup=False)
+
+
+def named_folder(given: str) -> Path:
+    path = place_to_write(given, "out")
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"out={given} is a file; allowed: the name of a folder for the report, such as out=scores")
+    return path
 
 
 def folder_of_one(config: Stored, prepared: Prepared, report: Report) -> Path:
     if config["out"]:
-        return place_to_write(config["out"], "out")
+        return named_folder(config["out"])
     checkpoint = prepared.checkpoint
     return beside(checkpoint.path) / (described(report) + changed_settings(checkpoint.config, checkpoint.trained))
 
@@ -265,7 +276,7 @@ def folder_of_one(config: Stored, prepared: Prepared, report: Report) -> Path:
 def folder_of_several(config: Stored, kind: str) -> Path:
     """By the time of day, like runs. It is made at once, so that two calls of one second do not share it."""
     if config["out"]:
-        return place_to_write(config["out"], "out")
+        return named_folder(config["out"])
     wanted = Path("runs") / time.strftime("%Y-%m-%d") / f"{time.strftime('%H-%M-%S')}_{kind}"
     path, number = wanted, 1
     while is_first_process():

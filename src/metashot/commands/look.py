@@ -16,7 +16,7 @@ from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.episodes import Episode
 from metashot.evaluation.pictures.episodes import contact_sheet, curves_sheet
-from metashot.paths import place_to_write
+from metashot.outputs import named_file, refuse_to_replace
 
 _NAMED = 10  # files that are listed
 
@@ -25,9 +25,8 @@ def look_at_data(composed: DictConfig) -> None:
     """Print what a data set has, and draw an episode of it."""
     config = configuration.plain(composed)
     split: Split = config["split"]
-    out = place_to_write(config["out"], "out")
-    if not out.name or out.is_dir():
-        raise BadInput(f"out={config['out']} is a folder; allowed: the name of a picture, such as out=episode.png")
+    out = named_file(config["out"], "out", "episode.png")
+    refuse_to_replace(out, "out", "picture")
     data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
     console = Console(soft_wrap=True, highlight=False, markup=False)
     _print(console, _facts(data))
@@ -37,10 +36,7 @@ def look_at_data(composed: DictConfig) -> None:
     numbers, device = np.array([config["number"]]), torch.device("cpu")
     (episode,) = data.training_batch(numbers, device) if split == "train" else data.batch(split, numbers, device)
     _print(console, [("episode", f"{split} {config['number']}, {data.shape_of(split)}"), *_classes(data, split, episode)])
-    try:
-        _draw(data, split, episode, out)
-    except OSError as error:
-        raise BadInput(f"out={out} cannot be written: {error.strerror or error}; choose another file") from error
+    _draw(data, split, episode, out)
     _print(console, [("sheet", str(out))])
 
 

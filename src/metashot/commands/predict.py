@@ -1,4 +1,4 @@
-"""python -m metashot.predict: a learner, the classes in a support folder, and what it takes the queries for."""
+"""python -m metashot.predict: a learner, the classes in a support folder, and the predicted classes of other images."""
 
 import csv
 import io
@@ -13,15 +13,20 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from metashot import configuration
-from metashot.applied.folders import Images, named, query_files, read_all, read_support, support_files
-from metashot.applied.learner import ClassLearner, made
-from metashot.applied.sheet import sheet
-from metashot.applied.writing import named_file, write_whole
+from metashot.applied.folders import Images, Outputs, named, query_files, read_all, read_support, support_files
+from metashot.applied.images import ink_of
+from metashot.applied.learner import ClassLearner, Learner, learner_of, restored
+from metashot.applied.network import fitted_content, made
+from metashot.applied.photographs import are_told, warning_of
+from metashot.applied.sheet import UNCERTAIN, sheet, uncertain
 from metashot.bad_input import BadInput
 from metashot.checkpoints import read_checkpoint
 from metashot.data.files import shown
+from metashot.outputs import holds_fit, named_file, write_output
 from metashot.stored import BEST, OURS, of_run
 from metashot.trained import origin_of
+
+GROUPS = ("backbone", "engine", "algo")  # of the stored configuration, over which the command line is laid
 
 _SHOWN = 100  # rows of the table that is printed
 
@@ -29,53 +34,90 @@ _SHOWN = 100  # rows of the table that is printed
 def predict_files(composed: DictConfig) -> None:
     """Learn from the support folder, answer the queries, and write the table and the contact sheet."""
     config = configuration.plain(composed)
-    table = named_file(config["out"], "out", "predictions.csv")
-    if table.suffix.lower() != ".csv":
-        raise BadInput(f"out={config['out']} cannot be used; allowed: the name of a table, such as out=predictions.csv")
-    picture = table.with_suffix(".png")
-    graph = _graph_file(config["export"], table)
-
+    outputs = outputs_of(config)
     learner = _learner(config)
-    if graph is not None:
+    if outputs.graph is not None:
         from metashot.applied.export import refuse_export  # importing it takes long
 
         refuse_export(learner)
-    classes, loose = support_files(config["support"])
-    queries = query_files(config["query"], [table, picture, *([graph] if graph else [])])
-    support, labels = read_support(classes, learner.form)
-    learner.fit_pixels(support.pixels, labels)
+    support, loose = _fit(learner, config["support"], outputs)
+    queries = query_files(config["query"], outputs)
     asked = read_all(queries, learner.form)
     if not asked.files:
         raise BadInput(f"no query can be read: {named(asked.skipped)}")
     probabilities = learner.probabilities(asked.pixels)
     names = [str(name) for name in learner.classes_]
-
-    made_files = [("table", shown(table)), ("sheet", shown(picture))]
-    if graph is not None:
-        from metashot.applied.export import export
-
-        made_files.append(("onnx", f"{shown(export(learner, graph, 'export'))}, checked against PyTorch"))
-    write_whole(table, _as_csv(asked.files, names, probabilities), "out")
-    write_whole(picture, _sheet(learner, names, asked, probabilities), "out")
+    made_files = _write(learner, outputs, names, asked, probabilities)
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    _print(console, _facts(learner, support, labels, names, loose))
+    _print(console, _facts(learner, support, names, loose))
     _print_table(console, asked.files, names, probabilities)
-    _print(console, [*_remarks(learner, support, asked), *made_files])
+    for line in _warnings(learner, support, asked):
+        console.print(f"warning: {line}")
+    _print(console, [*_remarks(learner, support, asked, probabilities), *made_files])
+
+
+def outputs_of(config: dict[str, Any]) -> Outputs:
+    table = named_file(config["out"], "out", "predictions.csv")
+    if table.suffix.lower() != ".csv":
+        raise BadInput(f"out={config['out']} cannot be used; allowed: the name of a table, such as out=predictions.csv")
+    learner = None if config["save"] is None else named_file(config["save"], "save", "pets.fewshot")
+    return Outputs(table, table.with_suffix(".png"), _graph_file(config["export"], table), learner)
 
 
 def _learner(config: dict[str, Any]) -> ClassLearner:
     path = of_run(config["ckpt"], "ckpt", BEST)
-    checkpoint = read_checkpoint(path)
-    ours = checkpoint[OURS]
-    whole = ours["config"] | {group: config[group] for group in ("backbone", "engine", "algo")}
-    learner = made(whole, origin_of(checkpoint, path), checkpoint["state_dict"], path, config["device"], config["ink"])
+    if holds_fit(path):
+        learner = _fitted_learner(path, config)
+    else:
+        checkpoint = read_checkpoint(path)
+        whole = checkpoint[OURS]["config"] | {group: config[group] for group in GROUPS}
+        network = made(whole, origin_of(checkpoint, path), checkpoint["state_dict"], path, config["device"])
+        learner = learner_of(network, config["ckpt"], config["device"], config["ink"])
     if not isinstance(learner, ClassLearner):
         raise BadInput(
             f"ckpt={config['ckpt']} answers with numbers and not with classes: use it in Python, as "
             "metashot.load(...).fit(x, y).predict(x)"
         )
     return learner
+
+
+def _fitted_learner(path: Path, config: dict[str, Any]) -> Learner:
+    content = fitted_content(path)
+    ink = content.get("ink", "auto")
+    if config["ink"] not in ("auto", ink):
+        raise BadInput(f"ink={config['ink']} cannot be used: {shown(path)} was fitted with ink={ink}; leave ink out")
+    whole = content["config"] | {group: config[group] for group in GROUPS}
+    network = made(whole, content["origin"], content["weights"], path, config["device"])
+    return restored(network, content, config["ckpt"], config["device"])
+
+
+def _fit(learner: ClassLearner, folder: str | None, outputs: Outputs) -> tuple[Images | None, list[Path]]:
+    """Learn from a support folder, unless there is none: the images, and the files that lie in no class folder."""
+    if folder is None:
+        return None, []
+    classes, loose = support_files(folder)
+    outputs.refuse_to_replace_any([*loose, *(file for files in classes.values() for file in files)])
+    support, labels = read_support(classes, learner.form)
+    learner.fit_pixels(support.pixels, labels)
+    return support, loose
+
+
+def _write(
+    learner: ClassLearner, outputs: Outputs, names: Sequence[str], asked: Images, probabilities: NDArray[np.float64]
+) -> list[tuple[str, str]]:
+    """The files, and what is said of each."""
+    more = []
+    if outputs.graph is not None:
+        from metashot.applied.export import export
+
+        more.append(("onnx", f"{shown(export(learner, outputs.graph, 'export'))}, checked against PyTorch"))
+    if outputs.learner is not None:
+        learner.save(outputs.learner, "save")
+        more.append(("fitted", f"{shown(outputs.learner)}, to be used as ckpt={shown(outputs.learner)}"))
+    write_output(outputs.table, _as_csv(asked.files, names, probabilities), "out", "table")
+    write_output(outputs.picture, _sheet(learner, names, asked, probabilities), "out", "picture")
+    return [("table", shown(outputs.table)), ("sheet", shown(outputs.picture)), *more]
 
 
 def _graph_file(given: str | None, table: Path) -> Path | None:
@@ -88,12 +130,12 @@ def _graph_file(given: str | None, table: Path) -> Path | None:
 
 
 def _facts(
-    learner: ClassLearner, support: Images, labels: Sequence[str], names: Sequence[str], loose: Sequence[Path]
+    learner: ClassLearner, support: Images | None, names: Sequence[str], loose: Sequence[Path]
 ) -> Iterator[tuple[str, str]]:
     channels, height, width = learner.form.shape
     yield "learner", f"{learner.name}, trained on {learner.origin['name']}, {height}x{width} {_COLOURS[channels]}"
-    counts = Counter(labels)
-    yield "classes", ", ".join(f"{name} ({counts[name]})" for name in names)
+    counts = np.bincount(learner.examples.y.numpy(), minlength=len(names))
+    yield "classes", ", ".join(f"{name} ({count})" for name, count in zip(names, counts, strict=True))
     most = learner.algorithm.fixed_ways
     if most is not None and len(names) < most:
         yield "note", f"the head is for {most} classes: probabilities are shares among the {len(names)} given ones"
@@ -104,21 +146,37 @@ def _facts(
         )
     if loose:
         yield "note", f"{len(loose)} in the support folder lie in no class folder and are left out: {named(map(str, loose))}"
-    yield from (("skipped", line) for line in support.skipped)
+    if support is not None:
+        yield from (("skipped", line) for line in support.skipped)
 
 
 _COLOURS = {1: "grey", 3: "colour"}
 
 
-def _remarks(learner: ClassLearner, support: Images, asked: Images) -> Iterator[tuple[str, str]]:
+def _warnings(learner: ClassLearner, support: Images | None, asked: Images) -> Iterator[str]:
+    """Of images that the learner cannot know, support images and queries together where both are such."""
+    groups = [images for images in (support, asked) if images and are_told(images.photographic, len(images.files))]
+    count, images = sum(group.photographic for group in groups), sum(len(group.files) for group in groups)
+    if message := warning_of(count, images, learner.origin["name"]):
+        yield message
+
+
+def _remarks(
+    learner: ClassLearner, support: Images | None, asked: Images, probabilities: NDArray[np.float64]
+) -> Iterator[tuple[str, str]]:
+    if count := int(uncertain(probabilities).sum()):
+        yield "note", f"{count} of {len(asked.files)} answers are uncertain ({UNCERTAIN}) and marked in the sheet"
+    remarks = []
     for images, what in ((support, "support images"), (asked, "queries")):
+        if images is None:
+            continue
+        remarks += images.remarks
         if images.inverted:
-            why = "ink=dark" if learner.ink == "dark" else "a bright border"
+            why = "ink=dark" if ink_of(learner.form) == "dark" else "a bright border"
             yield (
                 "note",
                 f"{images.inverted} of {len(images.files)} {what} were inverted ({why}): the learner knows bright ink",
             )
-    remarks = support.remarks + asked.remarks
     for remark, count in Counter(remark for _, remark in remarks).items():
         first = next(name for name, other in remarks if other == remark)
         yield "note", f"{remark} ({count} {'image' if count == 1 else 'images, first'}: {first})"
@@ -128,7 +186,7 @@ def _remarks(learner: ClassLearner, support: Images, asked: Images) -> Iterator[
 
 
 def _sheet(learner: ClassLearner, names: Sequence[str], asked: Images, probabilities: NDArray[np.float64]) -> bytes:
-    kept, of_drawings = learner.examples, learner.form.inverted != "never"
+    kept, of_drawings = learner.examples, learner.form.of_drawings
     return sheet(names, kept.x.numpy(), kept.y.numpy(), asked.pixels, asked.files, probabilities, of_drawings)
 
 
@@ -154,7 +212,7 @@ def _print_table(console: Console, files: Sequence[str], names: Sequence[str], p
 
 
 def _as_csv(files: Sequence[str], names: Sequence[str], probabilities: NDArray[np.float64]) -> bytes:
-    """A row for each answered query: what it was taken for, and then the probability of every class."""
+    """A row for each answered query: the predicted class, and then the probability of every class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "label", "probability", *(f"p({name})" for name in names)])

@@ -50,6 +50,7 @@ class Unreadable(BadInput):
 class Decoded:
     pixels: NDArray[np.uint8]  # [channels, height, width]
     remark: str | None  # what was done that the user should know, such as "animated: its first frame is used"
+    size: tuple[int, int]  # width and height of the image that it was made of
 
 
 def decode(content: bytes, name: str, shape: tuple[int, int, int], fit: Fit, box: Box | None = None) -> Decoded:
@@ -64,7 +65,7 @@ def decode(content: bytes, name: str, shape: tuple[int, int, int], fit: Fit, box
         image = _read(content, name, 2 * max(height, width) if box is None else None, remarks)
     if box is not None:
         image = _cut(image, box, name)
-    return Decoded(_pixels(image, shape, fit), "; ".join(remarks) or None)
+    return Decoded(_pixels(image, shape, fit), "; ".join(remarks) or None, image.size)
 
 
 def convert(image: Image.Image, name: str, shape: tuple[int, int, int], fit: Fit) -> Decoded:
@@ -77,7 +78,7 @@ def convert(image: Image.Image, name: str, shape: tuple[int, int, int], fit: Fit
             pixels = _pixels(_upright(image, remarks), shape, fit)
     except Exception as error:  # its file may have been closed or cut off, and it may have no pixels
         raise Unreadable(f"{name}: cannot be used ({error or type(error).__name__})") from error
-    return Decoded(pixels, "; ".join(remarks) or None)
+    return Decoded(pixels, "; ".join(remarks) or None, image.size)
 
 
 def _pixels(image: Image.Image, shape: tuple[int, int, int], fit: Fit) -> NDArray[np.uint8]:

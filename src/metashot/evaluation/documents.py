@@ -7,18 +7,24 @@ from pathlib import Path
 
 from metashot.evaluation.report import plain_score, score_with_interval
 from metashot.evaluation.testing import Evaluation
-from metashot.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE, write_text
+from metashot.outputs import DOCUMENT_END, write_output
+from metashot.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
 
 _WORST_CLASSES = 10
 
 
 def write_numbers(evaluation: Evaluation, folder: Path) -> None:
-    write_text(folder / EPISODES, episodes_csv(evaluation))
+    write_output(folder / EPISODES, episodes_csv(evaluation).encode())
     evaluation.report.write(folder / REPORT)
 
 
 def write_for_people(evaluation: Evaluation, folder: Path, pictures: Sequence[Path]) -> None:
-    write_text(folder / REPORT_FOR_PEOPLE, for_people(evaluation, pictures))
+    write_document(folder / REPORT_FOR_PEOPLE, for_people(evaluation, pictures))
+
+
+def write_document(path: Path, text: str) -> None:
+    """Markdown that says in its last line, which is not shown, who wrote it."""
+    write_output(path, f"{text}\n{DOCUMENT_END}".encode())
 
 
 def episode_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str | int | float]]]:

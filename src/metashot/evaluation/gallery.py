@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from metashot.algorithms.base import Algorithm
-from metashot.bad_input import BadInput
 from metashot.data.module import EpisodicDataModule, in_double
 from metashot.episodes import Episode
 from metashot.evaluation.documents import write_for_people, write_numbers
@@ -22,9 +21,19 @@ from metashot.evaluation.pictures.scores import (
 )
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.testing import Evaluation
-from metashot.run_folder import PICTURE
+from metashot.outputs import refuse_to_replace
+from metashot.run_folder import EPISODES, PICTURE, REPORT, REPORT_FOR_PEOPLE
 
 Pictures = Literal["all", "episode", "none"]
+_DRAWN = ("adaptation", "histogram", "reliability", "confusion", "features", "attention")
+_NAMES = (REPORT, REPORT_FOR_PEOPLE, EPISODES, PICTURE, *(f"{name}.png" for name in _DRAWN))
+
+
+def refuse_to_replace_evaluation(folder: Path) -> None:
+    """Before anything is scored: raise where a report or a picture would replace a file that metashot did not write."""
+    for inner in (folder, *(path for path in folder.glob("*_*") if path.is_dir())):  # of several checkpoints
+        for name in _NAMES:
+            refuse_to_replace(inner / name, "out")
 
 
 def write_evaluation(
@@ -37,10 +46,7 @@ def write_evaluation(
 ) -> list[Path]:
     """The numbers first, which are what counts if a disk is full; then the pictures, and the report that shows them."""
     write_numbers(evaluation, folder)
-    try:
-        pictures = [] if wanted == "none" else _draw(evaluation, algorithm, data, scoring, wanted, folder)
-    except OSError as error:
-        raise BadInput(f"the pictures cannot be written to {folder}: {error.strerror or error}") from error
+    pictures = [] if wanted == "none" else _draw(evaluation, algorithm, data, scoring, wanted, folder)
     write_for_people(evaluation, folder, pictures)
     return pictures
 

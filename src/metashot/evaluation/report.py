@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from metashot import __version__
 from metashot.episodes import Amount, shown
 from metashot.evaluation.answers import OfClass
 from metashot.evaluation.timing import SecondsOfATask
-from metashot.run_folder import write_text
+from metashot.outputs import WRITTEN_BY, write_output
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Report:
         return {values.pop("metric"): values.pop("score")} | values
 
     def write(self, path: Path) -> None:
-        write_text(path, as_json(self.content()))
+        write_output(path, as_json(self.content()).encode())
 
     def metrics(self) -> dict[str, float]:
         """What the loggers are told: all that is the same when it is measured again."""
@@ -134,7 +135,7 @@ def plain_score(metric: str, score: float) -> str:
 
 
 def as_json(content: dict[str, Any]) -> str:
-    return json.dumps(_without_nan(content), indent=2) + "\n"
+    return json.dumps(_without_nan(content | {WRITTEN_BY: f"metashot {__version__}"}), indent=2) + "\n"
 
 
 def _without_nan(value: Any) -> Any:

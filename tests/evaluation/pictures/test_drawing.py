@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from metashot.bad_input import BadInput
 from metashot.evaluation.pictures.drawing import new_figure, shown_name, wrapped_names, write_picture
 
 
@@ -22,7 +23,7 @@ def test_a_picture_that_cannot_be_drawn_leaves_the_one_that_was_there(tmp_path: 
 def test_a_picture_that_has_no_place_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     path.mkdir()
-    with pytest.raises(OSError, match=r"picture\.png"):
+    with pytest.raises(BadInput, match=r"picture\.png cannot be written"):
         write_picture(new_figure(1, 1), path)
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,5 +1,6 @@
 """What every picture needs: a file that is whole, images in their frames, names that the fonts have."""
 
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from metashot.outputs import SOFTWARE, write_output
+
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 _NAME_LENGTH = 16  # letters of a line of a class's name
 _WRAPPED_LENGTH, _WRAPPED_LINES = 20, 3  # of a name that may take several lines
@@ -19,16 +22,12 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
-def write_picture(figure: Figure, path: Path) -> None:
-    """Under a temporary name first, so that a picture is there whole or not at all."""
+def write_picture(figure: Figure, path: Path, key: str | None = None) -> None:
+    """A picture is there whole or not at all, and says who drew it. `key` says what to change where it cannot be written."""
     FigureCanvasAgg(figure)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    try:
-        figure.savefig(temporary, format="png")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata=SOFTWARE)
+    write_output(path, content.getvalue(), key, "picture")
 
 
 def say(axes: Axes, text: str) -> None:

@@ -46,6 +46,7 @@ def contact_sheet(episode: Episode, names: Sequence[str], path: Path) -> None:
             plain,
         ),
         path,
+        "out",
     )
 
 
@@ -69,7 +70,7 @@ def curves_sheet(episode: Episode, path: Path) -> None:
         axes.plot(x, episode.query.y[task, order, 0].cpu(), ".", color="0.6", label="queries")
         _show_points(axes, episode, task)
     panels[0].legend(fontsize=8)
-    write_picture(figure, path)
+    write_picture(figure, path, "out")
 
 
 def _grid(

@@ -1,0 +1,69 @@
+"""Labels as users have them become plain values, in an order; they come back as they were given."""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metashot.bad_input import BadValue
+
+Labels = NDArray[Any]
+
+_PLAIN = (str, int, float, bool, type(None))  # of which labels can be saved
+
+
+def labels_of(labels: Any) -> list[Hashable]:
+    """One label for each image, as plain values of Python where they were numpy's or torch's."""
+    if isinstance(labels, str | bytes | Mapping | Set) or not isinstance(labels, Iterable):
+        raise BadValue(f"labels={labels!r} cannot be used; allowed: a list with one label for each image")
+    if isinstance(labels, np.ndarray | Tensor):
+        if labels.ndim != 1:
+            raise BadValue(
+                f"labels of shape {tuple(labels.shape)} cannot be used; allowed: one label for each image, [images]"
+            )
+        labels = labels.tolist()
+    plain = [label.item() if isinstance(label, np.generic) or _is_number(label) else label for label in labels]
+    for place, label in enumerate(plain):
+        try:
+            hash(label)
+        except TypeError as error:
+            raise BadValue(
+                f"label {place} is {type(label).__name__}, which is not hashable; allowed: text, numbers, tuples"
+            ) from error
+        if label != label:
+            raise BadValue(f"label {place} is not a number (NaN): leave such images out or give them a label")
+    return plain
+
+
+def distinct(labels: Iterable[Hashable]) -> list[Hashable]:
+    """Each label once, sorted where that is possible, else in the order in which they come up."""
+    found = list(dict.fromkeys(labels))
+    if any(isinstance(label, Set) for label in found):  # of which "less" is "a part of"
+        return found
+    try:
+        return sorted(found)  # type: ignore[type-var]
+    except TypeError:
+        return found
+
+
+def as_array(labels: Sequence[Hashable]) -> Labels:
+    """Numbers or texts as numpy has them, anything else as objects."""
+    kinds = {type(label) for label in labels}
+    if len(kinds) == 1 and kinds <= {str, float, bool}:
+        return np.array(labels)
+    if kinds == {int} and all(-(2**63) <= label < 2**63 for label in labels):  # type: ignore[operator]
+        return np.array(labels, dtype=np.int64)
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return array
+
+
+def is_plain(label: Any) -> bool:
+    return all(map(is_plain, label)) if type(label) is tuple else type(label) in _PLAIN
+
+
+def _is_number(label: Any) -> bool:
+    """Whether it is a tensor that holds one number."""
+    return isinstance(label, Tensor) and label.ndim == 0

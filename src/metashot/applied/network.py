@@ -1,0 +1,164 @@
+"""The trained network behind learners, as a checkpoint or a fitted learner's file holds it. It is never changed, and
+learners that were made from one another share it."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metashot import __version__, configuration
+from metashot.algorithms.base import Algorithm
+from metashot.archives import Unusable, read_archive
+from metashot.bad_input import BadInput
+from metashot.checkpoints import read_checkpoint
+from metashot.configuration.buildable import target_of
+from metashot.data.files import shown
+from metashot.episodes import Examples
+from metashot.outputs import FITTED, holds_fit
+from metashot.stored import BEST, OURS, checked_fitted, of_run
+from metashot.trained import Origin, origin_of, trained_algorithm
+
+FORMAT = 1  # of a fitted learner's file
+
+_AT_ONCE = 256  # queries, where they cannot see each other
+_BUILT = ("backbone", "engine", "algo")  # the groups of a configuration that make a learner
+_COMPILED = ("compile", "cuda_graph")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """An algorithm with its weights, what it was made by, and the data that it was trained on.
+
+    Layers note which inner step they are in, and engines put a task's weights in the place of those that are kept, while a
+    task is learned or answered. One thread at a time does so; the others wait.
+    """
+
+    algorithm: Algorithm
+    config: dict[str, Any]
+    origin: Origin
+    device: torch.device
+    path: Path  # where it was read
+    _used: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def name(self) -> str:
+        """That of the algorithm."""
+        return str(self.config["algo"]["name"])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.algorithm.parameters()).dtype
+
+    def weights(self) -> dict[str, Tensor]:
+        with self._used:
+            return {name: value.cpu() for name, value in self.algorithm.state_dict().items()}
+
+    def learn(self, x: Tensor, y: Tensor) -> Any:
+        """What the algorithm keeps of a support set x [N, ...] and y [N] or [N, outputs]."""
+        y = y.to(self.device)
+        with self._used, _own_modes():
+            return self.algorithm.learn(Examples(x[None], (y.to(self.dtype) if y.is_floating_point() else y)[None]))
+
+    def answers(self, learned: Any, x: Tensor) -> NDArray[np.float64]:
+        """To queries [N, ...], by what was learned: [N, outputs]."""
+        size = len(x) if self.algorithm.transductive else _AT_ONCE
+        parts = []
+        for part in torch.split(x, size):
+            with self._used, _own_modes():
+                parts.append(self.algorithm.answers_from(learned, part[None])[0])
+        answers = torch.cat(parts).detach().cpu().double().numpy()
+        if np.isnan(answers).any():
+            raise BadInput(
+                f"this {self.name} gives answers that are not numbers: the training of its checkpoint or its fit to these "
+                "examples has diverged; take another checkpoint or other examples"
+            )
+        return np.asarray(answers)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TrainedNetwork":
+        return self
+
+    def __reduce__(self) -> Any:
+        """A lock cannot be sent to another process: there the network is made again, and has a lock of its own."""
+        return made, (self.config, self.origin, self.weights(), self.path, str(self.device))
+
+
+def read_network(checkpoint: str | os.PathLike[str], device: str | torch.device) -> TrainedNetwork:
+    """That of a checkpoint, of the folder of a run (its best checkpoint), or of a fitted learner's file."""
+    path = of_run(os.fspath(checkpoint), "checkpoint", BEST)
+    if holds_fit(path):
+        content = fitted_content(path)
+        return made(content["config"], content["origin"], content["weights"], path, device)
+    stored = read_checkpoint(path)
+    return made(stored[OURS]["config"], origin_of(stored, path), stored["state_dict"], path, device)
+
+
+def made(config: dict[str, Any], origin: Origin, weights: dict[str, Tensor], path: Path, device: Any) -> TrainedNetwork:
+    """The network that a configuration describes, with these weights, which come from the file `path`."""
+    place = _device(device)
+    for group in (*_BUILT, "data"):
+        if not isinstance(config.get(group), dict):
+            raise BadInput(f"{shown(path)}: its configuration has no {group}; it was not written by metashot")
+    # To compile takes minutes, and there is one task.
+    config = config | {"engine": {key: key not in _COMPILED and value for key, value in config["engine"].items()}}
+    try:
+        configuration.check({"seed": 0, **{group: config[group] for group in _BUILT}})
+        target_of(config["data"].get("source"), "data.source")
+    except BadInput as error:
+        raise BadInput(f"{shown(path)}: {error}") from error
+    with _own_modes(), torch.random.fork_rng(devices=[]):
+        double = any(value.dtype == torch.float64 for value in weights.values())
+        algorithm = trained_algorithm(config, origin, weights, path, double)
+        algorithm.to(place).eval()
+    return TrainedNetwork(algorithm, config, origin, place, path)
+
+
+def fitted_content(path: Path) -> dict[str, Any]:
+    """What `learner.save` wrote."""
+    try:
+        content = read_archive(path)
+        if isinstance(content, dict) and OURS in content:
+            raise BadInput(f"{shown(path)} is a checkpoint: read it with metashot.load, and fit it")
+        if not isinstance(content, dict) or FITTED not in content:
+            raise BadInput(f"{shown(path)} is not a fitted learner; allowed: a file that learner.save wrote")
+        if content[FITTED] != FORMAT:
+            raise BadInput(
+                f"{shown(path)} was written by metashot {str(content.get('version'))[:50]} in a form that this one, "
+                f"{__version__}, cannot read: save it again with this one"
+            )
+        return checked_fitted(content)
+    except Unusable as error:
+        what = "cannot be used" if path.exists() else "is not there"
+        raise BadInput(
+            f"the fitted learner {shown(path)} {what}: {error}; allowed: a file that learner.save wrote"
+        ) from error
+
+
+@contextmanager
+def _own_modes() -> Iterator[None]:
+    """Engines take gradients where they need them, which they cannot where a user has switched to inference mode."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def _device(given: Any) -> torch.device:
+    if isinstance(given, str) and given == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(given)
+        if device.type in ("cpu", "cuda", "mps"):
+            torch.zeros(1, device=device)
+            return device
+        why = "it is of another kind"
+    except (RuntimeError, AssertionError, TypeError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+    raise BadInput(
+        f"device={given} cannot be used ({why}); allowed: auto, cpu, cuda, cuda:1 or mps, where this machine has it"
+    )

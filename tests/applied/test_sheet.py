@@ -1,0 +1,70 @@
+"""The contact sheet keeps names apart, marks uncertain answers, and says that metashot drew it."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metashot.applied.sheet import sheet, shortened, uncertain
+from metashot.outputs import refuse_to_replace
+
+WIDTH = 12.0  # letters
+
+
+def short(*names: str) -> list[str]:
+    found = shortened(names, WIDTH, len)
+    assert all(len(name) <= WIDTH for name in found), found
+    return found
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["holiday_in_rome_2024_0001.png", "holiday_in_rome_2024_0002.png", "holiday_in_rome_2024_0113.png"],
+        ["a_0001_in_full_resolution.png", "a_0002_in_full_resolution.png"],
+        ["left_of_the_old_house.jpg", "right_of_the_old_house.jpg", "a.png"],
+        ["x" * 40 + "1" + "y" * 40, "x" * 40 + "2" + "y" * 40],
+        ["1" + "y" * 40, "2" + "y" * 40, "3" + "y" * 40],
+        ["a" * 30, "a" * 31, "b.png"],
+        ["ab" * 20 + "1" + "ab" * 20, "ab" * 20 + "2" + "ab" * 20, "completely_otherwise_named.png"],
+    ],
+)
+def test_names_that_differ_look_different(names: list[str]) -> None:
+    assert len(set(short(*names))) == len(names)
+
+
+def test_names_that_fit_stay_and_the_end_of_others_is_kept() -> None:
+    assert short("a.png", "b.png") == ["a.png", "b.png"]
+    assert short("holiday_in_rome_2024_0001.png", "holiday_in_rome_2024_0002.png") == ["…0001.png", "…0002.png"]
+    assert short("one_very_long_name_of_a_file.png")[0].endswith(".png")
+    assert short("the_same_long_name.png", "the_same_long_name.png")[0].startswith("the")  # of two folders
+
+
+def test_uncertain_answers_are_those_with_little_probability_or_little_lead() -> None:
+    found = uncertain(np.array([[0.51, 0.49, 0.0], [0.7, 0.3, 0.0], [0.45, 0.05, 0.5], [0.49, 0.26, 0.25]]))
+    assert found.tolist() == [True, False, True, True]
+    assert uncertain(np.array([[0.59, 0.41], [0.61, 0.39]])).tolist() == [True, False]
+
+
+def drawn(probability: float) -> Image.Image:
+    images = np.full((3, 1, 28, 28), 255, np.uint8)
+    probabilities = np.array([[probability, 1 - probability]])
+    content = sheet(["a", "b"], images[:2], np.array([0, 1]), images[2:], ["q.png"], probabilities, False)
+    return Image.open(io.BytesIO(content)).convert("L")
+
+
+def test_uncertain_answer_is_marked_without_colour(tmp_path: Path) -> None:
+    sure, unsure = np.asarray(drawn(0.9)), np.asarray(drawn(0.55))
+    assert unsure.shape[0] == sure.shape[0]
+    width = min(sure.shape[1], unsure.shape[1])
+    frame = (unsure[:, :width] < 60).sum() - (sure[:, :width] < 60).sum()
+    assert frame > 100  # black dashes, and the legend that explains them
+
+
+def test_sheet_is_known_to_be_ours(tmp_path: Path) -> None:
+    images = np.zeros((2, 3, 32, 32), np.uint8)
+    content = sheet(["a", "b"], images, np.array([0, 1]), images[:1], ["q"], np.array([[0.9, 0.1]]), False)
+    (tmp_path / "a.png").write_bytes(content)
+    refuse_to_replace(tmp_path / "a.png", "out")

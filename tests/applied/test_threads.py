@@ -1,0 +1,73 @@
+"""One learner may be used by many threads: an answer is that of one fit, whole, while others are made."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import metashot
+
+from .learners import drawings, tiny
+
+KINDS = [
+    ("maml", "support", "engine=batched"), ("maml", "transductive", "engine=learn2learn"), ("mamlpp", "running"),
+    ("reptile", "support"), ("protonet", "support"), ("full context", "support"), ("snail", "support_later"),
+    ("baselinepp", "running"),
+]  # fmt: skip
+SECONDS = 0.5
+TOLERATED = 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: " ".join(kind))
+def test_predicting_while_others_fit_answers_by_one_fit(tmp_path: Path, kind: tuple[str, ...]) -> None:
+    learner = metashot.load(tiny(tmp_path, *kind))
+    queries = drawings(3, seed=9)
+    # Of different numbers of classes and of different labels, so that a mixture of two has another shape or other labels.
+    tasks = [(drawings(4, seed=1), ["a", "b"] * 2), (drawings(6, seed=2), ["x", "y", "z"] * 2)]
+    expected = {}
+    for images, labels in tasks:
+        learner.fit(images, labels)
+        expected[learner.predict_proba(queries).shape[1]] = learner.predict_proba(queries), learner.predict(queries)
+    assert set(expected) == {2, 3}
+    errors: list[Any] = []
+    ends = time.monotonic() + SECONDS
+
+    def work(what: Any) -> None:
+        torch.set_grad_enabled(what is not fit)  # the modes of a thread are its own
+        try:
+            while time.monotonic() < ends:
+                what()
+        except BaseException as error:
+            errors.append(error)
+
+    def fit() -> None:
+        for images, labels in tasks:
+            learner.fit(images, labels)
+
+    def ask() -> None:
+        found = learner.predict_proba(queries)
+        np.testing.assert_allclose(found, expected[found.shape[1]][0], atol=TOLERATED)
+        labels = learner.predict(queries).tolist()
+        assert labels in [of_fit.tolist() for _, of_fit in expected.values()]
+
+    threads = [threading.Thread(target=work, args=(what,)) for what in (fit, fit, ask, ask, ask)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors[0]
+
+
+def test_clones_share_the_network_and_do_not_disturb_each_other(tmp_path: Path) -> None:
+    one = metashot.load(tiny(tmp_path, "maml", "support"))
+    two = one.__sklearn_clone__()
+    assert two.algorithm is one.algorithm
+    one.fit(drawings(4), [0, 1] * 2)
+    assert not two.is_fitted
+    before = one.predict_proba(drawings(3))
+    two.fit(drawings(6, seed=3), [5, 6, 7] * 2)
+    np.testing.assert_array_equal(one.predict_proba(drawings(3)), before)
