@@ -111,6 +111,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:  # whatever ended it, a second Ctrl-C among that
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from error

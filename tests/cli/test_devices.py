@@ -54,6 +54,7 @@ def of_srun(rank: int, processes: int, port: int) -> dict[str, str]:
         "SLURM_PROCID": str(rank),
         "SLURM_LOCALID": str(rank),
         "SLURM_NODEID": "0",
+        "SLURM_STEP_ID": "0",
         "MASTER_PORT": str(port),
     }
 

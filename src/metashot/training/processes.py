@@ -7,16 +7,15 @@ with the whole command, and nothing but the process group then tells the others 
 import atexit
 import contextlib
 import functools
-import io
 import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -29,13 +28,15 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import distributed
 
 from metashot.bad_input import BadInput
-from metashot.command_line import BAD_INPUT, FAILED, INTERRUPTED, GaveUp, Stopped
+from metashot.command_line import BAD_INPUT, FAILED, INTERRUPTED, GaveUp
+from metashot.interruption import STOP, Stopped
+from metashot.leftovers import is_step_of_slurm
 from metashot.run_folder import RunFolder
-from metashot.training.interruption import StopRequest
 
 # What Lightning sets where it starts processes, and takes for a sign that they have been started.
 _OF_A_JOB = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LAST_WORD = timedelta(seconds=5)  # that processes wait for each other at their end
+_ECHO = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Launch:
             processes = int(os.environ["WORLD_SIZE"])
             machines = processes // int(os.environ["LOCAL_WORLD_SIZE"])
             return cls("torchrun", "--nproc-per-node", processes, machines, TorchElasticEnvironment())
-        if SLURMEnvironment.detect():
+        if is_step_of_slurm():
             processes, machines = (int(os.environ.get(name, 1)) for name in ("SLURM_NTASKS", "SLURM_NNODES"))
             # Lightning asks for this one, which srun --ntasks leaves out.
             os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(processes // machines))
@@ -129,17 +130,6 @@ class Processes:
         message, host = refusals[0]
         raise refusal or BadInput(f"{message} (on {host})")
 
-    def stop_request(self) -> StopRequest:
-        return StopRequest() if is_first_process() else _QuietStopRequest()
-
-
-class _QuietStopRequest(StopRequest):
-    """Of a process that leaves it to the first one to say what happens."""
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        with contextlib.redirect_stderr(io.StringIO()):
-            super()._note(number, frame)
-
 
 def in_all_processes(script: Callable[[DictConfig, Processes], float]) -> Callable[[DictConfig], float]:
     """Let a script know the other processes, which end as the first one does, and print nothing."""
@@ -147,6 +137,9 @@ def in_all_processes(script: Callable[[DictConfig, Processes], float]) -> Callab
     @functools.wraps(script)
     def run(config: DictConfig) -> float:
         _join()
+        STOP.quiet = not is_first_process()
+        # A terminal and torchrun both tell every process of the same Ctrl-C.
+        STOP.echo = 0.0 if Launch.detect() is None else _ECHO
         processes = Processes()
         try:
             with _own_command():
@@ -178,6 +171,21 @@ def _own_command() -> Iterator[None]:
             distributed.destroy_process_group()
         for name in _OF_A_JOB:
             os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def ending_together(trainer: pl.Trainer) -> Iterator[None]:
+    """End the processes that Lightning has started, if this one cannot go on. Lightning watches them from a thread that
+    kills this process when it finds that one of them has failed, and is done when there are none."""
+    try:
+        yield
+    except BaseException:
+        started = getattr(trainer.strategy.launcher, "procs", [])
+        for process in started:
+            process.kill()
+            process.wait()
+        started.clear()
+        raise
 
 
 def _join() -> None:

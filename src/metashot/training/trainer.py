@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.loggers import Logger
 
@@ -16,6 +17,7 @@ from metashot.algorithms.features import FeatureLearner
 from metashot.arguments import AtLeast, Count, Positive
 from metashot.bad_input import BadInput
 from metashot.checkpoints import WholeCheckpointIO
+from metashot.training.interruption import TrainerWithoutSignals
 from metashot.training.memory import keep_freed_memory
 from metashot.training.processes import Launch, refuse_other_processes
 
@@ -79,7 +81,9 @@ class TrainerOptions:
         # Deterministic algorithms need no guard against reading memory that was never written, which costs a pass over
         # every new tensor.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        return pl.Trainer(
+        return TrainerWithoutSignals(
+            callbacks,
+            loggers,
             accelerator=self.accelerator,
             devices=self.devices,
             num_nodes=self.nodes,
@@ -94,9 +98,8 @@ class TrainerOptions:
             deterministic=self.deterministic,
             inference_mode=False,  # inner loops need gradients in validation and testing
             use_distributed_sampler=False,  # the data module shares episodes among the devices
-            logger=list(loggers),
-            callbacks=list(callbacks),
-            plugins=[WholeCheckpointIO(), *([launch.environment] if launch is not None else [])],
+            # Without one Lightning looks for others, and believes variables that were left over.
+            plugins=[WholeCheckpointIO(), LightningEnvironment() if launch is None else launch.environment],
             enable_progress_bar=False,
             enable_model_summary=False,
         )
