@@ -79,6 +79,11 @@ def _exit_code(run: Callable[P, None], *arguments: P.args, **named: P.kwargs) ->
         code = INTERRUPTED
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception:
+        if not STOP.raised:
+            raise
+        _say(STOP.message)
+        code = INTERRUPTED
     if sweeping.Sweep.members and _is_first():
         print(f"\n{sweeping.Sweep.table()}", flush=True)
     code = code or sweeping.Sweep.code()
@@ -180,6 +185,8 @@ def _quoted(argument: str) -> str:
 
 
 def _refuse(message: str, wants_traceback: bool) -> None:
+    if STOP.raised:
+        raise Stopped(STOP.message)
     if wants_traceback:
         raise
     _say(f"error: {message}")
@@ -229,7 +236,8 @@ def _use_stored_configuration(
         value = value[0]
     if not isinstance(value, str):
         one_or_several = "one checkpoint or one run folder" + (", or a list of them" if keys[0] in several else "")
-        raise BadInput(f"{keys[0]}={value} cannot be used; allowed: {one_or_several}")
+        given_value = chosen[keys[0]].get_value_element_as_str()
+        raise BadInput(f"{keys[0]}={given_value} cannot be used; allowed: {one_or_several}")
     config = stored[keys[0]](value)
     for group in groups:
         _use_stored_group(f"{keys[0]}={value}", config, group)

@@ -27,6 +27,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self.raised = False  # at once, somewhere in a library perhaps: what fails after that has tripped over it
         self.message = "stopped"
         self.waits_for: str | None = None
         self.quiet = False  # whether another process is the one that prints
@@ -76,6 +77,7 @@ class StopRequest:
             return
         again, self.requested = self.requested, True
         if again or self.waits_for is None:
+            self.raised = True
             self._deaf_until = now + _UNWINDING
             raise Stopped(self.message)
         self._deaf_until = now + self.echo

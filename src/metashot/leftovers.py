@@ -29,11 +29,11 @@ def refuse_leftovers() -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         wrong.append(f"TORCHELASTIC_RUN_ID={os.environ['TORCHELASTIC_RUN_ID']}")
     if wrong:
-        missing = ", ".join(name for name in _TORCHRUN if name not in os.environ)
+        missing = ", ".join(name for name in _TORCHRUN if name not in os.environ) or "what Lightning sets with it"
         names = " ".join(given.partition("=")[0] for given in wrong)
         raise BadInput(
             f"{', '.join(wrong)} in the environment says that this process is one of several, but torchrun did not start it "
-            f"({missing or 'nothing'} is not set): unset {names}, or start all processes with torchrun"
+            f"(it would set {missing} too): unset {names}, or start all processes with torchrun"
         )
     for name in (*alone, "MASTER_ADDR", "MASTER_PORT"):  # Lightning would wait for others, or elsewhere
         os.environ.pop(name, None)
@@ -61,7 +61,7 @@ def _refuse_slurm() -> None:
     missing = ", ".join(name for name in _SRUN if name not in os.environ)
     raise BadInput(
         f"SLURM_NTASKS={given} in the environment says that this process is one of several, but srun did not start it "
-        f"({missing} is not set): unset SLURM_NTASKS, or start it with srun"
+        f"(it would set {missing} too): unset SLURM_NTASKS, or start it with srun"
     )
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
 from omegaconf import open_dict
+
+Plugins.instance()  # executes the modules of plugins anew: what was imported from them before are other classes
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher  # noqa: E402
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +106,7 @@ class OneByOne(BasicLauncher):  # type: ignore[misc]
             member.became = f"{value.said}  {value.folder}" if isinstance(value, Score) else str(value)
         elif isinstance(done._return_value, Exception):
             member.code, reason = Sweep.judge(done._return_value)
-            member.became = f"{'refused' if member.code == 2 else 'failed'}: {reason}"
+            member.became = f"{'refused' if member.code == 2 else 'failed'}: {reason.splitlines()[0]}"
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return done
 

@@ -102,7 +102,8 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
 
 
 def told(report: Report, folder: Path) -> Score:
-    return Score(report.score, score_with_interval(report.metric, report.score, report.ci95), folder)
+    said = f"{report.split} {report.metric} {score_with_interval(report.metric, report.score, report.ci95)}"
+    return Score(report.score, said, folder)
 
 
 def refuse_other_keys(config: Stored) -> None:
@@ -219,7 +220,7 @@ class Scorer:
         self.options = options
         self.console = console
         self.scoring, self.timing = Scoring(), Timing()
-        progress = ProgressBar(self.scoring, console)
+        progress = ProgressBar(self.scoring, console, heartbeat=options.heartbeat)
         callbacks: list[pl.Callback] = [EmbedOnce(progress.part), self.scoring, self.timing, progress, StopsTest()]
         self.trainer = options.trainer(callbacks, [])
         self._said: set[str] = set()

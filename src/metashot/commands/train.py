@@ -31,6 +31,7 @@ from metashot.tracking.evaluations import finish, keep_evaluation
 from metashot.training.finiteness import Finiteness
 from metashot.training.interruption import StopsTest
 from metashot.training.measurements import Measurements, log
+from metashot.training.memory import enough_memory
 from metashot.training.processes import Processes, ending_together, in_all_processes, is_first_process
 from metashot.training.progress import ProgressBar
 from metashot.training.saving import Saving
@@ -73,6 +74,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
     with ExitStack() as stack:
         options: TrainerOptions = configuration.build(config["trainer"])
         options.refuse_what_is_not_there()
+        logger = configuration.build(config["logger"])
         data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
         tasks_of_each_device(data.tasks_per_step, options.all_devices)
         data.setup()
@@ -87,21 +89,22 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         refuse_nothing_to_train(algorithm, options, config)
         refuse_other_batches(algorithm, data, config["algo"]["name"])
         start.refuse_other_images(data)
-        lines = [f"episodes: {data.described()}", *algorithm.described(options.device_type)]
+        lines = [f"episodes: {data.described()}", *algorithm.described(options.device_type), *options.described()]
         if config["init_from"] is not None and start.checkpoint is None:
             lines.append(begin_from(config["init_from"], algorithm, config["backbone"]))
         STOP.waits_for = "what is being set up"
         folder = stack.enter_context(processes.run_folder(lambda: start.folder(config["folder"], experiment)))
+        stack.enter_context(enough_memory(folder.checkpoints))
         STOP.message = f"stopped; go on with: python train.py resume={folder.path}"
         loggers, line = [], ""
         if is_first_process():
-            loggers, line = configuration.build(config["logger"]).loggers(folder.path)
+            loggers, line = logger.loggers(folder.path)
             stack.callback(finish, loggers)
         console.print(f"run: {folder.path}", *lines, *([line] if line else []), sep="\n", highlight=False, markup=False)
         scoring = Scoring()
         measurements = Measurements(scoring, data.problem.metric, data.tasks_per_step, options.log_every)
         saving = Saving(folder.checkpoints, experiment, data.origin(), scoring, options)
-        progress = ProgressBar(scoring, console, measurements, saving)
+        progress = ProgressBar(scoring, console, measurements, saving, options.heartbeat)
         finiteness = Finiteness(console, folder, options.stop_after_non_finite)
         embed_once, timing = EmbedOnce(progress.part), Timing()
         trainer = options.trainer(
@@ -131,12 +134,14 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         report = evaluation.report
         if is_first_process():
             pictures = write_evaluation(evaluation, algorithm, data, scoring, config["pictures"], folder.path)
-            log(trainer, report.metrics())
+            # Not to W&B, whose first screen curves of one point would fill: there they are in the summary.
+            log([logger for logger in loggers if isinstance(logger, CsvLogger)], report.metrics(), trainer.global_step)
             keep_evaluation(evaluation, pictures, loggers, folder.checkpoints / BEST)
             paths = {"checkpoint": folder.checkpoints / BEST, "report": folder.path / REPORT}
             console.print(report.lines(paths), highlight=False)
         assert saving.best_score is not None
-        return Score(saving.best_score, score_with_interval(report.metric, report.score, report.ci95), folder.path)
+        said = f"test {report.metric} {score_with_interval(report.metric, report.score, report.ci95)}"
+        return Score(saving.best_score, said, folder.path)
 
 
 @dataclass(frozen=True)
