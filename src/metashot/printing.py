@@ -24,23 +24,29 @@ def outlast_the_streams() -> None:
 
 
 def _outlasting(stream: TextIO) -> TextIO:
-    if not isinstance(stream, io.TextIOWrapper) or isinstance(stream.buffer.raw, _Breakable):
+    if not isinstance(stream, io.TextIOWrapper) or isinstance(_raw(stream), _Breakable):
         return stream
     stream.flush()
     raw = _Breakable(stream.fileno(), "wb", closefd=False)
+    unbuffered = stream.buffer is _raw(stream)  # python -u, as torchrun starts it
     return io.TextIOWrapper(
-        io.BufferedWriter(raw),  # type: ignore[type-var]
+        raw if unbuffered else io.BufferedWriter(raw),  # type: ignore[type-var, arg-type]
         stream.encoding,
         stream.errors,
         line_buffering=stream.line_buffering,
-        write_through=False,
+        write_through=stream.write_through,
     )
+
+
+def _raw(stream: io.TextIOWrapper) -> object:
+    return getattr(stream.buffer, "raw", stream.buffer)
 
 
 def lost_output() -> OSError | None:
     """Why standard output could not be written, if it could not."""
     stream = sys.stdout
-    if not isinstance(stream, io.TextIOWrapper) or not isinstance(stream.buffer.raw, _Breakable):
+    if not isinstance(stream, io.TextIOWrapper):
         return None
     stream.flush()
-    return stream.buffer.raw.trouble
+    raw = _raw(stream)
+    return raw.trouble if isinstance(raw, _Breakable) else None
