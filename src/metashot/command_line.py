@@ -4,11 +4,14 @@
 that the user does not choose becomes the stored one, and the rest of the command line is applied over it by Hydra.
 """
 
+import atexit
 import contextlib
+import functools
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -18,8 +21,11 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from metashot import sweeping
 from metashot.bad_input import BadInput, one_of
 from metashot.configuration.buildable import CONF as CONF
+from metashot.interruption import STOP, Stopped, ignore_signals
+from metashot.leftovers import is_child_of_lightning, refuse_leftovers
 from metashot.overrides import (
     HYDRA,
     PATHS,
@@ -29,6 +35,7 @@ from metashot.overrides import (
     refuse_what_cannot_be_read,
 )
 from metashot.paths import REFUSED, shown
+from metashot.printing import lost_output, outlast_the_streams
 from metashot.script_help import asks_for_help, help_text
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
@@ -36,14 +43,82 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 Stored = Callable[[str], dict[str, Any]]  # what a user gave for a key -> the configuration that is stored there
 
 
-class Stopped(BaseException):
-    """The user wants the program to end; the message says how to go on later."""
-
-
 class GaveUp(Exception):
     """A run that began well cannot go on; the message says what is kept of it."""
 
 
+P = ParamSpec("P")
+
+
+def as_a_process(run: Callable[P, None]) -> Callable[P, None]:
+    """Stop when told to, survive streams that nobody can read, and end with the exit code that says what happened."""
+
+    @functools.wraps(run)
+    def whole(*arguments: P.args, **named: P.kwargs) -> None:
+        outlast_the_streams()
+        if is_child_of_lightning():
+            ignore_signals()
+        atexit.register(ignore_signals)  # the last of what is done at the end
+        with STOP.listening():
+            code = FAILED
+            try:
+                code = _exit_code(run, *arguments, **named)
+            finally:
+                STOP.end_with(code)
+        sys.exit(code)
+
+    return whole
+
+
+def _exit_code(run: Callable[P, None], *arguments: P.args, **named: P.kwargs) -> int:
+    code = 0
+    try:
+        _refuse_no_folder()
+        refuse_leftovers()
+        run(*arguments, **named)
+    except BadInput as error:  # of this process's surroundings: whatever number they give it
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        code = BAD_INPUT
+    except Stopped as stopped:
+        _say(str(stopped))
+        code = INTERRUPTED
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception:
+        if not STOP.raised:
+            raise
+        _say(STOP.message)
+        code = INTERRUPTED
+    if sweeping.Sweep.members and _is_first():
+        print(f"\n{sweeping.Sweep.table()}", flush=True)
+    code = code or sweeping.Sweep.code()
+    if code == 0 and (trouble := lost_output()) is not None:
+        _say(f"error: standard output cannot be written: {trouble.strerror or trouble}; files were written as ever")
+        code = FAILED
+    return code
+
+
+def _refuse_no_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise BadInput(f"the working folder cannot be used: {error.strerror}; change to one that exists") from error
+
+
+def judged(error: Exception) -> tuple[int, str]:
+    """The exit code of what a job of a multirun ended with, and what it says; said at once, and in the table later."""
+    if isinstance(error, BadInput | HydraException | OmegaConfBaseException):
+        code, message = BAD_INPUT, str(error) if isinstance(error, BadInput) else explained(error)
+    elif isinstance(error, GaveUp):
+        code, message = FAILED, str(error)
+    else:
+        code, message = FAILED, f"{type(error).__name__}: {error}"
+        traceback.print_exception(error)
+    _say(f"error: {message}")
+    return code, message
+
+
+@as_a_process
 def run_script(
     script: Callable[[DictConfig], Any],
     config_name: str,
@@ -62,19 +137,30 @@ def run_script(
 
     def guarded(config: DictConfig) -> Any:
         try:
-            return script(config)
+            with STOP.listening():  # jobs of submitit begin here
+                STOP.begin()
+                return script(config)
         except BadInput as error:
+            if sweeping.Sweep.running:
+                raise
             _refuse(str(error), wants_traceback)
         except (HydraException, OmegaConfBaseException) as error:
+            if sweeping.Sweep.running:
+                raise
             _refuse(explained(error), wants_traceback)
         except OSError as error:
             if error.errno not in REFUSED or error.filename is None:
                 raise
-            _refuse(f"{shown(str(error.filename))} cannot be used: {error.strerror}", wants_traceback)
+            message = f"{shown(str(error.filename))} cannot be used: {error.strerror}"
+            if sweeping.Sweep.running:
+                raise BadInput(message) from error
+            _refuse(message, wants_traceback)
         except Stopped as stopped:
             _say(str(stopped))
             sys.exit(INTERRUPTED)
         except GaveUp as reason:
+            if sweeping.Sweep.running:
+                raise
             _say(f"error: {reason}")
             sys.exit(FAILED)
 
@@ -85,6 +171,7 @@ def run_script(
             print(help_text(sys.argv[1:], CONF, config_name, groups if "ckpt" in stored else ()))
             return
         _use_stored_configuration(stored, groups, keys, parts, several)
+        sweeping.take_the_place_of_hydras(judged)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(explained(error), wants_traceback)
@@ -122,6 +209,8 @@ def _quoted(argument: str) -> str:
 
 
 def _refuse(message: str, wants_traceback: bool) -> None:
+    if STOP.raised:
+        raise Stopped(STOP.message)
     if wants_traceback:
         raise
     _say(f"error: {message}")
@@ -129,10 +218,15 @@ def _refuse(message: str, wants_traceback: bool) -> None:
 
 
 def _say(message: str) -> None:
-    """To the user, once: what starts several processes numbers them."""
-    if any(os.environ.get(number, "0") != "0" for number in ("RANK", "SLURM_PROCID", "SUBMITIT_LOCAL_GLOBALID")):
-        return
-    print(message, file=sys.stderr, flush=True)
+    """To the user, once."""
+    if _is_first():
+        print(message, file=sys.stderr, flush=True)
+
+
+def _is_first() -> bool:
+    """What starts several processes numbers them."""
+    numbers = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "SUBMITIT_LOCAL_GLOBALID")
+    return all(os.environ.get(number, "0") == "0" for number in numbers)
 
 
 def _use_stored_configuration(
@@ -166,7 +260,8 @@ def _use_stored_configuration(
         value = value[0]
     if not isinstance(value, str):
         one_or_several = "one checkpoint or one run folder" + (", or a list of them" if keys[0] in several else "")
-        raise BadInput(f"{keys[0]}={value} cannot be used; allowed: {one_or_several}")
+        given_value = chosen[keys[0]].get_value_element_as_str()
+        raise BadInput(f"{keys[0]}={given_value} cannot be used; allowed: {one_or_several}")
     config = stored[keys[0]](value)
     for group in groups:
         _use_stored_group(f"{keys[0]}={value}", config, group)

@@ -54,6 +54,7 @@ def of_srun(rank: int, processes: int, port: int) -> dict[str, str]:
         "SLURM_PROCID": str(rank),
         "SLURM_LOCALID": str(rank),
         "SLURM_NODEID": "0",
+        "SLURM_STEP_ID": "0",
         "MASTER_PORT": str(port),
     }
 
@@ -219,6 +220,76 @@ def test_what_only_another_process_cannot_use_is_told_by_the_first(command: Comm
     assert f"(on {socket.gethostname()})" in said.err, said
     assert silent(unsaid), unsaid
     assert [path.name for path in command.folder.iterdir()] == ["no_folder"]
+
+
+LEFT_OVER = {
+    "RANK": {"RANK": "1"},
+    "WORLD_SIZE": {"WORLD_SIZE": "4"},
+    "LOCAL_RANK": {"LOCAL_RANK": "1", "MASTER_ADDR": "somewhere"},
+    "TORCHELASTIC_RUN_ID": {"TORCHELASTIC_RUN_ID": "none"},
+    "SLURM_NTASKS": {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train"},
+    "SLURM_NTASKS of a batch script": {
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_ID": "7",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+    },
+}
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+@pytest.mark.parametrize("left_over", LEFT_OVER)
+def test_variables_that_promise_other_processes_are_named(command: Command, left_over: str, script: str) -> None:
+    name = left_over.split()[0]
+    outcome = command.start(script, **LEFT_OVER[left_over]).wait(20)
+    assert outcome.code == 2, outcome
+    assert outcome.err.startswith(f"error: {name}="), outcome
+    assert f"unset {name}" in outcome.err, outcome
+    assert len(outcome.err.splitlines()) == 1, outcome
+    assert contents(command.folder) == {}
+
+
+def test_variables_that_promise_nobody_else_do_no_harm(command: Command, one: dict[str, Path]) -> None:
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "nowhere", "MASTER_PORT": "1"}
+    alone |= {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7"}
+    outcome = command.train("algo=maml", *DDP, **alone)
+    assert outcome.code == 0, outcome
+    same_numbers(command.folder / "run", one["maml"])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("by", [of_torchrun, of_srun], ids=["torchrun", "srun"])
+def test_process_that_nobody_joins_gives_up(command: Command, by: Variables, rank: int) -> None:
+    given = command.small(*DDP, "trainer.join_within=1")
+    outcome = command.start("train.py", *given, **by(rank, 2, free_port())).wait(30)
+    assert outcome.code == 2, outcome
+    (line,) = outcome.err.splitlines()
+    assert f"this is process {rank} of 2 (from 0)" in line, outcome
+    assert "within 1 s (trainer.join_within)" in line, outcome
+    assert ("unset TORCHELASTIC_RUN_ID RANK WORLD_SIZE" if by is of_torchrun else "unset SLURM_NTASKS") in line, outcome
+    assert contents(command.folder) == {}
+
+
+@pytest.mark.parametrize("whom", ["the first process", "all of them"])
+@pytest.mark.parametrize("during", ["training", "the test"])
+def test_processes_of_lightning_stop_as_one(command: Command, one: dict[str, Path], whom: str, during: str) -> None:
+    run = command.folder / "run"
+    many = [] if during == "training" else ["data.test.episodes=5000", "trainer.max_steps=1"]
+    process = command.start_small("algo=maml", *DDP, "trainer.log_every=1", *many)
+    assert process.wait_until(lambda: bool(rows(run)) and (not many or step_of(run) == 1)), process.wait()
+    if whom == "all of them":
+        process.send(signal.SIGTERM)
+    else:
+        os.kill(process.pid, signal.SIGTERM)
+    outcome = process.wait()
+    assert outcome.code == 130, outcome
+    assert outcome.err.endswith("stopped; go on with: python train.py resume=run\n"), outcome
+    assert "Traceback" not in outcome.err, outcome
+    assert not (run / "report.json").exists()
+    if not many:
+        assert command.run("train.py", "resume=run").code == 0
+        assert largest_difference(run, one["maml"]) < 1e-4
 
 
 def test_machines_that_nobody_started_are_refused(command: Command, first: Trained) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run with a whole checkpoint and the command that goes on, and lose nothing."""
+"""Ctrl-C, SIGTERM and a closed terminal end a run with a whole checkpoint and the command that goes on, and lose nothing."""
 
 import signal
 import time
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from . import storms
 from .conftest import Command, Trained
 from .processes import Outcome, checkpoint, contents, different, measured, report, rows, step_of
 
@@ -41,6 +42,26 @@ def test_interrupted_and_resumed_run_equals_one_that_was_not(
         assert different(checkpoint(run, name), checkpoint(reference, name)) == [], name
     assert rows(run) == rows(reference)
     assert report(run) == report(reference)
+
+
+@pytest.fixture(scope="module")
+def calm(anywhere: Command, first: Trained, tmp_path_factory: pytest.TempPathFactory) -> storms.Reference:
+    return storms.reference(anywhere.at(tmp_path_factory.mktemp("calm")))
+
+
+@pytest.mark.parametrize("number", storms.SIGNALS, ids=lambda number: number.name)
+def test_a_signal_at_any_moment_leaves_what_can_go_on_or_is_complete(
+    command: Command, calm: storms.Reference, number: signal.Signals
+) -> None:
+    assert storms.storm(command, calm, number, signals=8, seed=number).total() == 8
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", storms.SIGNALS, ids=lambda number: number.name)
+def test_a_thousand_signals_at_random_moments(command: Command, calm: storms.Reference, number: signal.Signals) -> None:
+    ended = storms.storm(command, calm, number, signals=334, seed=1000 + number)
+    assert set(ended) == {"finished", "stopped before its folder", "stopped in its folder"}
+    assert ended.total() == 334
 
 
 def test_no_step_is_lost_by_an_interrupt(command: Command, first: Trained) -> None:

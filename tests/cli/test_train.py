@@ -1,14 +1,18 @@
 """What a finished training leaves behind and says, and that the same command gives the same numbers."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from .conftest import Command, Trained
-from .processes import Outcome, checkpoint, contents, copy, measured, report, rows
+from .processes import ROOT, Outcome, checkpoint, contents, copy, measured, report, rows
 
 
 def test_run_folder_holds_all_that_is_promised(first: Trained, maml: Trained) -> None:
@@ -165,12 +169,126 @@ def test_job_of_a_sweep_is_the_run_of_its_own(command: Command, first: Trained) 
     assert rows(runs[0]) == rows(first.run)
 
 
-def test_bad_value_in_a_sweep_ends_it_with_one_message(command: Command, first: Trained) -> None:
-    outcome = command.run("train.py", "-m", *command.small("data.shots=0,1"))
+QUICK = ("trainer.max_steps=2", "data.test.episodes=4", "data.val.episodes=4")
+
+
+def test_sweep_goes_on_after_members_that_cannot_be_used_and_tells_what_became_of_each(
+    command: Command, first: Trained
+) -> None:
+    given = command.small("algo=protonet,nosuch", "data.shots=0,1", *QUICK, "folder=run")
+    outcome = command.run("train.py", "-m", *given)
     assert outcome.code == 2, outcome
-    assert outcome.err.startswith("error: data.shots=0"), outcome
     assert "Traceback" not in outcome.err, outcome
-    assert not list(command.folder.rglob("report.json"))
+    messages = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
+    assert len(messages) == 3, outcome  # one for each
+    assert messages[0].startswith("error: data.shots=0 cannot be used"), outcome
+    assert all("algo/nosuch" in message for message in messages[1:]), outcome
+    table = outcome.out.splitlines()[-4:]
+    assert [line.split()[:3] for line in table] == [
+        ["#0", "algo=protonet", "data.shots=0"],
+        ["#1", "algo=protonet", "data.shots=1"],
+        ["#2", "algo=nosuch", "data.shots=0"],
+        ["#3", "algo=nosuch", "data.shots=1"],
+    ]
+    own = report(command.folder / "run")
+    assert table[1].endswith(f"test accuracy {100 * own['accuracy']:.2f} % ± {100 * own['ci95']:.2f}  run"), outcome
+    assert all("refused: " in table[place] for place in (0, 2, 3)), outcome
+    assert [path.name for path in command.folder.iterdir() if path.name != "runs"] == ["run"]
+
+
+def test_sweep_in_which_a_run_gave_up_ends_with_exit_code_1(command: Command, first: Trained) -> None:
+    diverging = ["algo=maml", "algo.inner_lr=1e30,0.1", "trainer.stop_after_non_finite=2", *QUICK, "folder=run"]
+    outcome = command.run("train.py", "-m", *command.small(*diverging))
+    assert outcome.code == 1, outcome
+    assert outcome.err.startswith("error: training stopped"), outcome
+    gave_up, finished = outcome.out.splitlines()[-2:]
+    assert "failed: training stopped, because 2 steps in a row could not be used" in gave_up, outcome
+    assert finished.endswith("run-2"), outcome
+
+
+def test_interrupted_sweep_tells_what_was_done(command: Command, first: Trained) -> None:
+    folder = "folder=run_${trainer.max_steps}"
+    process = command.start("train.py", "-m", *command.small("trainer.max_steps=2,100000,3", folder))
+    assert process.wait_until(lambda: len(rows(command.folder / "run_100000")) > 2), process.wait()
+    process.send(signal.SIGINT)
+    outcome = process.wait()
+    assert outcome.code == 130, outcome
+    assert outcome.err.splitlines()[-1] == "stopped; go on with: python train.py resume=run_100000"
+    done, stopped, never = outcome.out.splitlines()[-3:]
+    assert done.endswith("run_2"), outcome
+    assert stopped.endswith("stopped"), outcome
+    assert never.endswith("not run"), outcome
+    assert not (command.folder / "run_3").exists()
+
+
+def test_sweep_of_evaluations_goes_on_too(command: Command, first: Trained) -> None:
+    outcome = command.run("evaluate.py", "-m", f"ckpt={first.run}", "episodes=0,5", "out=scored", "pictures=none")
+    assert outcome.code == 2, outcome
+    assert outcome.err.startswith("error: episodes=0 cannot be used"), outcome
+    assert outcome.out.splitlines()[-1].endswith("scored"), outcome
+    assert report(command.folder / "scored")["episodes"] == 5
+
+
+@pytest.mark.parametrize("broken", ["full device", "closed pipe"])
+def test_run_whose_output_nobody_can_take_is_finished_and_says_so(command: Command, first: Trained, broken: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    to = os.open("/dev/full", os.O_WRONLY) if broken == "full device" else writing
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *command.small(*QUICK, "folder=run", "pictures=none")],
+        cwd=command.folder,
+        env=command.scripts.environment(),
+        stdout=to,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 1, done
+    assert done.stderr.startswith("error: standard output cannot be written: "), done
+    assert len(done.stderr.splitlines()) == 1, done
+    assert (command.folder / "run" / "report.md").is_file()
+
+
+@pytest.mark.parametrize("script", [["train.py"], ["evaluate.py"], ["-m", "metashot.predict"], ["-m", "metashot.data"]])
+def test_working_folder_that_was_deleted_is_named(command: Command, script: list[str]) -> None:
+    whole = [str(ROOT / script[0])] if len(script) == 1 else script
+    gone = command.folder / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", sys.executable, *whole],
+        cwd=gone,
+        env=command.scripts.environment() | {"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done
+    assert done.stderr.startswith("error: the working folder cannot be used"), done
+    assert len(done.stderr.splitlines()) == 1, done
+
+
+def test_log_without_a_terminal_gets_a_line_now_and_then(command: Command, first: Trained) -> None:
+    assert not [line for line in first.outcome.out.splitlines() if line.endswith(" left")]  # shorter than 30 s
+    outcome = command.train("algo=maml", "trainer.max_steps=100", "trainer.validate_every=100", "trainer.heartbeat=1")
+    assert outcome.code == 0, outcome
+    lines = [line for line in outcome.out.splitlines() if line.endswith(" left")]
+    assert lines, outcome
+    for line in lines:
+        assert re.fullmatch(r"step \d+/100  loss \S+  accuracy \S+  \S+ tasks/s  \S+ (s|min) left", line), line
+
+
+def test_more_processes_than_a_cpu_can_run_are_refused(command: Command, first: Trained) -> None:
+    outcome = command.train("trainer.devices=10000")
+    assert outcome.code == 2, outcome
+    assert outcome.err.startswith("error: trainer.devices=10000 on a CPU"), outcome
+    assert contents(command.folder) == {}
+
+
+def test_network_that_does_not_fit_into_memory_is_refused(command: Command) -> None:
+    outcome = command.run("train.py", "experiment=sinusoid", "backbone.hidden=[3000000,3000000]", "logger=csv")
+    assert outcome.code == 2, outcome
+    assert outcome.err.startswith("error: too little memory: "), outcome
+    assert "data.tasks_per_step" in outcome.err, outcome
+    assert len(outcome.err.splitlines()) == 1, outcome
+    assert contents(command.folder) == {}
 
 
 @pytest.mark.parametrize("algo", ["protonet", "maml"])

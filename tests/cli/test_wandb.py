@@ -31,6 +31,7 @@ class Record:
     run_id: str
     config: dict[str, Any]
     history: list[dict[str, Any]]
+    summary: dict[str, Any]
 
     def curve(self, name: str) -> list[tuple[int, float]]:
         return [(row["trainer/global_step"], row[name]) for row in self.history if name in row]
@@ -47,13 +48,17 @@ def read_back(file: Path, home: Path) -> Record:
     )
     records = [json.loads(line) for line in done.stdout.splitlines()]
     config: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for record in records:
         if record["type"] == "config":
             config |= record["config"]["update"]
+        if record["type"] == "summary":
+            summary |= record["summary"]["update"]
     return Record(
         run_id=next(record["run"]["run_id"] for record in records if record["type"] == "run"),
         config=config,
         history=[record["history"]["item"] for record in records if record["type"] == "history"],
+        summary=summary,
     )
 
 
@@ -122,8 +127,7 @@ def test_record_holds_every_measurement_at_its_step(record: Record, offline: Tra
     assert len(record.curve("train/tasks_per_second")) == 12
     for name in ("val/accuracy", "val/ci95", "val/loss"):
         assert [step for step, _ in record.curve(name)] == [25, 50, 60], name
-    assert record.curve("test/accuracy") == [(60, report(offline.run)["accuracy"])]
-    for name in ("train/loss", "val/accuracy", "test/ci95"):
+    for name in ("train/loss", "val/accuracy"):
         assert record.curve(name) == [(int(step), float(value)) for step, value in measured(offline.run, name)]
 
 
@@ -135,8 +139,7 @@ def test_record_holds_the_picture_of_a_test_episode(record: Record, offline: Tra
 
 
 def test_record_holds_the_episodes_and_the_numbers_of_the_test(record: Record, offline: Trained) -> None:
-    (table,) = [row for row in record.history if "test/episodes_table.path" in row]
-    file = files_of(offline.run)[0].parent / "files" / table["test/episodes_table.path"]
+    file = files_of(offline.run)[0].parent / "files" / record.summary["test/episodes_table"]["path"]
     content = json.loads(file.read_text())
     assert content["columns"] == ["number", "accuracy", "loss", "classes"]
     with (offline.run / "episodes.csv").open() as lines:
@@ -145,9 +148,14 @@ def test_record_holds_the_episodes_and_the_numbers_of_the_test(record: Record, o
         [int(row["number"]), float(row["accuracy"]), pytest.approx(float(row["loss"]))] for row in written
     ]
     own = report(offline.run)
-    assert record.curve("test/worst_episodes") == [(60, own["worst_episodes"])]
-    assert record.curve("test/worst_class") == [(60, own["worst_class"]["accuracy"])]
-    assert record.curve("test/calibration_error") == [(60, own["calibration_error"])]
+    for name in ("accuracy", "ci95", "loss", "episodes", "worst_episodes", "calibration_error"):
+        assert record.summary[f"test/{name}"] == own[name], name
+    assert record.summary["test/worst_class"] == own["worst_class"]["accuracy"]
+
+
+def test_numbers_of_the_test_are_no_curves_of_one_point(record: Record) -> None:
+    of_test = {name for row in record.history for name, value in row.items() if name.startswith("test/")}
+    assert {name.partition(".")[0] for name in of_test} == {"test/episode"}  # its picture
 
 
 def test_agent_of_a_sweep_decides_which_run_it_is(command: Command, first: Trained) -> None:
@@ -184,7 +192,7 @@ def test_resumed_run_keeps_its_identity(command: Command, first: Trained) -> Non
     assert {file.stem for file in files} == {f"run-{kept}"}
     resumed = read_back(files[-1], command.scripts.home)
     assert resumed.run_id == kept
-    assert resumed.curve("test/accuracy") == [(60, report(first.run)["accuracy"])]
+    assert resumed.summary["test/accuracy"] == report(first.run)["accuracy"]
 
 
 def test_jobs_of_a_sweep_are_runs_of_their_own(command: Command, first: Trained) -> None:
@@ -194,7 +202,7 @@ def test_jobs_of_a_sweep_are_runs_of_their_own(command: Command, first: Trained)
     assert len({file.stem for file in files}) == 2
     records = [read_back(file, command.scripts.home) for file in files]
     assert {record.config["seed"] for record in records} == {0, 1}
-    assert all(len(record.curve("test/accuracy")) == 1 for record in records)
+    assert all("test/accuracy" in record.summary for record in records)
 
 
 @pytest.fixture
@@ -282,6 +290,25 @@ def test_disabled_is_respected(command: Command, first: Trained) -> None:
     assert outcome.code == 0, outcome
     assert not list(command.folder.rglob("*.wandb"))
     assert (command.folder / "run" / "metrics.csv").is_file()
+
+
+UNUSABLE = {
+    "logger.project=a/b": "logger.project=a/b",
+    "logger.project=": "logger.project= has 0 characters",
+    "logger.entity=me/you": "logger.entity=me/you",
+    f"logger.group={'g' * 129}": "129 characters; allowed: 1 to 128",
+    f"logger.tags=[good,{'t' * 100}]": "100 characters; allowed: 1 to 64",
+}
+
+
+@pytest.mark.parametrize("given", UNUSABLE)
+def test_what_wandb_would_refuse_is_known_before_training(command: Command, first: Trained, given: str) -> None:
+    outcome = command.train("logger=wandb", *QUICK, given)
+    assert outcome.code == 2, outcome
+    assert outcome.err.startswith("error: logger."), outcome
+    assert UNUSABLE[given] in outcome.err, outcome
+    assert outcome.out == "", outcome
+    assert contents(command.folder) == {}
 
 
 @pytest.mark.parametrize(("logger", "table"), [("none", False), ("csv", True)])

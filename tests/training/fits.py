@@ -5,6 +5,7 @@
 
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def fitted(algo: str, protocol: str, precision: str, steps: int, devices: int) -
 
 
 def main(file: Path) -> None:
-    processes._join()
+    processes._join(timedelta(minutes=5))
     devices = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     gradients: Kept = {}
     weights: Kept = {}

@@ -80,6 +80,7 @@ STARTED = {
         "SLURM_PROCID": "5",
         "SLURM_LOCALID": "1",
         "SLURM_NODEID": "1",
+        "SLURM_STEP_ID": "0",
         "SLURM_NODELIST": "machine[3,7]",
     },
 }

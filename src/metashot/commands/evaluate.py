@@ -31,17 +31,20 @@ from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.gallery import Pictures, refuse_to_replace_evaluation, write_evaluation
 from metashot.evaluation.grid import Grid
 from metashot.evaluation.protocol import Scoring
-from metashot.evaluation.report import Report, as_json
+from metashot.evaluation.report import Report, as_json, score_with_interval
 from metashot.evaluation.testing import Evaluation, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
+from metashot.interruption import STOP
 from metashot.outputs import write_output
 from metashot.paths import place_to_write
 from metashot.refusals import checkpoints_of, wants_grid
 from metashot.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
 from metashot.stored import CONFIG, OURS
+from metashot.sweeping import Score
 from metashot.tracking.evaluations import finish, keep_evaluation, open_loggers
 from metashot.trained import Origin, origin_of, trained_algorithm
-from metashot.training.processes import Processes, in_all_processes, is_first_process
+from metashot.training.interruption import StopsTest
+from metashot.training.processes import Processes, ending_together, in_all_processes, is_first_process
 from metashot.training.progress import ProgressBar
 from metashot.training.trainer import TrainerOptions
 
@@ -64,21 +67,22 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
     refuse_other_episodes(checkpoints, config["split"])
     console = Console(quiet=not is_first_process(), soft_wrap=True)
     with ExitStack() as stack:
-        stack.enter_context(processes.stop_request())
         scorer = Scorer(config, options, processes, console)
         shapes = shapes_of_grid(config)
         scored = [[scorer.prepared(one, shape) for one in checkpoints] for shape in shapes]
         processes.agree()
+        stack.enter_context(ending_together(scorer.trainer))
         if wants_grid(config):
             grid = Grid([Comparison.of([scorer.score(one) for one in of_shape]) for of_shape in scored])
-            write_several(grid, folder_of_several(config, "grid"), console)
-            return grid.cells[0].scored[0].evaluation.report.score
+            folder = folder_of_several(config, "grid")
+            write_several(grid, folder, console)
+            return told(grid.cells[0].scored[0].evaluation.report, folder)
         if len(checkpoints) == 1:
             (prepared,) = scored[0]
             one = scorer.score(prepared)
             folder = folder_of_one(config, prepared, one.evaluation.report)
             keep_one(scorer, prepared, one.evaluation, folder, config, console)
-            return one.evaluation.report.score
+            return told(one.evaluation.report, folder)
         folder = folder_of_several(config, "comparison")
         every = []
         for place, prepared in enumerate(scored[0], 1):
@@ -89,7 +93,12 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
         if is_first_process():
             write_output(folder / EPISODES, comparison.episodes_csv().encode())
         write_several(comparison, folder, console)
-        return every[0].evaluation.report.score
+        return told(every[0].evaluation.report, folder)
+
+
+def told(report: Report, folder: Path) -> Score:
+    said = f"{report.split} {report.metric} {score_with_interval(report.metric, report.score, report.ci95)}"
+    return Score(report.score, said, folder)
 
 
 @dataclass(frozen=True)
@@ -180,8 +189,8 @@ class Scorer:
         self.options = options
         self.console = console
         self.scoring, self.timing = Scoring(), Timing()
-        progress = ProgressBar(self.scoring, console)
-        callbacks: list[pl.Callback] = [EmbedOnce(progress.part), self.scoring, self.timing, progress]
+        progress = ProgressBar(self.scoring, console, heartbeat=options.heartbeat)
+        callbacks: list[pl.Callback] = [EmbedOnce(progress.part), self.scoring, self.timing, progress, StopsTest()]
         self.trainer = options.trainer(callbacks, [])
         self._said: set[str] = set()
 
@@ -214,6 +223,7 @@ class Scorer:
             if line not in self._said:
                 self.console.print(line, highlight=False, markup=False)
             self._said.add(line)
+        STOP.waits_for = "these episodes"
         evaluation = test(
             self.trainer,
             prepared.algorithm,
@@ -226,6 +236,8 @@ class Scorer:
             checkpoint.path,
             checkpoint.step,
         )
+        STOP.check()
+        STOP.waits_for = "the report"
         return Scored(checkpoint.path, checkpoint.trained, evaluation)
 
 

@@ -13,24 +13,28 @@ from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
 from metashot.checkpoints import read_checkpoint, write_checkpoint
-from metashot.command_line import Stopped
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
 from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.gallery import write_evaluation
 from metashot.evaluation.protocol import Scoring
+from metashot.evaluation.report import score_with_interval
 from metashot.evaluation.testing import refuse_other_ways, test
 from metashot.evaluation.timing import Timing
 from metashot.initial_weights import begin_from
+from metashot.interruption import STOP
 from metashot.paths import given_path
 from metashot.refusals import RUN_KEYS, refuse_another_experiment
 from metashot.run_folder import REPORT, RunFolder
 from metashot.stored import BEST, CONFIG, LAST, OURS, configuration_of_folder, of_run
+from metashot.sweeping import Score
 from metashot.tracking.csv_file import CsvLogger
 from metashot.tracking.evaluations import finish, keep_evaluation
 from metashot.training.finiteness import Finiteness
+from metashot.training.interruption import StopsTest
 from metashot.training.measurements import Measurements, log
-from metashot.training.processes import Processes, in_all_processes, is_first_process
+from metashot.training.memory import enough_memory
+from metashot.training.processes import Processes, ending_together, in_all_processes, is_first_process
 from metashot.training.progress import ProgressBar
 from metashot.training.saving import Saving
 from metashot.training.trainer import TrainerOptions
@@ -46,9 +50,9 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
     console = Console(quiet=not is_first_process(), soft_wrap=True)
 
     with ExitStack() as stack:
-        stop = stack.enter_context(processes.stop_request())
         options: TrainerOptions = configuration.build(config["trainer"])
         options.refuse_what_is_not_there()
+        logger = configuration.build(config["logger"])
         data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
         tasks_of_each_device(data.tasks_per_step, options.all_devices)
         data.setup()
@@ -63,51 +67,60 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         refuse_nothing_to_train(algorithm, options, config)
         refuse_other_batches(algorithm, data, config["algo"]["name"])
         start.refuse_other_images(data)
-        lines = [f"episodes: {data.described()}", *algorithm.described(options.device_type)]
+        lines = [f"episodes: {data.described()}", *algorithm.described(options.device_type), *options.described()]
         if config["init_from"] is not None and start.checkpoint is None:
             lines.append(begin_from(config["init_from"], algorithm, config["backbone"]))
+        STOP.waits_for = "what is being set up"
         folder = stack.enter_context(processes.run_folder(lambda: start.folder(config["folder"], experiment)))
+        stack.enter_context(enough_memory(folder.checkpoints))
+        STOP.message = f"stopped; go on with: python train.py resume={folder.path}"
         loggers, line = [], ""
         if is_first_process():
-            loggers, line = configuration.build(config["logger"]).loggers(folder.path)
+            loggers, line = logger.loggers(folder.path)
             stack.callback(finish, loggers)
         console.print(f"run: {folder.path}", *lines, *([line] if line else []), sep="\n", highlight=False, markup=False)
-        stop.message = f"stopped; go on with: python train.py resume={folder.path}"
         scoring = Scoring()
         measurements = Measurements(scoring, data.problem.metric, data.tasks_per_step, options.log_every)
-        saving = Saving(folder.checkpoints, experiment, data.origin(), scoring, stop, options)
-        progress = ProgressBar(scoring, console, measurements, saving)
+        saving = Saving(folder.checkpoints, experiment, data.origin(), scoring, options)
+        progress = ProgressBar(scoring, console, measurements, saving, options.heartbeat)
         finiteness = Finiteness(console, folder, options.stop_after_non_finite)
         embed_once, timing = EmbedOnce(progress.part), Timing()
-        trainer = options.trainer([embed_once, scoring, timing, saving, finiteness, measurements, progress], loggers)
+        trainer = options.trainer(
+            [embed_once, scoring, timing, saving, finiteness, measurements, progress, StopsTest()], loggers
+        )
+        stack.enter_context(ending_together(trainer))
         for logger in loggers:
             logger.log_hyperparams(experiment)
             if isinstance(logger, CsvLogger):
                 logger.continue_from(start.step)
 
-        stop.patient = True
+        STOP.check()
+        STOP.waits_for = "this step and a checkpoint"
         with saving.resuming(start.checkpoint):
             if options.max_steps:
                 trainer.fit(algorithm, data, ckpt_path=start.checkpoint)
             else:
                 trainer.validate(algorithm, data, ckpt_path=start.checkpoint, verbose=False)
-        stop.patient = False
-        if stop.requested:  # in the moment between the last step and here
-            raise Stopped(stop.message)
+        STOP.check()  # for a signal after the last step
+        STOP.waits_for = "these episodes"
 
         best = read_checkpoint(folder.checkpoints / BEST)
         algorithm.load_state_dict(best["state_dict"])
         of_best = config["algo"]["name"], folder.checkpoints / BEST, best["global_step"]
         evaluation = test(trainer, algorithm, data, scoring, timing, "test", config["curve"], *of_best)
+        STOP.check()
+        STOP.waits_for = "the report"
+        report = evaluation.report
         if is_first_process():
-            report = evaluation.report
             pictures = write_evaluation(evaluation, algorithm, data, scoring, config["pictures"], folder.path)
-            log(trainer, report.metrics())
+            # Not to W&B, whose first screen curves of one point would fill: there they are in the summary.
+            log([logger for logger in loggers if isinstance(logger, CsvLogger)], report.metrics(), trainer.global_step)
             keep_evaluation(evaluation, pictures, loggers, folder.checkpoints / BEST)
             paths = {"checkpoint": folder.checkpoints / BEST, "report": folder.path / REPORT}
             console.print(report.lines(paths), highlight=False, markup=False)
         assert saving.best_score is not None
-        return saving.best_score
+        said = f"test {report.metric} {score_with_interval(report.metric, report.score, report.ci95)}"
+        return Score(saving.best_score, said, folder.path)
 
 
 @dataclass(frozen=True)

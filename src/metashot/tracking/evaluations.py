@@ -32,7 +32,10 @@ def show_in_wandb(evaluation: Evaluation, pictures: Sequence[Path], logger: Wand
     run = logger.experiment
     columns, rows = episode_rows(evaluation)
     shown = {f"test/{path.stem}": [wandb.Image(str(path))] for path in pictures}
-    run.log({"test/episodes_table": wandb.Table(columns=columns, data=rows), **shown})
+    if shown:
+        run.log(shown)
+    # In the history its numbers of rows and columns would be drawn as curves of one point.
+    run.summary["test/episodes_table"] = wandb.Table(columns=columns, data=rows)
     seconds = evaluation.report.seconds_of_a_task
     of_a_task = {} if seconds is None else {f"test/seconds_{name}": value for name, value in seconds._asdict().items()}
     for name, value in (evaluation.report.metrics() | of_a_task).items():

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pytorch_lightning.loggers import Logger
 
+from metashot.bad_input import BadInput
 from metashot.tracking.csv_file import CsvLogger
 
 
@@ -34,6 +35,7 @@ class WandbAndCsv:
         tags: list[str],
         mode: Literal["auto", "online", "offline"],
     ) -> None:
+        refuse_what_wandb_would(project, entity, group, tags)
         self.project = project
         self.entity = entity
         self.group = group
@@ -47,3 +49,25 @@ class WandbAndCsv:
 
         wandb, line = open_wandb(folder, self.project, self.entity, self.group, self.tags, self.mode)
         return [wandb, CsvLogger(folder)], line
+
+
+# As W&B has them; offline it would only say so when the run is uploaded.
+_NAME, _TAG = 128, 64  # characters
+_FORBIDDEN = r"/\#?%:"
+
+
+def refuse_what_wandb_would(project: str, entity: str | None, group: str | None, tags: list[str]) -> None:
+    for key, name in (("project", project), ("entity", entity)):
+        found = [character for character in _FORBIDDEN if name is not None and character in name]
+        if found:
+            raise BadInput(f"logger.{key}={name} cannot be used: W&B allows none of {' '.join(_FORBIDDEN)} in it")
+    for key, name in (("project", project), ("entity", entity), ("group", group)):
+        if name is not None and not 0 < len(name) <= _NAME:
+            raise BadInput(f"logger.{key}={_short(name)} has {len(name)} characters; allowed: 1 to {_NAME}")
+    for tag in tags:
+        if not 0 < len(tag) <= _TAG:
+            raise BadInput(f"logger.tags: {_short(tag)} has {len(tag)} characters; allowed: 1 to {_TAG}")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 40 else f"{name[:20]}...{name[-20:]}"

@@ -1,38 +1,44 @@
-"""Ctrl-C and SIGTERM: the first ends a run after the step at hand and a checkpoint, the second at once."""
+"""Where a run may end when the user wants it to: after a step with its checkpoint, or among the episodes of a test."""
 
-import signal
-import sys
-from types import FrameType, TracebackType
+from collections.abc import Sequence
 from typing import Any
 
-from metashot.command_line import Stopped
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from metashot.interruption import STOP, Stopped
 
 
-class StopRequest:
-    """While `patient`, a signal is only noted; otherwise, or the second time, it raises `Stopped`."""
+class TrainerWithoutSignals(pl.Trainer):
+    """Lightning's, but for its handler of SIGTERM, for which it has no switch.
 
-    def __init__(self) -> None:
-        self.patient = False
-        self.requested = False
-        self.raised = False
-        self.message = "stopped"
-        self._before: dict[signal.Signals, Any] = {}
+    While a loop runs, that handler notes the signal beside ours, and the loop then leaves with a `SystemExit` of code 0 at
+    the first place where it looks: after a validation, between two batches of one, or at the end of training. A signal that
+    came after the moment in which `Saving` looked for it, in the same step, so ended a run without its checkpoint, its test
+    and a word. With several processes it also sends a message to the others from inside the handler, which waits for ever.
+    """
 
-    def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
-        return self
+    def __init__(self, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger], **options: Any) -> None:
+        super().__init__(callbacks=list(callbacks), logger=list(loggers), **options)
+        self._signal_connector = _NoSignals(self)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if self.raised and not isinstance(error, Stopped):
-            raise Stopped(self.message) from error  # a library tripped over it, or swallowed it
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested or not self.patient:
-            self.raised = True
-            raise Stopped(self.message)
-        self.requested = True
-        print("\nstopping after this step and a checkpoint; once more stops at once", file=sys.stderr, flush=True)
+class _NoSignals(_SignalConnector):
+    def register_signal_handlers(self) -> None:
+        """Leave the signals to metashot.interruption."""
+
+
+class StopsTest(pl.Callback):
+    """Ends a test between two of its batches."""
+
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any, **named: Any) -> None:
+        if stopping(trainer):
+            raise Stopped(STOP.message)
+
+
+def stopping(trainer: pl.Trainer) -> bool:
+    """Whether the user wants the run to end, as far as any of its processes knows."""
+    if trainer.world_size == 1:
+        return STOP.requested
+    return bool(trainer.strategy.reduce_boolean_decision(STOP.requested, all=False))

@@ -1,10 +1,12 @@
 """What is measured while a run trains, and handed to the loggers and the progress bar."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from metashot.evaluation.protocol import Scoring
@@ -54,15 +56,15 @@ class Measurements(pl.Callback):
         self.latest["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         self.latest["train/tasks_per_second"] = self._steps * self.tasks_per_step / self._seconds
         self._steps, self._seconds = 0, 0.0
-        log(trainer, self.latest)
+        log(trainer.loggers, self.latest, trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self.scoring.results is not None
-        log(trainer, self.scoring.results.metrics("val"))
+        log(trainer.loggers, self.scoring.results.metrics("val"), trainer.global_step)
         self._mark = time.perf_counter()
 
 
-def log(trainer: pl.Trainer, metrics: dict[str, float]) -> None:
+def log(loggers: Sequence[Logger], metrics: dict[str, float], steps: int) -> None:
     """Hand metrics to every logger, under the number of steps that have been taken."""
-    for logger in trainer.loggers:
-        logger.log_metrics(metrics, step=trainer.global_step)
+    for logger in loggers:
+        logger.log_metrics(metrics, step=steps)

@@ -7,16 +7,16 @@ with the whole command, and nothing but the process group then tells the others 
 import atexit
 import contextlib
 import functools
-import io
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -27,15 +27,23 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 from torch import distributed
+from torch.distributed import Store  # type: ignore[attr-defined]
+from torch.distributed.constants import default_pg_timeout
+from torch.distributed.rendezvous import rendezvous
 
+from metashot.arguments import Count, check_value
 from metashot.bad_input import BadInput
-from metashot.command_line import BAD_INPUT, FAILED, INTERRUPTED, GaveUp, Stopped
+from metashot.command_line import BAD_INPUT, FAILED, INTERRUPTED, GaveUp
+from metashot.interruption import STOP, Stopped
+from metashot.leftovers import is_step_of_slurm
 from metashot.run_folder import RunFolder
-from metashot.training.interruption import StopRequest
+from metashot.training.memory import enough_memory
 
 # What Lightning sets where it starts processes, and takes for a sign that they have been started.
 _OF_A_JOB = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LAST_WORD = timedelta(seconds=5)  # that processes wait for each other at their end
+_ECHO = 1.0  # seconds
+JOIN_WITHIN = 60  # seconds, for runs that were trained before there was a key for it
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Launch:
             processes = int(os.environ["WORLD_SIZE"])
             machines = processes // int(os.environ["LOCAL_WORLD_SIZE"])
             return cls("torchrun", "--nproc-per-node", processes, machines, TorchElasticEnvironment())
-        if SLURMEnvironment.detect():
+        if is_step_of_slurm():
             processes, machines = (int(os.environ.get(name, 1)) for name in ("SLURM_NTASKS", "SLURM_NNODES"))
             # Lightning asks for this one, which srun --ntasks leaves out.
             os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(processes // machines))
@@ -129,27 +137,21 @@ class Processes:
         message, host = refusals[0]
         raise refusal or BadInput(f"{message} (on {host})")
 
-    def stop_request(self) -> StopRequest:
-        return StopRequest() if is_first_process() else _QuietStopRequest()
-
-
-class _QuietStopRequest(StopRequest):
-    """Of a process that leaves it to the first one to say what happens."""
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        with contextlib.redirect_stderr(io.StringIO()):
-            super()._note(number, frame)
-
 
 def in_all_processes(script: Callable[[DictConfig, Processes], float]) -> Callable[[DictConfig], float]:
     """Let a script know the other processes, which end as the first one does, and print nothing."""
 
     @functools.wraps(script)
     def run(config: DictConfig) -> float:
-        _join()
+        within = config["trainer"].get("join_within", JOIN_WITHIN)
+        check_value(within, Count, "trainer.join_within")
+        _join(timedelta(seconds=within))
+        STOP.quiet = not is_first_process()
+        # A terminal and torchrun both tell every process of the same Ctrl-C.
+        STOP.echo = 0.0 if Launch.detect() is None else _ECHO
         processes = Processes()
         try:
-            with _own_command():
+            with _own_command(), enough_memory():
                 return script(config, processes)
         except BadInput as error:
             if not processes.agreed:
@@ -180,7 +182,22 @@ def _own_command() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _join() -> None:
+@contextlib.contextmanager
+def ending_together(trainer: pl.Trainer) -> Iterator[None]:
+    """End the processes that Lightning has started, if this one cannot go on. Lightning watches them from a thread that
+    kills this process when it finds that one of them has failed, and is done when there are none."""
+    try:
+        yield
+    except BaseException:
+        started = getattr(trainer.strategy.launcher, "procs", [])
+        for process in started:
+            process.kill()
+            process.wait()
+        started.clear()
+        raise
+
+
+def _join(within: timedelta) -> None:
     """Make all processes a group now, where Lightning would do so after the run's folder is needed."""
     launch = Launch.detect()
     if launch is None or launch.processes == 1 or distributed.is_initialized():
@@ -190,8 +207,47 @@ def _join() -> None:
     # Words go over gloo, gradients over what suits the device that Lightning chooses by the local rank.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     rank_zero_only.rank = environment.global_rank()  # type: ignore[attr-defined]
-    distributed.init_process_group(backend, rank=environment.global_rank(), world_size=launch.processes)
+    store = _meeting_place(launch, within)
+    distributed.init_process_group(backend, store=store, rank=environment.global_rank(), world_size=launch.processes)
     atexit.register(_leave)
+
+
+def _meeting_place(launch: Launch, within: timedelta) -> Store:
+    """Where all processes are, before long: what says that there are others may be left over, or some have failed."""
+    rank, processes = launch.environment.global_rank(), launch.processes
+    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    try:
+        if rank != 0:  # torch would print where in it the connection failed
+            _wait_for_the_first(address, int(port), within)
+        store: Store = next(rendezvous("env://", rank, processes, timeout=within))[0]
+    except (distributed.DistError, OSError, ValueError) as error:
+        # Each of them says so: the first one may not be there.
+        print(
+            f"error: {launch.by} says that this is process {rank} of {processes} (from 0), but within {within.seconds} s "
+            f"(trainer.join_within) they did not all meet at {address}:{port}: {str(error).splitlines()[0].rstrip('.')}; "
+            f"start the others, or unset {_said_by(launch)}",
+            file=sys.stderr,
+            flush=True,
+        )
+        raise SystemExit(BAD_INPUT) from None
+    store.set_timeout(default_pg_timeout)
+    return store
+
+
+def _wait_for_the_first(address: str, port: int, within: timedelta) -> None:
+    last = time.monotonic() + within.seconds
+    while True:
+        try:
+            with socket.create_connection((address, port), timeout=within.seconds):
+                return
+        except OSError as error:
+            if time.monotonic() >= last:
+                raise TimeoutError(f"the first process does not answer ({error.strerror or error})") from error
+        time.sleep(0.1)
+
+
+def _said_by(launch: Launch) -> str:
+    return {"torchrun": "TORCHELASTIC_RUN_ID RANK WORLD_SIZE", "SLURM": "SLURM_NTASKS"}.get(launch.by, "SUBMITIT_EXECUTOR")
 
 
 def _leave() -> None:

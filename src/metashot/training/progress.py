@@ -1,6 +1,8 @@
-"""What a person sees of a run: a bar on a terminal, a line for each validation everywhere."""
+"""What a person sees of a run: a bar on a terminal, a line now and then elsewhere, one for each validation everywhere."""
 
 import contextlib
+import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,11 +25,15 @@ class ProgressBar(pl.Callback):
         console: Console,
         measurements: Measurements | None = None,
         saving: Saving | None = None,
+        heartbeat: float = math.inf,
     ) -> None:
         self.scoring = scoring
         self.console = console
         self.measurements = measurements
         self.saving = saving
+        self.heartbeat = heartbeat  # seconds between lines where there is no bar
+        self.last_line = time.monotonic()
+        self.training_since = (0, 0.0)  # the step at which training began, and when
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -52,6 +58,7 @@ class ProgressBar(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done = trainer.global_step
+        self.training_since = done, time.monotonic()
         self.training = self.bar.add_task("training", total=trainer.max_steps, completed=done, measured="")
 
     def on_train_batch_end(
@@ -59,6 +66,10 @@ class ProgressBar(pl.Callback):
     ) -> None:
         if self.training is not None:
             self.bar.update(self.training, completed=trainer.global_step, measured=self._measured())
+        if self._is_due():
+            began, since = self.training_since
+            left = (time.monotonic() - since) / (trainer.global_step - began) * (trainer.max_steps - trainer.global_step)
+            self._line(f"step {trainer.global_step}/{trainer.max_steps}  {self._measured()}  {in_words(left)} left")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin("validating", trainer.num_val_batches)
@@ -81,7 +92,7 @@ class ProgressBar(pl.Callback):
         metric = results.problem.metric
         score = score_with_interval(metric, results.score, results.ci95)
         step = f"step {trainer.global_step}/{trainer.max_steps}"
-        self.console.print(f"{step}  val {metric} {score}{best}  {self._measured()}", highlight=False, markup=False)
+        self._line(f"{step}  val {metric} {score}{best}  {self._measured()}")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._end()
@@ -108,6 +119,16 @@ class ProgressBar(pl.Callback):
     def _advance(self) -> None:
         if self.evaluating is not None:
             self.bar.advance(self.evaluating)
+            task = next(task for task in self.bar.tasks if task.id == self.evaluating)
+            if self._is_due():
+                self._line(f"{task.description} {task.completed:.0f}/{task.total:.0f}")
+
+    def _is_due(self) -> bool:
+        return not self.console.is_terminal and time.monotonic() - self.last_line >= self.heartbeat
+
+    def _line(self, text: str) -> None:
+        self.last_line = time.monotonic()
+        self.console.print(text, highlight=False, markup=False)
 
     def _stop(self) -> None:
         if self.bar.live.is_started:  # a bar that never showed would still end with an empty line
@@ -117,3 +138,10 @@ class ProgressBar(pl.Callback):
         if self.evaluating is not None:
             self.bar.remove_task(self.evaluating)
             self.evaluating = None
+
+
+def in_words(seconds: float) -> str:
+    """A time that is only known roughly."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -13,10 +13,10 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from metashot.bad_input import BadInput
 from metashot.checkpoints import our_part
-from metashot.command_line import Stopped
 from metashot.evaluation.protocol import Scoring
+from metashot.interruption import STOP, Stopped
 from metashot.stored import BEST, LAST, OURS
-from metashot.training.interruption import StopRequest
+from metashot.training.interruption import stopping
 from metashot.training.trainer import TrainerOptions
 
 
@@ -29,14 +29,12 @@ class Saving(Checkpoint):
         config: dict[str, Any],
         origin: dict[str, Any],
         scoring: Scoring,
-        stop: StopRequest,
         options: TrainerOptions,
     ) -> None:
         self.folder = folder
         self.config = config
         self.origin = origin
         self.scoring = scoring
-        self.stop = stop
         self.every = options.checkpoint_every
         self.validate_every = options.validate_every
         self.patience = options.early_stopping
@@ -77,11 +75,11 @@ class Saving(Checkpoint):
             trainer.should_stop = True  # makes Lightning validate the last weights, whatever the interval
         if step % self.validate_every == 0 or step == trainer.max_steps:
             return  # saved after the validation
-        stopping = self._stopping(trainer)
-        if stopping or step % self.every == 0:
+        stops = stopping(trainer)
+        if stops or step % self.every == 0:
             trainer.save_checkpoint(self.folder / LAST)
-        if stopping:
-            raise Stopped(self.stop.message)
+        if stops:
+            raise Stopped(STOP.message)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self.scoring.results is not None
@@ -96,13 +94,8 @@ class Saving(Checkpoint):
         if better:
             trainer.save_checkpoint(self.folder / BEST)
         trainer.save_checkpoint(self.folder / LAST)
-        if self._stopping(trainer):
-            raise Stopped(self.stop.message)
-
-    def _stopping(self, trainer: pl.Trainer) -> bool:
-        if trainer.world_size == 1:
-            return self.stop.requested
-        return bool(trainer.strategy.reduce_boolean_decision(self.stop.requested, all=False))
+        if stopping(trainer):
+            raise Stopped(STOP.message)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score, "best_step": self.best_step, "waited": self.waited}
