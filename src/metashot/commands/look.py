@@ -34,6 +34,7 @@ def look_at_data(composed: DictConfig) -> None:
     if not out.name or out.is_dir():
         raise BadInput(f"out={config['out']} is a folder; allowed: the name of a picture, such as out=episode.png")
     data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
+    data.seeds[split] = config["seed"]
     console = Console(soft_wrap=True, highlight=False, markup=False)
     _print(console, _facts(data))
     data.setup()
