@@ -19,12 +19,13 @@ from rich.console import Console
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.arguments import AtLeast, Count, check_value
+from metashot.arguments import AtLeast, Count, Seed, check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, OURS, of_run, read_checkpoint
 from metashot.command_line import explained
 from metashot.data.images import ImageEpisodes, Ways
 from metashot.data.module import Counts, EpisodicDataModule, Split
+from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import shown
 from metashot.evaluation.comparison import Comparison, Scored
 from metashot.evaluation.embedding import EmbedOnce
@@ -32,7 +33,7 @@ from metashot.evaluation.gallery import Pictures, write_evaluation
 from metashot.evaluation.grid import Grid
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report, as_json
-from metashot.evaluation.testing import Evaluation, refuse_other_ways, test
+from metashot.evaluation.testing import Evaluation, Tested, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
 from metashot.run_folder import CONFIG, EPISODES, REPORT, REPORT_FOR_PEOPLE, write_text
 from metashot.tracking.evaluations import finish, keep_evaluation, open_loggers
@@ -70,7 +71,7 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
     console = Console(quiet=not is_first_process(), soft_wrap=True)
     with ExitStack() as stack:
         stack.enter_context(processes.stop_request())
-        scorer = Scorer(config, options, processes, console)
+        scorer = Scorer(config, options, console, checkpoints[0].trained)
         shapes = shapes_of_grid(config)
         scored = [[scorer.prepared(one, shape) for one in checkpoints] for shape in shapes]
         processes.agree()
@@ -78,18 +79,16 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
             grid = Grid([Comparison.of([scorer.score(one) for one in of_shape]) for of_shape in scored])
             write_several(grid, folder_of_several(config, "grid"), console)
             return grid.cells[0].scored[0].evaluation.report.score
+        every = [scorer.score(prepared) for prepared in scored[0]]
         if len(checkpoints) == 1:
-            (prepared,) = scored[0]
-            one = scorer.score(prepared)
+            (prepared,), (one,) = scored[0], every
             folder = folder_of_one(config, prepared, one.evaluation.report)
-            keep_one(scorer, prepared, one.evaluation, folder, config, console)
+            keep_one(prepared, one.evaluation, folder, config, console)
             return one.evaluation.report.score
         folder = folder_of_several(config, "comparison")
-        every = []
-        for place, prepared in enumerate(scored[0], 1):
-            every.append(scorer.score(prepared))
+        for place, (prepared, one) in enumerate(zip(scored[0], every, strict=True), 1):
             own = folder / f"{place}_{prepared.checkpoint.config['algo']['name']}"
-            write_one(scorer, prepared, every[-1].evaluation, own, config["pictures"])
+            write_one(prepared, one.evaluation, own, config["pictures"])
         comparison = Comparison.of(every)
         if is_first_process():
             write_text(folder / EPISODES, comparison.episodes_csv())
@@ -100,13 +99,15 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
 def refuse_other_keys(config: Stored) -> None:
     if config["ckpt"] is None:
         raise BadInput("missing key ckpt: give a checkpoint or the folder of a run, as in ckpt=runs/...")
-    configuration.check(config)
+    check_value(config["seed"], Seed | None, "seed")
+    check_configuration(config)
     check_value(config["ckpt"], str | list[str], "ckpt")
     if not config["ckpt"]:
         raise BadInput("ckpt=[] names no checkpoint: give one or several, as in ckpt=[RUN1,RUN2]")
     check_value(config["episodes"], Count, "episodes")
     check_value(config["split"], Split, "split")
     check_value(config["out"], str | None, "out")
+    check_value(config["allow_seen_classes"], bool, "allow_seen_classes")
     check_value(config["pictures"], Pictures, "pictures")
     check_value(config["curve"], Annotated[int, AtLeast(0)], "curve")
     check_value(config["grid"]["ways"], list[Ways] | None, "grid.ways")
@@ -117,6 +118,11 @@ def refuse_other_keys(config: Stored) -> None:
     for name, values in config["grid"].items():
         if values == []:
             raise BadInput(f"grid.{name}=[] has nothing to score: give numbers, as in grid.{name}=[1,5]")
+
+
+def check_configuration(config: Stored) -> None:
+    """As that of a run, whose seed has to be there."""
+    configuration.check(config | ({"seed": 0} if config["seed"] is None else {}))
 
 
 def wants_grid(config: Stored) -> bool:
@@ -133,6 +139,7 @@ class Checkpoint:
     config: Stored
     trained: Stored  # its configuration in training
     origin: Origin
+    classes: TrainingClasses
 
     @classmethod
     def read(cls, path: Path, place: int, config: Stored) -> "Checkpoint":
@@ -140,7 +147,13 @@ class Checkpoint:
         origin = origin_of(content, path)
         trained = content[OURS]["config"]
         own = config if place == 0 else configuration_of_another(path, place, trained)
-        return cls(path, content["state_dict"], content["global_step"], own, trained, origin)
+        check_value(trained.get("seed"), Seed | None, f"ckpt={path}: the seed of its training")
+        classes = TrainingClasses.noted_in(origin, path)
+        return cls(path, content["state_dict"], content["global_step"], own, trained, origin, classes)
+
+    @property
+    def tested(self) -> Tested:
+        return Tested(self.config["algo"]["name"], self.path, self.step, self.trained.get("seed"), self.classes)
 
 
 def configuration_of_another(path: Path, place: int, trained: Stored) -> Stored:
@@ -154,7 +167,7 @@ def configuration_of_another(path: Path, place: int, trained: Stored) -> Stored:
     overrides = [standing_for.get(override, override) for override in HydraConfig.get().overrides.task]
     try:
         config = configuration.plain(hydra.compose("evaluate", overrides=overrides))
-        configuration.check(config)
+        check_configuration(config)
     except (BadInput, HydraException, OmegaConfBaseException) as error:
         raise BadInput(f"ckpt={path}: {error if isinstance(error, BadInput) else explained(error)}") from error
     return config
@@ -202,11 +215,15 @@ class Prepared:
 class Scorer:
     """Scores checkpoints one after the other, on the same devices."""
 
-    def __init__(self, config: Stored, options: TrainerOptions, processes: Processes, console: Console) -> None:
+    def __init__(self, config: Stored, options: TrainerOptions, console: Console, first: Stored) -> None:
+        """`first` is the configuration that the first checkpoint was trained with."""
         self.split: Split = config["split"]
         self.episodes: int = config["episodes"]
         self.watched: int = config["curve"]
-        self.seed: int = config["seed"]
+        self.seed: int | None = config["seed"]  # of the episodes; none: the split's own
+        self.training_seed: int = first.get("seed", 0)
+        # Whoever names the training split wants the classes that were trained on; the report says how many.
+        self.allows_seen_classes: bool = config["allow_seen_classes"] or self.split == "train"
         self.data_config: Stored = config["data"]  # of all checkpoints
         self.options = options
         self.console = console
@@ -222,12 +239,16 @@ class Scorer:
         data_config = dict(self.data_config)
         if shape:
             data_config |= shape | {self.split: data_config[self.split] | dict.fromkeys(shape)}
-        data: EpisodicDataModule = configuration.build(data_config, seed=self.seed)
+        data: EpisodicDataModule = configuration.build(data_config, seed=self.training_seed)
+        if self.seed is not None:
+            data.seeds[self.split] = self.seed
         change = adapted(data, checkpoint.origin)
         if data.name == checkpoint.origin["name"]:
             refuse_hidden_overrides(data_config, checkpoint.trained["data"], self.split)
         data.episodes[self.split] = self.episodes
         data.setup()
+        if not self.allows_seen_classes:
+            checkpoint.classes.refuse_seen(data, self.split, f"ckpt={checkpoint.path}")
         algorithm = trained_algorithm(config, checkpoint.origin, checkpoint.weights, checkpoint.path, double=False)
         if "ways" in shape and algorithm.fixed_ways not in (None, shape["ways"]):
             raise BadInput(
@@ -253,25 +274,21 @@ class Scorer:
             self.timing,
             self.split,
             self.watched,
-            checkpoint.config["algo"]["name"],
-            checkpoint.path,
-            checkpoint.step,
+            checkpoint.tested,
         )
         return Scored(checkpoint.path, checkpoint.trained, evaluation)
 
 
-def write_one(scorer: Scorer, prepared: Prepared, evaluation: Evaluation, folder: Path, wanted: Pictures) -> Sequence[Path]:
+def write_one(prepared: Prepared, evaluation: Evaluation, folder: Path, wanted: Pictures) -> Sequence[Path]:
     """Write what was found out about one checkpoint; the pictures among it."""
     if not is_first_process():
         return ()
-    return write_evaluation(evaluation, prepared.algorithm, prepared.data, scorer.scoring, wanted, folder)
+    return write_evaluation(evaluation, prepared.algorithm, prepared.data, wanted, folder)
 
 
-def keep_one(
-    scorer: Scorer, prepared: Prepared, evaluation: Evaluation, folder: Path, config: Stored, console: Console
-) -> None:
+def keep_one(prepared: Prepared, evaluation: Evaluation, folder: Path, config: Stored, console: Console) -> None:
     """Write what was found out about the only checkpoint, print it, and hand it to the loggers."""
-    pictures = write_one(scorer, prepared, evaluation, folder, config["pictures"])
+    pictures = write_one(prepared, evaluation, folder, config["pictures"])
     if not is_first_process():
         return
     loggers, line = open_loggers(config["logger"], folder)
@@ -368,4 +385,4 @@ def described(report: Report) -> str:
     ways = "" if report.ways is None else f"{shown(report.ways)}w"
     unequal = "_unequal" if report.unequal_support or report.unequal_queries else ""
     shape = f"{ways}{shown(report.shots)}s{shown(report.queries)}q{unequal}"
-    return f"{Path(report.checkpoint).stem}_{report.data}_{report.split}_{shape}_{report.episodes}_seed{report.seed}"
+    return f"{Path(report.checkpoint).stem}_{report.data}_{report.split}_{shape}_{report.episodes}_seed{report.episode_seed}"

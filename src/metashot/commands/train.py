@@ -14,13 +14,14 @@ from metashot.algorithms.base import Algorithm
 from metashot.arguments import AtLeast, check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import BEST, LAST, OURS, of_run, read_checkpoint, write_checkpoint
-from metashot.command_line import Stopped
+from metashot.command_line import GaveUp, Stopped
 from metashot.data.images import ImageEpisodes
-from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
+from metashot.data.module import SPLITS, EpisodicDataModule, Split, tasks_of_each_device
+from metashot.data.seen_classes import TrainingClasses
 from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.gallery import Pictures, write_evaluation
 from metashot.evaluation.protocol import Scoring
-from metashot.evaluation.testing import refuse_other_ways, test
+from metashot.evaluation.testing import Tested, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
 from metashot.initial_weights import begin_from
 from metashot.run_folder import CONFIG, REPORT, RunFolder, stored_config
@@ -36,7 +37,7 @@ from metashot.training.trainer import TrainerOptions
 RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
 # What a resumed run may change without becoming another experiment.
 FREE_WHEN_RESUMED = (
-    *("pictures", "curve", "trainer.", "logger.", "engine."),
+    *("pictures", "curve", "allow_seen_classes", "trainer.", "logger.", "engine."),
     *("data.root", "data.banks", "data.tasks_per_evaluation_step"),
 )
 
@@ -60,6 +61,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
     check_value(config["folder"], str, "folder")
     check_value(config["init_from"], str | None, "init_from")
     check_value(config["freeze_backbone"], bool, "freeze_backbone")
+    check_value(config["allow_seen_classes"], bool, "allow_seen_classes")
     check_value(config["pictures"], Pictures, "pictures")
     check_value(config["curve"], Annotated[int, AtLeast(0)], "curve")
     experiment = {key: value for key, value in config.items() if key not in RUN_KEYS}
@@ -85,6 +87,11 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         refuse_nothing_to_train(algorithm, options, config)
         refuse_other_batches(algorithm, data, config["algo"]["name"])
         start.refuse_other_images(data)
+        classes = start.classes(config["init_from"])
+        if options.max_steps:  # else nothing is trained on them
+            classes |= TrainingClasses.of(data)
+        if not config["allow_seen_classes"]:
+            refuse_seen_classes(classes, data, config["init_from"])
         lines = [f"episodes: {data.described()}", *algorithm.described(options.device_type)]
         if config["init_from"] is not None and start.checkpoint is None:
             lines.append(begin_from(config["init_from"], algorithm, config["backbone"]))
@@ -97,7 +104,8 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         stop.message = f"stopped; go on with: python train.py resume={folder.path}"
         scoring = Scoring()
         measurements = Measurements(scoring, data.problem.metric, data.tasks_per_step, options.log_every)
-        saving = Saving(folder.checkpoints, experiment, data.origin(), scoring, stop, options)
+        origin = data.origin() | {"classes": classes.plain()}
+        saving = Saving(folder.checkpoints, experiment, origin, scoring, stop, options)
         progress = ProgressBar(scoring, console, measurements, saving)
         finiteness = Finiteness(console, folder, options.stop_after_non_finite)
         embed_once, timing = EmbedOnce(progress.part), Timing()
@@ -116,13 +124,14 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         if stop.requested:  # in the moment between the last step and here
             raise Stopped(stop.message)
 
+        refuse_no_best(folder.checkpoints)
         best = read_checkpoint(folder.checkpoints / BEST)
         algorithm.load_state_dict(best["state_dict"])
-        of_best = config["algo"]["name"], folder.checkpoints / BEST, best["global_step"]
-        evaluation = test(trainer, algorithm, data, scoring, timing, "test", config["curve"], *of_best)
+        tested = Tested(config["algo"]["name"], folder.checkpoints / BEST, best["global_step"], config["seed"], classes)
+        evaluation = test(trainer, algorithm, data, scoring, timing, "test", config["curve"], tested)
         if is_first_process():
             report = evaluation.report
-            pictures = write_evaluation(evaluation, algorithm, data, scoring, config["pictures"], folder.path)
+            pictures = write_evaluation(evaluation, algorithm, data, config["pictures"], folder.path)
             log(trainer, report.metrics())
             keep_evaluation(evaluation, pictures, loggers, folder.checkpoints / BEST)
             paths = {"checkpoint": folder.checkpoints / BEST, "report": folder.path / REPORT}
@@ -155,8 +164,19 @@ class Start:
         in_place = file.name == LAST and (folder / CONFIG).is_file()
         return cls(file, checkpoint["global_step"], checkpoint[OURS].get("origin"), folder if in_place else None)
 
+    def classes(self, init_from: str | None) -> TrainingClasses:
+        """Those that were trained on before the first step that is taken now. A resumed run has noted them itself, unless it
+        began before they were noted."""
+        if self.checkpoint is not None and ("classes" in (self.origin or {}) or init_from is not None):
+            return TrainingClasses.noted_in(self.origin, self.checkpoint)
+        if self.checkpoint is not None or init_from is None:
+            return TrainingClasses()
+        path = of_run(init_from, "init_from", BEST)
+        return TrainingClasses.noted_in(read_checkpoint(path)[OURS].get("origin"), path)
+
     def refuse_other_images(self, data: EpisodicDataModule) -> None:
-        if self.origin is not None and self.origin != data.origin():
+        noted = {key: value for key, value in (self.origin or {}).items() if key != "classes"}  # `images` stands for them
+        if self.origin is not None and noted != data.origin():
             raise BadInput(
                 f"the images of data={data.name} are not those that {self.checkpoint} was trained on, and a resumed run "
                 "goes on as it was: give their folder with data.root, or start a new run with repeat= instead of resume="
@@ -181,6 +201,25 @@ def refuse_other_problem(config: dict[str, Any]) -> None:
             f"algo={config['algo'].get('name')} cannot learn data={config['data'].get('name')}, a {asks.__name__.lower()} "
             "problem: choose other data, or an algorithm that can, such as algo=maml"
         )
+
+
+def refuse_seen_classes(classes: TrainingClasses, data: EpisodicDataModule, init_from: str | None) -> None:
+    """Validation and testing are about classes that were not seen in training, here or where the run begins from."""
+    splits: tuple[Split, Split] = ("val", "test")
+    for split in splits:
+        classes.refuse_seen(data, split, "this run" if init_from is None else f"init_from={init_from}, or this run,")
+
+
+def refuse_no_best(folder: Path) -> None:
+    """A run whose validations all had answers that are not finite has no checkpoint to test."""
+    if (folder / BEST).is_file():
+        return
+    last = folder / LAST
+    raise GaveUp(
+        f"no validation had a finite score, so that there is no best checkpoint, and nothing was tested: {last} holds the "
+        f"last weights, which python evaluate.py ckpt={last} split=val looks at; try a lower algo.optimizer.lr or "
+        "algo.inner_lr, trainer.gradient_clip, or trainer.precision=32-true"
+    )
 
 
 def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, config: dict[str, Any]) -> None:
