@@ -25,4 +25,4 @@ def stored(given: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_script(evaluate, "evaluate", {"ckpt": stored}, GROUPS, ("seed",), {}, several=("ckpt",))
+    run_script(evaluate, "evaluate", {"ckpt": stored}, GROUPS, (), {}, several=("ckpt",))

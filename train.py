@@ -29,5 +29,5 @@ def stored(key: str) -> Stored:
 
 if __name__ == "__main__":
     whole = {key: stored(key) for key in ("resume", "repeat")}
-    keys = ("seed", "init_from", "freeze_backbone", "pictures", "curve")
+    keys = ("seed", "init_from", "freeze_backbone", "allow_seen_classes", "pictures", "curve")
     run_script(train, "train", whole, GROUPS, keys, {"init_from": (stored("init_from"), "backbone")})

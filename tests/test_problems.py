@@ -37,4 +37,6 @@ def test_regression_is_scored_and_trained_by_squared_error() -> None:
 def test_anything_beats_no_score_and_a_score_that_is_no_number(problem: Classification | Regression) -> None:
     assert problem.better(0.5, None)
     assert problem.better(0.5, float("nan"))
-    assert not problem.better(float("nan"), 0.5)
+    for best in (0.5, None, float("nan")):
+        assert not problem.better(float("nan"), best)
+        assert not problem.better(float("inf"), best)

@@ -29,7 +29,10 @@ class Problem(ABC):
         return self.losses(answers, y).mean()
 
     def better(self, score: float, best: float | None) -> bool:
-        """Whether a score beats the best one so far; anything beats none at all or what is not a number."""
+        """Whether a score beats the best one so far. Any finite one beats none at all, and one that is not finite beats
+        nothing."""
+        if not math.isfinite(score):
+            return False
         if best is None or math.isnan(best):
             return True
         return score > best if self.higher_is_better else score < best

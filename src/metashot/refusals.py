@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from metashot import configuration, signatures
-from metashot.arguments import AtLeast, AtMost, Episodes, Watched, check_value
+from metashot.arguments import AtLeast, AtMost, Episodes, Seed, Watched, check_value
 from metashot.bad_input import BadInput
 from metashot.configuration import Container
 from metashot.configuration.buildable import target_of
@@ -19,7 +19,7 @@ from metashot.stored import BEST, configuration_of_checkpoint, configuration_of_
 RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
 # What a resumed run may change without becoming another experiment.
 FREE_WHEN_RESUMED = (
-    *("pictures", "curve", "trainer.", "logger.", "engine."),
+    *("pictures", "curve", "allow_seen_classes", "trainer.", "logger.", "engine."),
     *("data.root", "data.banks", "data.tasks_per_evaluation_step"),
 )
 NO_LOGGER = "metashot.tracking.options.Nowhere"
@@ -35,6 +35,7 @@ def refuse_training(config: Container) -> None:
     check_value(config["folder"], str, "folder")
     check_value(config["init_from"], str | None, "init_from")
     check_value(config["freeze_backbone"], bool, "freeze_backbone")
+    check_value(config["allow_seen_classes"], bool, "allow_seen_classes")
     check_value(config["pictures"], _Pictures, "pictures")
     check_value(config["curve"], Watched, "curve")
     if config["resume"] is not None:
@@ -53,13 +54,14 @@ def refuse_evaluation(config: Container) -> None:
     """Refuse what evaluate.py cannot score; the banks of the data are built on the way."""
     if config["ckpt"] is None:
         raise BadInput("missing key ckpt: give a checkpoint or the folder of a run, as in ckpt=runs/...")
-    configuration.check(config)
+    check_of_evaluation(config)
     check_value(config["ckpt"], str | list[str], "ckpt")
     if not config["ckpt"]:
         raise BadInput("ckpt=[] names no checkpoint: give one or several, as in ckpt=[RUN1,RUN2]")
     check_value(config["episodes"], Episodes, "episodes")
     check_value(config["split"], _Split, "split")
     check_value(config["out"], str | None, "out")
+    check_value(config["allow_seen_classes"], bool, "allow_seen_classes")
     check_value(config["pictures"], _Pictures, "pictures")
     check_value(config["curve"], Watched, "curve")
     check_value(config["grid"]["ways"], list[signatures.alias("metashot.data.images.Ways")] | None, "grid.ways")  # type: ignore[misc]
@@ -108,6 +110,12 @@ def refuse_prediction(config: Container) -> None:
             "missing key support: give it as in ckpt=runs/... support=pets/ query=photos/, or give a fitted learner, as in "
             "ckpt=pets.fewshot"
         )
+
+
+def check_of_evaluation(config: Container) -> None:
+    """As that of a run, whose seed has to be there."""
+    check_value(config["seed"], Seed | None, "seed")
+    configuration.check(config | ({"seed": 0} if config["seed"] is None else {}))
 
 
 def checkpoints_of(given: list[str]) -> list[Path]:

@@ -32,6 +32,7 @@ _OWN_KEYS: Mapping[str, Any] = {  # that a stored configuration has beside its g
     "seed": Seed,
     "init_from": str | None,
     "freeze_backbone": bool,
+    "allow_seen_classes": bool,
     "pictures": str,
     "curve": int,
 }

@@ -12,6 +12,7 @@ import pytest
 from .conftest import Command, Trained
 from .processes import Outcome, contents
 from .test_bad_input import refused
+from .test_evaluate import without_finite_weights
 
 DOCUMENTS = {"report.json", "report.md", "episodes.csv", "episode.png", "histogram.png", "reliability.png", "confusion.png"}
 
@@ -72,11 +73,25 @@ def test_episodes_are_the_same_ones_and_stand_in_one_table(compared: tuple[Outco
         assert len(of_one["classes"].split("; ")) == 5
 
 
+def test_runs_of_all_training_seeds_are_tested_on_the_same_episodes_and_scored_alone_as_there(
+    command: Command, first: Trained, other_seeds: list[Path]
+) -> None:
+    """So that a checkpoint has one score, and that of another seed differs by its training alone."""
+    tested = [rows_of(run / "episodes.csv") for run in (first.run, *other_seeds)]
+    assert [[row["classes"] for row in rows] for rows in tested] == [[row["classes"] for row in tested[0]]] * 3
+    assert [row["loss"] for row in tested[1]] != [row["loss"] for row in tested[0]]
+    done(command.run("evaluate.py", f"ckpt={other_seeds[0]}", "episodes=60", "out=alone"))
+    assert rows_of(command.folder / "alone" / "episodes.csv") == tested[1]
+    alone = read(command.folder / "alone" / "report.json")
+    assert (alone["episode_seed"], alone["training_seed"]) == (0, 1)
+
+
 def test_paired_differences_are_those_of_the_episodes_and_narrower_than_unpaired_ones(
     compared: tuple[Outcome, Path],
 ) -> None:
     content, rows = read(compared[1] / "report.json"), rows_of(compared[1] / "episodes.csv")
-    assert [(pair["one"], pair["other"]) for pair in content["differences"]] == [
+    pairs = content["of_checkpoints"]["pairs"]
+    assert [(pair["one"], pair["other"]) for pair in pairs] == [
         (1, 2),
         (1, 3),
         (1, 4),
@@ -84,29 +99,39 @@ def test_paired_differences_are_those_of_the_episodes_and_narrower_than_unpaired
         (2, 4),
         (3, 4),
     ]
-    for pair in content["differences"]:
+    for pair in pairs:
         one, other = ([float(row[f"accuracy_{pair[place]}"]) for row in rows] for place in ("one", "other"))
         differences = [a - b for a, b in zip(one, other, strict=True)]
         assert pair["difference"] == pytest.approx(statistics.mean(differences))
-        assert pair["ci95"] == pytest.approx(1.96 * statistics.stdev(differences) / math.sqrt(60))
-        assert pair["p"] <= pair["p_corrected"] <= 1
-        assert pair["significant"] is (pair["p_corrected"] < 0.05)
+        assert pair["ci95"] == pytest.approx(2.0009953781 * statistics.stdev(differences) / math.sqrt(60))
+        assert pair["training_seed_only"] is (2 not in (pair["one"], pair["other"]))
+        if pair["training_seed_only"]:
+            assert (pair["p"], pair["p_corrected"], pair["significant"]) == (None, None, None)
+        else:
+            assert pair["p"] <= pair["p_corrected"] <= 1
+            assert pair["significant"] is (pair["p_corrected"] < 0.05)
         unpaired = math.hypot(*(content["checkpoints"][pair[place] - 1]["ci95"] for place in ("one", "other")))
         assert pair["ci95"] < unpaired
 
 
 def test_seeds_have_a_standard_deviation_and_intervals_stay_those_of_episodes(compared: tuple[Outcome, Path]) -> None:
     content = read(compared[1] / "report.json")
-    (seeds,) = content["seeds"]
+    (seeds,) = content["of_algorithms"]["algorithms"]
+    assert content["of_algorithms"]["pairs"] == []  # of the other algorithm there is one seed
     scores = [content["checkpoints"][place]["accuracy"] for place in (0, 2, 3)]
     assert seeds["checkpoints"] == [1, 3, 4]
     assert seeds["seeds"] == [0, 1, 2]
     assert seeds["mean"] == pytest.approx(statistics.mean(scores))
     assert seeds["standard_deviation"] == pytest.approx(statistics.stdev(scores))
-    line = next(line for line in compared[0].out.splitlines() if line.startswith("protonet: "))
-    assert "standard deviation" in line
-    assert "±" not in line
-    assert {one["seed"] for one in content["checkpoints"]} == {0}  # of the episodes
+    assert seeds["standard_error"] == pytest.approx(statistics.stdev(scores) / math.sqrt(3))
+    assert seeds["ci95"] == pytest.approx(4.3026527297 * seeds["standard_error"])
+    lines = compared[0].out.splitlines()
+    said = next(place for place, line in enumerate(lines) if line.startswith("which of these algorithms is better"))
+    assert "not compared; give checkpoints of another with several training seeds" in lines[said]
+    assert lines[said + 2].startswith("A  protonet")
+    assert lines[said + 2].endswith("0, 1, 2         1, 3, 4")
+    assert {one["episode_seed"] for one in content["checkpoints"]} == {0}
+    assert [one["training_seed"] for one in content["checkpoints"]] == [0, 0, 1, 2]
 
 
 def test_table_and_the_report_for_people_say_what_the_report_says(compared: tuple[Outcome, Path]) -> None:
@@ -117,7 +142,7 @@ def test_table_and_the_report_for_people_say_what_the_report_says(compared: tupl
         assert said in line
         assert str(one["transductive"]).lower() in line
         assert said in people
-    for pair in content["differences"]:
+    for pair in content["of_checkpoints"]["pairs"]:
         said = f"{100 * pair['difference']:+.2f} % ± {100 * pair['ci95']:.2f}"
         assert said in compared[0].out
         assert said in people
@@ -130,7 +155,7 @@ def test_overrides_hold_for_all_checkpoints(command: Command, first: Trained, ot
     folder = command.folder / Path(outcome.out.splitlines()[-1].removeprefix("report: ")).parent
     assert folder.name.endswith("_comparison")
     for one in read(folder / "report.json")["checkpoints"]:
-        assert (one["ways"], one["shots"], one["episodes"], one["seed"], one["split"]) == (3, 2, 4, 9, "val")
+        assert (one["ways"], one["shots"], one["episodes"], one["episode_seed"], one["split"]) == (3, 2, 4, 9, "val")
 
 
 def test_grid_scores_every_number_of_classes_and_shots(command: Command, first: Trained, other_seeds: list[Path]) -> None:
@@ -194,10 +219,16 @@ def test_regression_has_its_own_pictures_and_differences(command: Command) -> No
     assert drawn == {"episode.png", "histogram.png", "adaptation.png"}
     outcome = done(command.run("evaluate.py", "ckpt=[run0,run1]", "episodes=12", "out=both"))
     content = read(command.folder / "both" / "report.json")
-    assert content["checkpoints"][0]["mse"] == read(command.folder / "run0" / "report.json")["mse"]
-    assert content["seeds"][0]["seeds"] == [0, 1]
-    assert content["differences"][0]["difference"] == pytest.approx(
+    for place in (0, 1):  # on the episodes that each was tested on
+        assert content["checkpoints"][place]["mse"] == read(command.folder / f"run{place}" / "report.json")["mse"]
+    assert content["of_algorithms"]["algorithms"][0]["seeds"] == [0, 1]
+    assert content["of_checkpoints"]["pairs"][0]["training_seed_only"]
+    assert content["of_checkpoints"]["pairs"][0]["difference"] == pytest.approx(
         content["checkpoints"][0]["mse"] - content["checkpoints"][1]["mse"]
     )
     (line,) = [line for line in outcome.out.splitlines() if line.startswith("1  maml")]
     assert "%" not in line
+    without_finite_weights(command.folder / "run0", command.folder / "nan.ckpt")
+    outcome = command.run("evaluate.py", "ckpt=nan.ckpt", "episodes=12")
+    assert outcome.code == 1, outcome
+    assert "1200 of 1200 queries" in outcome.err

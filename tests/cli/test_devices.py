@@ -333,7 +333,7 @@ def test_submitit_runs_the_jobs_of_a_sweep(command: Command, one: dict[str, Path
     assert outcome.code == 0, outcome
     assert {path.name for path in command.folder.iterdir()} == {"run_0", "run_1", "sweep"}
     same_numbers(command.folder / "run_0", one["maml"])
-    assert report(command.folder / "run_1")["seed"] == 1
+    assert report(command.folder / "run_1")["training_seed"] == 1
 
 
 def test_submitit_starts_the_processes_of_several_devices(command: Command, one: dict[str, Path]) -> None:

@@ -2,14 +2,16 @@
 
 import csv
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from .conftest import Command, Trained
-from .processes import Outcome, contents, copy
+from .processes import Outcome, contents, copy, measured
 
 
 def scored(outcome: Outcome, folder: Path) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def test_same_call_gives_the_same_number_on_other_tasks_than_the_run_had(command
     one, two = (command.start("evaluate.py", *given, "out=one"), command.start("evaluate.py", *given, "out=two"))
     report = scored(one.wait(), command.folder)
     assert scored(two.wait(), command.folder) == report
-    expected = {"ways": 10, "shots": 5, "queries": 2, "episodes": 12, "seed": 7, "split": "test", "algo": "protonet"}
+    expected = {"ways": 10, "shots": 5, "queries": 2, "episodes": 12, "episode_seed": 7, "split": "test", "algo": "protonet"}
     assert {name: report[name] for name in expected} == expected
     assert (command.folder / "one" / "report.json").is_file()
     other = scored(command.run("evaluate.py", *given[:-1], "seed=8", "out=three"), command.folder)
@@ -70,7 +72,9 @@ def test_report_is_where_the_last_line_says_and_agrees_with_the_table(command: C
     outcome = command.run("evaluate.py", "ckpt=run", "episodes=9", "split=val")
     report = scored(outcome, command.folder)
     assert outcome.table["accuracy"].startswith(f"{100 * report['accuracy']:.2f} % ± {100 * report['ci95']:.2f}")
-    assert outcome.table["episodes"] == "9"
+    assert outcome.table["episodes"].startswith("9 (fewer than 30")
+    assert outcome.table["seeds"] == "0 of the episodes, 0 of the training"
+    assert report["few_episodes"] is True
     assert outcome.table["transductive"] == "false"
     assert "val split" in outcome.table["protonet"]
     assert outcome.table["report"].startswith("run/evaluations/")
@@ -138,3 +142,45 @@ def test_scores_after_inner_steps_are_those_of_the_first_episodes(command: Comma
         assert watched[-1]["score"] == pytest.approx(sum(scores[:6]) / 6)
         assert watched[0]["score"] < watched[-1]["score"]
     assert scored(command.run("evaluate.py", f"ckpt={run}", "episodes=10", "curve=0"), command.folder)["inner_steps"] == []
+
+
+def without_finite_weights(run: Path, to: Path) -> Path:
+    """A copy of the best checkpoint of a run whose weights are not finite."""
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    for weights in content["state_dict"].values():
+        if weights.is_floating_point():
+            weights.fill_(math.nan)
+    torch.save(content, to)
+    return to
+
+
+def test_answers_that_are_not_finite_are_no_result(command: Command, first: Trained) -> None:
+    """Scored as labels they would be right in one of five episodes, without any doubt: 20.00 % ± 0.00."""
+    without_finite_weights(first.run, command.folder / "nan.ckpt")
+    before = contents(command.folder)
+    for given in ("nan.ckpt", f"[{first.run},nan.ckpt]"):
+        outcome = command.run("evaluate.py", f"ckpt={given}", "episodes=8", "out=found")
+        assert outcome.code == 1, outcome
+        (line,) = outcome.err.splitlines()
+        for said in ("nan.ckpt", "120 of 120 queries", "8 of 8 episodes", "not finite", "nothing was reported"):
+            assert said in line, outcome
+    assert contents(command.folder) == before
+
+
+def test_training_without_a_finite_validation_ends_with_one_message(command: Command) -> None:
+    given = ("algo.optimizer.lr=1e30", "trainer.max_steps=1", "trainer.validate_every=1", "folder=run")
+    outcome = command.train(*given)
+    assert outcome.code == 1, outcome
+    assert "val accuracy not counted: the answers to 120 of 120 queries, in 8 of 8 episodes, are not finite" in outcome.out
+    (line,) = outcome.err.splitlines()
+    for said in ("no best checkpoint", "run/checkpoints/last.ckpt", "python evaluate.py ckpt="):
+        assert said in line, outcome
+    assert {path.name for path in (command.folder / "run" / "checkpoints").iterdir()} == {"last.ckpt"}
+    assert not (command.folder / "run" / "report.json").exists()
+
+
+def test_split_of_validation_has_the_episodes_of_the_training(command: Command, first: Trained) -> None:
+    run = copy(first.run, command.folder / "run")
+    report = scored(command.run("evaluate.py", "ckpt=run", "split=val", "episodes=8"), command.folder)
+    validated = {int(step): float(score) for step, score in measured(run, "val/accuracy")}
+    assert report["accuracy"] == validated[report["step"]]

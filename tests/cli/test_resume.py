@@ -272,7 +272,7 @@ def test_repeated_run_gives_the_same_numbers_in_a_new_folder(command: Command, f
     same_run(first.run, command.folder / outcome.run)
     assert other.wait().code == 0, other.wait()
     assert measured(command.folder / "other", "train/loss") != measured(first.run, "train/loss")
-    assert report(command.folder / "other")["seed"] == 1
+    assert report(command.folder / "other")["training_seed"] == 1
     assert contents(first.folder / "runs") == before
 
 

@@ -84,7 +84,9 @@ def test_report_has_all_that_is_needed_to_trust_the_number(first: Trained) -> No
         "algo": "protonet",
         "data": "glyphs",
         "split": "test",
-        "seed": 0,
+        "episode_seed": 0,
+        "training_seed": 0,
+        "few_episodes": False,
     }
     assert {name: written[name] for name in expected} == expected
     assert 0.2 < written["accuracy"] < 1
@@ -154,18 +156,18 @@ def test_sweep_gives_each_combination_its_own_folder(command: Command, first: Tr
     assert outcome.code == 0, outcome
     runs = sorted(path.parent for path in command.folder.rglob("report.json"))
     assert len(runs) == 4, outcome
-    found = {(report(run)["algo"], report(run)["seed"]) for run in runs}
+    found = {(report(run)["algo"], report(run)["training_seed"]) for run in runs}
     assert found == {("maml", 0), ("maml", 1), ("protonet", 0), ("protonet", 1)}
     for run in runs:
         assert (run / "checkpoints" / "best.ckpt").is_file()
-        assert f"seed: {report(run)['seed']}" in (run / "config.yaml").read_text()
+        assert f"seed: {report(run)['training_seed']}" in (run / "config.yaml").read_text()
     assert {path.name for path in command.folder.iterdir()} == {"runs"}
 
 
 def test_job_of_a_sweep_is_the_run_of_its_own(command: Command, first: Trained) -> None:
     outcome = command.run("train.py", "-m", *command.small("seed=1,0"))
     assert outcome.code == 0, outcome
-    runs = {report(path.parent)["seed"]: path.parent for path in command.folder.rglob("report.json")}
+    runs = {report(path.parent)["training_seed"]: path.parent for path in command.folder.rglob("report.json")}
     assert rows(runs[0]) == rows(first.run)
 
 

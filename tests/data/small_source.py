@@ -41,6 +41,9 @@ class SmallSource:
     def files(self, root: Path) -> list[Path]:
         return []
 
+    def known_as(self, name: str, root: Path) -> str:
+        return f"{self.name}/{name}"
+
     def prepare(self, root: Path, scratch: Path) -> None:
         pass
 

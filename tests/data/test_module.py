@@ -134,6 +134,15 @@ def test_splits_draw_different_classes_for_the_same_number(data: ImageEpisodes) 
     assert not np.array_equal(drawn[1], drawn[2])
 
 
+def test_only_training_and_validation_have_the_seed_of_the_run() -> None:
+    assert data_module().seeds == {"train": 3, "val": 3, "test": 0}
+    own = [SplitOptions(None, None, None, episodes=3, seed=seed) for seed in (8, 9)]
+    assert data_module(val=own[0], test=own[1]).seeds == {"train": 3, "val": 8, "test": 9}
+    training = TrainingOptions(batch=None, ways=None, shots=None, queries=None, seed=1)
+    with pytest.raises(BadInput, match=r"data\.train\.seed=1"):
+        data_module(train=training)
+
+
 def test_options_of_val_change_only_val() -> None:
     data = data_module(val=SplitOptions(ways=5, shots=None, queries=1, episodes=7))
     others = EpisodeSpec(ways=4, shots=2, queries=3)

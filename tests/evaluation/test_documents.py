@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metashot.data.seen_classes import SeenClasses
 from metashot.evaluation.answers import Answers, OfClass
 from metashot.evaluation.documents import write_for_people, write_numbers
 from metashot.evaluation.protocol import EpisodeResults
@@ -31,10 +32,12 @@ def report(problem: Problem, classes: list[OfClass]) -> Report:
         unequal_support=None,
         unequal_queries=1.5,
         transductive=True,
+        seen_classes=SeenClasses(1, 3, True) if classes else None,
         algo="maml",
         data="pets",
         split="val",
-        seed=3,
+        episode_seed=3,
+        training_seed=7,
         checkpoint="best.ckpt",
         step=9,
         seconds=1.0,
@@ -68,6 +71,9 @@ def test_machines_get_every_number_under_its_name(tmp_path: Path) -> None:
     assert content["seconds_of_a_task"] == {"adapting": 0.25, "answering": 0.001}
     assert content["inner_steps"][1] == {"steps": 1, "score": 0.75, "ci95": 0.1, "episodes": 2}
     assert [of_class["name"] for of_class in content["classes"]] == list(NAMES[:2])
+    assert content["seen_classes"] == {"seen": 1, "of": 3, "complete": True}
+    assert (content["episode_seed"], content["training_seed"]) == (3, 7)
+    assert content["few_episodes"] is True
 
 
 def test_every_episode_has_a_row_with_its_classes_in_the_order_of_their_labels(tmp_path: Path) -> None:
@@ -85,6 +91,9 @@ def test_people_get_tables_that_are_whole_and_the_pictures(tmp_path: Path) -> No
     assert "**accuracy 75.00 % ± 10.00 (95 % interval over episodes)**" in text
     assert "| transductive | true |" in text
     assert "| queries | 2-4 a class |" in text
+    assert "| seeds | 3 of the episodes, 7 of the training |" in text
+    assert "| seen classes | 1 of 3 |" in text
+    assert "| episodes | 2 (fewer than 30: too few for the interval to be trusted) |" in text
     assert "| 1 | 75.00 % ± 10.00 |" in text
     assert "![episode](episode.png)" in text
     hardest = next(line for line in text.splitlines() if line.startswith("| two"))
@@ -99,4 +108,5 @@ def test_regression_has_no_classes(tmp_path: Path) -> None:
     assert [list(row) for row in rows] == [["number", "mse", "loss"]] * 2
     content = json.loads((tmp_path / "report.json").read_text())
     assert (content["mse"], content["worst_class"], content["calibration_error"]) == (0.75, None, None)
+    assert content["seen_classes"] is None
     assert "class" not in (tmp_path / "report.md").read_text()

@@ -19,7 +19,9 @@ def right(number: int) -> int:
 def score(scores: EpisodeScores, numbers: list[int]) -> None:
     """What a device measures on a batch: a function of the episodes' numbers."""
     losses = torch.tensor([0.125 * number for number in numbers])
-    scores.update(torch.tensor(numbers), torch.tensor([float(right(number)) for number in numbers]), ANSWERED, losses)
+    non_finite = torch.tensor([number % 2 for number in numbers])
+    given = torch.tensor([float(right(number)) for number in numbers])
+    scores.update(torch.tensor(numbers), given, ANSWERED, losses, non_finite)
 
 
 def scores_of(*batches: list[int]) -> EpisodeScores:
@@ -30,7 +32,8 @@ def scores_of(*batches: list[int]) -> EpisodeScores:
 
 
 def expected(numbers: list[int]) -> torch.Tensor:
-    return torch.tensor([[right(number) / ANSWERED, 0.125 * number] for number in numbers], dtype=torch.float64)
+    rows = [[right(number) / ANSWERED, 0.125 * number, number % 2, ANSWERED] for number in numbers]
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def test_scores_are_in_the_order_of_the_numbers() -> None:
@@ -70,13 +73,13 @@ def test_numbers_above_single_precision_stay_apart() -> None:
 
 def test_results_carry_their_interval_if_there_is_one() -> None:
     metrics = EpisodeResults(Classification(5), [0.2, 0.4, 0.6, 0.8], [1.0, 2.0, 3.0, 4.0]).metrics("val")
-    assert metrics == pytest.approx({"val/accuracy": 0.5, "val/ci95": 0.2530349, "val/loss": 2.5}, abs=1e-7)
+    assert metrics == pytest.approx({"val/accuracy": 0.5, "val/ci95": 0.4108521, "val/loss": 2.5}, abs=1e-7)
     assert EpisodeResults(Classification(5), [0.6], [1.5]).metrics("test") == {"test/accuracy": 0.6, "test/loss": 1.5}
 
 
 def test_results_are_named_after_what_is_measured() -> None:
     metrics = EpisodeResults(Regression(1), [0.5, 1.5], [0.5, 1.5]).metrics("val")
-    assert metrics == pytest.approx({"val/mse": 1.0, "val/ci95": 0.98, "val/loss": 1.0})
+    assert metrics == pytest.approx({"val/mse": 1.0, "val/ci95": 6.3531024, "val/loss": 1.0})
 
 
 def answered_episode(numbers: list[int], queries: int) -> tuple[Episode, torch.Tensor]:
@@ -108,5 +111,15 @@ def test_every_query_counts_once_with_the_classes_of_the_split_and_its_confidenc
 def test_scores_after_inner_steps_stand_behind_the_final_ones() -> None:
     scores = EpisodeScores()
     on_the_way = torch.tensor([[4.0, 8.0], [2.0, 10.0]])
-    scores.update(torch.tensor([5, 3]), torch.tensor([8.0, 10.0]), ANSWERED, torch.tensor([1.0, 2.0]), on_the_way)
-    assert scores.compute().tolist() == [[3.0, 0.5, 2.0, 0.1, 0.5], [5.0, 0.4, 1.0, 0.2, 0.4]]
+    given = torch.tensor([8.0, 10.0]), ANSWERED, torch.tensor([1.0, 2.0]), torch.tensor([0, 3])
+    scores.update(torch.tensor([5, 3]), *given, on_the_way)
+    assert scores.compute().tolist() == [[3.0, 0.5, 2.0, 3.0, 20.0, 0.1, 0.5], [5.0, 0.4, 1.0, 0.0, 20.0, 0.2, 0.4]]
+
+
+def test_answers_that_are_not_finite_make_no_score_whatever_class_they_were_counted_for() -> None:
+    results = EpisodeResults(Classification(5), [0.2, 0.2], [1.0, 2.0], [0, 1], {}, [0, 3], 8)
+    assert math.isnan(results.score)
+    assert results.ci95 is None
+    assert math.isnan(results.loss)
+    assert results.what_is_not_finite() == "the answers to 3 of 8 queries, in 1 of 2 episodes, are not finite"
+    assert EpisodeResults(Classification(5), [0.2, 0.2], [1.0, 2.0], [0, 1], {}, [0, 0], 8).what_is_not_finite() is None

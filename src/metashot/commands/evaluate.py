@@ -19,11 +19,13 @@ from rich.console import Console
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
+from metashot.arguments import Seed, check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints import read_checkpoint
 from metashot.command_line import explained
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
+from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import shown
 from metashot.evaluation.comparison import Comparison, Scored
 from metashot.evaluation.documents import write_document
@@ -32,12 +34,12 @@ from metashot.evaluation.gallery import Pictures, refuse_to_replace_evaluation, 
 from metashot.evaluation.grid import Grid
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report, as_json, score_with_interval
-from metashot.evaluation.testing import Evaluation, refuse_other_ways, test
+from metashot.evaluation.testing import Evaluation, Tested, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
 from metashot.interruption import STOP
 from metashot.outputs import write_output
 from metashot.paths import place_to_write
-from metashot.refusals import checkpoints_of, wants_grid
+from metashot.refusals import check_of_evaluation, checkpoints_of, wants_grid
 from metashot.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
 from metashot.stored import CONFIG, OURS
 from metashot.sweeping import Score
@@ -67,7 +69,7 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
     refuse_other_episodes(checkpoints, config["split"])
     console = Console(quiet=not is_first_process(), soft_wrap=True)
     with ExitStack() as stack:
-        scorer = Scorer(config, options, processes, console)
+        scorer = Scorer(config, options, console, checkpoints[0].trained)
         shapes = shapes_of_grid(config)
         scored = [[scorer.prepared(one, shape) for one in checkpoints] for shape in shapes]
         processes.agree()
@@ -77,18 +79,16 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
             folder = folder_of_several(config, "grid")
             write_several(grid, folder, console)
             return told(grid.cells[0].scored[0].evaluation.report, folder)
+        every = [scorer.score(prepared) for prepared in scored[0]]
         if len(checkpoints) == 1:
-            (prepared,) = scored[0]
-            one = scorer.score(prepared)
+            (prepared,), (one,) = scored[0], every
             folder = folder_of_one(config, prepared, one.evaluation.report)
-            keep_one(scorer, prepared, one.evaluation, folder, config, console)
+            keep_one(prepared, one.evaluation, folder, config, console)
             return told(one.evaluation.report, folder)
         folder = folder_of_several(config, "comparison")
-        every = []
-        for place, prepared in enumerate(scored[0], 1):
-            every.append(scorer.score(prepared))
+        for place, (prepared, one) in enumerate(zip(scored[0], every, strict=True), 1):
             own = folder / f"{place}_{prepared.checkpoint.config['algo']['name']}"
-            write_one(scorer, prepared, every[-1].evaluation, own, config["pictures"])
+            write_one(prepared, one.evaluation, own, config["pictures"])
         comparison = Comparison.of(every)
         if is_first_process():
             write_output(folder / EPISODES, comparison.episodes_csv().encode())
@@ -111,6 +111,7 @@ class Checkpoint:
     config: Stored
     trained: Stored  # its configuration in training
     origin: Origin
+    classes: TrainingClasses
 
     @classmethod
     def read(cls, path: Path, place: int, config: Stored) -> "Checkpoint":
@@ -118,7 +119,13 @@ class Checkpoint:
         origin = origin_of(content, path)
         trained = content[OURS]["config"]
         own = config if place == 0 else configuration_of_another(path, place, trained)
-        return cls(path, content["state_dict"], content["global_step"], own, trained, origin)
+        check_value(trained.get("seed"), Seed | None, f"ckpt={path}: the seed of its training")
+        classes = TrainingClasses.noted_in(origin, path)
+        return cls(path, content["state_dict"], content["global_step"], own, trained, origin, classes)
+
+    @property
+    def tested(self) -> Tested:
+        return Tested(self.config["algo"]["name"], self.path, self.step, self.trained.get("seed"), self.classes)
 
 
 def configuration_of_another(path: Path, place: int, trained: Stored) -> Stored:
@@ -132,7 +139,7 @@ def configuration_of_another(path: Path, place: int, trained: Stored) -> Stored:
     overrides = [standing_for.get(override, override) for override in HydraConfig.get().overrides.task]
     try:
         config = configuration.plain(hydra.compose("evaluate", overrides=overrides))
-        configuration.check(config)
+        check_of_evaluation(config)
     except (BadInput, HydraException, OmegaConfBaseException) as error:
         raise BadInput(f"ckpt={path}: {error if isinstance(error, BadInput) else explained(error)}") from error
     return config
@@ -180,11 +187,15 @@ class Prepared:
 class Scorer:
     """Scores checkpoints one after the other, on the same devices."""
 
-    def __init__(self, config: Stored, options: TrainerOptions, processes: Processes, console: Console) -> None:
+    def __init__(self, config: Stored, options: TrainerOptions, console: Console, first: Stored) -> None:
+        """`first` is the configuration that the first checkpoint was trained with."""
         self.split: Split = config["split"]
         self.episodes: int = config["episodes"]
         self.watched: int = config["curve"]
-        self.seed: int = config["seed"]
+        self.seed: int | None = config["seed"]  # of the episodes; none: the split's own
+        self.training_seed: int = first.get("seed", 0)
+        # Whoever names the training split wants the classes that were trained on; the report says how many.
+        self.allows_seen_classes: bool = config["allow_seen_classes"] or self.split == "train"
         self.data_config: Stored = config["data"]  # of all checkpoints
         self.options = options
         self.console = console
@@ -200,12 +211,16 @@ class Scorer:
         data_config = dict(self.data_config)
         if shape:
             data_config |= shape | {self.split: data_config[self.split] | dict.fromkeys(shape)}
-        data: EpisodicDataModule = configuration.build(data_config, seed=self.seed)
+        data: EpisodicDataModule = configuration.build(data_config, seed=self.training_seed)
+        if self.seed is not None:
+            data.seeds[self.split] = self.seed
         change = adapted(data, checkpoint.origin)
         if data.name == checkpoint.origin["name"]:
             refuse_hidden_overrides(data_config, checkpoint.trained["data"], self.split)
         data.episodes[self.split] = self.episodes
         data.setup()
+        if not self.allows_seen_classes:
+            checkpoint.classes.refuse_seen(data, self.split, f"ckpt={checkpoint.path}")
         algorithm = trained_algorithm(config, checkpoint.origin, checkpoint.weights, checkpoint.path, double=False)
         if "ways" in shape and algorithm.fixed_ways not in (None, shape["ways"]):
             raise BadInput(
@@ -232,27 +247,23 @@ class Scorer:
             self.timing,
             self.split,
             self.watched,
-            checkpoint.config["algo"]["name"],
-            checkpoint.path,
-            checkpoint.step,
+            checkpoint.tested,
         )
         STOP.check()
         STOP.waits_for = "the report"
         return Scored(checkpoint.path, checkpoint.trained, evaluation)
 
 
-def write_one(scorer: Scorer, prepared: Prepared, evaluation: Evaluation, folder: Path, wanted: Pictures) -> Sequence[Path]:
+def write_one(prepared: Prepared, evaluation: Evaluation, folder: Path, wanted: Pictures) -> Sequence[Path]:
     """Write what was found out about one checkpoint; the pictures among it."""
     if not is_first_process():
         return ()
-    return write_evaluation(evaluation, prepared.algorithm, prepared.data, scorer.scoring, wanted, folder)
+    return write_evaluation(evaluation, prepared.algorithm, prepared.data, wanted, folder)
 
 
-def keep_one(
-    scorer: Scorer, prepared: Prepared, evaluation: Evaluation, folder: Path, config: Stored, console: Console
-) -> None:
+def keep_one(prepared: Prepared, evaluation: Evaluation, folder: Path, config: Stored, console: Console) -> None:
     """Write what was found out about the only checkpoint, print it, and hand it to the loggers."""
-    pictures = write_one(scorer, prepared, evaluation, folder, config["pictures"])
+    pictures = write_one(prepared, evaluation, folder, config["pictures"])
     if not is_first_process():
         return
     loggers, line = open_loggers(config["logger"], folder)
@@ -356,4 +367,4 @@ def described(report: Report) -> str:
     ways = "" if report.ways is None else f"{shown(report.ways)}w"
     unequal = "_unequal" if report.unequal_support or report.unequal_queries else ""
     shape = f"{ways}{shown(report.shots)}s{shown(report.queries)}q{unequal}"
-    return f"{Path(report.checkpoint).stem}_{report.data}_{report.split}_{shape}_{report.episodes}_seed{report.seed}"
+    return f"{Path(report.checkpoint).stem}_{report.data}_{report.split}_{shape}_{report.episodes}_seed{report.episode_seed}"

@@ -28,6 +28,7 @@ def look_at_data(composed: DictConfig) -> None:
     out = named_file(config["out"], "out", "episode.png")
     refuse_to_replace(out, "out", "picture")
     data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
+    data.seeds[split] = config["seed"]
     console = Console(soft_wrap=True, highlight=False, markup=False)
     _print(console, _facts(data))
     if split == "train" and data.shuffled:

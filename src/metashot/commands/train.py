@@ -13,13 +13,15 @@ from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
 from metashot.checkpoints import read_checkpoint, write_checkpoint
+from metashot.command_line import GaveUp
 from metashot.data.images import ImageEpisodes
-from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
+from metashot.data.module import SPLITS, EpisodicDataModule, Split, tasks_of_each_device
+from metashot.data.seen_classes import TrainingClasses
 from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.gallery import write_evaluation
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import score_with_interval
-from metashot.evaluation.testing import refuse_other_ways, test
+from metashot.evaluation.testing import Tested, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
 from metashot.initial_weights import begin_from
 from metashot.interruption import STOP
@@ -67,6 +69,11 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         refuse_nothing_to_train(algorithm, options, config)
         refuse_other_batches(algorithm, data, config["algo"]["name"])
         start.refuse_other_images(data)
+        classes = start.classes(config["init_from"])
+        if options.max_steps:  # else nothing is trained on them
+            classes |= TrainingClasses.of(data)
+        if not config["allow_seen_classes"]:
+            refuse_seen_classes(classes, data, config["init_from"])
         lines = [f"episodes: {data.described()}", *algorithm.described(options.device_type), *options.described()]
         if config["init_from"] is not None and start.checkpoint is None:
             lines.append(begin_from(config["init_from"], algorithm, config["backbone"]))
@@ -81,7 +88,8 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         console.print(f"run: {folder.path}", *lines, *([line] if line else []), sep="\n", highlight=False, markup=False)
         scoring = Scoring()
         measurements = Measurements(scoring, data.problem.metric, data.tasks_per_step, options.log_every)
-        saving = Saving(folder.checkpoints, experiment, data.origin(), scoring, options)
+        origin = data.origin() | {"classes": classes.plain()}
+        saving = Saving(folder.checkpoints, experiment, origin, scoring, options)
         progress = ProgressBar(scoring, console, measurements, saving, options.heartbeat)
         finiteness = Finiteness(console, folder, options.stop_after_non_finite)
         embed_once, timing = EmbedOnce(progress.part), Timing()
@@ -104,15 +112,16 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         STOP.check()  # for a signal after the last step
         STOP.waits_for = "these episodes"
 
+        refuse_no_best(folder.checkpoints)
         best = read_checkpoint(folder.checkpoints / BEST)
         algorithm.load_state_dict(best["state_dict"])
-        of_best = config["algo"]["name"], folder.checkpoints / BEST, best["global_step"]
-        evaluation = test(trainer, algorithm, data, scoring, timing, "test", config["curve"], *of_best)
+        tested = Tested(config["algo"]["name"], folder.checkpoints / BEST, best["global_step"], config["seed"], classes)
+        evaluation = test(trainer, algorithm, data, scoring, timing, "test", config["curve"], tested)
         STOP.check()
         STOP.waits_for = "the report"
         report = evaluation.report
         if is_first_process():
-            pictures = write_evaluation(evaluation, algorithm, data, scoring, config["pictures"], folder.path)
+            pictures = write_evaluation(evaluation, algorithm, data, config["pictures"], folder.path)
             # Not to W&B, whose first screen curves of one point would fill: there they are in the summary.
             log([logger for logger in loggers if isinstance(logger, CsvLogger)], report.metrics(), trainer.global_step)
             keep_evaluation(evaluation, pictures, loggers, folder.checkpoints / BEST)
@@ -147,8 +156,19 @@ class Start:
         in_place = file.name == LAST and (folder / CONFIG).is_file()
         return cls(file, checkpoint["global_step"], checkpoint[OURS].get("origin"), folder if in_place else None)
 
+    def classes(self, init_from: str | None) -> TrainingClasses:
+        """Those that were trained on before the first step that is taken now. A resumed run has noted them itself, unless it
+        began before they were noted."""
+        if self.checkpoint is not None and ("classes" in (self.origin or {}) or init_from is not None):
+            return TrainingClasses.noted_in(self.origin, self.checkpoint)
+        if self.checkpoint is not None or init_from is None:
+            return TrainingClasses()
+        path = of_run(init_from, "init_from", BEST)
+        return TrainingClasses.noted_in(read_checkpoint(path)[OURS].get("origin"), path)
+
     def refuse_other_images(self, data: EpisodicDataModule) -> None:
-        if self.origin is not None and self.origin != data.origin():
+        noted = {key: value for key, value in (self.origin or {}).items() if key != "classes"}  # `images` stands for them
+        if self.origin is not None and noted != data.origin():
             raise BadInput(
                 f"the images of data={data.name} are not those that {self.checkpoint} was trained on, and a resumed run "
                 "goes on as it was: give their folder with data.root, or start a new run with repeat= instead of resume="
@@ -162,6 +182,25 @@ class Start:
         if best is not None and best.is_file():
             write_checkpoint(read_checkpoint(best), folder.checkpoints / BEST)  # still the one to beat
         return folder
+
+
+def refuse_seen_classes(classes: TrainingClasses, data: EpisodicDataModule, init_from: str | None) -> None:
+    """Validation and testing are about classes that were not seen in training, here or where the run begins from."""
+    splits: tuple[Split, Split] = ("val", "test")
+    for split in splits:
+        classes.refuse_seen(data, split, "this run" if init_from is None else f"init_from={init_from}, or this run,")
+
+
+def refuse_no_best(folder: Path) -> None:
+    """A run whose validations all had answers that are not finite has no checkpoint to test."""
+    if (folder / BEST).is_file():
+        return
+    last = folder / LAST
+    raise GaveUp(
+        f"no validation had a finite score, so that there is no best checkpoint, and nothing was tested: {last} holds the "
+        f"last weights, which python evaluate.py ckpt={last} split=val looks at; try a lower algo.optimizer.lr or "
+        "algo.inner_lr, trainer.gradient_clip, or trainer.precision=32-true"
+    )
 
 
 def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, config: dict[str, Any]) -> None:

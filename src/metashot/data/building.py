@@ -17,7 +17,7 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -47,6 +47,7 @@ def build_bank(source: DataSource, root: Path, banks: Path) -> Path:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     folder = banks / f"{source.name}-{digest}"
     if _is_current(folder, source, root):
+        _complete(folder)
         return folder
     missing = [above for above in (banks, *banks.parents) if not above.exists()]
     lock = banks / f".{folder.name}.lock"
@@ -90,6 +91,41 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def read_digests(folder: Path) -> dict[str, list[str]]:
+    """A digest of each class of each split of a bank: of its images, in whatever order."""
+    manifest = read_manifest(folder)
+    digests: dict[str, list[str]] = manifest.get("digests") or _digests(folder, manifest["splits"])
+    return digests
+
+
+def _complete(folder: Path) -> None:
+    """Note the digests of a bank that was built before there were any, if it can be written to."""
+    if "digests" in read_manifest(folder) or not os.access(folder, os.W_OK):
+        return
+    with _locked(folder.parent / f".{folder.name}.lock"):
+        manifest = read_manifest(folder)
+        if "digests" not in manifest:  # another process may have noted them while this one waited
+            manifest["digests"] = _digests(folder, manifest["splits"])
+            temporary = folder / f".manifest.{os.getpid()}.writing"
+            temporary.write_text(json.dumps(manifest))
+            temporary.replace(folder / "manifest.json")
+
+
+def _digests(folder: Path, splits: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {split: _of_classes(folder / f"{split}.npy", about["counts"]) for split, about in splits.items()}
+
+
+def _of_classes(path: Path, counts: Sequence[int]) -> list[str]:
+    """Of each class a digest of its images, whose order does not count: other forms of a data set list them otherwise."""
+    images = np.load(path, mmap_mode="r")
+    digests, first = [], 0
+    for count in counts:
+        each = sorted(hashlib.blake2b(image.data, digest_size=8).digest() for image in images[first : first + count])
+        digests.append(hashlib.blake2b(b"".join(each), digest_size=8).hexdigest())
+        first += count
+    return digests
+
+
 def _is_current(folder: Path, source: DataSource, root: Path) -> bool:
     """Whether the bank is whole, and its source's files are those it was built from, or not at hand."""
     try:
@@ -126,10 +162,12 @@ def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Pat
         _allocate(written, source, folder.parent)
         _draw(source, written)
         shutil.rmtree(scratch)
+        splits = {split.name: split.finished() for split in written}
         manifest = {
             "identity": identity,
             "files": files,
-            "splits": {split.name: split.finished() for split in written},
+            "splits": splits,
+            "digests": _digests(temporary, splits),
             "notes": list(source.notes),
             "skipped": [line for split in written for line in split.skipped],
             "remarks": [remark for split in written for remark in split.remarks],

@@ -69,6 +69,9 @@ class Cifar100(ImageFiles):
         super().__init__(3, image_size, "squash", options)
         self.classes = classes
 
+    def known_as(self, name: str, root: Path) -> str:
+        return f"cifar100/{name}"  # CIFAR-FS and FC100 have the same classes
+
     def files(self, root: Path) -> list[Path]:
         found = _find(root)
         if found is None or found.is_file():

@@ -47,6 +47,9 @@ class ImageFiles(DataSource, ABC):
         shape = list(self.image_shape)
         return {"root": str(root.resolve()), "shape": shape, "fit": self.fit, "code": self.code, **self.options}
 
+    def known_as(self, name: str, root: Path) -> str:
+        return f"{self.name}/{name}"
+
     @abstractmethod
     def files(self, root: Path) -> Sequence[Path | str]:
         """The files and folders below `root` that the images come from, as far as they are there."""

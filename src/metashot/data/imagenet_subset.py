@@ -1,5 +1,6 @@
 """What miniImageNet and tieredImageNet have in common: where people keep them, and ImageNet's terms."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ LICENCE = (
     "see the terms of access at https://www.image-net.org/download.php"
 )
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+_WORDNET = re.compile(r"n\d{8}")
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -40,6 +42,10 @@ class ImageNetSubset(ImageFiles):
 
     def published(self) -> dict[str, tuple[int, int]]:
         return self.sizes
+
+    def known_as(self, name: str, root: Path) -> str:
+        """By WordNet's identifier, which is the same in all subsets of ImageNet; other names are each data set's own."""
+        return f"{'imagenet' if _WORDNET.fullmatch(name) else self.name}/{name}"
 
     @abstractmethod
     def find_in(self, folder: Path) -> Found | None:

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metashot.arguments import AtLeast, AtMost, Concentration, Episodes, Images, Positive, Tasks
+from metashot.arguments import AtLeast, AtMost, Concentration, Episodes, Images, Positive, Seed, Tasks
 from metashot.bad_input import BadInput
 from metashot.data.augmentation import Augmentation
 from metashot.data.bank import ImageBank
-from metashot.data.building import build_bank, read_manifest
+from metashot.data.building import build_bank, read_digests, read_manifest
 from metashot.data.feature_bank import FeatureBank
-from metashot.data.module import SPLITS, Counts, EpisodicDataModule, Split, amount
+from metashot.data.module import SPLITS, ClassIdentity, Counts, EpisodicDataModule, Split, amount, own_seeds
 from metashot.data.shuffling import ShuffledSampler
 from metashot.data.source import DataSource
 from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, most
@@ -45,10 +45,12 @@ class SplitOptions:
         unequal_support: Concentration | None = None,
         unequal_queries: Concentration | None = None,
         episodes: Episodes | None = None,
+        seed: Seed | None = None,  # checkpoints from before this key have none
     ) -> None:
         self.amounts = {"ways": ways, "shots": shots, "queries": queries}
         self.shares = {"unequal_support": unequal_support, "unequal_queries": unequal_queries}
         self.episodes = episodes
+        self.seed = seed
 
 
 class TrainingOptions(SplitOptions):
@@ -98,7 +100,8 @@ class ImageEpisodes(EpisodicDataModule):
         of_all = EpisodeSpec(*amounts, unequal_support, unequal_queries)
         specs = {split: _spec(split, options[split], of_all) for split in SPLITS}
         episodes = {split: options[split].episodes for split in SPLITS}
-        super().__init__(name, specs, episodes, tasks_per_step, tasks_per_evaluation_step, seed)
+        seeds = own_seeds(train.seed, val.seed, test.seed)
+        super().__init__(name, specs, episodes, tasks_per_step, tasks_per_evaluation_step, seed, seeds)
         self.source = source
         self.root = given_path(root, "data.root")
         self.banks_root = given_path(banks, "data.banks")
@@ -113,6 +116,7 @@ class ImageEpisodes(EpisodicDataModule):
         self.shuffled_sampler: ShuffledSampler | None = None
         self.features: dict[Split, FeatureBank] = {}  # of splits whose episodes are wanted as features
         self.batch_size = train.batch
+        self._identities: dict[Split, list[ClassIdentity]] = {}
         self._placed: dict[tuple[Split, torch.device], ImageBank] = {}
 
     @property
@@ -134,7 +138,7 @@ class ImageEpisodes(EpisodicDataModule):
         self.open_banks()
         if self.batch_size is not None:
             bank = self.banks["train"]
-            self.shuffled_sampler = ShuffledSampler(bank.images_per_class, self.batch_size, self.seed, "train")
+            self.shuffled_sampler = ShuffledSampler(bank.images_per_class, self.batch_size, self.seeds["train"], "train")
             self.problem = Classification(len(bank.classes))
         for split in SPLITS:
             if split != "train" or not self.shuffled:
@@ -146,7 +150,7 @@ class ImageEpisodes(EpisodicDataModule):
         if split not in self.samplers:
             bank = self.banks[split]
             spec = self.specs[split]
-            self.samplers[split] = EpisodeSampler(spec, bank.images_per_class, self.seed, split, bank.classes)
+            self.samplers[split] = EpisodeSampler(spec, bank.images_per_class, self.seeds[split], split, bank.classes)
         return self.samplers[split]
 
     def open_banks(self) -> None:
@@ -192,6 +196,15 @@ class ImageEpisodes(EpisodicDataModule):
 
     def class_names(self, split: Split) -> Sequence[str]:
         return self.banks[split].classes
+
+    def class_identities(self, split: Split) -> Sequence[ClassIdentity]:
+        if split not in self._identities:
+            names, digests = self.banks[split].classes, read_digests(self.bank_folder)[split]
+            self._identities[split] = [
+                ClassIdentity(name, self.source.known_as(name, self.root), digest)
+                for name, digest in zip(names, digests, strict=True)
+            ]
+        return self._identities[split]
 
     def classes_of(self, split: Split, numbers: NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
         found: dict[int, tuple[int, ...]] = {}

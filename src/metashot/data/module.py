@@ -2,9 +2,9 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -20,7 +20,17 @@ from metashot.problems import Problem
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
+TEST_SEED = 0  # where a stored configuration has none
+
 Counts = Images | list[Images]  # a number, or the least and the most of what each episode draws for itself
+
+
+class ClassIdentity(NamedTuple):
+    """By what a class is known again, under another name or in another data set."""
+
+    name: str
+    known_as: str  # the same in all data sets that name classes of the same images
+    digest: str  # of its images
 
 
 class EpisodicDataModule(pl.LightningDataModule):
@@ -38,14 +48,17 @@ class EpisodicDataModule(pl.LightningDataModule):
         tasks_per_step: int,
         tasks_per_evaluation_step: int,
         seed: int,
+        own_seeds: Mapping[Split, int | None] | None = None,
     ) -> None:
+        """`seed` is that of training, and of the splits that have none of their own."""
         super().__init__()
         self.name: str = name
         self.specs = specs
         self.episodes = episodes
         self.tasks_per_step = tasks_per_step
         self.tasks_per_evaluation_step = tasks_per_evaluation_step
-        self.seed = seed
+        self.seeds: dict[Split, int] = dict.fromkeys(SPLITS, seed)  # of each split's episodes
+        self.seeds |= {split: own for split, own in (own_seeds or {}).items() if own is not None}
         self.evaluated_split: Split = "test"
         self.next_episode = 0  # of training, over all devices; it is what a resumed run continues from
 
@@ -97,6 +110,10 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     def class_names(self, split: Split) -> Sequence[str]:
         """Of all classes of a split; regression has none."""
+        return ()
+
+    def class_identities(self, split: Split) -> Sequence[ClassIdentity]:
+        """Of all classes of a split, in the order of their names; regression has none."""
         return ()
 
     def classes_of(self, split: Split, numbers: NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
@@ -193,6 +210,14 @@ def in_double(episode: Episode) -> Episode:
         for part in (episode.support, episode.query)
     )
     return replace(episode, support=support, query=query)
+
+
+def own_seeds(train: int | None, val: int | None, test: int | None) -> dict[Split, int | None]:
+    """The seeds that splits have for themselves."""
+    if train is not None:
+        raise BadInput(f"data.train.seed={train} cannot be used: training episodes are drawn by seed, which is the run's")
+    # Every run is tested on the same episodes, those whose configuration was stored before `data.test.seed` too.
+    return {"val": val, "test": TEST_SEED if test is None else test}
 
 
 def amount(given: int | list[int], key: str) -> Amount:

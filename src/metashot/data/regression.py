@@ -5,8 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metashot.arguments import Episodes, Images, Tasks
-from metashot.data.module import SPLITS, EpisodicDataModule, Split
+from metashot.arguments import Episodes, Images, Seed, Tasks
+from metashot.data.module import SPLITS, EpisodicDataModule, Split, own_seeds
 from metashot.data.sources.sinusoid import Sinusoid
 from metashot.episodes import Batch, Episode, EpisodeSpec, Examples
 from metashot.problems import Regression
@@ -16,10 +16,17 @@ from metashot.randomness import key_of
 class RegressionSplit:
     """What one split has for itself; whatever is null is as for all splits."""
 
-    def __init__(self, shots: Images | None, queries: Images | None, episodes: Episodes | None = None) -> None:
+    def __init__(
+        self,
+        shots: Images | None,
+        queries: Images | None,
+        episodes: Episodes | None = None,
+        seed: Seed | None = None,  # checkpoints from before this key have none
+    ) -> None:
         self.shots = shots
         self.queries = queries
         self.episodes = episodes
+        self.seed = seed
 
 
 class RegressionEpisodes(EpisodicDataModule):
@@ -43,7 +50,8 @@ class RegressionEpisodes(EpisodicDataModule):
         options: dict[Split, RegressionSplit] = {"train": train, "val": val, "test": test}
         specs = {split: EpisodeSpec(1, own.shots or shots, own.queries or queries) for split, own in options.items()}
         episodes = {split: options[split].episodes for split in SPLITS}
-        super().__init__(name, specs, episodes, tasks_per_step, tasks_per_evaluation_step, seed)
+        seeds = own_seeds(train.seed, val.seed, test.seed)
+        super().__init__(name, specs, episodes, tasks_per_step, tasks_per_evaluation_step, seed, seeds)
         self.source = source
         self.input_shape = (source.inputs,)
         self.problem = Regression(source.outputs)
@@ -55,7 +63,7 @@ class RegressionEpisodes(EpisodicDataModule):
         return f"{self.specs[split].shots}-shot {self.specs[split].queries} queries"
 
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
-        spec, key = self.specs[split], key_of(self.seed, split)
+        spec, key = self.specs[split], key_of(self.seeds[split], split)
         assert isinstance(spec.shots, int)
         assert isinstance(spec.queries, int)
         support, query = self.source.draw(key, numbers, spec.shots, spec.queries)

@@ -50,5 +50,8 @@ class DataSource(Protocol):
     def counts(self, split: str) -> list[int]:
         """Images of each class, in the order of `splits()`."""
 
+    def known_as(self, name: str, root: Path) -> str:
+        """The name of a class by which it is known again in every data set that has its images, turned ones included."""
+
     def draw(self, split: str, label: int, first: int, last: int) -> Drawn:
         """The images [first, last) of a class; those that cannot be read are left out and named."""

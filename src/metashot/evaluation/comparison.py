@@ -1,7 +1,10 @@
-"""Several checkpoints that were scored on the same episodes: their scores, the differences of each pair, and seeds apart.
+"""Several checkpoints that were scored on the same episodes, and the two questions that can be asked of them.
 
-Two kinds of chance are never mixed: an interval is that of the mean over episodes, for one checkpoint as it is; what other
-training seeds would have given is a standard deviation over checkpoints.
+Which of *these checkpoints* is better on other episodes? Their scores are compared episode by episode, and the chance is
+that of the episodes. Which *algorithm* is better when it is trained again? For that each needs checkpoints of several
+training seeds, and the chance is that of the seeds; test episodes are the same for all and count as given. One answer is
+never given for the other: two checkpoints that differ in their training seed alone may well differ, and that says nothing
+about an algorithm.
 """
 
 import statistics
@@ -14,13 +17,24 @@ from typing import Any
 from metashot.configuration import differences
 from metashot.evaluation.documents import as_csv, episode_rows, table
 from metashot.evaluation.report import plain_score, score_with_interval
-from metashot.evaluation.statistics import holm, paired_difference
+from metashot.evaluation.statistics import (
+    Difference,
+    holm_of_known,
+    mean_and_interval,
+    paired_difference,
+    standard_error,
+    welch_difference,
+)
 from metashot.evaluation.testing import Evaluation
 
+OF_CHECKPOINTS = "which of these checkpoints is better, on other episodes"
+OF_ALGORITHMS = "which of these algorithms is better, trained again with another seed"
+SEED_ONLY = "differ in training seed only"
 LEVEL = 0.05  # of significance, for all pairs together
 # What makes no other experiment of a run.
 _NOT_THE_EXPERIMENT = (
-    *("seed", "pictures", "curve", "logger.", "engine.", "data.root", "data.banks", "data.tasks_per_evaluation_step"),
+    *("seed", "pictures", "curve", "allow_seen_classes", "logger.", "engine."),
+    *("data.root", "data.banks", "data.test.", "data.tasks_per_evaluation_step"),
     *("trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.strategy", "trainer.log_every"),
 )
 
@@ -36,7 +50,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Pair:
-    """How much better `one` is than `other`, both by their place among the checkpoints, from 1."""
+    """How much better the checkpoint `one` is than `other`, both by their place, from 1."""
 
     one: int
     other: int
@@ -45,6 +59,7 @@ class Pair:
     p: float | None
     p_corrected: float | None  # by Holm
     significant: bool | None
+    training_seed_only: bool  # one experiment with two seeds, of which nothing is tested
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,22 @@ class Seeds:
     seeds: list[int]
     mean: float
     standard_deviation: float
+    standard_error: float  # of the mean, over training seeds
+    ci95: float | None
+
+
+@dataclass(frozen=True)
+class AlgorithmPair:
+    """How much better the algorithm `one` is than `other`, both by their place among those with several seeds, from 1."""
+
+    one: int
+    other: int
+    difference: float
+    ci95: float | None
+    p: float | None
+    p_corrected: float | None  # by Holm
+    significant: bool | None
+    paired: bool  # by training seed, where both have the same ones; else Welch's t-test
 
 
 @dataclass(frozen=True)
@@ -63,10 +94,12 @@ class Comparison:
     scored: list[Scored]
     pairs: list[Pair]
     seeds: list[Seeds]
+    algorithm_pairs: list[AlgorithmPair]
 
     @classmethod
     def of(cls, scored: list[Scored]) -> "Comparison":
-        return cls(scored, _pairs(scored), list(_seeds(scored)))
+        seeds = list(_seeds(scored))
+        return cls(scored, _pairs(scored), seeds, _algorithm_pairs(scored, seeds))
 
     @property
     def metric(self) -> str:
@@ -76,51 +109,90 @@ class Comparison:
         """As plain containers."""
         return {
             "checkpoints": [one.evaluation.report.content() for one in self.scored],
-            "differences": [asdict(pair) for pair in self.pairs],
-            "seeds": [asdict(seeds) for seeds in self.seeds],
+            "of_checkpoints": {"question": OF_CHECKPOINTS, "pairs": [asdict(pair) for pair in self.pairs]},
+            "of_algorithms": {
+                "question": OF_ALGORITHMS,
+                "algorithms": [asdict(seeds) for seeds in self.seeds],
+                "pairs": [asdict(pair) for pair in self.algorithm_pairs],
+            },
         }
 
     def lines(self) -> str:
-        report = self.scored[0].evaluation.report
-        parts = [report.asked()]
-        parts += aligned(self.score_rows())
+        parts = [self.scored[0].evaluation.report.asked(), *aligned(self.score_rows())]
         if self.pairs:
-            parts += ["differences, paired by episode:", *aligned(self.pair_rows())]
-        parts += [f"{seeds.algo}: {_over_seeds(self.metric, seeds)}" for seeds in self.seeds]
+            parts += [f"{OF_CHECKPOINTS}: differences, paired by episode", *aligned(self.pair_rows())]
+            parts.append(f"{OF_ALGORITHMS}: {self._of_algorithms()}")
+        if self.seeds:
+            parts += aligned(self.algorithm_rows())
+        if self.algorithm_pairs:
+            parts += ["differences of these algorithms, over training seeds:", *aligned(self.algorithm_pair_rows())]
         return "\n".join(parts)
 
     def for_people(self) -> str:
         """The comparison as Markdown."""
         report = self.scored[0].evaluation.report
-        parts = [f"# {len(self.scored)} checkpoints on {report.data}", report.asked()]
-        head, *rows = self.score_rows()
-        parts.append(table(head, rows))
+        parts = [f"# {len(self.scored)} checkpoints on {report.data}", report.asked(), _table(self.score_rows())]
         if self.pairs:
-            head, *rows = self.pair_rows()
-            parts += ["## Differences, paired by episode", table(head, rows)]
+            parts += ["## These checkpoints", f"{_sentence(OF_CHECKPOINTS)}? Differences, paired by episode:"]
+            parts.append(_table(self.pair_rows()))
+            parts += ["## These algorithms", f"{_sentence(OF_ALGORITHMS)}? {_sentence(self._of_algorithms())}."]
         if self.seeds:
-            rows = [[seeds.algo, _over_seeds(self.metric, seeds)] for seeds in self.seeds]
-            parts += ["## Training seeds", table(["algorithm", "over seeds"], rows)]
+            parts.append(_table(self.algorithm_rows()))
+        if self.algorithm_pairs:
+            parts.append(_table(self.algorithm_pair_rows()))
         return "\n\n".join(parts) + "\n"
 
+    def _of_algorithms(self) -> str:
+        """What can be said of algorithms, and what is missing for more."""
+        if not self.seeds:
+            return "not asked; give checkpoints of each with several training seeds, and nothing else changed"
+        if not self.algorithm_pairs:
+            return "not compared; give checkpoints of another with several training seeds, too"
+        return "on the same test episodes, which count as given"
+
     def score_rows(self) -> list[list[str]]:
-        rows = [["", "algorithm", f"{self.metric} (95 % interval over episodes)", "transductive", "seed", "checkpoint"]]
+        head = f"{self.metric} (95 % interval over episodes)"
+        rows = [["", "algorithm", head, "transductive", "seen classes", "training seed", "checkpoint"]]
         for place, one in enumerate(self.scored, 1):
             report = one.evaluation.report
             score = score_with_interval(report.metric, report.score, report.ci95)
-            transductive, seed = str(report.transductive).lower(), str(one.config.get("seed"))
-            rows.append([str(place), report.algo, score, transductive, seed, str(one.path)])
+            said = [str(report.transductive).lower(), report.seen_in_short(), str(report.training_seed)]
+            rows.append([str(place), report.algo, score, *said, str(one.path)])
         return rows
 
     def pair_rows(self) -> list[list[str]]:
         rows = [["", "difference (95 % interval)", "p", "p after Holm", f"significant at {LEVEL:.0%}"]]
         for pair in self.pairs:
-            sign = "+" if pair.difference > 0 else ""
-            said = [sign + score_with_interval(self.metric, pair.difference, pair.ci95)]
-            said += ["-" if p is None else f"{p:.2g}" for p in (pair.p, pair.p_corrected)]
-            said.append("-" if pair.significant is None else "yes" if pair.significant else "no")
-            rows.append([f"{pair.one} - {pair.other}", *said])
+            tested = [SEED_ONLY] if pair.training_seed_only else [_significance(pair.significant)]
+            rows.append([f"{pair.one} - {pair.other}", *self._difference(pair), *tested])
         return rows
+
+    def algorithm_rows(self) -> list[list[str]]:
+        head = f"mean {self.metric} (95 % interval over training seeds)"
+        rows = [["", "algorithm", head, "standard error", "standard deviation", "training seeds", "checkpoints"]]
+        for letter, seeds in zip(self._letters(), self.seeds, strict=True):
+            spreads = [plain_score(self.metric, spread) for spread in (seeds.standard_error, seeds.standard_deviation)]
+            places = [", ".join(map(str, numbers)) for numbers in (seeds.seeds, seeds.checkpoints)]
+            rows.append([letter, seeds.algo, score_with_interval(self.metric, seeds.mean, seeds.ci95), *spreads, *places])
+        return rows
+
+    def algorithm_pair_rows(self) -> list[list[str]]:
+        rows = [["", "difference (95 % interval)", "p", "p after Holm", f"significant at {LEVEL:.0%}", "test"]]
+        letters = self._letters()
+        for pair in self.algorithm_pairs:
+            name = f"{letters[pair.one - 1]} - {letters[pair.other - 1]}"
+            said = "paired by training seed" if pair.paired else "Welch's t"
+            rows.append([name, *self._difference(pair), _significance(pair.significant), said])
+        return rows
+
+    def _difference(self, pair: Pair | AlgorithmPair) -> list[str]:
+        sign = "+" if pair.difference > 0 else ""
+        p_values = ["-" if p is None else f"{p:.2g}" for p in (pair.p, pair.p_corrected)]
+        return [sign + score_with_interval(self.metric, pair.difference, pair.ci95), *p_values]
+
+    def _letters(self) -> list[str]:
+        """What algorithms are called in tables, where checkpoints have numbers."""
+        return [f"{chr(ord('A') + place % 26)}{place // 26 or ''}" for place in range(len(self.seeds))]
 
     def episodes_csv(self) -> str:
         """A row an episode: its number, the score and the loss of each checkpoint, its classes."""
@@ -141,19 +213,57 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    head, *others = rows
+    return table(head, others)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _significance(significant: bool | None) -> str:
+    return "-" if significant is None else "yes" if significant else "no"
+
+
 def _pairs(scored: Sequence[Scored]) -> list[Pair]:
     places = list(combinations(range(len(scored)), 2))
-    found = []
+    found, seed_only = [], []
     for one, other in places:
         results = scored[one].evaluation.results, scored[other].evaluation.results
         assert results[0].numbers == results[1].numbers
-        found.append(paired_difference(results[0].scores, results[1].scores))
-    known = [difference.p for difference in found if difference.p is not None]
-    corrected: list[float | None] = [*holm(known)] if len(known) == len(found) else [None] * len(found)
+        of_both = scored[one].config, scored[other].config
+        seed_only.append(_one_experiment(*of_both) and of_both[0].get("seed") != of_both[1].get("seed"))
+        difference = paired_difference(results[0].scores, results[1].scores)
+        found.append(difference._replace(p=None) if seed_only[-1] else difference)
     return [
-        Pair(one + 1, other + 1, *difference, p, None if p is None else p < LEVEL)
-        for (one, other), difference, p in zip(places, found, corrected, strict=True)
+        Pair(one + 1, other + 1, *difference, p, None if p is None else p < LEVEL, only)
+        for (one, other), difference, p, only in zip(places, found, _corrected(found), seed_only, strict=True)
     ]
+
+
+def _algorithm_pairs(scored: Sequence[Scored], algorithms: Sequence[Seeds]) -> list[AlgorithmPair]:
+    places = list(combinations(range(len(algorithms)), 2))
+    found, paired = [], []
+    for one, other in places:
+        a, b = (_by_seed(scored, algorithms[place]) for place in (one, other))
+        paired.append(a.keys() == b.keys())
+        if paired[-1]:
+            found.append(paired_difference([*a.values()], [b[seed] for seed in a]))
+        else:
+            found.append(welch_difference([*a.values()], [*b.values()]))
+    return [
+        AlgorithmPair(one + 1, other + 1, *difference, p, None if p is None else p < LEVEL, by_seed)
+        for (one, other), difference, p, by_seed in zip(places, found, _corrected(found), paired, strict=True)
+    ]
+
+
+def _by_seed(scored: Sequence[Scored], of: Seeds) -> dict[int, float]:
+    return {seed: scored[place - 1].evaluation.report.score for seed, place in zip(of.seeds, of.checkpoints, strict=True)}
+
+
+def _corrected(found: Sequence[Difference]) -> list[float | None]:
+    return holm_of_known([difference.p for difference in found])
 
 
 def _seeds(scored: Sequence[Scored]) -> Iterator[Seeds]:
@@ -166,15 +276,10 @@ def _seeds(scored: Sequence[Scored]) -> Iterator[Seeds]:
         seeds = [int(scored[place].config["seed"]) for place in same]
         if len(set(seeds)) == len(seeds) > 1:
             scores = [scored[place].evaluation.report.score for place in same]
-            algo = first.evaluation.report.algo
-            yield Seeds(algo, [place + 1 for place in same], seeds, statistics.mean(scores), statistics.stdev(scores))
+            mean, ci95 = mean_and_interval(scores)
+            spread = statistics.stdev(scores), standard_error(scores)
+            yield Seeds(first.evaluation.report.algo, [place + 1 for place in same], seeds, mean, *spread, ci95)
 
 
 def _one_experiment(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(key.startswith(_NOT_THE_EXPERIMENT) for key, _, _ in differences(one, other))
-
-
-def _over_seeds(metric: str, seeds: Seeds) -> str:
-    mean, deviation = plain_score(metric, seeds.mean), plain_score(metric, seeds.standard_deviation)
-    named = ", ".join(map(str, seeds.seeds))
-    return f"mean {mean}, standard deviation {deviation} over {len(seeds.seeds)} training seeds ({named})"

@@ -19,7 +19,6 @@ from metashot.evaluation.pictures.scores import (
     histogram_picture,
     reliability_picture,
 )
-from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.testing import Evaluation
 from metashot.outputs import refuse_to_replace
 from metashot.run_folder import EPISODES, PICTURE, REPORT, REPORT_FOR_PEOPLE
@@ -40,13 +39,12 @@ def write_evaluation(
     evaluation: Evaluation,
     algorithm: Algorithm,
     data: EpisodicDataModule,
-    scoring: Scoring,
     wanted: Pictures,
     folder: Path,
 ) -> list[Path]:
     """The numbers first, which are what counts if a disk is full; then the pictures, and the report that shows them."""
     write_numbers(evaluation, folder)
-    pictures = [] if wanted == "none" else _draw(evaluation, algorithm, data, scoring, wanted, folder)
+    pictures = [] if wanted == "none" else _draw(evaluation, algorithm, data, wanted, folder)
     write_for_people(evaluation, folder, pictures)
     return pictures
 
@@ -55,17 +53,19 @@ def _draw(
     evaluation: Evaluation,
     algorithm: Algorithm,
     data: EpisodicDataModule,
-    scoring: Scoring,
     wanted: Pictures,
     folder: Path,
 ) -> list[Path]:
     """Of the pictures that are wanted those that there is something to show in."""
     report, results, answers = evaluation.report, evaluation.results, evaluation.answers
-    assert scoring.shown is not None
-    episode, shown_answers = scoring.shown
+    assert evaluation.shown is not None
+    episode, shown_answers = evaluation.shown
     drawn = [folder / PICTURE]
-    draw = curves_picture if answers is None else episode_picture
-    draw(data.looked_at(episode), shown_answers, drawn[0])
+    if answers is None:
+        curves_picture(data.looked_at(episode), shown_answers, drawn[0])
+    else:
+        names = [evaluation.names[place] for place in episode.classes[0].tolist()]
+        episode_picture(data.looked_at(episode), shown_answers, names, drawn[0])
     if wanted == "episode":
         return drawn
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from metashot.evaluation.comparison import Comparison, aligned
 from metashot.evaluation.documents import table
-from metashot.evaluation.report import score_with_interval
+from metashot.evaluation.report import few_episodes, score_with_interval
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Grid:
 
     def _asked(self) -> str:
         report = self.cells[0].scored[0].evaluation.report
-        where = f"{report.data}, {report.split} split, seed {report.seed}, {report.episodes} episodes each"
+        where = f"{report.data}, {report.split} split, episodes of seed {report.episode_seed}"
+        where += f", {report.episodes} episodes each{few_episodes(report.episodes)}"
         return f"{where}; {report.metric} with its 95 % interval over episodes"
 
     def _rows(self) -> list[list[str]]:
@@ -51,6 +52,7 @@ class Grid:
 
     def _checkpoints(self) -> list[str]:
         return [
-            f"{place}: {one.path}, transductive {str(one.evaluation.report.transductive).lower()}"
+            f"{place}: {one.path}, transductive {str(one.evaluation.report.transductive).lower()}, "
+            f"seen classes {one.evaluation.report.seen_in_short()}"
             for place, one in enumerate(self.cells[0].scored, 1)
         ]

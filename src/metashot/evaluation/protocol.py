@@ -26,18 +26,31 @@ class EpisodeResults:
     losses: list[float]
     numbers: list[int] = field(default_factory=list)
     on_the_way: dict[int, list[float]] = field(default_factory=dict)  # scores after so many inner steps
+    non_finite: list[int] = field(default_factory=list)  # queries of each episode whose answers are not finite
+    queries: int = 0  # of all episodes
 
     @property
     def score(self) -> float:
-        return mean_and_interval(self.scores)[0]
+        """NaN where an answer is not finite: whatever class it was counted for, it is no answer."""
+        return float("nan") if any(self.non_finite) else mean_and_interval(self.scores)[0]
 
     @property
     def ci95(self) -> float | None:
-        return mean_and_interval(self.scores)[1]
+        return None if any(self.non_finite) else mean_and_interval(self.scores)[1]
 
     @property
     def loss(self) -> float:
-        return mean_and_interval(self.losses)[0]
+        return float("nan") if any(self.non_finite) else mean_and_interval(self.losses)[0]
+
+    def what_is_not_finite(self) -> str | None:
+        """How many answers are not finite, in words; nothing where all are."""
+        episodes = sum(count > 0 for count in self.non_finite)
+        if not episodes:
+            return None
+        return (
+            f"the answers to {sum(self.non_finite)} of {self.queries} queries, in {episodes} of {len(self.scores)} "
+            "episodes, are not finite"
+        )
 
     def metrics(self, prefix: str) -> dict[str, float]:
         interval = {} if self.ci95 is None else {f"{prefix}/ci95": self.ci95}
@@ -57,23 +70,33 @@ class EpisodeScores(Metric):
         self.add_state("values", [], dist_reduce_fx="cat")
 
     def update(
-        self, numbers: Tensor, scores: Tensor, answered: int, losses: Tensor, on_the_way: Tensor | None = None
+        self,
+        numbers: Tensor,
+        scores: Tensor,
+        answered: int,
+        losses: Tensor,
+        non_finite: Tensor,
+        on_the_way: Tensor | None = None,
     ) -> None:
-        """Of T tasks the sums of their queries' scores, also after some inner steps [T, times], and their mean losses."""
+        """Of T tasks the sums of their queries' scores, also after some inner steps [T, times], their mean losses, and how
+        many of their queries have answers that are not finite."""
         self.numbers.append(numbers)
-        columns = [losses.unsqueeze(1), scores.new_full([len(scores), 1], answered), scores.unsqueeze(1)]
+        queries = scores.new_full([len(scores), 1], answered)
+        columns = [losses.unsqueeze(1), non_finite.to(scores).unsqueeze(1), queries, scores.unsqueeze(1)]
         self.values.append(torch.cat([*columns, *([] if on_the_way is None else [on_the_way])], dim=1))
 
     def compute(self) -> Tensor:
-        """Number, score and loss of each episode, and its scores after inner steps, in the order of the numbers:
-        [episodes, 3 + times]."""
+        """Number, score and loss of each episode, how many of its queries have no finite answer and how many it has, and its
+        scores after inner steps, in the order of the numbers: [episodes, 5 + times]."""
         numbers = dim_zero_cat(self.numbers).cpu()
         # Devices that would run out of episodes answer the last one again: each number counts once.
         place = {number: position for position, number in enumerate(numbers.tolist())}
         order = torch.tensor([place[number] for number in sorted(place)])
-        losses, answered, sums = dim_zero_cat(self.values).cpu().double()[order].tensor_split([1, 2], dim=1)
+        values = dim_zero_cat(self.values).cpu().double()[order]
+        losses, non_finite, answered, sums = values.tensor_split([1, 2, 3], dim=1)
         scores = sums / answered
-        return torch.cat([numbers[order].double().unsqueeze(1), scores[:, :1], losses, scores[:, 1:]], dim=1)
+        of_episodes = [numbers[order].double().unsqueeze(1), scores[:, :1], losses, non_finite, answered]
+        return torch.cat([*of_episodes, scores[:, 1:]], dim=1)
 
 
 class QueryAnswers(Metric):
@@ -169,14 +192,18 @@ class Scoring(pl.Callback):
     def _add(self, outputs: list[dict[str, Tensor]], batch: Batch) -> None:
         for episode, found in zip(batch, outputs, strict=True):
             answered = episode.query.y.shape[1]
-            self.scores.update(episode.number, found["scores"], answered, found["losses"], found.get("on_the_way"))
+            non_finite = found["answers"].isfinite().all(-1).logical_not().sum(1)  # [T]
+            self.scores.update(
+                episode.number, found["scores"], answered, found["losses"], non_finite, found.get("on_the_way")
+            )
 
     def _results(self, algorithm: pl.LightningModule, steps: Sequence[int]) -> EpisodeResults:
-        numbers, scores, losses, *on_the_way = self.scores.compute().T.tolist()
+        numbers, scores, losses, non_finite, queries, *on_the_way = self.scores.compute().T.tolist()
         # Numbers ascend, and the first episodes are the ones that were watched.
         watched = sum(number < algorithm.watched_episodes for number in numbers)  # type: ignore[operator]
         of_steps = {at: scores[:watched] for at, scores in zip(steps, on_the_way, strict=True)} if watched else {}
-        return EpisodeResults(self._problem(algorithm), scores, losses, list(map(int, numbers)), of_steps)
+        whole = [list(map(int, counts)) for counts in (numbers, non_finite)]
+        return EpisodeResults(self._problem(algorithm), scores, losses, whole[0], of_steps, whole[1], int(sum(queries)))
 
     def _problem(self, algorithm: pl.LightningModule) -> Problem:
         assert isinstance(algorithm.problem, Problem)

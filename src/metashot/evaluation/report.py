@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from metashot import __version__
+from metashot.data.seen_classes import SeenClasses
 from metashot.episodes import Amount, shown
 from metashot.evaluation.answers import OfClass
+from metashot.evaluation.statistics import FEW_EPISODES
 from metashot.evaluation.timing import SecondsOfATask
 from metashot.outputs import WRITTEN_BY, write_output
 
@@ -38,10 +40,12 @@ class Report:
     unequal_support: float | None
     unequal_queries: float | None
     transductive: bool
+    seen_classes: SeenClasses | None  # how many of the split's classes the learner was trained on; none in regression
     algo: str
     data: str
     split: str
-    seed: int
+    episode_seed: int
+    training_seed: int | None  # none where a checkpoint does not say it
     checkpoint: str
     step: int
     seconds: float
@@ -53,6 +57,11 @@ class Report:
     classes: list[OfClass]  # those of the split that were asked for
 
     @property
+    def few_episodes(self) -> bool:
+        """Whether there are so few episodes that the interval says little."""
+        return self.episodes < FEW_EPISODES
+
+    @property
     def worst_class(self) -> OfClass | None:
         return min(self.classes, key=lambda of_class: of_class.accuracy) if self.classes else None
 
@@ -62,6 +71,8 @@ class Report:
         values["seconds_of_a_task"] = self.seconds_of_a_task and self.seconds_of_a_task._asdict()
         values["classes"] = [of_class._asdict() for of_class in self.classes]
         values["worst_class"] = self.worst_class and self.worst_class._asdict()
+        values["seen_classes"] = self.seen_classes and self.seen_classes._asdict()
+        values["few_episodes"] = self.few_episodes
         return {values.pop("metric"): values.pop("score")} | values
 
     def write(self, path: Path) -> None:
@@ -94,21 +105,29 @@ class Report:
         """What was scored, and what is said beside the score."""
         unequal = {"support": self.unequal_support, "queries": self.unequal_queries}
         return {
-            self.algo: f"on {self.data}, {self.split} split, seed {self.seed}",
-            "episodes": str(self.episodes),
+            self.algo: f"on {self.data}, {self.split} split",
+            "seeds": f"{self.episode_seed} of the episodes, {_known(self.training_seed)} of the training",
+            "episodes": f"{self.episodes}{few_episodes(self.episodes)}",
             **({} if self.ways is None else {"ways": shown(self.ways)}),
             "shots": shown(self.shots),
             "queries": shown(self.queries) + ("" if self.ways is None else " a class"),
             **{f"unequal {name}": f"Dirichlet {value:g}" for name, value in unequal.items() if value is not None},
             "transductive": str(self.transductive).lower(),
+            **({} if self.seen_classes is None else {"seen classes": str(self.seen_classes)}),
             **self.details(),
         }
 
     def asked(self) -> str:
         """What was asked, in a line."""
         shape = f"{shown(self.shots)} shots" if self.ways is None else f"{shown(self.ways)}-way {shown(self.shots)}-shot"
-        where = f"{self.data}, {self.split} split, seed {self.seed}"
-        return f"{where}: {self.episodes} episodes, {shape}, {shown(self.queries)} queries"
+        where = f"{self.data}, {self.split} split, episodes of seed {self.episode_seed}"
+        few = few_episodes(self.episodes)
+        return f"{where}: {self.episodes} episodes{few}, {shape}, {shown(self.queries)} queries"
+
+    def seen_in_short(self) -> str:
+        """How many of the classes were seen in training, in a column of a table; regression has none."""
+        seen = self.seen_classes
+        return "-" if seen is None else "unknown" if seen.seen is None else str(seen)
 
     def details(self) -> dict[str, str]:
         """What is said beyond the score."""
@@ -128,6 +147,15 @@ class Report:
             adapting, answering = (1000 * seconds for seconds in self.seconds_of_a_task)
             details["a task takes"] = f"{adapting:.1f} ms to adapt and {answering:.1f} ms to answer"
         return details
+
+
+def few_episodes(episodes: int) -> str:
+    """What is said behind the number of episodes where it is small."""
+    return f" (fewer than {FEW_EPISODES}: too few for the interval to be trusted)" if episodes < FEW_EPISODES else ""
+
+
+def _known(seed: int | None) -> str:
+    return "unknown" if seed is None else str(seed)
 
 
 def plain_score(metric: str, score: float) -> str:

@@ -7,18 +7,33 @@ from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
+from torch import Tensor
 
 from metashot import __version__
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
+from metashot.command_line import GaveUp
+from metashot.data.files import shown as shown_path
 from metashot.data.module import EpisodicDataModule, Split
-from metashot.episodes import shown
+from metashot.data.seen_classes import TrainingClasses
+from metashot.episodes import Episode, shown
 from metashot.evaluation.answers import Answers, calibration_error, of_classes
 from metashot.evaluation.protocol import EpisodeResults, Scoring
 from metashot.evaluation.report import AfterSteps, Report
 from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
 from metashot.evaluation.timing import Timing
 from metashot.problems import Classification
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What is known of a learner that is tested, beside its weights."""
+
+    algo: str
+    checkpoint: Path
+    step: int
+    training_seed: int | None  # none where the checkpoint does not say it
+    training_classes: TrainingClasses
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,7 @@ class Evaluation:
     results: EpisodeResults
     answers: Answers | None  # none in regression
     names: Sequence[str]  # of the split's classes
+    shown: tuple[Episode, Tensor] | None = None  # the episodes of the first batch with their answers, for the picture
 
 
 def test(
@@ -39,12 +55,11 @@ def test(
     timing: Timing,
     split: Split,
     watched: int,
-    algo: str,
-    checkpoint: Path,
-    step: int,
+    tested: Tested,
 ) -> Evaluation:
-    """Answer the episodes of a split and report how well; the first ones, `watched` of them, after each inner step."""
-    refuse_other_ways(algorithm, data, split, algo)
+    """Answer the episodes of a split and report how well; the first ones, `watched` of them, after each inner step. Raises
+    `GaveUp` where answers are not finite, which no score can be made of."""
+    refuse_other_ways(algorithm, data, split, tested.algo)
     algorithm.watched_episodes = watched
     data.evaluated_split = split
     start = time.perf_counter()
@@ -52,6 +67,11 @@ def test(
     seconds = time.perf_counter() - start
     results, spec = scoring.results, data.specs[split]
     assert results is not None
+    if trouble := results.what_is_not_finite():
+        raise GaveUp(
+            f"{shown_path(tested.checkpoint)} cannot be scored on the {split} split of {data.name}: {trouble}; nothing was "
+            "reported: are its weights finite, and is trainer.precision=32-true?"
+        )
     names = data.class_names(split)
     answers = None
     if scoring.answered is not None:
@@ -69,12 +89,14 @@ def test(
         unequal_support=spec.unequal_support,
         unequal_queries=spec.unequal_queries,
         transductive=algorithm.transductive,
-        algo=algo,
+        seen_classes=tested.training_classes.counted(data, split),
+        algo=tested.algo,
         data=data.name,
         split=split,
-        seed=data.seed,
-        checkpoint=str(checkpoint),
-        step=step,
+        episode_seed=data.seeds[split],
+        training_seed=tested.training_seed,
+        checkpoint=str(tested.checkpoint),
+        step=tested.step,
         seconds=round(seconds, 3),
         version=__version__,
         worst_episodes=mean_of_worst(results.scores, results.problem.higher_is_better),
@@ -85,7 +107,7 @@ def test(
         ],
         classes=[] if answers is None else of_classes(answers, names),
     )
-    return Evaluation(report, results, answers, names)
+    return Evaluation(report, results, answers, names, scoring.shown)
 
 
 def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Split, algo: str) -> None:

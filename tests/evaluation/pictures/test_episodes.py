@@ -7,8 +7,10 @@ import torch
 from PIL import Image
 
 from metashot.episodes import Episode, Examples
+from metashot.evaluation.pictures.drawing import numbered_names
 from metashot.evaluation.pictures.episodes import episode_picture
 
+NAMES = ["alpha", "字"]
 RIGHT, WRONG = (0x1A, 0x7F, 0x37), (0xCF, 0x22, 0x2E)
 
 
@@ -36,7 +38,7 @@ def colours(path: Path) -> set[tuple[int, ...]]:
 @pytest.mark.parametrize(("ways", "shots", "channels"), [(2, 1, 1), (2, 5, 3), (5, 1, 3), (5, 5, 1), (20, 1, 1), (20, 5, 3)])
 def test_a_picture_is_written_whatever_the_episode(tmp_path: Path, ways: int, shots: int, channels: int) -> None:
     shown, path = episode(ways, shots, channels), tmp_path / "new" / "episode.png"
-    episode_picture(shown, torch.zeros(2, ways * 3, ways), path)
+    episode_picture(shown, torch.zeros(2, ways * 3, ways), [f"class_with_a_long_name_{n}" for n in range(ways)], path)
     assert [file.name for file in path.parent.iterdir()] == ["episode.png"]
     with Image.open(path) as image:
         image.load()
@@ -50,10 +52,10 @@ def test_a_picture_is_written_whatever_the_episode(tmp_path: Path, ways: int, sh
 def test_right_and_wrong_answers_are_framed_differently(tmp_path: Path) -> None:
     shown, path = episode(2, 1, 1), tmp_path / "episode.png"
     y = shown.query.y
-    episode_picture(shown, sure_of(y, 2), path)
+    episode_picture(shown, sure_of(y, 2), NAMES, path)
     assert RIGHT in colours(path)
     assert WRONG not in colours(path)
-    episode_picture(shown, sure_of(1 - y, 2), path)
+    episode_picture(shown, sure_of(1 - y, 2), NAMES, path)
     assert WRONG in colours(path)
     assert RIGHT not in colours(path)
 
@@ -62,7 +64,11 @@ def test_more_queries_than_fit_are_left_out(tmp_path: Path) -> None:
     widths = []
     for queries in (8, 30):
         shown, path = episode(2, 1, 1, queries), tmp_path / f"{queries}.png"
-        episode_picture(shown, torch.zeros(2, 2 * queries, 2), path)
+        episode_picture(shown, torch.zeros(2, 2 * queries, 2), NAMES, path)
         with Image.open(path) as image:
             widths.append(image.width)
     assert widths[0] == widths[1]
+
+
+def test_rows_have_the_names_of_their_classes_and_the_numbers_that_answers_are_told_by() -> None:
+    assert numbered_names(["alpha", "字", "alpha"]) == ["0: alpha", "class 1", "2: alpha"]

@@ -9,6 +9,7 @@ import pytest
 from metashot.evaluation.answers import Answers, calibration_error
 from metashot.evaluation.pictures.scores import (
     adaptation_picture,
+    bin_boldness,
     confusion_picture,
     confusion_shares,
     histogram_edges,
@@ -143,21 +144,38 @@ def test_reliability_is_drawn_whatever_the_confidence(tmp_path: Path, confidence
     assert clear_of_the_edges(pixels)
 
 
-def test_confusions_are_shares_of_the_queries_whose_episodes_had_both_classes() -> None:
+def test_confusions_of_a_row_are_shares_of_the_same_queries() -> None:
+    """Of those whose episodes had another of the classes: the right answers too, so that rows add up to 1 at most."""
     given = answers(classes=8, ways=2, episodes=20)
     chosen = [5, 0, 7, 2]
     shares = confusion_shares(given, chosen)
     never = 0
     for row, of_query in enumerate(chosen):
+        others = set(chosen) - {of_query}
+        asked = [
+            (int(predicted), given.classes[int(number)])
+            for number, label, predicted in zip(given.number, given.label, given.predicted, strict=True)
+            if label == of_query and others & set(given.classes[int(number)])
+        ]
         for column, called in enumerate(chosen):
-            asked = confused = 0
-            for number, label, predicted in zip(given.number, given.label, given.predicted, strict=True):
-                if label == of_query and called in given.classes[int(number)]:
-                    asked += 1
-                    confused += int(predicted == called)
-            never += asked == 0
-            assert shares[row, column] == pytest.approx(confused / asked if asked else np.nan, nan_ok=True)
+            possible = any(called in classes for _, classes in asked)
+            never += not possible
+            confused = sum(predicted == called for predicted, _ in asked)
+            assert shares[row, column] == pytest.approx(confused / len(asked) if possible else np.nan, nan_ok=True)
     assert 0 < never < 16  # so that both kinds of cells were compared
+
+
+def test_a_class_that_is_right_in_all_episodes_but_the_shared_one_has_a_row_of_100_percent_at_most() -> None:
+    """Class 0 is right in three episodes without class 1, and always taken for class 1 in the one that has both."""
+    number, label = np.array([0, 1, 2, 3]), np.zeros(4, dtype=np.int64)
+    classes = {0: (0, 2), 1: (0, 2), 2: (0, 2), 3: (0, 1)}
+    given = Answers(number, label, np.array([0, 0, 0, 1]), np.full(4, 0.5), classes)
+    assert confusion_shares(given, [0, 1])[0].tolist() == [0.0, 1.0]
+
+
+def test_bins_of_few_queries_are_drawn_palely() -> None:
+    boldness = bin_boldness(np.array([4000, 1000, 4]))
+    assert boldness.tolist() == pytest.approx([1.0, 0.5, 0.15])
 
 
 def test_the_most_confused_classes_are_those_of_the_most_frequent_pairs() -> None:

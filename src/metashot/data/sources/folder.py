@@ -1,6 +1,7 @@
 """A user's own pictures: a folder of class folders, one with such folders below train, val and test, or a CSV file."""
 
 import csv
+import hashlib
 import io
 import os
 from collections import Counter
@@ -61,6 +62,11 @@ class OwnImages(ImageFiles):
         super().__init__(channels, image_size, fit, {"shares": shares, "split_seed": split_seed})
         self.shares = dict(zip(SPLITS, shares, strict=True))
         self.split_seed = split_seed
+
+    def known_as(self, name: str, root: Path) -> str:
+        """In this folder: elsewhere a name such as `1` may mean anything. A digest, since a path says where a user works."""
+        folder = (root if root.is_dir() else root.parent).resolve()
+        return f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}/{name}"
 
     def files(self, root: Path) -> Sequence[Path | str]:
         """The folders that hold images, which leaves out a folder of banks beside them, or the CSV file and its images."""

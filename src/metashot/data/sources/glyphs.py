@@ -124,6 +124,9 @@ class Glyphs(DataSource):
                 return classes[name]
         raise KeyError(f"glyphs has no class {name!r}; splits() lists the names")
 
+    def known_as(self, name: str, root: Path) -> str:
+        return f"{self.name}/{name}"
+
     def draw(self, split: str, label: int, first: int, last: int) -> Drawn:
         """The images [first, last) of a class, [images, 1, side, side]."""
         name, characters = list(self._found()[split].items())[label]

@@ -69,6 +69,10 @@ class Omniglot(ImageFiles):
         self.rotations = rotations
         self._turned: tuple[tuple[str, str], Drawn] | None = None
 
+    def known_as(self, name: str, root: Path) -> str:
+        """A turned character is made of the upright one's drawings: whoever has seen one has seen both."""
+        return f"{self.name}/{name.partition('@')[0]}"
+
     def files(self, root: Path) -> list[Path]:
         found = [find(root, _places(part)) for part in CHARACTERS]
         return [path for path in found if path is not None]

@@ -59,6 +59,12 @@ def wrapped_names(names: Sequence[str], labels: Sequence[int]) -> list[str]:
     return [f"{label}: {text}" if wrapped.count(text) > 1 else text for text, label in zip(wrapped, labels, strict=True)]
 
 
+def numbered_names(names: Sequence[str]) -> list[str]:
+    """Each name behind its label, by which answers are told."""
+    wrapped = [_wrapped(name) if _has_letters(name) else None for name in names]
+    return [f"class {label}" if text is None else f"{label}: {text}" for label, text in enumerate(wrapped)]
+
+
 def _has_letters(name: str) -> bool:
     return name.isascii() and name.isprintable() and name.strip() != ""
 

@@ -8,15 +8,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from metashot.episodes import Episode
-from metashot.evaluation.pictures.drawing import RIGHT, WRONG, show_image, shown_name, write_picture
+from metashot.evaluation.pictures.drawing import RIGHT, WRONG, numbered_names, show_image, shown_name, write_picture
 
 _SHOWN_SHOTS = 5
 _SHOWN_QUERIES = 8  # of each class: what fits beside its support examples and is still readable
 _SHOWN_TASKS = 4  # of regression
+_NAME_WIDTH = 1.6  # inches beside a row
+_NARROWEST = 4.8  # inches, so that the title fits
 
 
-def episode_picture(episode: Episode, scores: Tensor, path: Path) -> None:
-    """The first task of a batch: a row a class, its support examples, then queries framed by whether they were right."""
+def episode_picture(episode: Episode, scores: Tensor, names: Sequence[str], path: Path) -> None:
+    """The first task of a batch: a row a class with its number and name, its support examples, then queries framed by
+    whether they were right."""
     probabilities = scores[0].float().softmax(-1).cpu()
     query_y = episode.query.y[0].cpu()
 
@@ -25,11 +28,10 @@ def episode_picture(episode: Episode, scores: Tensor, path: Path) -> None:
 
     right = int((probabilities.argmax(-1) == query_y).sum())
     title = (
-        f"left: support set; right: queries with the predicted class and its probability, "
+        "left: support set; right: queries with the number of\nthe predicted class and its probability, "
         f"solid if right, dashed if wrong\n{right} of all {len(query_y)} queries right"
     )
-    names = [f"class {label}" for label in range(_ways(episode))]
-    write_picture(_grid(episode, names, title, answered), path)
+    write_picture(_grid(episode, numbered_names(names), title, answered), path)
 
 
 def contact_sheet(episode: Episode, names: Sequence[str], path: Path) -> None:
@@ -82,7 +84,8 @@ def _grid(
     queries = [_of_class(episode.query.x[0], episode.query.y[0], label)[:_SHOWN_QUERIES] for label in range(ways)]
     shots, shown = max(map(len, support)), max(map(len, queries))
     # A gap as wide as half an image keeps what was learned from apart from what was asked.
-    figure = Figure(figsize=(0.9 * (shots + shown + 0.5) + 0.6, 1.12 * ways + 0.7), dpi=120, layout="constrained")
+    width = max(_NARROWEST, 0.9 * (shots + shown + 0.5) + _NAME_WIDTH)
+    figure = Figure(figsize=(width, 1.12 * ways + 0.9), dpi=120, layout="constrained")
     grid = figure.subplots(ways, shots + 1 + shown, squeeze=False, width_ratios=[1] * shots + [0.35] + [1] * shown)
     for label in range(ways):
         for column, axes in enumerate(grid[label]):
@@ -94,7 +97,7 @@ def _grid(
                 show_query(axes, queries[label][place], label, place)
             else:
                 axes.axis("off")
-        grid[label, 0].set_ylabel(names[label], fontsize=9)
+        grid[label, 0].set_ylabel(names[label], fontsize=8, rotation=0, ha="right", va="center")
     figure.suptitle(title, fontsize=9)
     return figure
 
@@ -117,10 +120,6 @@ def _show_points(axes: Axes, episode: Episode, task: int) -> None:
 
 def _sorted(x: Tensor) -> tuple[Tensor, Tensor]:
     return x[:, 0].cpu().sort()
-
-
-def _ways(episode: Episode) -> int:
-    return int(episode.support.y[0].max()) + 1
 
 
 def _of_class(values: Tensor, y: Tensor, label: int) -> Tensor:

@@ -19,6 +19,7 @@ _APART = 0.04  # of the width of the picture: the least that two labelled steps 
 _SPREAD = 1000.0  # times as much as the least or the middle: such scores are drawn on a logarithmic axis
 _LARGE = 1e5  # a squared error with more digits than one reads
 _DARK = 0.5  # of the darkest grey: from here on, numbers on it are white
+_PALEST = 0.15  # of a bin that has hardly any queries
 _CLASSES = 10  # of a confusion matrix
 _MOST_BARS = 25  # of intervals; where there are more, they are a band and their means a line
 
@@ -128,10 +129,14 @@ def reliability_picture(answers: Answers, error: float, path: Path) -> None:
         return
     full = bins.queries > 0
     left, width = bins.edges[:-1], np.diff(bins.edges)
-    style = {"align": "edge", "color": "0.8", "edgecolor": "white", "linewidth": 0.5}
+    style = {"align": "edge", "color": "0.65", "edgecolor": "white", "linewidth": 0.5}
     bars = upper.bar(left[full], bins.accuracy[full], width[full], label="accuracy of a bin", **style)
+    boldness = bin_boldness(bins.queries[full])
+    for bar, bold in zip(bars, boldness, strict=True):
+        bar.set_alpha(bold)
     x, y = bins.confidence[full], bins.accuracy[full]
-    dots = upper.plot(x, y, "o", color="black", markersize=4, clip_on=False, label="at its mean confidence")
+    colours = [(0.0, 0.0, 0.0, bold) for bold in boldness]
+    dots = [upper.scatter(x, y, s=16 * boldness, c=colours, clip_on=False, zorder=3, label="at its mean confidence")]
     line = upper.plot([0, 1], [0, 1], color="0.45", linestyle="--", linewidth=1, label="perfectly calibrated")
     handles = [bars, *dots, *line]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False, columnspacing=1.2)
@@ -139,7 +144,11 @@ def reliability_picture(answers: Answers, error: float, path: Path) -> None:
     upper.set_ylabel("accuracy (%)", fontsize=9)
     upper.yaxis.set_major_formatter(_PERCENT)
     shown_error = f"{100 * error:.2f} %" if np.isfinite(error) else "not a number"
-    upper.set_title(f"expected calibration error {shown_error}, {_counted(total, 'query', 'queries')}", fontsize=9)
+    upper.set_title(
+        f"expected calibration error {shown_error}, {_counted(total, 'query', 'queries')}\n"
+        "a bin is drawn the paler the fewer queries it has",
+        fontsize=9,
+    )
     lower.bar(left[full], bins.queries[full], width[full], **(style | {"color": "0.55"}))
     lower.set_yscale("log")
     lower.set_ylim(0.5, max(20, 2 * int(bins.queries.max())))
@@ -156,7 +165,7 @@ def reliability_picture(answers: Answers, error: float, path: Path) -> None:
 
 
 def confusion_picture(answers: Answers, names: Sequence[str], path: Path) -> None:
-    """The classes that are confused most often: what a row's queries were called where the column's class was a choice."""
+    """The classes that are confused most often: what a row's queries were called where another of them was a choice."""
     chosen = most_confused(answers, _CLASSES)
     wrong = int((~answers.right).sum())
     if not chosen:
@@ -184,13 +193,20 @@ def confusion_picture(answers: Answers, names: Sequence[str], path: Path) -> Non
     bar.ax.tick_params(labelsize=7)
     figure.suptitle(
         f"the most confused classes, with {among} of {_counted(wrong, 'wrong answer')} among them\n"
-        "in percent of the row's queries in episodes with both classes",
+        "in percent of the row's queries in episodes that had several",
         fontsize=9,
     )
     if np.isnan(shares).any():
         never = Patch(facecolor="white", edgecolor="0.7", hatch="////", label="no query could be called so")
         figure.legend(handles=[never], loc="outside lower center", fontsize=8, frameon=False)
     write_picture(figure, path)
+
+
+def bin_boldness(queries: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How boldly bins with so many queries are drawn, 1 for the fullest: by the precision of their accuracy, which grows
+    with the root of the number, and never so palely that they cannot be seen."""
+    boldness: NDArray[np.float64] = np.maximum(_PALEST, np.sqrt(queries / queries.max()))
+    return boldness
 
 
 def labelled_steps(steps: Sequence[int], uneven: bool) -> list[int]:
@@ -245,8 +261,9 @@ def most_confused(answers: Answers, most: int) -> list[int]:
 
 
 def confusion_shares(answers: Answers, chosen: Sequence[int]) -> NDArray[np.float64]:
-    """For each of these classes the share of its queries that were called each of them [classes, classes], among queries of
-    the episodes that had both classes; NaN where there are none."""
+    """For each of these classes the share of its queries that were called each of them [classes, classes]. All shares of a
+    row, the right answers too, are of the same queries, those of episodes that had another of these classes to choose, so
+    that a row adds up to 1 at most; NaN where no episode had both classes."""
     places = {number: place for place, number in enumerate(answers.classes)}
     has = np.array(
         [[place in of_episode for place in chosen] for of_episode in answers.classes.values()]
@@ -254,11 +271,11 @@ def confusion_shares(answers: Answers, chosen: Sequence[int]) -> NDArray[np.floa
     shares = np.empty((len(chosen), len(chosen)))
     for row, place in enumerate(chosen):
         mine = answers.label == place
-        episodes = [places[number] for number in answers.number[mine].tolist()]
-        asked = has[episodes].sum(0)  # [classes]
-        called = (answers.predicted[mine][:, None] == np.asarray(chosen)).sum(0)  # [classes]
+        had = has[[places[number] for number in answers.number[mine].tolist()]]  # [queries, classes]
+        counts = np.delete(had, row, axis=1).any(1)  # [queries]
+        called = answers.predicted[mine][counts][:, None] == np.asarray(chosen)  # [queries, classes]
         with np.errstate(invalid="ignore"):
-            shares[row] = called / asked
+            shares[row] = np.where(had[counts].any(0), called.sum(0) / counts.sum(), np.nan)
     return shares
 
 

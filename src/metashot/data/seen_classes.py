@@ -1,0 +1,96 @@
+"""Which classes a learner was trained on, and how many of a split are among them: scores are meant for unseen classes.
+
+A class is known again by its name, where data sets have names in common (CIFAR-FS and FC100, another split of the same
+folder, another image size), and by a digest of its images, wherever they lie and whatever they are called. Not recognised
+is a class whose images were all changed and whose name too: another size of a folder that was moved, some images added to a
+copy, miniImageNet in tieredImageNet where one of them has no WordNet identifiers, or birds of CUB among ImageNet's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from metashot.bad_input import BadInput
+from metashot.data.files import shown
+from metashot.data.module import EpisodicDataModule, Split
+
+_NAMED = 5  # classes that a message names
+
+
+class SeenClasses(NamedTuple):
+    """How many classes of a split a learner was trained on."""
+
+    seen: int | None  # None: not known
+    of: int
+    complete: bool  # whether all classes are known that it was trained on
+
+    def __str__(self) -> str:
+        if self.seen is None:
+            return "unknown, because the checkpoint does not say which classes it was trained on"
+        return f"{'' if self.complete else 'at least '}{self.seen} of {self.of}"
+
+
+@dataclass(frozen=True)
+class TrainingClasses:
+    """The classes that a learner was trained on, also before `init_from`."""
+
+    names: frozenset[str] = frozenset()
+    digests: frozenset[str] = frozenset()
+    complete: bool = True  # not for checkpoints that were written before classes were noted
+
+    @classmethod
+    def of(cls, data: EpisodicDataModule) -> "TrainingClasses":
+        """Those of the training split."""
+        identities = data.class_identities("train")
+        return cls(frozenset(one.known_as for one in identities), frozenset(one.digest for one in identities))
+
+    @classmethod
+    def noted_in(cls, origin: Mapping[str, Any] | None, path: object) -> "TrainingClasses":
+        """What the checkpoint at `path` says of the data that it was trained on."""
+        noted = None if origin is None else origin.get("classes")
+        if noted is None:
+            return cls(complete=False)
+        try:
+            names, digests, complete = noted["names"], noted["digests"], noted["complete"]
+            whole = _are_texts(names) and _are_texts(digests) and isinstance(complete, bool)
+        except (TypeError, KeyError, IndexError):
+            whole = False
+        if not whole:
+            raise BadInput(f"{shown(str(path))} is damaged: what it notes of its training classes cannot be read")
+        return cls(frozenset(names), frozenset(digests), complete)
+
+    def __or__(self, other: "TrainingClasses") -> "TrainingClasses":
+        return TrainingClasses(self.names | other.names, self.digests | other.digests, self.complete and other.complete)
+
+    def plain(self) -> dict[str, Any]:
+        """As plain containers, for a checkpoint."""
+        return {"names": sorted(self.names), "digests": sorted(self.digests), "complete": self.complete}
+
+    def among(self, data: EpisodicDataModule, split: Split) -> list[str]:
+        """The names of the split's classes that are among these."""
+        return [one.name for one in data.class_identities(split) if one.known_as in self.names or one.digest in self.digests]
+
+    def counted(self, data: EpisodicDataModule, split: Split) -> SeenClasses | None:
+        """How many of the split are among these; none where a problem has no classes."""
+        of = len(data.class_identities(split))
+        if not of:
+            return None
+        seen = len(self.among(data, split))
+        return SeenClasses(seen if seen or self.complete else None, of, self.complete)
+
+    def refuse_seen(self, data: EpisodicDataModule, split: Split, learner: str) -> None:
+        """Refuse to score a learner on classes of these; `learner` is how the message calls it."""
+        seen = self.among(data, split)
+        if not seen:
+            return
+        named = ", ".join(shown(name) for name in seen[:_NAMED])
+        more = f" and {len(seen) - _NAMED} more" if len(seen) > _NAMED else ""
+        raise BadInput(
+            f"{learner} was trained on {len(seen)} of the {len(data.class_identities(split))} classes of the {split} split "
+            f"of data={data.name}: {named}{more}; a score on them is none of unseen classes: use the data and the split "
+            "that it was trained with, or give allow_seen_classes=true, and the report will say how many it had seen"
+        )
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(one, str) for one in values)
