@@ -151,7 +151,7 @@ def test_bad_input_is_one_message_and_writes_nothing(command: Command, first: Tr
         ([ckpt, support], ("missing key query",)),
         (["ckpt=nowhere", support, query], ("ckpt=nowhere",)),
         ([ckpt, "support=nowhere", query], ("support=nowhere does not exist",)),
-        ([ckpt, "support=file", query], ("support=file is a file",)),
+        ([ckpt, "support=file", query], ("support=file is not a folder",)),
         ([ckpt, "support=one", query], ("one class, class", "two classes at least")),
         ([ckpt, "support=empty", query], ("no class folders",)),
         ([ckpt, "support=flat", query], ("no class folders and 1 file outside of one (flat/a.png)",)),
