@@ -29,7 +29,7 @@ def unchanged(**changed: Any) -> Augmentation:
 
 
 def data_module(
-    root: Path | str = "",
+    root: Path | str = ".",
     devices: int = 1,
     rank: int = 0,
     val: SplitOptions | None = None,

@@ -15,7 +15,7 @@ _BETWEEN = 0.2  # share of pixels between the levels of ground and ink, of which
 _SEPARATED = 0.86  # share of the variance that two levels explain, of which a drawing has more
 _COLOURED, _SHARE_OF_COLOURED = 60, 0.1  # levels by which channels differ, and the share of pixels in which they do
 _OF_ONE_HUE = 0.7  # length of the mean direction of the pixels' hues
-_TOLD = 0.2  # share of images; fewer may be drawings that were taken for photographs
+_TOLD = 0.5  # share of images; of fewer the learner may know the rest, and some drawings have many levels
 
 
 class PhotographsGiven(UserWarning):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ..conftest import Command
+from ..processes import Scripts
 from .runs import TINY, of_images, settings_of
 
 Starts = Callable[[str], Path]  # what a learner is to start on: a size of images, or numbers -> a run
@@ -26,6 +27,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = (colour + random.integers(-40, 41, (84, 84, 3))).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / split / f"{split} {label}" / f"{number}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def anywhere(scripts: Scripts, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """Without the trained run and the bank that other tests of the scripts share."""
+    folder = tmp_path_factory.mktemp("combinations")
+    return Command(scripts, folder / "banks", folder)
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,8 @@ def settings_of(algo: str) -> list[str]:
 
 def of_images(size: str, pictures: Path, banks: Path) -> list[str]:
     data, _ = SIZES[size]
-    own = [f"data.root={pictures}", f"data.source.image_size={size}"] if data == "folder" else []
+    few = ["data.source.examples=3"]  # of each letter: one to learn from, two to ask for
+    own = [f"data.root={pictures}", f"data.source.image_size={size}"] if data == "folder" else few
     return [f"data={data}", f"data.banks={banks}", *own, *SMALL]
 
 
