@@ -19,7 +19,7 @@ from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.backbones.mlp import MLP
 from metashot.bad_input import BadInput
 from metashot.command_line import CONF
-from metashot.commands.evaluate import check_configuration
+from metashot.refusals import check_of_evaluation
 from metashot.engines.learn2learn import Learn2Learn
 from metashot.problems import Classification
 
