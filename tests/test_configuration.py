@@ -19,9 +19,9 @@ from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.backbones.mlp import MLP
 from metashot.bad_input import BadInput
 from metashot.command_line import CONF
-from metashot.refusals import check_of_evaluation
 from metashot.engines.learn2learn import Learn2Learn
 from metashot.problems import Classification
+from metashot.refusals import check_of_evaluation
 
 SCRIPTS = ("train", "evaluate", "look")
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
@@ -63,7 +63,7 @@ CALLS = [(script, group, choice) for script in SCRIPTS for group, choice in CHOI
 
 @pytest.mark.parametrize(("script", "group", "choice"), CALLS, ids=[f"{s} {g}={c}" for s, g, c in CALLS])
 def test_every_choice_of_every_group_composes_and_is_accepted(script: str, group: str, choice: str) -> None:
-    check = check_configuration if script == "evaluate" else configuration.check  # the former may leave the seed open
+    check = check_of_evaluation if script == "evaluate" else configuration.check  # the former may leave the seed open
     check(composed(script, f"{group}={choice}"))
 
 
