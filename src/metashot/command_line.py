@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import functools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from metashot.overrides import (
     PATHS,
     cannot_be_resolved,
     choices_of,
+    other_choice,
     refuse_other_choice,
     refuse_what_cannot_be_read,
 )
@@ -289,5 +291,7 @@ def explained(error: Exception) -> str:
         place, _, name = str(key).rpartition(".")
         where = f"under {place}" if place else "at the top"
         return f"unknown key {key}; allowed {where}: {one_of((str(own) for own in parent if own != HYDRA), name)}"
+    if missing := re.search(r"Could not find '(\w+)/(.+)'", str(error)):
+        return other_choice(missing[1], missing[2], choices_of(CONF, missing[1]))
     # What Hydra says of a choice that a group does not have ends with the folders it searched.
     return str(error).partition("Config search path")[0].strip() or type(error).__name__

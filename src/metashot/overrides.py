@@ -84,7 +84,7 @@ def choices_of(conf: Path, group: str) -> list[str]:
 def groups_of(script: Mapping[str, Any]) -> list[str]:
     """The groups that the configuration of a script is made of."""
     entries = [entry for entry in script["defaults"] if isinstance(entry, dict)]
-    return [name for entry in entries for name in entry if not name.startswith("override ")]
+    return [name for entry in entries for name in entry if not name.startswith(("override ", "optional "))]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -104,7 +104,12 @@ def cannot_be_resolved(error: InterpolationResolutionError) -> str:
 
 
 def refuse_other_choice(group: str, given: str, choices: Iterable[str]) -> NoReturn:
-    raise BadInput(f"{group}={given} cannot be used; allowed: {one_of(choices, given)}")
+    raise BadInput(other_choice(group, given, choices))
+
+
+def other_choice(group: str, given: str, choices: Iterable[str]) -> str:
+    """What is said of a choice that a group does not have."""
+    return f"{group}={given} cannot be used; allowed: {one_of(choices, given)}"
 
 
 def options_of(arguments: Sequence[str]) -> Any:
@@ -127,10 +132,14 @@ def options_of(arguments: Sequence[str]) -> Any:
 def _refuse_other_choices(override: Override, group: str, choices: Sequence[str]) -> None:
     value = override.value()
     given = value.list if isinstance(value, ChoiceSweep) else [value]
-    for one in given:
-        text = one.text if hasattr(one, "text") else one  # quoted, in a sweep
-        if isinstance(text, str | int | float | bool) and str(text) not in (*choices, STORED):
-            refuse_other_choice(group, str(text).lower() if isinstance(text, bool) else str(text), choices)
+    texts = [one.text if hasattr(one, "text") else one for one in given]  # quoted, in a sweep
+    unknown = [
+        str(text).lower() if isinstance(text, bool) else str(text)
+        for text in texts
+        if isinstance(text, str | int | float | bool) and str(text) not in (*choices, STORED)
+    ]
+    if len(unknown) == len(given):  # else a sweep goes on without these, and its table names them
+        refuse_other_choice(group, unknown[0], choices)
 
 
 def _refuse_impossible_paths(override: Override) -> None:

@@ -1,8 +1,10 @@
 """A run's folder: claimed by one process, it holds all that is needed to resume and to repeat the run."""
 
+import contextlib
 import fcntl
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -22,9 +24,9 @@ _SHARED = "METASHOT_RUN_FOLDER"  # how the other processes of one run learn wher
 class RunFolder:
     """An open folder of a run. Only the process that claimed it writes the configuration and holds the lock."""
 
-    def __init__(self, path: Path, lock: IO[str] | None, new: bool = False) -> None:
+    def __init__(self, path: Path, lock: IO[str] | None, new: Sequence[Path] = ()) -> None:
         self.path = path
-        self.new = new
+        self.new = new  # folders that were made for it, inner ones first; none if it was there already
         self._lock = lock  # kept open: the lock ends with the process, however it ends
 
     @property
@@ -39,6 +41,7 @@ class RunFolder:
         first = place_to_write(wanted, "folder")
         for number in range(1, 10_000):
             path = first if number == 1 else Path(f"{first}-{number}")
+            new = [path, *(above for above in path.parents if not above.exists())]
             try:
                 path.mkdir(parents=True, exist_ok=False)
             except FileExistsError:
@@ -48,7 +51,7 @@ class RunFolder:
                 raise BadInput(
                     f"folder={wanted}: the run's folder cannot be made: {reason}; choose another folder="
                 ) from error
-            folder = cls._locked(path, new=True)
+            folder = cls._locked(path, new)
             folder.keep_config(config)
             return folder
         raise BadInput(f"folder={wanted} is taken ten thousand times: choose another folder=")
@@ -69,7 +72,7 @@ class RunFolder:
         write_text(self.path / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
     @classmethod
-    def _locked(cls, path: Path, new: bool = False) -> "RunFolder":
+    def _locked(cls, path: Path, new: Sequence[Path] = ()) -> "RunFolder":
         try:
             lock = (path / ".lock").open("w")
         except OSError as error:
@@ -92,6 +95,9 @@ class RunFolder:
         self._lock.close()
         if isinstance(error, BadInput) and self.new and not self.checkpoints.exists():
             shutil.rmtree(self.path, ignore_errors=True)  # nothing was trained in it
+            with contextlib.suppress(OSError):  # another run has its folder there by now
+                for above in self.new[1:]:
+                    above.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -67,7 +67,7 @@ NO_KEYS = [
 ]
 NO_CHOICES = [
     case(TRAIN, "algo=protonett", "algo=protonett", "did you mean protonet?"),
-    case(TRAIN, "-m algo=maml,protonett", "algo=protonett", "did you mean protonet?"),
+    case(TRAIN, "-m algo=mamll,protonett", "algo=mamll", "did you mean maml?"),
     case(EVALUATE, "ckpt=RUN data=omniglott", "data=omniglott", "did you mean omniglot?"),
     case(DATA, "data=omniglott", "data=omniglott", "did you mean omniglot?"),
     case(TRAIN, "alg=maml", "unknown key alg;", "did you mean algo?"),
