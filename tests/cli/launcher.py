@@ -17,6 +17,8 @@ import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra import compose, initialize_config_dir
+
 import metashot.algorithms.gradient.average
 import metashot.algorithms.gradient.finetune
 import metashot.algorithms.gradient.mamlpp
@@ -44,6 +46,8 @@ import metashot.data.sources.omniglot
 import metashot.data.sources.sinusoid
 import metashot.engines.choice
 import metashot.tracking.options  # noqa: F401
+from metashot import signatures
+from metashot.configuration.buildable import CONF, buildable
 from metashot.engines.learn2learn import _library
 
 UNPRIVILEGED = "METASHOT_TEST_UNPRIVILEGED"  # in a script's environment: root is to be treated as any other user
@@ -119,9 +123,20 @@ def become(request: dict[str, Any]) -> NoReturn:
     os._exit(code)  # taking apart what was imported before the fork would cost more than most scripts do
 
 
+def warm_up() -> None:
+    """What every script reads before it does anything: the signatures in src/, and configurations by Hydra's grammar."""
+    for targets in buildable().values():
+        for target in targets:
+            signatures.parameters_of(target)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for name, overrides in (("train", ["algo=protonet", "data.shots=1", "logger.tags=[a,'b']"]), ("evaluate", [])):
+            compose(name, overrides=overrides)
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which then closes stdin
     _library()
+    warm_up()
     gc.freeze()  # a collection in a child would copy all of that
     serve()
     os._exit(0)

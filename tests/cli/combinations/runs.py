@@ -12,8 +12,8 @@ import numpy as np
 import yaml
 
 import metashot
+from metashot import signatures
 from metashot.algorithms.base import Algorithm
-from metashot.arguments import parameters_of
 from metashot.command_line import CONF
 from metashot.problems import Regression
 
@@ -55,6 +55,11 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def arguments_of(algo: str) -> set[str]:
+    kind = kind_of(algo)
+    return set(signatures.parameters_of(f"{kind.__module__}.{kind.__name__}"))
+
+
 def kind_of(algo: str) -> type[Algorithm]:
     """The class that its file names, or the one that this file begins with."""
     file = yaml.safe_load((CONF / "algo" / f"{algo}.yaml").read_text())
@@ -67,7 +72,7 @@ def kind_of(algo: str) -> type[Algorithm]:
 
 
 def engines_of(algo: str) -> list[str]:
-    return choices("engine") if "engine" in parameters_of(kind_of(algo)) else ["auto"]
+    return choices("engine") if "engine" in arguments_of(algo) else ["auto"]
 
 
 PAIRS = [(algo, engine) for algo in choices("algo") for engine in engines_of(algo)]
@@ -80,7 +85,7 @@ def starts_elsewhere(algo: str) -> bool:
 
 def settings_of(algo: str) -> list[str]:
     kind = kind_of(algo)
-    own = " ".join(setting for parameter, setting in OWN.items() if parameter in parameters_of(kind)).split()
+    own = " ".join(setting for parameter, setting in OWN.items() if parameter in arguments_of(algo)).split()
     return [*own, f"trainer.max_steps={2 if kind.trains else 0}", *(["data.train.batch=4"] if kind.supervised else [])]
 
 
@@ -97,7 +102,7 @@ def runs_through(command: Command, algo: str, engine: str, *more: str) -> None:
     assert trained.code == 0, trained
     tested = report(command.folder / "run")
     steps = [at["steps"] for at in tested["inner_steps"]]
-    assert steps == ([0, 1, 2] if "engine" in parameters_of(kind_of(algo)) else [])
+    assert steps == ([0, 1, 2] if "engine" in arguments_of(algo) else [])
     assert all(at["episodes"] == 2 and np.isfinite(at["score"]) for at in tested["inner_steps"])
     scored = command.run("evaluate.py", "ckpt=run", "episodes=4", "curve=2", "pictures=none", "out=again")
     assert scored.code == 0, scored

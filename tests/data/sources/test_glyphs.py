@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from metashot.arguments import check_arguments
+from metashot import signatures
 from metashot.bad_input import BadInput
+from metashot.configuration.checking import check_arguments
 from metashot.data.sources.glyphs import Glyphs
 
 Images = npt.NDArray[np.uint8]
@@ -211,7 +212,8 @@ def test_raw_pixels_are_not_enough_for_the_test_split(banks: dict[str, Images]) 
 @pytest.mark.parametrize("key", ["image_size", "examples", "rotation", "displacement"])
 def test_a_setting_out_of_range_is_named(key: str) -> None:
     with pytest.raises(BadInput, match=f"data.source.{key}=-1"):
-        check_arguments(Glyphs, {**SETTINGS, key: -1}, "data.source", frozenset())
+        parameters = signatures.parameters_of("metashot.data.sources.glyphs.Glyphs")
+        check_arguments(parameters, {**SETTINGS, key: -1}, "data.source", frozenset())
 
 
 def test_every_setting_is_part_of_the_identity(glyphs: Glyphs) -> None:
