@@ -211,8 +211,8 @@ def test_raw_pixels_are_not_enough_for_the_test_split(banks: dict[str, Images]) 
 
 @pytest.mark.parametrize("key", ["image_size", "examples", "rotation", "displacement"])
 def test_a_setting_out_of_range_is_named(key: str) -> None:
+    parameters = signatures.parameters_of("metashot.data.sources.glyphs.Glyphs")
     with pytest.raises(BadInput, match=f"data.source.{key}=-1"):
-        parameters = signatures.parameters_of("metashot.data.sources.glyphs.Glyphs")
         check_arguments(parameters, {**SETTINGS, key: -1}, "data.source", frozenset())
 
 
