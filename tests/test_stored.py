@@ -183,7 +183,7 @@ BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no weights": lambda whole: whole.update(state_dict={}),
     "weights are a list": lambda whole: whole.update(state_dict=[1]),
     "a weight is a number": lambda whole: whole["state_dict"].update({next(iter(whole["state_dict"])): 1.0}),
-    "a weight of another shape": lambda whole: whole["state_dict"].update({next(iter(whole["state_dict"])): torch.zeros(1)}),
+    "a weight of another shape": lambda whole: whole["state_dict"].update({next(iter(whole["state_dict"])): torch.zeros(7)}),
     "no step": lambda whole: whole.pop("global_step"),
     "no source": lambda whole: whole[OURS]["config"]["data"].pop("source"),
     "source is a number": lambda whole: whole[OURS]["config"]["data"].update(source=3),

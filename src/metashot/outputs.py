@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from metashot.bad_input import BadInput
-from metashot.data.files import shown
+from metashot.paths import place_to_write, shown
 
 Kind = Literal["picture", "table", "report", "document", "graph", "fitted learner"]
 
@@ -64,13 +64,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def named_file(given: str | os.PathLike[str], key: str, example: str) -> Path:
     """The file that is to be written."""
-    try:
-        path = Path(given).expanduser()
-        folder = not path.name or path.is_dir()
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: of ~ and a user who does not exist
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"{key}={shown(str(given))} cannot be used: {reason}; choose another file") from error
-    if folder:
+    path = place_to_write(given, key)
+    if not path.name or path.is_dir():
         raise BadInput(f"{key}={shown(str(given))} is a folder; allowed: the name of a file, such as {key}={example}")
     return path
 

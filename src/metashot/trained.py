@@ -33,7 +33,7 @@ def trained_algorithm(
     network has the shape that it was trained with."""
     # First without memory: a configuration may ask for a network that is larger than any machine.
     with torch.device("meta"):
-        _load(_built(config, origin), weights, path, assign=True)
+        _load(_built(config, origin), {name: torch.empty(value.shape) for name, value in weights.items()}, path)
     algorithm = _built(config, origin)
     if double:
         algorithm.double()
@@ -48,9 +48,9 @@ def _built(config: configuration.Container, origin: Origin) -> Algorithm:
     return algorithm
 
 
-def _load(algorithm: Algorithm, weights: Mapping[str, Tensor], path: Path, assign: bool = False) -> None:
+def _load(algorithm: Algorithm, weights: Mapping[str, Tensor], path: Path) -> None:
     try:
-        algorithm.load_state_dict(weights, assign=assign)
+        algorithm.load_state_dict(weights)
     except RuntimeError as error:
         first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
         raise BadInput(

@@ -259,7 +259,7 @@ def sinusoid(tmp_path: Path) -> Learner:
     torch.manual_seed(0)
     algorithm = built(config, origin)
     path = tmp_path / "sinusoid.ckpt"
-    write_checkpoint({"state_dict": algorithm.state_dict(), "metashot": our_part(config, origin)}, path)
+    write_checkpoint({"global_step": 0, "state_dict": algorithm.state_dict(), "metashot": our_part(config, origin)}, path)
     return metashot.load(path)
 
 

@@ -68,7 +68,9 @@ def sinusoid(tmp_path: Path) -> Learner:
     config = composed("train", "experiment=sinusoid", "data=sinusoid", "backbone=mlp_sinusoid", "backbone.hidden=[8]")
     torch.manual_seed(0)
     path = tmp_path / "sinusoid.ckpt"
-    write_checkpoint({"state_dict": built(config, origin).state_dict(), "metashot": our_part(config, origin)}, path)
+    write_checkpoint(
+        {"global_step": 0, "state_dict": built(config, origin).state_dict(), "metashot": our_part(config, origin)}, path
+    )
     return metashot.load(path)
 
 

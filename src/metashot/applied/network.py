@@ -122,6 +122,8 @@ def made(config: dict[str, Any], origin: Origin, weights: dict[str, Tensor], pat
 
 def fitted_content(path: Path) -> dict[str, Any]:
     """What `learner.save` wrote."""
+    if not path.is_file():
+        raise BadInput(f"there is no fitted learner {shown(path)}")
     try:
         content = read_archive(path)
         if isinstance(content, dict) and OURS in content:
@@ -135,9 +137,8 @@ def fitted_content(path: Path) -> dict[str, Any]:
             )
         return checked_fitted(content)
     except Unusable as error:
-        what = "cannot be used" if path.exists() else "is not there"
         raise BadInput(
-            f"the fitted learner {shown(path)} {what}: {error}; allowed: a file that learner.save wrote"
+            f"the fitted learner {shown(path)} cannot be used: {error}; allowed: a file that learner.save wrote"
         ) from error
 
 
