@@ -69,7 +69,8 @@ class ProgressBar(pl.Callback):
         if self._is_due():
             began, since = self.training_since
             left = (time.monotonic() - since) / (trainer.global_step - began) * (trainer.max_steps - trainer.global_step)
-            self._line(f"step {trainer.global_step}/{trainer.max_steps}  {self._measured()}  {in_words(left)} left")
+            parts = [f"step {trainer.global_step}/{trainer.max_steps}", self._measured(), f"{in_words(left)} left"]
+            self._line("  ".join(filter(None, parts)))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin("validating", trainer.num_val_batches)
