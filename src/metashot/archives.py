@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-_MOST_PICKLED = 2**26  # bytes of the pickle, which holds no tensors
+_MOST_PICKLED = 2**24  # bytes of the pickle, which holds no tensors
+_MOST_INSTRUCTIONS = 2_000_000  # of it
 _MOST_VALUES = 200_000  # in all containers, where one that is named twice counts twice
 _DEEPEST = 100  # containers in one another
+_MOST_DIMENSIONS, _LARGEST = 8, 2**48  # of a tensor: how many, and how large any is
 _DTYPES = {  # of torch's storages, with the bytes of an element
     "DoubleStorage": ("float64", 8),
     "FloatStorage": ("float32", 4),
@@ -30,6 +32,7 @@ _DTYPES = {  # of torch's storages, with the bytes of an element
     "ByteStorage": ("uint8", 1),
     "BoolStorage": ("bool", 1),
 }
+_BYTES = dict(_DTYPES.values())
 # Instructions of pickle that build containers, strings, numbers and tensors; each argument lies in the pickle as it is.
 _INSTRUCTIONS = frozenset(
     {
@@ -47,7 +50,7 @@ class Unusable(Exception):
     """A file is not an archive that can be used; the message says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outline:
     """A tensor as the archive describes it: all but its values."""
 
@@ -56,16 +59,22 @@ class Outline:
     stride: tuple[int, ...]
     offset: int
     storage: str  # the name of its bytes in the archive
+    bytes: int  # of the storage, which other tensors may share
+
+    @property
+    def claimed(self) -> int:
+        """The bytes that the tensor would have alone."""
+        return prod(self.shape) * _BYTES[self.dtype]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Storage:
     dtype: str
     key: str
     length: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Kind:
     """A kind of storage."""
 
@@ -170,13 +179,44 @@ def _contents(archive: zipfile.ZipFile) -> Any:
 
 
 class _Unpickler(pickle._Unpickler):  # in Python: the one in C takes memory for whatever number a pickle names
+    stack: list[Any]  # since the last mark
+
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         self.archive, self.root = archive, root
         content = archive.read(f"{root}data.pkl")
-        for instruction, _, place in pickletools.genops(content):
-            if instruction.name not in _INSTRUCTIONS:
+        for number, (instruction, _, place) in enumerate(pickletools.genops(content)):
+            if instruction.name not in _INSTRUCTIONS or number > _MOST_INSTRUCTIONS:
                 raise Unusable(f"it holds more than plain containers and tensors ({instruction.name} at byte {place:,})")
         super().__init__(archive.open(f"{root}data.pkl"))
+
+    # What a dictionary has as keys is hashed: of deep tuples and of chosen numbers that takes for ever.
+    def _set_item(self) -> None:
+        _refuse_other_keys([self.stack[-2]])
+        super().load_setitem()  # type: ignore[misc]
+
+    def _set_items(self) -> None:
+        _refuse_other_keys(self.stack[::2])
+        super().load_setitems()  # type: ignore[misc]
+
+    def _call(self) -> None:
+        function, arguments = self.stack[-2:]
+        if not (function is OrderedDict and arguments == ()) and function is not _described:
+            raise Unusable("it holds more than plain containers and tensors: it calls what it names")
+        super().load_reduce()  # type: ignore[misc]
+
+    def _set_state(self) -> None:
+        state, built = self.stack.pop(), self.stack[-1]
+        if type(built) is not OrderedDict or type(state) is not dict or list(state) != ["_metadata"]:
+            raise Unusable("it holds more than plain containers and tensors: it sets what an object holds")
+        built._metadata = state["_metadata"]  # type: ignore[attr-defined]
+
+    dispatch: ClassVar[Any] = {
+        **pickle._Unpickler.dispatch,  # type: ignore[attr-defined]
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.REDUCE[0]: _call,
+        pickle.BUILD[0]: _set_state,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -198,13 +238,20 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C takes memory for
 
 
 def _described(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Outline:
+    if type(shape) is not tuple or type(stride) is not tuple or not len(shape) == len(stride) <= _MOST_DIMENSIONS:
+        raise Unusable("a tensor in it is not described as torch does")
     numbers = (offset, *shape, *stride)
-    if not isinstance(storage, _Storage) or any(type(number) is not int or number < 0 for number in numbers):
+    if not isinstance(storage, _Storage) or any(type(number) is not int or not 0 <= number < _LARGEST for number in numbers):
         raise Unusable("a tensor in it is not described as torch does")
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if prod(shape) and (last >= storage.length or prod(shape) > storage.length):
         raise Unusable(f"a tensor in it claims the shape {list(shape)[:8]}, but has {storage.length} values")
-    return Outline(storage.dtype, tuple(shape), tuple(stride), offset, storage.key)
+    return Outline(storage.dtype, shape, stride, offset, storage.key, storage.length * _BYTES[storage.dtype])
+
+
+def _refuse_other_keys(keys: list[Any]) -> None:
+    if not all(type(key) is str or (type(key) is int and abs(key) < 2**31) for key in keys):
+        raise Unusable("it holds a dictionary whose keys are neither text nor small numbers")
 
 
 def _settled(content: Any, tensor: Callable[[Outline], Any]) -> Any:
@@ -222,11 +269,19 @@ def _settled(content: Any, tensor: Callable[[Outline], Any]) -> Any:
             return type(value)(settled(item, depth + 1) for item in value)
         if type(value) in (dict, OrderedDict):
             copied = type(value)((settled(key, depth + 1), settled(item, depth + 1)) for key, item in dict.items(value))
-            if type(value) is OrderedDict and "_metadata" in vars(value):  # torch's, of the modules' versions
-                copied._metadata = settled(vars(value)["_metadata"], depth + 1)
+            if type(value) is OrderedDict and "_metadata" in vars(value):
+                copied._metadata = _versions(settled(vars(value)["_metadata"], depth + 1))
             return copied
         if isinstance(value, Outline):
             return tensor(value)
         raise Unusable(f"it holds more than plain containers and tensors: a {type(value).__name__}")
 
     return settled(content, 0)
+
+
+def _versions(metadata: Any) -> Any:
+    """What torch notes of a module's parts beside its weights: their versions."""
+    parts = metadata.values() if isinstance(metadata, dict) else [None]
+    if not all(isinstance(part, dict) and type(part.get("version", 1)) is int for part in parts):
+        raise Unusable("it notes of its modules what torch does not")
+    return metadata

@@ -137,7 +137,11 @@ def run_script(
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
+    begun = False
+
     def guarded(config: DictConfig) -> Any:
+        nonlocal begun
+        begun = True
         try:
             with STOP.listening():  # jobs of submitit begin here
                 STOP.begin()
@@ -179,8 +183,8 @@ def run_script(
         _refuse(explained(error), wants_traceback)
     except BadInput as error:
         _refuse(str(error), wants_traceback)
-    except OSError as error:  # a stored configuration that may not be read
-        if error.errno not in REFUSED or error.filename is None:
+    except OSError as error:  # a stored configuration that may not be read, or a folder that Hydra is to make
+        if (error.errno not in REFUSED and begun) or error.filename is None:
             raise
         _refuse(f"{shown(str(error.filename))} cannot be used: {error.strerror}", wants_traceback)
     except KeyboardInterrupt:
@@ -188,6 +192,8 @@ def run_script(
         sys.exit(INTERRUPTED)
     except Exception as error:
         # submitit runs a job in a process of its own, and tells of its end what that process printed.
+        if not begun and not sweeping.Sweep.members:  # Hydra could not do what its own options and keys ask for
+            _refuse(f"Hydra: {' '.join(str(error).split())[:300] or type(error).__name__}", wants_traceback)
         ours = [line for line in str(error).splitlines() if line.startswith("error: ")]
         if wants_traceback or not type(error).__module__.startswith("submitit.") or not ours:
             raise

@@ -7,6 +7,7 @@ import os
 
 from metashot.bad_input import BadInput
 
+RUN_FOLDER = "METASHOT_RUN_FOLDER"  # how the processes that Lightning starts learn where their run is kept
 # What each of them sets in every process that it starts. What is missing tells a variable that was left over.
 _TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LIGHTNING = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -19,6 +20,8 @@ _INTERACTIVE = ("bash", "interactive")  # names of SLURM's jobs that are a shell
 
 def refuse_leftovers() -> None:
     """Refuse what promises other processes without being complete; forget what says of one process that it is alone."""
+    if not is_child_of_lightning():
+        os.environ.pop(RUN_FOLDER, None)  # of another run, which this one would write into
     if _all_set(_SRUN) or (os.environ.get("SUBMITIT_EXECUTOR") == "local" and _all_set(_SUBMITIT)):
         return
     _refuse_slurm()

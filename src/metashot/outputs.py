@@ -28,7 +28,15 @@ FITTED = "metashot_fitted"  # the first key in a fitted learner's file
 
 _HEAD = 1 << 16  # bytes in which a file shows whose it is
 _PNG = b"\x89PNG\r\n\x1a\n"
-_HEADERS = re.compile(rb"file,label,probability,\"?p\(|number,\w+,loss\w*,?")  # of predictions, and of episodes
+# The first lines of tables: of predictions, and of episodes, for one checkpoint or for several.
+_HEADERS = re.compile(
+    rb"file,label,probability,\"?p\(.*|number,(accuracy|mse),loss(,classes)?|number(,(accuracy|mse)_\d+,loss_\d+)+(,classes)?"
+)
+LEFTOVER = re.compile(r"\..+\.\d+(-[0-9a-f]{8})?\.writing")  # what a killed process leaves of a file
+_OF_A_RUN = (  # what older versions wrote there without their name in it
+    *("report.json", "report.md", "episodes.csv", "episode.png", "adaptation.png", "histogram.png"),
+    *("reliability.png", "confusion.png", "features.png", "attention.png"),
+)
 _STREAMS = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 _KINDS: dict[str, Kind] = {
     ".png": "picture",
@@ -178,7 +186,12 @@ def _lies_in_run(path: Path, kind: Kind) -> bool:
     before they named metashot are known by this alone."""
     folder = path.parent
     run = folder.parent.parent if folder.parent.name == "evaluations" else folder
-    return kind in ("picture", "report", "document") and (run / "config.yaml").is_file() and (run / "checkpoints").is_dir()
+    if path.name not in _OF_A_RUN or not (run / ".lock").is_file() or not (run / "checkpoints").is_dir():
+        return False
+    try:
+        return b"_target_: metashot." in (run / "config.yaml").read_bytes()[:_HEAD]
+    except OSError:
+        return False
 
 
 def _is_picture(file: BinaryIO) -> bool:
@@ -200,7 +213,7 @@ def _is_picture(file: BinaryIO) -> bool:
 
 def _is_table(file: BinaryIO) -> bool:
     file.seek(0)
-    return _HEADERS.match(file.readline(_HEAD)) is not None
+    return _HEADERS.fullmatch(file.readline(_HEAD).rstrip(b"\r\n")) is not None
 
 
 def _is_report(file: BinaryIO) -> bool:

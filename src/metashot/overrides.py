@@ -21,6 +21,7 @@ from metashot.paths import given_path, place_to_write, quoted
 TO_READ = ("ckpt", "data.banks", "data.root", "data.source.split", "init_from", "query", "repeat", "resume", "support")
 TO_WRITE = ("export", "folder", "out", "save")
 PATHS = frozenset({*TO_READ, *TO_WRITE})
+MAY_BE_NONE = ("experiment",)  # groups that need no choice
 HYDRA, STORED = "hydra", "stored"  # Hydra's own keys, and what a group is called that comes from a checkpoint
 
 _HELP_ON_GRAMMAR = re.compile(r"\s*See https://hydra\.cc\S*(\s.*)?", re.DOTALL)
@@ -134,12 +135,17 @@ def _refuse_other_choices(override: Override, group: str, choices: Sequence[str]
     given = value.list if isinstance(value, ChoiceSweep) else [value]
     texts = [one.text if hasattr(one, "text") else one for one in given]  # quoted, in a sweep
     unknown = [
-        str(text).lower() if isinstance(text, bool) else str(text)
+        _as_given(text)
         for text in texts
-        if isinstance(text, str | int | float | bool) and str(text) not in (*choices, STORED)
+        if (isinstance(text, str | int | float | bool) and str(text) not in (*choices, STORED))
+        or (text is None and group not in MAY_BE_NONE)
     ]
     if len(unknown) == len(given):  # else a sweep goes on without these, and its table names them
         refuse_other_choice(group, unknown[0], choices)
+
+
+def _as_given(choice: Any) -> str:
+    return "null" if choice is None else str(choice).lower() if isinstance(choice, bool) else str(choice)
 
 
 def _refuse_impossible_paths(override: Override) -> None:

@@ -5,7 +5,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from metashot.bad_input import BadInput
 
@@ -90,6 +90,21 @@ def read_file(path: Path | str, most: int) -> bytes:
     if max(size, len(content)) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most / 1e6:,.0f} MB", str(path))
     return content
+
+
+def open_lock(path: Path) -> IO[str]:
+    """A file to be locked, made if it is not there. A link is not followed and nothing is emptied: it may be anybody's.
+
+    Raises:
+        OSError: if it cannot be opened, or is not a file.
+    """
+    opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    try:
+        _refuse_other_kinds(path, os.fstat(opened).st_mode)
+        return os.fdopen(opened, "r+")
+    except BaseException:
+        os.close(opened)
+        raise
 
 
 def why_not(error: Exception) -> str:

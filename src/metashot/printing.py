@@ -32,7 +32,7 @@ def _outlasting(stream: TextIO) -> TextIO:
     return io.TextIOWrapper(
         raw if unbuffered else io.BufferedWriter(raw),  # type: ignore[type-var, arg-type]
         stream.encoding,
-        stream.errors,
+        "backslashreplace",  # a terminal that knows ASCII alone is not worth a run
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

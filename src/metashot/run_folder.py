@@ -12,13 +12,20 @@ from typing import IO, Any
 import yaml
 
 from metashot.bad_input import BadInput
-from metashot.outputs import write_whole
-from metashot.paths import place_to_write
+from metashot.leftovers import RUN_FOLDER
+from metashot.outputs import LEFTOVER, write_whole
+from metashot.paths import open_lock, place_to_write, shown
 from metashot.stored import CONFIG, configuration_of_folder
 
 METRICS, REPORT, PICTURE = "metrics.csv", "report.json", "episode.png"
 REPORT_FOR_PEOPLE, EPISODES = "report.md", "episodes.csv"
-_SHARED = "METASHOT_RUN_FOLDER"  # how the other processes of one run learn where it is
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a list twice that is the same one: references are not read from configurations."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 class RunFolder:
@@ -36,7 +43,7 @@ class RunFolder:
     @classmethod
     def claim(cls, wanted: str, config: dict[str, Any]) -> "RunFolder":
         """A new folder with that name, or with a number behind it where the name is taken."""
-        if shared := os.environ.get(_SHARED):
+        if shared := os.environ.get(RUN_FOLDER):
             return cls(Path(shared), None)
         first = place_to_write(wanted, "folder")
         for number in range(1, 10_000):
@@ -59,29 +66,35 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: Path, config: dict[str, Any]) -> "RunFolder":
         """The folder of a run that is to go on, for longer than planned or on other devices perhaps."""
-        if shared := os.environ.get(_SHARED):
+        if shared := os.environ.get(RUN_FOLDER):
             return cls(Path(shared), None)
+        for inner in path.iterdir():  # what is written there must not end up elsewhere
+            if inner.is_symlink():
+                raise BadInput(
+                    f"{shown(inner)} is a link, and a run keeps its files in its own folder: put a copy in its place"
+                )
         folder = cls._locked(path)
         for leftover in [*path.glob(".*.writing"), *folder.checkpoints.glob(".*.writing")]:  # of a killed process
-            leftover.unlink()
+            if LEFTOVER.fullmatch(leftover.name) and leftover.is_file():
+                leftover.unlink()
         if config != configuration_of_folder(path):
             folder.keep_config(config)
         return folder
 
     def keep_config(self, config: dict[str, Any]) -> None:
-        write_text(self.path / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        write_text(self.path / CONFIG, yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
     @classmethod
     def _locked(cls, path: Path, new: Sequence[Path] = ()) -> "RunFolder":
         try:
-            lock = (path / ".lock").open("w")
+            lock = open_lock(path / ".lock")
         except OSError as error:
             raise BadInput(f"{path} cannot be written to: {error.strerror or error}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise BadInput(f"{path} is in use: another process is training in it; wait for it or stop it first") from None
-        os.environ[_SHARED] = str(path)
+        os.environ[RUN_FOLDER] = str(path)
         return cls(path, lock, new)
 
     def __enter__(self) -> "RunFolder":
@@ -91,7 +104,7 @@ class RunFolder:
         """Let another process, or the next job of this one, have its own folder."""
         if self._lock is None:
             return
-        os.environ.pop(_SHARED, None)
+        os.environ.pop(RUN_FOLDER, None)
         self._lock.close()
         if isinstance(error, BadInput) and self.new and not self.checkpoints.exists():
             shutil.rmtree(self.path, ignore_errors=True)  # nothing was trained in it

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 
 import yaml
 
+from metashot import signatures
 from metashot.archives import Outline, Unusable, outline
-from metashot.arguments import AtLeast, AtMost, Positive, Seed, check_value
+from metashot.arguments import AtLeast, AtMost, Matching, Positive, Seed, Watched, check_value
 from metashot.bad_input import BadInput
 from metashot.configuration.buildable import TARGET, refuse_misplaced
 from metashot.configuration.checking import GROUPS, Container, Name
@@ -30,13 +31,15 @@ _MOST_BYTES = 2**20  # of a configuration file
 _MOST_VALUES, _DEEPEST, _LONGEST = 20_000, 20, 10_000  # of a configuration: values, nodes in one another, characters
 _OWN_KEYS: Mapping[str, Any] = {  # that a stored configuration has beside its groups, and hands on to a new run
     "seed": Seed,
-    "init_from": str | None,
+    "init_from": Annotated[str, Matching(r"[^'\"\n].*", "a path")] | None,
     "freeze_backbone": bool,
     "allow_seen_classes": bool,
-    "pictures": str,
-    "curve": int,
+    "pictures": signatures.alias("metashot.evaluation.gallery.Pictures"),
+    "curve": Watched,
 }
-_Size = Annotated[int, AtLeast(1), AtMost(4096)]  # pixels of a side, or the length of a vector
+_LONGEST_NUMBER = 40  # digits
+_MOST_CLASSES, _LONGEST_LABEL = 100_000, 1000  # of a fitted learner
+_Size = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels of a side, or the length of a vector
 _Step = Annotated[int, AtLeast(0), AtMost(2**53)]
 _ORIGIN: Mapping[str, Any] = {
     "name": Name,
@@ -49,6 +52,25 @@ _ORIGIN_OF_IMAGES: Mapping[str, Any] = {
     "std": list[Positive] | None,
     "images": str | None,
 }
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as this program writes it: a value stands where it is meant, and a number is one of digits."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has references (*)")
+        return super().compose_node(parent, index)
+
+    def flatten_mapping(self, node: Any) -> None:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.YAMLError("it has merge keys (<<)")
+
+    def construct_scalar(self, node: Any) -> Any:
+        number = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+        if number and (":" in node.value or len(node.value) > _LONGEST_NUMBER):
+            raise yaml.YAMLError(f"it has the number {node.value[:30]}")
+        return super().construct_scalar(node)
 
 
 def of_run(given: str, key: str, preferred: str) -> Path:
@@ -104,7 +126,7 @@ def configuration_of_folder(folder: Path) -> Container:
     """The configuration that a run's folder holds."""
     file = folder / CONFIG
     try:
-        config = yaml.safe_load(read_file(file, _MOST_BYTES).decode())
+        config = yaml.load(read_file(file, _MOST_BYTES).decode(), _Loader)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BadInput(f"{file} cannot be read: {reason}; is {folder} the folder of a run?") from error
@@ -160,14 +182,18 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
         x: Any = content.get("x")
         y: Any = content.get("y")
         origin = content["origin"]
-        if not hasattr(x, "untyped_storage") or not hasattr(y, "untyped_storage") or len(x) != len(y) or not len(x):
+        tensors = hasattr(x, "untyped_storage") and hasattr(y, "untyped_storage")
+        if not tensors or not x.dim() or not y.dim() or len(x) != len(y) or not len(x):
             raise BadInput("its examples are missing or broken")
         if tuple(x.shape[1:]) != tuple(origin["input_shape"]):
             raise BadInput(f"its examples have the shape {list(x.shape)}, which its origin.input_shape does not allow")
         if origin["problem"] == "Classification":
             classes = content.get("classes")
-            if not isinstance(classes, list) or x.dtype.itemsize != 1 or y.dim() != 1 or y.is_floating_point():
+            kinds = (str(x.dtype), x.dim(), str(y.dtype), y.dim())
+            if not isinstance(classes, list) or kinds != ("torch.uint8", 4, "torch.int64", 1):
                 raise BadInput("its examples or classes are missing or broken")
+            if len(classes) > min(len(y), _MOST_CLASSES) or not all(map(_is_label, classes)):
+                raise BadInput("its classes are not those of its examples")
             if not 0 <= int(y.min()) <= int(y.max()) < len(classes):
                 raise BadInput(f"its examples are of {int(y.max()) + 1} classes, and it names {len(classes)}")
     except BadInput as error:
@@ -175,12 +201,28 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _is_label(label: Any) -> bool:
+    if isinstance(label, tuple):
+        return len(label) <= _LONGEST_LABEL and all(map(_is_label, label))
+    if isinstance(label, str):
+        return len(label) <= _LONGEST_LABEL and not any("\ud800" <= letter <= "\udfff" for letter in label)
+    return isinstance(label, int | float) or label is None
+
+
 def refuse_broken_weights(weights: Any) -> None:
     if not isinstance(weights, dict) or not weights:
         raise BadInput("its state_dict is empty or broken")
+    claimed, held = 0, {}
     for name, value in weights.items():
         if not isinstance(name, str) or not (isinstance(value, Outline) or hasattr(value, "untyped_storage")):
             raise BadInput(f"its state_dict is broken: {str(name)[:60]} is a {type(value).__name__} and no tensor")
+        if isinstance(value, Outline):
+            claimed, held[value.storage] = claimed + value.claimed, value.bytes
+        else:
+            storage = value.untyped_storage()
+            claimed, held[storage.data_ptr()] = claimed + value.numel() * value.element_size(), storage.nbytes()
+    if claimed > sum(held.values()):  # a network would take more memory than its file
+        raise BadInput("its state_dict is broken: several of its tensors are the same values")
 
 
 def refuse_broken_origin(origin: Any) -> None:

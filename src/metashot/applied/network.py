@@ -130,9 +130,9 @@ def fitted_content(path: Path) -> dict[str, Any]:
             raise BadInput(f"{shown(path)} is a checkpoint: read it with metashot.load, and fit it")
         if not isinstance(content, dict) or FITTED not in content:
             raise BadInput(f"{shown(path)} is not a fitted learner; allowed: a file that learner.save wrote")
-        if content[FITTED] != FORMAT:
+        if type(content[FITTED]) is not int or content[FITTED] != FORMAT:
             raise BadInput(
-                f"{shown(path)} was written by metashot {str(content.get('version'))[:50]} in a form that this one, "
+                f"{shown(path)} was written by metashot {shown(str(content.get('version'))[:50])} in a form that this one, "
                 f"{__version__}, cannot read: save it again with this one"
             )
         return checked_fitted(content)

@@ -46,7 +46,7 @@ def predict_files(composed: DictConfig) -> None:
     if not asked.files:
         raise BadInput(f"no query can be read: {named(asked.skipped)}")
     probabilities = learner.probabilities(asked.pixels)
-    names = [str(name) for name in learner.classes_]
+    names = [shown(str(name)) for name in learner.classes_]
     made_files = _write(learner, outputs, names, asked, probabilities)
 
     console = Console(soft_wrap=True, highlight=False, markup=False)

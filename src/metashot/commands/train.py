@@ -153,7 +153,9 @@ class Start:
         checkpoint = read_checkpoint(file)
         refuse_another_experiment(experiment, checkpoint[OURS]["config"])
         folder = file.resolve().parent.parent if not path.is_dir() else path
-        in_place = file.name == LAST and (folder / CONFIG).is_file()
+        in_place = file.name == LAST and file.parent.name == "checkpoints" and (folder / CONFIG).is_file()
+        if in_place and "algo" not in configuration_of_folder(folder):
+            raise BadInput(f"{folder / CONFIG} is not the configuration of a run: give the folder of a run with resume=")
         return cls(file, checkpoint["global_step"], checkpoint[OURS].get("origin"), folder if in_place else None)
 
     def classes(self, init_from: str | None) -> TrainingClasses:

@@ -32,6 +32,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from metashot.bad_input import BadInput
 from metashot.data.files import shown, stamps
 from metashot.data.source import DataSource
+from metashot.data.splitting import SPLITS
+from metashot.paths import open_lock
 
 _FORMAT = 3  # of the folder; a bank of another format is built again
 _PIECE_IMAGES, _PIECE_BYTES = 500, 2**24  # of one job of a worker: small enough to balance the cores, and to fit in memory
@@ -130,13 +132,21 @@ def _is_current(folder: Path, source: DataSource, root: Path) -> bool:
     """Whether the bank is whole, and its source's files are those it was built from, or not at hand."""
     try:
         manifest = read_manifest(folder)
-        whole = all((folder / f"{s}.npy").stat().st_size == about["bytes"] for s, about in manifest["splits"].items())
-        if not whole:
+        if not all(_is_whole(folder / f"{split}.npy", manifest["splits"][split], source) for split in SPLITS):
             return False
         files = source.files(root.resolve())  # however it was written
         return not files or _state(files) == manifest["files"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # not there, or damaged: built again
+
+
+def _is_whole(path: Path, about: Mapping[str, Any], source: DataSource) -> bool:
+    """Whether a split's images are those that the manifest describes, as far as that can be seen at once."""
+    if path.is_symlink() or path.stat().st_size != about["bytes"]:
+        return False
+    images, classes, counts = np.load(path, mmap_mode="r"), about["classes"], about["counts"]
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes) and len(classes) == len(counts) > 0
+    return named and images.dtype == np.uint8 and images.shape == (sum(counts), *source.image_shape)
 
 
 def _state(files: Sequence[Path | str]) -> dict[str, Any]:
@@ -404,7 +414,7 @@ def what_happened(manifest: dict[str, Any]) -> list[str]:
 def _locked(path: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         while True:
-            file = stack.enter_context(path.open("w"))
+            file = stack.enter_context(open_lock(path))
             fcntl.flock(file, fcntl.LOCK_EX)
             # Whoever held it may have removed it, and others then lock the one that was made after it.
             with contextlib.suppress(FileNotFoundError):

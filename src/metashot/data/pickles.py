@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from metashot.bad_input import BadInput
 
+_LARGEST_KEY = 2**31
 _LONG = 32  # strings of at least so many bytes stay in the file until somebody wants them
 _T = TypeVar("_T")
 _GETS = ("GET", "BINGET", "LONG_BINGET")
@@ -335,6 +336,8 @@ class _Machine:
         """A settled value that is sure to have a hash; Python itself would not survive that of very deep tuples."""
         value = self.settled(value)
         for item in value if type(value) is tuple else (value,):
+            if isinstance(item, int) and abs(item) >= _LARGEST_KEY:  # chosen ones can have one hash
+                raise _Refused(f"uses numbers from {_LARGEST_KEY:,} on as keys")
             if not isinstance(item, _SCALARS):
                 raise _Refused(
                     f"uses a {type(item).__name__} as a key, and only text, numbers and tuples of them can be one"

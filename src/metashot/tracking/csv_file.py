@@ -9,6 +9,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from metashot.bad_input import BadInput
+from metashot.paths import shown
 from metashot.run_folder import METRICS, write_text
 
 STEP = "step"
@@ -75,6 +76,12 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The whole rows of a table; a last line that a killed process left unfinished is not one."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    return [row for row in csv.DictReader(lines) if None not in row and None not in row.values()]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [line for line in file if line.endswith("\n")]
+        rows = [row for row in csv.DictReader(lines) if None not in row and None not in row.values()]
+    except (OSError, ValueError, csv.Error) as error:
+        raise BadInput(f"{shown(path)} is not a table of metrics: {error}; move it away") from error
+    if rows and STEP not in rows[0]:
+        raise BadInput(f"{shown(path)} is not a table of metrics, since it has no column {STEP}: move it away")
+    return rows

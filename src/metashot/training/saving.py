@@ -41,6 +41,7 @@ class Saving(Checkpoint):
         self.best_score: float | None = None
         self.best_step = 0
         self.waited = 0  # validations without a better one
+        self.stepped = False  # whether a step has been taken with them
         self.restored = False  # whether training has begun, with all that a checkpoint brings to it
 
     @contextmanager
@@ -48,8 +49,8 @@ class Saving(Checkpoint):
         """Refuse a checkpoint whose parts are those of another run, or broken, when Lightning cannot restore them."""
         try:
             yield
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            if checkpoint is None or self.restored:
+        except (LookupError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
+            if checkpoint is None or self.stepped or (self.restored and isinstance(error, RuntimeError)):
                 raise
             reason = (str(error).splitlines() or [""])[0][:200]
             raise BadInput(
@@ -70,6 +71,7 @@ class Saving(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self.stepped = True
         step = trainer.global_step
         if step == trainer.max_steps:
             trainer.should_stop = True  # makes Lightning validate the last weights, whatever the interval
@@ -101,6 +103,8 @@ class Saving(Checkpoint):
         return {"best_score": self.best_score, "best_step": self.best_step, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if not isinstance(state_dict["best_score"], int | float | None):
+            raise ValueError(f"best_score is {state_dict['best_score']}")
         self.best_score = state_dict["best_score"]
         self.best_step = state_dict["best_step"]
         self.waited = state_dict["waited"]
