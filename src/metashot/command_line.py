@@ -73,12 +73,14 @@ def as_a_process(run: Callable[P, None]) -> Callable[P, None]:
 
 
 def _exit_code(run: Callable[P, None], *arguments: P.args, **named: P.kwargs) -> int:
-    code = 0
+    code, wants_traceback = 0, os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         _refuse_no_folder()
         refuse_leftovers()
         run(*arguments, **named)
     except BadInput as error:  # of this process's surroundings: whatever number they give it
+        if wants_traceback:
+            traceback.print_exception(error)
         print(f"error: {error}", file=sys.stderr, flush=True)
         code = BAD_INPUT
     except Stopped as stopped:

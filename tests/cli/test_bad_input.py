@@ -220,7 +220,7 @@ NOT_CHECKPOINTS: dict[Callable[[Path, Path], Path], list[str]] = {
     of_another_program: ["not a checkpoint of metashot"],
     not_even_a_dictionary: ["not a checkpoint of metashot"],
     of_lightning_alone: ["not a checkpoint of metashot"],
-    that_runs_code: ["damaged or not a checkpoint"],
+    that_runs_code: ["more than plain containers and tensors"],
     with_a_foreign_target: ["backbone._target_=os.mkdir", "metashot"],
     without_a_group: ["data"],
 }

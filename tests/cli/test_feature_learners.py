@@ -111,7 +111,7 @@ REFUSED: dict[str, list[str]] = {
     "algo=baselinepp algo.scale=0": ["algo.scale=0", "above 0"],
     "algo=baseline data.train.batch=null": ["data.train.batch=null", "algo=baseline", "shuffled images"],
     "algo=baseline data.train.batch=0": ["data.train.batch=0", "at least 1"],
-    "algo=baseline data.train.batch=1000000": ["data.train.batch=1000000", "data=glyphs", "images; give at most as many"],
+    "algo=baseline data.train.batch=100000": ["data.train.batch=100000", "data=glyphs", "images; give at most as many"],
     "algo=baseline data.train.ways=10": ["data.train.ways=10", "no effect", "data.train.batch=64"],
     "algo=protonet data.train.batch=8": ["data.train.batch", "algo=protonet", "episodes"],
     "algo=metabaseline": ["missing key init_from", "algo=metabaseline"],

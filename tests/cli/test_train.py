@@ -48,7 +48,8 @@ def test_last_lines_are_the_result_with_its_interval_and_paths_that_exist(first:
         lines = [line[:15].strip() for line in trained.outcome.out.splitlines() if line]
         steps = ["inner steps"] if written["algo"] == "maml" else []
         expected = [
-            *[written["algo"], "accuracy", "episodes", "ways", "shots", "queries", "transductive", *steps],
+            *[written["algo"], "accuracy", "seeds", "episodes", "ways", "shots", "queries", "transductive", "seen classes"],
+            *steps,
             *["worst 5 %", "worst class", "calibration", "a task takes", "checkpoint", "report"],
         ]
         assert lines[-len(expected) :] == expected
@@ -69,8 +70,8 @@ def test_every_printed_accuracy_carries_its_interval(first: Trained) -> None:
 def test_nothing_but_the_result_is_printed(first: Trained, maml: Trained) -> None:
     assert maml.outcome.err == ""
     assert first.outcome.err == ""
-    assert len(first.outcome.out.splitlines()) == 18
-    assert len(maml.outcome.out.splitlines()) == 20  # with those of its engine and of its inner steps
+    assert len(first.outcome.out.splitlines()) == 20
+    assert len(maml.outcome.out.splitlines()) == 22  # with those of its engine and of its inner steps
 
 
 def test_report_has_all_that_is_needed_to_trust_the_number(first: Trained) -> None:
@@ -285,7 +286,11 @@ def test_more_processes_than_a_cpu_can_run_are_refused(command: Command, first: 
 
 
 def test_network_that_does_not_fit_into_memory_is_refused(command: Command) -> None:
-    outcome = command.run("train.py", "experiment=sinusoid", "backbone.hidden=[3000000,3000000]", "logger=csv")
+    wide = ["experiment=sinusoid", "backbone.hidden=[16384,16384,16384,16384]", "logger=csv"]  # 3 GB
+    limited = ["prlimit", f"--as={5 * 2**30}", sys.executable, str(ROOT / "train.py"), *wide]
+    environment = command.scripts.environment()
+    done = subprocess.run(limited, cwd=command.folder, env=environment, capture_output=True, text=True)
+    outcome = Outcome(done.returncode, done.stdout, done.stderr)
     assert outcome.code == 2, outcome
     assert outcome.err.startswith("error: too little memory: "), outcome
     assert "data.tasks_per_step" in outcome.err, outcome

@@ -14,6 +14,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from metashot.bad_input import BadInput
 from metashot.configuration import differences
 from metashot.evaluation.documents import as_csv, episode_rows, table
 from metashot.evaluation.report import plain_score, score_with_interval
@@ -26,6 +27,7 @@ from metashot.evaluation.statistics import (
     welch_difference,
 )
 from metashot.evaluation.testing import Evaluation
+from metashot.stored import BEST, configuration_of_checkpoint
 
 OF_CHECKPOINTS = "which of these checkpoints is better, on other episodes"
 OF_ALGORITHMS = "which of these algorithms is better, trained again with another seed"
@@ -36,6 +38,7 @@ _NOT_THE_EXPERIMENT = (
     *("seed", "pictures", "curve", "allow_seen_classes", "logger.", "engine."),
     *("data.root", "data.banks", "data.test.", "data.tasks_per_evaluation_step"),
     *("trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.strategy", "trainer.log_every"),
+    *("trainer.heartbeat", "trainer.join_within", "trainer.checkpoint_every"),
 )
 
 
@@ -271,15 +274,35 @@ def _seeds(scored: Sequence[Scored]) -> Iterator[Seeds]:
     left = list(range(len(scored)))
     while left:
         first = scored[left[0]]
-        same = [place for place in left if _one_experiment(first.config, scored[place].config)]
-        left = [place for place in left if place not in same]
+        of_first = [place for place in left if _one_experiment(first.config, scored[place].config)]
+        left = [place for place in left if place not in of_first]
+        # Of one seed several checkpoints, such as the best and the last one, are one training.
+        same = list({scored[place].config["seed"]: place for place in reversed(of_first)}.values())[::-1]
         seeds = [int(scored[place].config["seed"]) for place in same]
-        if len(set(seeds)) == len(seeds) > 1:
+        if len(seeds) > 1:
             scores = [scored[place].evaluation.report.score for place in same]
             mean, ci95 = mean_and_interval(scores)
+            if len(set(scores)) == 1:  # nothing to judge the spread of other seeds by
+                ci95 = None
             spread = statistics.stdev(scores), standard_error(scores)
             yield Seeds(first.evaluation.report.algo, [place + 1 for place in same], seeds, mean, *spread, ci95)
 
 
 def _one_experiment(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(key.startswith(_NOT_THE_EXPERIMENT) for key, _, _ in differences(one, other))
+    """Whether two runs differ in what decides no result, in their seed, or in the seed of the run that they began from."""
+    changes = [key for key, _, _ in differences(one, other) if not key.startswith(_NOT_THE_EXPERIMENT)]
+    if changes != ["init_from"]:
+        return not changes
+    starts = [_start_of(config) for config in (one, other)]
+    return None not in starts and _one_experiment(*starts)  # type: ignore[arg-type]
+
+
+def _start_of(config: dict[str, Any]) -> dict[str, Any] | None:
+    """How the run was trained that this one began from, where its checkpoint is still there."""
+    given = config.get("init_from")
+    if not isinstance(given, str):
+        return None
+    try:
+        return configuration_of_checkpoint(given, "init_from", BEST)
+    except BadInput:  # it was moved: the two are then told apart
+        return None
