@@ -228,7 +228,6 @@ LOOKS: dict[str, list[str]] = {
     "out=/proc/x.png": ["out=/proc/x.png", "cannot be written"],
     "out=.": ["out=.", "is a folder"],
     "out=": ["out=", "is empty"],
-    "out=.": ["out=.", "is a folder"],
 }
 
 

@@ -87,8 +87,8 @@ class TrainingClasses:
         more = f" and {len(seen) - _NAMED} more" if len(seen) > _NAMED else ""
         raise BadInput(
             f"{learner} was trained on {len(seen)} of the {len(data.class_identities(split))} classes of the {split} split "
-            f"of data={data.name}: {named}{more}; a score on them is not a score on unseen classes: use the data and the split "
-            "that it was trained with, or give allow_seen_classes=true, and the report will say how many it had seen"
+            f"of data={data.name}: {named}{more}; a score on them is not a score on unseen classes: use the data and the "
+            "split that it was trained with, or give allow_seen_classes=true, and the report will say how many it had seen"
         )
 
 

@@ -5,8 +5,7 @@ stays as it is, and a new linear classifier is fitted to the features of the sup
 with the rate, momentum, dampening and weight decay of the authors' code.
 
 Where this departs from the paper: a classifier begins at zero instead of at random numbers, and is fitted to the whole
-support set in each step instead of to four examples. These are 100 steps; the authors' 100 epochs of four examples are 200 at
-5-way 1-shot and 700 at 5-way 5-shot.
+support set in each of 100 steps instead of to four examples in each of 200 (5-way 1-shot) or 700 (5-way 5-shot).
 """
 
 from torch import Tensor, nn
