@@ -194,6 +194,26 @@ def wide_pickle(archive: Path) -> None:
     with_pickle(archive, out.getvalue())
 
 
+def deep_key(archive: Path) -> None:
+    """A tuple in a tuple in a tuple as a key: its hash takes the stack of the process."""
+    with_pickle(archive, b"\x80\x02})" + b"\x85" * 300_000 + b"K\x01s.")
+
+
+def doubled_key(archive: Path) -> None:
+    """A tuple of twice the tuple before, sixty times: its hash takes 2^60 steps."""
+    with_pickle(archive, b"\x80\x02})q\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"K\x01s.")
+
+
+def colliding_keys(archive: Path) -> None:
+    """Numbers that all have one hash."""
+    numbers = ((place * (2**61 - 1)).to_bytes(11, "little") for place in range(1, 60_000))
+    with_pickle(archive, b"\x80\x02}(" + b"".join(b"\x8a\x0b" + number + b"N" for number in numbers) + b"u.")
+
+
+def long_program(archive: Path) -> None:
+    with_pickle(archive, b"\x80\x02](" + b"K\x01" * 6_000_000 + b"e.")
+
+
 def old_format(archive: Path) -> None:
     torch.save(_Mkdir(str(archive.parent / "code-was-run")), archive, _use_new_zipfile_serialization=False)
 
@@ -221,6 +241,10 @@ ARCHIVES: dict[str, Callable[[Path], None]] = {
         memo_by_number,
         deep_pickle,
         wide_pickle,
+        deep_key,
+        doubled_key,
+        colliding_keys,
+        long_program,
         old_format,
         two_pickles,
         storage_of_another_length,

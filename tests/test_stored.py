@@ -1,5 +1,6 @@
 """What comes from strangers is refused with one message, takes little memory, and runs nothing."""
 
+import pickle
 import resource
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -16,7 +17,7 @@ from metashot.bad_input import BadInput
 from metashot.checkpoints import read_checkpoint, write_checkpoint
 from metashot.stored import OURS, configuration_of_checkpoint, configuration_of_folder, configuration_of_run
 from tests.applied.learners import drawings, tiny
-from tests.strangers import ARCHIVES, CONFIGURATIONS, Attack, attacked
+from tests.strangers import ARCHIVES, CONFIGURATIONS, Attack, attacked, members, with_pickle
 
 _ROOM = 2**30  # bytes that refusing a file may take beside what the process has
 _PATIENCE = 120  # seconds
@@ -85,6 +86,9 @@ YAMLS = {
     "references that grow": "a: &a [x,x]\nb: &b [*a,*a]\n"
     + "".join(f"c{place}: &c{place} [*{'b' if not place else f'c{place - 1}'},*b,*b]\n" for place in range(40)),
     "depth": "seed: " + "[" * 5000 + "]" * 5000,
+    "merge keys": "a0: &a0 {x: 1}\n"
+    + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 8)}]}}\n" for n in range(1, 12)),
+    "a sexagesimal number": "x: 1" + ":1" * 200_000,
     "a list": "- 1",
     "no text": "seed: \x00",
     "a date": "seed: 2026-01-01",
@@ -170,6 +174,27 @@ def test_a_network_larger_than_its_weights_is_never_made(
     torch.save(whole, path)
     *_, learner = answer_of(path, tmp_path)
     assert "theirs.ckpt" in learner or "cannot be used" in learner
+
+
+def test_weights_that_are_the_same_values_do_not_stand_for_a_larger_network(content: dict[str, Any], tmp_path: Path) -> None:
+    one = torch.zeros(512, 512)
+    weights = {f"backbone.layers.{place}.weight": one for place in range(40)}
+    torch.save(content | {"state_dict": weights}, tmp_path / "theirs.ckpt")
+    with pytest.raises(BadInput, match=r"theirs\.ckpt cannot be used: its state_dict is broken: several"):
+        metashot.load(tmp_path / "theirs.ckpt")
+
+
+@pytest.mark.parametrize("change", [{"shape": [10**9], "stride": [0]}, {"dtype": "Tensor"}])
+def test_what_describes_a_tensor_cannot_be_changed_afterwards(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = tmp_path / "theirs.pt"
+    torch.save({"x": torch.zeros(4)}, path)
+    name = next(name for name in members(path) if name.endswith("data.pkl"))
+    pickled = members(path)[name]
+    state = pickle.dumps(change, protocol=2)[2:-1]
+    end = pickled.rindex(b"Rq") + 1  # behind the call that makes the tensor
+    with_pickle(path, pickled[:end] + state + b"b" + pickled[end:])
+    with pytest.raises(Unusable, match="sets what an object holds"):
+        read_archive(path)
 
 
 BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -348,7 +348,10 @@ def refuse_hidden_overrides(now: dict[str, Any], stored: dict[str, Any], split: 
 def beside(checkpoint: Path) -> Path:
     """Where the evaluations of a checkpoint are kept: in its run's folder, or next to it."""
     run = checkpoint.parent.parent
-    return (run if (run / CONFIG).is_file() else checkpoint.parent) / "evaluations"
+    folder = (run if (run / CONFIG).is_file() else checkpoint.parent) / "evaluations"
+    if folder.is_symlink():
+        raise BadInput(f"{folder} is a link, and a run keeps its files itself: choose a folder for the report with out=")
+    return folder
 
 
 def changed_settings(now: dict[str, Any], stored: dict[str, Any]) -> str:

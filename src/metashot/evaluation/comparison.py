@@ -150,7 +150,7 @@ class Comparison:
         if not self.seeds:
             return "not asked; give checkpoints of each with several training seeds, and nothing else changed"
         if not self.algorithm_pairs:
-            return "not compared; give checkpoints of another with several training seeds, too"
+            return "not compared; give checkpoints of another algorithm with several training seeds, too"
         return "on the same test episodes, which count as given"
 
     def score_rows(self) -> list[list[str]]:
