@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,3 +92,9 @@ def test_home_and_what_is_not_there_yet_are_paths(monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_shown_stands_in_one_line() -> None:
     assert shown("a\nb\udcff") == "a\\nb\\udcff"
+
+
+@pytest.mark.parametrize("given", [None, 5, b"run", ["run"]])
+def test_what_is_not_a_path_is_refused(given: Any) -> None:
+    with pytest.raises(BadInput, match="is not a path"):
+        given_path(given, "ckpt")

@@ -32,7 +32,8 @@ def given_path(given: str | os.PathLike[str], key: str) -> Path:
     Raises:
         BadInput: if it is empty, too long for a name, in the home folder of nobody, or where the user may not look.
     """
-    text = os.fspath(given)
+    if not isinstance(given, str | os.PathLike) or not isinstance(text := os.fspath(given), str):
+        raise BadInput(f"{key}={quoted(repr(given))} is not a path; allowed: text, or a path of pathlib")
     if not text:
         raise BadInput(f"{key}= is empty: give a path, or leave {key} out")
     try:

@@ -46,6 +46,8 @@ class RunFolder:
         if shared := os.environ.get(RUN_FOLDER):
             return cls(Path(shared), None)
         first = place_to_write(wanted, "folder")
+        if first.name in ("", ".."):
+            raise BadInput(f"folder={wanted} is no new folder: give the name of one, such as folder=runs/first")
         for number in range(1, 10_000):
             path = first if number == 1 else Path(f"{first}-{number}")
             new = [path, *(above for above in path.parents if not above.exists())]

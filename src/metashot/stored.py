@@ -6,6 +6,7 @@ its configuration may name is decided by `configuration.buildable`.
 
 import contextlib
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,7 +74,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_scalar(node)
 
 
-def of_run(given: str, key: str, preferred: str) -> Path:
+def of_run(given: str | os.PathLike[str], key: str, preferred: str) -> Path:
     """The checkpoint that a user means by a file or by a run's folder."""
     path = given_path(given, key)
     if path.is_file():

@@ -414,7 +414,7 @@ def load(checkpoint: str | os.PathLike[str], device: Device = "auto", ink: Ink =
     `ink` matters to learners of drawings with bright ink on dark ground, such as glyphs and omniglot: with "auto" each image
     whose border is bright is inverted, with "dark" all are, with "bright" none.
     """
-    path = of_run(os.fspath(checkpoint), "checkpoint", BEST)
+    path = of_run(checkpoint, "checkpoint", BEST)
     if holds_fit(path):
         raise BadInput(f"{shown(path)} is a fitted learner and not a checkpoint: read it with metashot.load_fitted")
     return learner_of(read_network(checkpoint, device), checkpoint, device, ink)

@@ -92,7 +92,7 @@ class TrainedNetwork:
 
 def read_network(checkpoint: str | os.PathLike[str], device: str | torch.device) -> TrainedNetwork:
     """That of a checkpoint, of the folder of a run (its best checkpoint), or of a fitted learner's file."""
-    path = of_run(os.fspath(checkpoint), "checkpoint", BEST)
+    path = of_run(checkpoint, "checkpoint", BEST)
     if holds_fit(path):
         content = fitted_content(path)
         return made(content["config"], content["origin"], content["weights"], path, device)
