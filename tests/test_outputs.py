@@ -190,7 +190,8 @@ def test_foreign_files_in_the_folder_of_an_evaluation_are_seen_before_it_begins(
 
 def test_reports_in_a_run_that_an_older_version_wrote_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "config.yaml").touch()
+    (tmp_path / ".lock").touch()
+    (tmp_path / "config.yaml").write_text("algo:\n  _target_: metashot.algorithms.gradient.maml.MAML\n")
     (tmp_path / "report.json").write_text("{}\n")
     write_output(tmp_path / "report.json", b"new")
     assert (tmp_path / "report.json").read_bytes() == b"new"

@@ -148,9 +148,9 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise
     # What a damaged file makes zipfile, pickle and struct raise.
     except (OSError, EOFError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise Unusable(f"it is damaged or not a checkpoint ({_first_line(error)})") from error
+        raise Unusable(f"it is damaged ({_first_line(error)})") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, pickle.UnpicklingError, AssertionError) as error:
-        raise Unusable(f"it is damaged or not a checkpoint ({_first_line(error)})") from error
+        raise Unusable(f"it is damaged ({_first_line(error)})") from error
 
 
 def _first_line(error: Exception) -> str:

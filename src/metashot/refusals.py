@@ -44,7 +44,7 @@ def refuse_training(config: Container) -> None:
             configuration_of_run(config["resume"], "resume"),
         )
     _refuse_nothing_to_train(config)
-    if config["init_from"] is not None:
+    if config["init_from"] is not None and config["resume"] is None:  # a resumed run has its weights
         theirs = configuration_of_checkpoint(config["init_from"], "init_from", BEST)
         refuse_another_backbone(config["init_from"], config["backbone"], theirs.get("backbone", {}))
     refuse_missing_files(config["data"])

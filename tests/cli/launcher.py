@@ -104,6 +104,7 @@ def become(request: dict[str, Any]) -> NoReturn:
     if os.environ.pop(UNPRIVILEGED, None):
         give_up_privileges()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may ignore it
     sys.argv = request["arguments"]
     sys.path[0] = str(Path(sys.argv[0]).parent)
     code = 0

@@ -91,6 +91,12 @@ class Process:
         raise TimeoutError(f"process still running after {patience} seconds\n{self.out}\n{self.err}")
 
 
+def heed_signals() -> None:
+    """As in a shell, whatever started the tests, which may ignore some."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Scripts:
     """Starts train.py and evaluate.py, each in a process forked from one that has imported torch, or in a fresh one."""
 
@@ -154,6 +160,7 @@ class Scripts:
                 stdout=to,
                 stderr=errors,
                 start_new_session=True,
+                preexec_fn=heed_signals,
             )
         return Process(popen.pid, out, err, popen.poll)
 

@@ -213,9 +213,9 @@ def without_a_group(folder: Path, run: Path) -> Path:
 NOT_CHECKPOINTS: dict[Callable[[Path, Path], Path], list[str]] = {
     no_such_path: ["no such file or folder"],
     empty_folder: ["checkpoints/"],
-    text_file: ["damaged or not a checkpoint"],
-    empty_file: ["damaged or not a checkpoint"],
-    truncated: ["damaged or not a checkpoint"],
+    text_file: ["is damaged"],
+    empty_file: ["is damaged"],
+    truncated: ["is damaged"],
     flipped: ["does not match its checksum"],
     of_another_program: ["not a checkpoint of metashot"],
     not_even_a_dictionary: ["not a checkpoint of metashot"],

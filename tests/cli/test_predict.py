@@ -155,7 +155,7 @@ def test_bad_input_is_one_message_and_writes_nothing(command: Command, first: Tr
         ([ckpt, query], ("missing key support", "pets.fewshot")),
         ([f"ckpt={fitted}", support, query], ("is a fitted learner", "leave support out")),
         ([f"ckpt={fitted}", query, "ink=dark"], ("ink=dark", "fitted with ink=auto")),
-        (["ckpt=broken.fewshot", query], ("broken.fewshot", "damaged or not a fitted learner")),
+        (["ckpt=broken.fewshot", query], ("broken.fewshot", "is damaged")),
         ([ckpt, support, query, "out=theirs.csv"], ("theirs.csv would be replaced", "out=")),
         ([ckpt, support, query, "out=query/q [0].csv"], ("q [0].png would be replaced", "out=")),
         ([ckpt, support, query, "out=support/circle/0.csv"], ("0.png would be replaced", "out=")),

@@ -46,7 +46,7 @@ NO_KEYS = [
     case(PREDICT, "~support", "~support"),
     case(DATA, "~data", "~data"),
     case(TRAIN, "+x", "+x cannot be read as key=value: it has no ="),
-    case(TRAIN, "+x=1", "unknown key x; allowed at the top: algo, backbone"),
+    case(TRAIN, "+x=1", "unknown key x; allowed at the top: algo, "),
     case(TRAIN, "seed=", "seed= cannot be used", "whole number"),
     case(TRAIN, "folder=", "folder= is empty"),
     case(TRAIN, "data.banks=", "data.banks= is empty"),
