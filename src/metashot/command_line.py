@@ -195,9 +195,7 @@ def run_script(
     except Exception as error:
         # submitit runs a job in a process of its own, and tells of its end what that process printed.
         of_job = type(error).__module__.startswith("submitit.")
-        if (
-            not begun and not of_job and not sweeping.Sweep.members
-        ):  # Hydra could not do what its own options and keys ask for
+        if not begun and not of_job and not sweeping.Sweep.members:  # Hydra's own options and keys
             _refuse(f"Hydra: {' '.join(str(error).split())[:300] or type(error).__name__}", wants_traceback)
         ours = [line for line in str(error).splitlines() if line.startswith("error: ")]
         if wants_traceback or not of_job or not ours:

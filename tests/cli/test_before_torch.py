@@ -24,7 +24,7 @@ CASES = [
     ("evaluate.py", ["ckpt={run}", "pictures=some"], "pictures=some cannot be used; allowed: all, episode, none"),
     ("evaluate.py", ["ckpt=[{run},nowhere]"], "ckpt=nowhere: there is no such file or folder"),
     ("evaluate.py", ["ckpt=[{run},{run}]"], "was given twice"),
-    ("evaluate.py", ["ckpt={here}/text.ckpt"], "text.ckpt cannot be used: it is is damaged"),
+    ("evaluate.py", ["ckpt={here}/text.ckpt"], "text.ckpt cannot be used: it is damaged"),
     ("train.py", ["data=folder", "data.root=nowhere"], "data.root=nowhere does not exist"),
     ("train.py", ["data=omniglot", "data.root=nowhere"], "data.root=nowhere is not a folder"),
     ("train.py", ["data.shots=five"], "data.shots=five cannot be used"),

@@ -117,9 +117,7 @@ def test_nothing_half_written_stays_when_building_the_bank_is_interrupted(comman
     outcome = process.wait()
     assert outcome.code == 130, outcome
     assert "Traceback" not in outcome.err, outcome
-    left = [path for path in banks.iterdir() if not path.name.endswith(".lock")]
-    assert left == []
-    assert [path.name for path in command.folder.iterdir()] == ["banks"]
+    assert contents(command.folder) == {}
 
 
 def test_every_measurement_is_there_once_after_an_interrupt(command: Command, first: Trained) -> None:
