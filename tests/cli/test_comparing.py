@@ -127,7 +127,7 @@ def test_seeds_have_a_standard_deviation_and_intervals_stay_those_of_episodes(co
     assert seeds["ci95"] == pytest.approx(4.3026527297 * seeds["standard_error"])
     lines = compared[0].out.splitlines()
     said = next(place for place, line in enumerate(lines) if line.startswith("which of these algorithms is better"))
-    assert "not compared; give checkpoints of another with several training seeds" in lines[said]
+    assert "not compared; give checkpoints of another algorithm with several training seeds" in lines[said]
     assert lines[said + 2].startswith("A  protonet")
     assert lines[said + 2].endswith("0, 1, 2         1, 3, 4")
     assert {one["episode_seed"] for one in content["checkpoints"]} == {0}
