@@ -110,6 +110,19 @@ def test_queries_that_see_each_other_are_answered_together(tmp_path: Path) -> No
     assert np.abs(learner.predict_proba(queries)[:256] - learner.predict_proba(queries[:256])).max() > 1e-6
 
 
+@pytest.mark.parametrize("factor", [float("nan"), 1e30])  # squared distances then are NaN, or beyond the largest float
+def test_answers_that_are_not_finite_are_none(tmp_path: Path, factor: float) -> None:
+    path = tiny(tmp_path, "protonet")
+    stored = read_checkpoint(path)
+    scale = next(name for name in reversed(stored["state_dict"]) if name.endswith("weight"))
+    stored["state_dict"][scale] *= factor
+    write_checkpoint(stored, path)
+    learner = metashot.load(path).fit(drawings(4), [0, 1] * 2)
+    for ask in (learner.predict, learner.predict_proba):
+        with pytest.raises(BadInput, match=r"non-finite answers.*has diverged"):
+            ask(drawings(3, seed=1))
+
+
 @pytest.mark.parametrize("engine", ["learn2learn", "batched"])
 def test_it_works_where_a_user_has_switched_gradients_off(tmp_path: Path, engine: str) -> None:
     path, images, queries = tiny(tmp_path, "maml", "support", f"engine={engine}"), drawings(4), drawings(3, seed=1)

@@ -75,9 +75,9 @@ class TrainedNetwork:
             with self._used, _own_modes():
                 parts.append(self.algorithm.answers_from(learned, part[None])[0])
         answers = torch.cat(parts).detach().cpu().double().numpy()
-        if np.isnan(answers).any():
+        if not np.isfinite(answers).all():
             raise BadInput(
-                f"this {self.name} gives answers that are not numbers: the training of its checkpoint or its fit to these "
+                f"this {self.name} gives non-finite answers: the training of its checkpoint or its fit to these "
                 "examples has diverged; take another checkpoint or other examples"
             )
         return np.asarray(answers)
