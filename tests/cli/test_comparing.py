@@ -197,6 +197,7 @@ def test_what_cannot_be_compared_is_refused(command: Command, first: Trained, ma
     assert contents(command.folder) == before
 
 
+@pytest.mark.long
 def test_number_of_devices_changes_nothing_that_is_compared(command: Command, first: Trained, maml: Trained) -> None:
     given = [f"ckpt=[{first.run},{maml.run}]", "episodes=9", "pictures=none"]
     done(command.run("evaluate.py", *given, "out=one"))

@@ -271,8 +271,15 @@ def test_process_that_nobody_joins_gives_up(command: Command, by: Variables, ran
     assert contents(command.folder) == {}
 
 
-@pytest.mark.parametrize("whom", ["the first process", "all of them"])
-@pytest.mark.parametrize("during", ["training", "the test"])
+@pytest.mark.parametrize(
+    ("during", "whom"),
+    [
+        ("training", "the first process"),
+        ("training", "all of them"),
+        ("the test", "the first process"),
+        pytest.param("the test", "all of them", marks=pytest.mark.long),
+    ],
+)
 def test_processes_of_lightning_stop_as_one(command: Command, one: dict[str, Path], whom: str, during: str) -> None:
     run = command.folder / "run"
     many = [] if during == "training" else ["data.test.episodes=5000", "trainer.max_steps=1"]
@@ -336,6 +343,7 @@ def test_submitit_runs_the_jobs_of_a_sweep(command: Command, one: dict[str, Path
     assert report(command.folder / "run_1")["training_seed"] == 1
 
 
+@pytest.mark.long
 def test_submitit_starts_the_processes_of_several_devices(command: Command, one: dict[str, Path]) -> None:
     outcome = submitted(command, "hydra.launcher.tasks_per_node=2", "trainer=ddp")
     assert outcome.code == 0, outcome
