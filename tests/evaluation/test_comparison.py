@@ -103,10 +103,11 @@ def test_few_training_seeds_are_said_to_be_few(count: int) -> None:
     of_one = [scored("maml", seed, scores[seed]) for seed in range(count)]
     of_both = [*of_one, *(scored("protonet", seed, scores[seed] - 0.1 - 0.01 * seed) for seed in range(count))]
     warning = "(fewer than 5: too few for the interval or p to be trusted)"
-    for given, who in ((of_one, f"A has {count} {warning}"), (of_both, f"A has {count}, B has {count} {warning}")):
+    for given, who in ((of_one, ["A"]), (of_both, ["A", "B"])):
+        said = ", ".join(f"{letter} has {count} training seeds" for letter in who)
         comparison = Comparison.of(given)
         for text in (comparison.lines(), comparison.for_people()):
-            assert (f"of training seeds {who}" in text) == (count < 5)
+            assert (f"; {said} {warning}" in text) == (count < 5)
             assert ("too few" in text) == (count < 5)
         for algorithm in comparison.content()["of_algorithms"]["algorithms"]:
             assert algorithm["few_seeds"] == (count < 5)

@@ -165,14 +165,10 @@ class Comparison:
 
     def _few_seeds(self) -> str:
         """What is said of algorithms that have few training seeds."""
-        few = [
-            f"{letter} has {len(one.seeds)}"
-            for letter, one in zip(self._letters(), self.seeds, strict=True)
-            if one.few_seeds
-        ]
-        if not few:
-            return ""
-        return f"; of training seeds {', '.join(few)} (fewer than {FEW_SEEDS}: too few for the interval or p to be trusted)"
+        named = zip(self._letters(), self.seeds, strict=True)
+        few = [f"{letter} has {len(seeds.seeds)} training seeds" for letter, seeds in named if seeds.few_seeds]
+        warning = f" (fewer than {FEW_SEEDS}: too few for the interval or p to be trusted)"
+        return f"; {', '.join(few)}{warning}" if few else ""
 
     def score_rows(self) -> list[list[str]]:
         head = f"{self.metric} (95 % interval over episodes)"
