@@ -15,5 +15,6 @@ class BadValue(BadInput, ValueError):
 def one_of(allowed: Iterable[str], given: str = "") -> str:
     """The allowed names as text, with the one that was probably meant."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(given, names, n=1)
-    return ", ".join(names) + (f" (did you mean {close[0]}?)" if close else "")
+    by_small_letters = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(given.lower(), by_small_letters, n=1)
+    return ", ".join(names) + (f" (did you mean {by_small_letters[close[0]]}?)" if close else "")

@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from metashot import sweeping
 from metashot.bad_input import BadInput, one_of
@@ -28,10 +28,10 @@ from metashot.configuration.buildable import CONF as CONF
 from metashot.interruption import STOP, Stopped, ignore_signals
 from metashot.leftovers import is_child_of_lightning, refuse_leftovers
 from metashot.overrides import (
-    HYDRA,
     PATHS,
     cannot_be_resolved,
     choices_of,
+    is_for_users,
     other_choice,
     refuse_other_choice,
     refuse_what_cannot_be_read,
@@ -253,8 +253,7 @@ def _use_stored_configuration(
     for group in (*groups, "experiment"):
         allowed = (str, ChoiceSweep, type(None)) if group == "experiment" else (str, ChoiceSweep)
         if group in chosen and not isinstance(chosen[group].value(), allowed):
-            given_choice = "null" if chosen[group].value() is None else chosen[group].value()
-            refuse_other_choice(group, str(given_choice), choices_of(CONF, group))
+            refuse_other_choice(group, chosen[group].get_value_element_as_str(), choices_of(CONF, group))
     keys = [key for key in stored if key in chosen and chosen[key].value() is not None]
     if not keys:
         for key, (load, group) in parts.items():
@@ -296,11 +295,15 @@ def explained(error: Exception) -> str:
         return cannot_be_resolved(cause)
     key = getattr(cause, "full_key", None)
     parent = getattr(cause, "parent_node", None)
+    if isinstance(cause, ValidationError):
+        return f"{key} cannot be used: {str(cause).splitlines()[0]}"
     if key and isinstance(parent, DictConfig):
         place, _, name = str(key).rpartition(".")
         where = f"under {place}" if place else "at the top"
-        return f"unknown key {key}; allowed {where}: {one_of((str(own) for own in parent if own != HYDRA), name)}"
-    if missing := re.search(r"Could not find '(\w+)/(.+)'", str(error)):
-        return other_choice(missing[1], missing[2], choices_of(CONF, missing[1]))
+        return f"unknown key {key}; allowed {where}: {one_of(filter(is_for_users, map(str, parent)), name)}"
+    if missing := re.search(r"Could not find '([\w/]+)/(.+)'", str(error)):
+        group = missing[1]
+        choices = choices_of(CONF, group) or ConfigStore.instance().list(group)  # Hydra's own are in no folder
+        return other_choice(group, missing[2], [choice.removesuffix(".yaml") for choice in choices])
     # What Hydra says of a choice that a group does not have ends with the folders it searched.
-    return str(error).partition("Config search path")[0].strip() or type(error).__name__
+    return " ".join(str(error).partition("Config search path")[0].split()) or type(error).__name__

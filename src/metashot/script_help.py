@@ -3,7 +3,8 @@
 import re
 import shutil
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,21 @@ from metashot.overrides import choices_of, groups_of, options_of, read_yaml
 _WIDTH, _NARROWEST = 100, 60  # columns
 _VALUES = 34  # columns of keys and values, beside which their explanations stand
 _HIDDEN = re.compile(r".*_target_|[a-z]+\.name")  # which a choice of a group sets
+# What stands in brackets at the end of a comment, with brackets in them or without.
+_REMARK = re.compile(r"(^|\s)\(([^()]|\([^()]*\))*\)$")
+# Groups and keys that a script's configuration has because others need them, and that change nothing of what it does.
+_WITHOUT_EFFECT = {
+    "evaluate": (
+        *("algo", "backbone", "images"),
+        *(rf"data\.{key}" for key in ("augmentation", "mean", "std", r"train\.batch", "tasks_per_step", r"\w+\.episodes")),
+        r"trainer\.(max_steps|\w+_every|gradient_clip|stop_after_non_finite|early_stopping)",
+    ),
+    "look": (
+        "images",
+        *(rf"data\.{key}" for key in ("mean", "std", r"train\.batch", r"tasks_per_\w+", r"\w+\.(episodes|seed)")),
+    ),
+    "predict": ("algo", "backbone"),
+}
 _GROUPS, _KEYS, _HEADER, _FOOTER = "$APP_CONFIG_GROUPS", "$CONFIG", "${hydra.help.header}", "${hydra.help.footer}"
 
 
@@ -32,32 +48,25 @@ def help_text(arguments: Sequence[str], conf: Path, config_name: str, of_checkpo
         arguments: the command line; the keys are those of the groups that it chooses.
         conf: the folder of configuration files.
         config_name: the script's file in it, whose `hydra.help` says what the help looks like.
-        of_checkpoint: groups that a checkpoint decides, shown where the command line chooses them itself.
+        of_checkpoint: groups that a checkpoint decides: their values are not known, but where the command line gives them.
     """
     overrides = options_of(arguments).overrides
-    chosen = {override.partition("=")[0] for override in overrides}
-    left_out = {group for group in of_checkpoint if not any(re.match(rf"{group}[=.]", override) for override in overrides)}
+    chosen = _keys_of(overrides)
     width = max(_NARROWEST, min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns))
-    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-        config = OmegaConf.to_container(hydra.compose(config_name, overrides=overrides), resolve=False)
-        loader = GlobalHydra.instance().config_loader()
-        defaults = loader.compute_defaults_list(config_name, overrides, RunMode.RUN).defaults
-    explained: dict[str, str] = {}
-    for default in defaults:
-        if default.config_path and not default.config_path.startswith("hydra/"):
-            for key, comment in comments_of(conf / f"{default.config_path}.yaml", default.package or "").items():
-                before = explained.get(key, comment)
-                explained[key] = comment if before in comment else f"{before}; here {comment}"
-    assert isinstance(config, dict)
+    config, explained = explanations(overrides, conf, config_name)
     script = read_yaml(conf / f"{config_name}.yaml")
-    groups = [group for group in groups_of(script) if group not in of_checkpoint or group in chosen]
-    own = {*script, *groups_of(script)} - left_out  # an algorithm's file sets keys of groups that others have
-    shown = {str(key): value for key, value in config.items() if key in own}
+    hidden = [pattern for pattern in _WITHOUT_EFFECT.get(config_name, ()) if pattern not in chosen]
+    groups = [group for group in groups_of(script) if group not in hidden]
+    own = {*script, *groups}  # an algorithm's file sets keys of groups that others have
+    shown = {key: value for key, value in config.items() if key in own}
+    unknown = {group for group in of_checkpoint if group not in chosen}
+    hidden += [rf"{group}\.source\..*" for group in unknown]
+    listing = _Listing(explained, hidden, unknown, chosen, width)
     parts = {
         _HEADER: script["hydra"]["help"]["header"],
         _FOOTER: script["hydra"]["help"]["footer"],
         _GROUPS: "\n".join(_of_group(group, choices_of(conf, group), width) for group in sorted(groups)),
-        _KEYS: "\n".join(_of_keys(shown, "", explained, width)),
+        _KEYS: "\n".join(listing.of_keys(shown, "")),
     }
     text = str(script["hydra"]["help"]["template"])
     for placeholder, part in parts.items():
@@ -65,13 +74,56 @@ def help_text(arguments: Sequence[str], conf: Path, config_name: str, of_checkpo
     return text.rstrip()
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """A key: what it means, whatever its value is, and a remark on the value that it has."""
+
+    meaning: str
+    remark: str
+
+    @classmethod
+    def of(cls, comment: str) -> "Explanation":
+        """The remark is what stands in brackets at the end."""
+        remark = _REMARK.search(comment)
+        return cls(comment, "") if remark is None else cls(comment[: remark.start()], remark[0].strip())
+
+    def __str__(self) -> str:
+        return f"{self.meaning} {self.remark}".strip()
+
+
+def explanations(overrides: Sequence[str], conf: Path, config_name: str) -> tuple[dict[str, Any], dict[str, Explanation]]:
+    """A configuration, and what is said of its keys: the last meaning that a file gives, and the remark, if there is one, of
+    the file that sets the value. The command line sets values without a remark."""
+    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        config = OmegaConf.to_container(hydra.compose(config_name, overrides=overrides), resolve=False)
+        loader = GlobalHydra.instance().config_loader()
+        defaults = loader.compute_defaults_list(config_name, overrides, RunMode.RUN).defaults
+    assert isinstance(config, dict)
+    explained: dict[str, Explanation] = {}
+    for default in defaults:  # each overrides those before it
+        if default.config_path and not default.config_path.startswith("hydra/"):
+            for key, comment in comments_of(conf / f"{default.config_path}.yaml", default.package or "").items():
+                own = Explanation.of(comment)
+                before = explained.get(key, own)
+                explained[key] = Explanation(own.meaning or before.meaning, own.remark)
+    for key in _keys_of(overrides):
+        for above in (key[:end] for end in (*(place.start() for place in re.finditer(r"\.", key)), len(key))):
+            if above in explained:
+                explained[above] = Explanation(explained[above].meaning, "")
+    return {str(key): value for key, value in config.items()}, explained
+
+
+def _keys_of(overrides: Iterable[str]) -> set[str]:
+    return {override.partition("=")[0].lstrip("+") for override in overrides}
+
+
 def comments_of(path: Path, package: str) -> dict[str, str]:
-    """What a file says of its keys, in the lines above them and behind their values. Keys begin with the file's package."""
+    """What a file says of each of its keys, in the lines above it and behind its value. Keys begin with the file's package;
+    those of which nothing is said are there, too."""
     text = path.read_text(encoding="utf-8")
     root = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     lines = text.splitlines()
-    found = _comments(root, package, lines) if isinstance(root, yaml.MappingNode) else ()
-    return {key: comment for key, comment in found if comment}
+    return dict(_comments(root, package, lines)) if isinstance(root, yaml.MappingNode) else {}
 
 
 def _comments(node: yaml.MappingNode, above: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -100,21 +152,33 @@ def _of_group(group: str, choices: Iterable[str], width: int) -> str:
     return textwrap.fill(f"{group}: {', '.join(choices)}", width, subsequent_indent="    ", break_on_hyphens=False)
 
 
-def _of_keys(node: dict[str, Any], above: str, explained: dict[str, str], width: int) -> Iterator[str]:
-    """The values of a node, then the nodes below it."""
-    for name, value in sorted(node.items(), key=lambda item: isinstance(item[1], dict)):
-        key = f"{above}{name}"
-        if _HIDDEN.fullmatch(key):
-            continue
-        if not isinstance(value, dict):
-            yield _beside(f"{key}={_plainly(value)}", explained.get(key, ""), width)
-            continue
-        below = list(_of_keys(value, f"{key}.", explained, width))
-        if below and not above:
-            yield ""
-        if below and key in explained:
-            yield _wrapped(f"{key}.*: {explained[key]}", "", width)
-        yield from below
+@dataclass(frozen=True)
+class _Listing:
+    explained: Mapping[str, Explanation]
+    hidden: Sequence[str]  # patterns of keys
+    unknown: Collection[str]  # groups whose values are not known
+    given: Collection[str]  # keys of the command line
+    width: int
+
+    def of_keys(self, node: dict[str, Any], above: str) -> Iterator[str]:
+        """The values of a node, then the nodes below it."""
+        for name, value in sorted(node.items(), key=lambda item: isinstance(item[1], dict)):
+            key = f"{above}{name}"
+            if _HIDDEN.fullmatch(key) or any(re.fullmatch(pattern, key) for pattern in self.hidden):
+                continue
+            if not isinstance(value, dict):
+                said = self.explained.get(key, Explanation("", ""))
+                if key.partition(".")[0] in self.unknown and key not in self.given:
+                    yield _beside(key, said.meaning, self.width)
+                else:
+                    yield _beside(f"{key}={_plainly(value)}", str(said), self.width)
+                continue
+            below = list(self.of_keys(value, f"{key}."))
+            if below and not above:
+                yield ""
+            if below and (whole := str(self.explained.get(key, ""))):
+                yield _wrapped(f"{key}.*: {whole}", "", self.width)
+            yield from below
 
 
 def _beside(left: str, comment: str, width: int) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from metashot.applied.sheet import sheet, shortened, uncertain
 from metashot.outputs import refuse_to_replace
@@ -68,3 +68,18 @@ def test_sheet_is_known_to_be_ours(tmp_path: Path) -> None:
     content = sheet(["a", "b"], images, np.array([0, 1]), images[:1], ["q"], np.array([[0.9, 0.1]]), False)
     (tmp_path / "a.png").write_bytes(content)
     refuse_to_replace(tmp_path / "a.png", "out")
+
+
+@pytest.mark.parametrize("bright_ink", [False, True])
+def test_sheet_says_how_the_learner_sees_drawings(monkeypatch: pytest.MonkeyPatch, bright_ink: bool) -> None:
+    words: list[str] = []
+    write = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda self, place, text, *ink: (words.append(text), write(self, place, text, *ink))
+    )
+    images = np.zeros((2, 1, 28, 28), np.uint8)
+    names, files = ["Käse", "שלום"], ["字.png"]
+    sheet(names, images, np.array([0, 1]), images[:1], files, np.array([[0.9, 0.1]]), bright_ink)
+    inverted = "learned from (drawings are shown dark on light; the learner sees them light on dark)"
+    assert words[0] == (inverted if bright_ink else "learned from")
+    assert {"Käse", "class 1", "image 0"} <= set(words)

@@ -342,3 +342,19 @@ def test_bad_value_for_a_stored_run_is_refused(command: Command, first: Trained)
     refused(command.run("train.py", "resume=[1,2]"), ["resume"])
     assert contents(command.folder) == {}
     assert contents(first.run) == before
+
+
+def test_what_hydra_refuses_is_told_in_one_line(command: Command) -> None:
+    for given, said in (
+        ("hydra/launcher=nonexist", "hydra/launcher=nonexist cannot be used; allowed: basic"),
+        ("hydra.mode=x", "hydra.mode cannot be used: Invalid value 'x', expected one of [RUN, MULTIRUN]"),
+        ("data.source=glyphs", "data.source=glyphs cannot be used; allowed: keys below it"),
+        (
+            "algo.foo=1",
+            "unknown key algo.foo; allowed under algo: distance, learned_temperature, name, optimizer, temperature",
+        ),
+        ("data.foo=1", "unknown key data.foo; allowed under data: augmentation, banks, "),
+    ):
+        outcome = command.run("train.py", "algo=protonet", given)
+        refused(outcome, [said])
+        assert len(outcome.err.splitlines()) == 1

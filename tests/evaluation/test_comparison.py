@@ -95,3 +95,19 @@ def test_what_is_asked_is_said_everywhere() -> None:
             assert question[1:] in text
         assert "several training seeds" in text  # what is missing for the second one
     assert Comparison.of([scored("maml", 0, 0.9)]).lines().count("which") == 0
+
+
+@pytest.mark.parametrize("count", [2, 4, 5])
+def test_few_training_seeds_are_said_to_be_few(count: int) -> None:
+    scores = [0.9, 0.88, 0.93, 0.91, 0.9]
+    of_one = [scored("maml", seed, scores[seed]) for seed in range(count)]
+    of_both = [*of_one, *(scored("protonet", seed, scores[seed] - 0.1 - 0.01 * seed) for seed in range(count))]
+    warning = "(fewer than 5: too few for the interval or p to be trusted)"
+    for given, who in ((of_one, ["A"]), (of_both, ["A", "B"])):
+        said = ", ".join(f"{letter} has {count} training seeds" for letter in who)
+        comparison = Comparison.of(given)
+        for text in (comparison.lines(), comparison.for_people()):
+            assert (f"; {said} {warning}" in text) == (count < 5)
+            assert ("too few" in text) == (count < 5)
+        for algorithm in comparison.content()["of_algorithms"]["algorithms"]:
+            assert algorithm["few_seeds"] == (count < 5)

@@ -1,5 +1,6 @@
 """Embedding once: evaluation finds what it finds episode by episode, and embeds no image twice."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,14 @@ def test_half_precision_embeds_in_half_precision(small_root: Path) -> None:
 def test_double_precision_embeds_in_double_precision(small_root: Path) -> None:
     plain = answered(small_root, "protonet", "trainer.precision=64-true", once=False)[1]
     assert answered(small_root, "protonet", "trainer.precision=64-true", once=True)[1] == pytest.approx(plain, rel=1e-9)
+
+
+def test_progress_counts_episodes_and_images(small_root: Path) -> None:
+    algorithm, data, options = prepared(small_root, "protonet")
+    scoring, log = Scoring(), io.StringIO()
+    progress = ProgressBar(scoring, Console(file=log), heartbeat=0)
+    options.trainer([EmbedOnce(progress.part), scoring, progress], []).test(algorithm, data, verbose=False)
+    images = len(data.images_of("test", data.evaluation_numbers("test")))
+    size = data.tasks_per_evaluation_step
+    lines = [f"testing {min(done, EPISODES)}/{EPISODES} episodes" for done in range(size, EPISODES + size, size)]
+    assert log.getvalue().splitlines() == [f"embedding {images}/{images} images", *lines]

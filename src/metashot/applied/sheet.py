@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from fontTools.ttLib import TTFont
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from metashot.evaluation.pictures.letters import FONT, shown_letters
 from metashot.outputs import SOFTWARE
 
 _SIDE = 72  # pixels of an image's longer side on the sheet
@@ -24,7 +23,7 @@ _KEPT = 3  # letters of what names have in common that stay where the rest is le
 _DASH = 4  # pixels
 _SURE, _AHEAD = 0.5, 0.2  # the probability of a sure answer, and by how much it is that of the next class at least
 UNCERTAIN = f"below {_SURE:.0%}, or less than {100 * _AHEAD:.0f} points ahead of the next class"
-_FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+_OF_DRAWINGS = "drawings are shown dark on light; the learner sees them light on dark"
 
 
 def sheet(
@@ -37,7 +36,7 @@ def sheet(
     bright_ink: bool,
 ) -> bytes:
     """A PNG. Images are [N, channels, height, width], probabilities [N, classes]; drawings are shown as dark ink."""
-    names = [_readable(name, f"class {place}") for place, name in enumerate(classes)]
+    names = [shown_letters(name) or f"class {place}" for place, name in enumerate(classes)]
     doubtful = uncertain(probabilities)
     height, width = _size(support.shape[2], support.shape[3])
     row, answered = height + _GAP, height + 3 * _LINE + _GAP
@@ -48,18 +47,19 @@ def sheet(
     lines = [-(-len(images) // _COLUMNS) for images in of_classes]
     widest = max(min(max(map(len, of_classes)), _COLUMNS), 1)
     more = f", the first {shown} of {len(queries)}" if shown < len(queries) else ""
+    heading = "learned from" + (f" ({_OF_DRAWINGS})" if bright_ink else "")
     legend = f"asked{more}: file, answer, probability" + (f"; dashed and with ?: {UNCERTAIN}" if doubtful.any() else "")
     page = Image.new(
         "RGB",
         (
-            2 * _GAP + max(_NAME_WIDTH + widest * step, columns * step, 420, round(_font().getlength(legend))),
+            2 * _GAP + max(_NAME_WIDTH + widest * step, columns * step, 420, *map(round, map(_width, (heading, legend)))),
             2 * _GAP + 3 * _LINE + sum(lines) * row + _GAP + -(-shown // columns) * answered,
         ),
         _PAPER,
     )
     draw = ImageDraw.Draw(page)
     top = _GAP
-    draw.text((_GAP, top), "learned from", _PALE, _font())
+    draw.text((_GAP, top), heading, _PALE, _font())
     top += _LINE + 4
     for name, images, rows in zip(shortened(names, _NAME_WIDTH - _GAP, _width), of_classes, lines, strict=True):
         draw.text((_GAP, top + height // 2 - _LINE // 2), name, _INK, _font())
@@ -70,7 +70,7 @@ def sheet(
     top += _GAP
     draw.text((_GAP, top), legend, _PALE, _font())
     top += _LINE + 4
-    readable = [_readable(Path(file).name, f"image {place}") for place, file in enumerate(files[:shown])]
+    readable = [shown_letters(Path(file).name) or f"image {place}" for place, file in enumerate(files[:shown])]
     short_files, short_names = shortened(readable, step - 4, _width), shortened(names, step - 4, _width)
     for place in range(shown):
         left, upper = _GAP + place % columns * step, top + place // columns * answered
@@ -153,18 +153,7 @@ def _paste(
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(_FONT), 11)
-
-
-@cache
-def _letters() -> frozenset[int]:
-    with TTFont(_FONT) as font:
-        return frozenset(font.getBestCmap())
-
-
-def _readable(text: str, otherwise: str) -> str:
-    """A text that the font can show, or what stands for it."""
-    return text if all(ord(letter) in _letters() for letter in text) else otherwise
+    return ImageFont.truetype(str(FONT), 11)
 
 
 def _width(text: str) -> float:

@@ -68,7 +68,7 @@ def _check_argument(value: Any, hint: Any, key: str) -> None:
         return
     if not isinstance(value, dict) or TARGET not in value:
         below = ", ".join(signatures.parameters_of(kinds[0].target))
-        check_value(value, hint, key, f"keys below it ({below})")
+        check_value(value, hint, key, f"keys below it ({below})" if below else "keys below it")
         return
     target = target_of(value, key)
     if not any(signatures.derives_from(target, kind.target) for kind in kinds):

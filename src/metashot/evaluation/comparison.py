@@ -19,6 +19,7 @@ from metashot.configuration import differences
 from metashot.evaluation.documents import as_csv, episode_rows, table
 from metashot.evaluation.report import plain_score, score_with_interval
 from metashot.evaluation.statistics import (
+    FEW_SEEDS,
     Difference,
     holm_of_known,
     mean_and_interval,
@@ -77,6 +78,15 @@ class Seeds:
     standard_error: float  # of the mean, over training seeds
     ci95: float | None
 
+    @property
+    def few_seeds(self) -> bool:
+        """Whether there are so few training seeds that their spread says little."""
+        return len(self.seeds) < FEW_SEEDS
+
+    def content(self) -> dict[str, Any]:
+        """As plain containers."""
+        return asdict(self) | {"few_seeds": self.few_seeds}
+
 
 @dataclass(frozen=True)
 class AlgorithmPair:
@@ -115,7 +125,7 @@ class Comparison:
             "of_checkpoints": {"question": OF_CHECKPOINTS, "pairs": [asdict(pair) for pair in self.pairs]},
             "of_algorithms": {
                 "question": OF_ALGORITHMS,
-                "algorithms": [asdict(seeds) for seeds in self.seeds],
+                "algorithms": [seeds.content() for seeds in self.seeds],
                 "pairs": [asdict(pair) for pair in self.algorithm_pairs],
             },
         }
@@ -150,8 +160,15 @@ class Comparison:
         if not self.seeds:
             return "not asked; give checkpoints of each with several training seeds, and nothing else changed"
         if not self.algorithm_pairs:
-            return "not compared; give checkpoints of another algorithm with several training seeds, too"
-        return "on the same test episodes, which count as given"
+            return f"not compared; give checkpoints of another algorithm with several training seeds, too{self._few_seeds()}"
+        return f"on the same test episodes, which count as given{self._few_seeds()}"
+
+    def _few_seeds(self) -> str:
+        """What is said of algorithms that have few training seeds."""
+        named = zip(self._letters(), self.seeds, strict=True)
+        few = [f"{letter} has {len(seeds.seeds)} training seeds" for letter, seeds in named if seeds.few_seeds]
+        warning = f" (fewer than {FEW_SEEDS}: too few for the interval or p to be trusted)"
+        return f"; {', '.join(few)}{warning}" if few else ""
 
     def score_rows(self) -> list[list[str]]:
         head = f"{self.metric} (95 % interval over episodes)"

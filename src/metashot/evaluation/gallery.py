@@ -61,10 +61,10 @@ def _draw(
     assert evaluation.shown is not None
     episode, shown_answers = evaluation.shown
     drawn = [folder / PICTURE]
+    names = [] if answers is None else [evaluation.names[place] for place in episode.classes[0].tolist()]
     if answers is None:
         curves_picture(data.looked_at(episode), shown_answers, drawn[0])
     else:
-        names = [evaluation.names[place] for place in episode.classes[0].tolist()]
         episode_picture(data.looked_at(episode), shown_answers, names, drawn[0])
     if wanted == "episode":
         return drawn
@@ -89,9 +89,9 @@ def _draw(
     if features is not None:
         before, after = features
         y = torch.cat([one.support.y[0], one.query.y[0]])
-        features_picture(before[0], None if after is None else after[0], y, one.support.y.shape[1], path("features"))
+        features_picture(before[0], None if after is None else after[0], y, one.support.y.shape[1], names, path("features"))
     if attention is not None:
-        attention_picture(data.looked_at(one), attention[0], path("attention"))
+        attention_picture(data.looked_at(one), attention[0], names, path("attention"))
     return drawn
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEW_EPISODES = 30  # with fewer, an interval leans on scores being normally distributed, and they are not
+FEW_SEEDS = 5  # of training; with fewer, the spread over seeds is itself hardly known
 WORST = 0.05  # share of the episodes
 _OUTSIDE = 0.05  # share of a distribution outside a 95 % interval
 _ROUNDING = 1e-12  # of the largest value: a smaller standard deviation is the rounding of equal values

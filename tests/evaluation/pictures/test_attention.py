@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metashot.episodes import Episode, Examples
 from metashot.evaluation.pictures.attention import attention_picture, looked_at, spread_over_classes
-from tests.evaluation.pictures.files import clear_of_the_edges, written
+from tests.evaluation.pictures.files import NAMES, clear_of_the_edges, words_of, written
 
 
 def episode(ways: int, shots: int, queries: int, channels: int) -> Episode:
@@ -46,14 +46,14 @@ def test_attention_is_drawn_whatever_the_episode(tmp_path: Path, ways: int, shot
     given = episode(ways, shots, queries, channels)
     if ways == 20:  # a few rows take seconds less
         given = replace(given, query=Examples(given.query.x[:, :2], given.query.y[:, :2]))
-    pixels = written(tmp_path, lambda path: attention_picture(given, looks(given).requires_grad_(), path))
+    pixels = written(tmp_path, lambda path: attention_picture(given, looks(given).requires_grad_(), NAMES[:ways], path))
     assert clear_of_the_edges(pixels)
 
 
 def test_weights_that_are_no_numbers_are_drawn_as_none(tmp_path: Path) -> None:
     given = episode(2, 1, 1, 1)
-    undefined = written(tmp_path, lambda path: attention_picture(given, torch.full((2, 2), float("nan")), path))
-    none = written(tmp_path, lambda path: attention_picture(given, torch.zeros(2, 2), path))
+    undefined = written(tmp_path, lambda path: attention_picture(given, torch.full((2, 2), float("nan")), NAMES[:2], path))
+    none = written(tmp_path, lambda path: attention_picture(given, torch.zeros(2, 2), NAMES[:2], path))
     assert np.array_equal(undefined, none)
 
 
@@ -61,6 +61,14 @@ def test_the_frame_of_what_was_looked_at_is_darker_and_wider(tmp_path: Path) -> 
     given = episode(2, 1, 1, 1)
     given.support.x.zero_()  # white, so that what is dark are frames and words
     given.query.x.zero_()
-    one = written(tmp_path, lambda path: attention_picture(given, torch.tensor([[1.0, 0.0], [0.0, 1.0]]), path))
-    none = written(tmp_path, lambda path: attention_picture(given, torch.zeros(2, 2), path))
+    one = written(tmp_path, lambda path: attention_picture(given, torch.tensor([[1.0, 0.0], [0.0, 1.0]]), NAMES[:2], path))
+    none = written(tmp_path, lambda path: attention_picture(given, torch.zeros(2, 2), NAMES[:2], path))
     assert (one < 50).sum() > (none < 50).sum() + 3000  # two lines around images
+
+
+def test_classes_are_called_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = episode(2, 1, 1, 1)
+    weights = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    names = ["Käse", "字"]
+    words = words_of(monkeypatch, lambda path: attention_picture(given, weights, names, path), tmp_path / "a.png")
+    assert {"Käse\n100% to its own", "class 1\n50% to its own", "✓ Käse\n100%", "✓ class 1\n50%", "Käse\n50%"} <= set(words)

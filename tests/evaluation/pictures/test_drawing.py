@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from metashot.bad_input import BadInput
-from metashot.evaluation.pictures.drawing import new_figure, shown_name, wrapped_names, write_picture
+from metashot.evaluation.pictures.drawing import names_in_a_line, new_figure, wrapped_names, write_picture
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_the_one_that_was_there(tmp_path: Path) -> None:
@@ -29,8 +29,12 @@ def test_a_picture_that_has_no_place_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_names_that_the_fonts_may_lack_are_labels() -> None:
-    assert shown_name("字", 3) == "class 3"
     assert wrapped_names(["字", "\t", "", "fox"], [30, 7, 8, 2]) == ["class 30", "class 7", "class 8", "fox"]
+    assert wrapped_names(["שלום", "سلام", "🦊"], [1, 2, 3]) == ["class 1", "class 2", "class 3"]
+    shown = ["Käse", "ελληνικά", "Кириллица"]
+    assert wrapped_names(shown, [1, 2, 3]) == shown
+    assert wrapped_names(["Ka\N{COMBINING DIAERESIS}se"], [1]) == ["Käse"]  # as some file systems keep it
+    assert names_in_a_line(["fox", "字"]) == ["0: fox", "class 1"]
 
 
 def test_wrapped_names_are_not_taken_for_formulas() -> None:

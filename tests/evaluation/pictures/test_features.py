@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metashot.evaluation.pictures.features import features_picture, principal_components
-from tests.evaluation.pictures.files import clear_of_the_edges, written
+from tests.evaluation.pictures.files import NAMES, clear_of_the_edges, words_of, written
 
 
 def drawn(images: int, features: int) -> Tensor:
@@ -65,8 +65,8 @@ def test_where_there_is_no_second_component_it_is_nought() -> None:
 def test_features_are_drawn_whatever_the_episode(tmp_path: Path, ways: int, shots: int, queries: int, features: int) -> None:
     y = torch.cat([torch.arange(ways).repeat_interleave(shots), torch.arange(ways).repeat_interleave(queries)])
     before = drawn(len(y), features).requires_grad_()
-    one = written(tmp_path / "one", lambda path: features_picture(before, None, y, ways * shots, path))
-    two = written(tmp_path / "two", lambda path: features_picture(before, before * 2, y, ways * shots, path))
+    one = written(tmp_path / "one", lambda path: features_picture(before, None, y, ways * shots, NAMES[:ways], path))
+    two = written(tmp_path / "two", lambda path: features_picture(before, before * 2, y, ways * shots, NAMES[:ways], path))
     assert clear_of_the_edges(one)
     assert clear_of_the_edges(two)
     assert two.shape[1] > one.shape[1] + 400
@@ -76,10 +76,22 @@ def test_features_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
     y = torch.arange(2).repeat(5)
     some, all_of_them = drawn(10, 4), torch.full((10, 4), float("nan"))
     some[0, 1], some[3, 2] = float("nan"), float("inf")
-    pixels = written(tmp_path, lambda path: features_picture(some, all_of_them, y, 2, path))
+    pixels = written(tmp_path, lambda path: features_picture(some, all_of_them, y, 2, NAMES[:2], path))
     assert clear_of_the_edges(pixels)
 
 
 def test_constant_features_and_single_images_have_a_picture(tmp_path: Path) -> None:
-    written(tmp_path / "constant", lambda path: features_picture(torch.ones(4, 3), None, torch.arange(2).repeat(2), 2, path))
-    written(tmp_path / "single", lambda path: features_picture(torch.ones(1, 3), None, torch.tensor([0]), 1, path))
+    written(
+        tmp_path / "constant",
+        lambda path: features_picture(torch.ones(4, 3), None, torch.arange(2).repeat(2), 2, NAMES[:2], path),
+    )
+    written(
+        tmp_path / "single", lambda path: features_picture(torch.ones(1, 3), None, torch.tensor([0]), 1, NAMES[:1], path)
+    )
+
+
+def test_classes_are_called_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    y, names = torch.arange(2).repeat(3), ["Käse", "字"]
+    words = words_of(monkeypatch, lambda path: features_picture(drawn(6, 4), None, y, 2, names, path), tmp_path / "a.png")
+    assert {"support set", "Käse", "class 1"} <= set(words)
+    assert "class 0" not in words

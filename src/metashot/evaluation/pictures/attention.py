@@ -8,32 +8,36 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from metashot.episodes import Episode
-from metashot.evaluation.pictures.drawing import new_figure, show_image, write_picture
+from metashot.evaluation.pictures.drawing import new_figure, show_image, wrapped_names, write_picture
 
 _QUERIES = 8
 _EXAMPLES = 10
+_NAME_LENGTH = 15  # letters of a line of a name below an image
 
 
-def attention_picture(episode: Episode, weights: Tensor, path: Path) -> None:
-    """The first task of a batch: a row a query, beside it what it looked at, with its weight [Q, S] and framed by it."""
+def attention_picture(episode: Episode, weights: Tensor, names: Sequence[str], path: Path) -> None:
+    """The first task of a batch, with the names of its classes: a row a query, beside it what it looked at, with its weight
+    [Q, S] and framed by it."""
     support, query = episode.support, episode.query
     support_y, query_y = support.y[0].cpu(), query.y[0].cpu()
     weights = weights.detach().float().cpu().nan_to_num()
     count = weights.shape[1]
     queries = spread_over_classes(query_y, _QUERIES)
     shown = min(_EXAMPLES, count)
-    figure = new_figure(max(0.95 * (shown + 1.4) + 0.3, 4.8), 1.25 * len(queries) + 0.7)
+    classes = wrapped_names(names, range(len(names)), _NAME_LENGTH)
+    lines = 1 + max(name.count("\n") for name in classes)
+    figure = new_figure(max(0.95 * (shown + 1.4) + 0.3, 4.8), (1.13 + 0.12 * lines) * len(queries) + 0.7)
     grid = figure.subplots(len(queries), 2 + shown, squeeze=False, width_ratios=[1, 0.35] + [1] * shown)
     for row, place in zip(grid, queries, strict=True):
         label = int(query_y[place])
         of_query = weights[place]  # [S]
         own = float(of_query[support_y == label].sum())
-        _show(row[0], query.x[0, place], "0.75", 1.0, f"query of class {label}\n{own:.0%} to its own", False)
+        _show(row[0], query.x[0, place], "0.75", 1.0, f"{classes[label]}\n{own:.0%} to its own", False)
         row[1].axis("off")
         for axes, example in zip(row[2:], looked_at(of_query, shown), strict=True):
             weight, of_class = float(of_query[example]), int(support_y[example])
             true = of_class == label
-            text = f"{'✓ ' if true else ''}class {of_class}\n{weight:.0%}"
+            text = f"{'✓ ' if true else ''}{classes[of_class]}\n{weight:.0%}"
             _show(axes, support.x[0, example], f"{0.85 * (1 - weight):.3f}", 0.8 + 4 * weight, text, true)
     which = (
         "the whole support set" if shown == count else f"the {shown} of {count} support examples with the largest weights"

@@ -11,10 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from metashot.evaluation.pictures.letters import shown_letters
 from metashot.outputs import SOFTWARE, write_output
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
-_NAME_LENGTH = 16  # letters of a line of a class's name
 _WRAPPED_LENGTH, _WRAPPED_LINES = 20, 3  # of a name that may take several lines
 
 
@@ -44,39 +44,39 @@ def show_image(axes: Axes, image: Tensor, colour: str, width: float, style: str 
         spine.set(color=colour, linewidth=width, linestyle=style)
 
 
-def shown_name(name: str, label: int) -> str:
-    """A class's name as it fits beside its row, or its label where matplotlib's fonts may lack the letters."""
-    if not _has_letters(name):
-        return f"class {label}"
-    lines = [line if len(line) <= _NAME_LENGTH else f"{line[: _NAME_LENGTH - 3]}..." for line in name.split("/")[-2:]]
-    return "/\n".join(lines).replace("$", r"\$")
-
-
-def wrapped_names(names: Sequence[str], labels: Sequence[int]) -> list[str]:
-    """Names that can be told apart even where only their ends differ: in several lines, with the middle left out of what is
-    too long, and with their labels where they still look the same."""
-    wrapped = [_wrapped(name) if _has_letters(name) else f"class {label}" for name, label in zip(names, labels, strict=True)]
+def wrapped_names(names: Sequence[str], labels: Sequence[int], length: int = _WRAPPED_LENGTH) -> list[str]:
+    """Names that can be told apart even where only their ends differ: in lines of so many letters, with the middle left out
+    of what is too long, and with their labels where they still look the same."""
+    readable = [shown_letters(name) for name in names]
+    wrapped = [
+        f"class {label}" if name is None else _wrapped(name, length) for name, label in zip(readable, labels, strict=True)
+    ]
     return [f"{label}: {text}" if wrapped.count(text) > 1 else text for text, label in zip(wrapped, labels, strict=True)]
 
 
 def numbered_names(names: Sequence[str]) -> list[str]:
     """Each name behind its label, by which answers are told."""
-    wrapped = [_wrapped(name) if _has_letters(name) else None for name in names]
-    return [f"class {label}" if text is None else f"{label}: {text}" for label, text in enumerate(wrapped)]
+    readable = [shown_letters(name) for name in names]
+    return [f"class {label}" if name is None else f"{label}: {_wrapped(name)}" for label, name in enumerate(readable)]
 
 
-def _has_letters(name: str) -> bool:
-    return name.isascii() and name.isprintable() and name.strip() != ""
+def names_in_a_line(names: Sequence[str]) -> list[str]:
+    """Each name behind its label, short enough for a list of many."""
+    readable = [shown_letters(name) for name in names]
+    return [f"class {label}" if name is None else f"{label}: {_in_a_line(name)}" for label, name in enumerate(readable)]
 
 
-def _wrapped(name: str) -> str:
+def _wrapped(name: str, length: int = _WRAPPED_LENGTH) -> str:
     lines = [""]
     for part in re.split(r"(?<=[_/ -])", name):
-        if len(lines[-1]) + len(part) > _WRAPPED_LENGTH and lines[-1]:
+        if len(lines[-1]) + len(part) > length and lines[-1]:
             lines.append("")
         lines[-1] += part
     if len(lines) > _WRAPPED_LINES:
         lines = [lines[0], "...", lines[-1]]
-    half = _WRAPPED_LENGTH // 2 - 1
-    lines = [line if len(line) <= _WRAPPED_LENGTH else f"{line[:half]}...{line[-half:]}" for line in lines]
-    return "\n".join(lines).replace("$", r"\$")
+    return "\n".join(_in_a_line(line, length) for line in lines)
+
+
+def _in_a_line(text: str, length: int = _WRAPPED_LENGTH) -> str:
+    half = length // 2 - 1
+    return (text if len(text) <= length else f"{text[:half]}...{text[-half:]}").replace("$", r"\$")

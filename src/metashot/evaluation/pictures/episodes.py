@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from metashot.episodes import Episode
-from metashot.evaluation.pictures.drawing import RIGHT, WRONG, numbered_names, show_image, shown_name, write_picture
+from metashot.evaluation.pictures.drawing import RIGHT, WRONG, numbered_names, show_image, wrapped_names, write_picture
 
 _SHOWN_SHOTS = 5
 _SHOWN_QUERIES = 8  # of each class: what fits beside its support examples and is still readable
@@ -43,7 +43,7 @@ def contact_sheet(episode: Episode, names: Sequence[str], path: Path) -> None:
     write_picture(
         _grid(
             episode,
-            [shown_name(name, label) for label, name in enumerate(names)],
+            wrapped_names(names, range(len(names))),
             "left: support set; right: queries",
             plain,
         ),

@@ -1,6 +1,7 @@
 """The features of an episode's images in two dimensions, before and after a learner adapted to its support set."""
 
 import colorsys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from metashot.evaluation.pictures.drawing import new_figure, say, write_picture
+from metashot.evaluation.pictures.drawing import names_in_a_line, new_figure, say, wrapped_names, write_picture
 
 _SHAPES = "os^vDPX*<>"  # of markers that cannot be taken for each other; more classes are marked by their numbers
 _LEGEND_ROWS = 21
+_LETTER = 0.075  # inches of a letter in the legend
+_SHORTEST = len("support set")
 _RING: dict[str, Any] = {
     "marker": "o",
     "color": "white",
@@ -23,17 +26,22 @@ _RING: dict[str, Any] = {
 _NO_SPREAD = 1e-6  # of the first component's: what rounding to 32 bits leaves of the others
 
 
-def features_picture(before: Tensor, after: Tensor | None, y: Tensor, support: int, path: Path) -> None:
-    """Features [N, F] of the images of one episode with labels y [N], of which the first are the support set."""
+def features_picture(
+    before: Tensor, after: Tensor | None, y: Tensor, support: int, names: Sequence[str], path: Path
+) -> None:
+    """Features [N, F] of the images of one episode with labels y [N], of which the first are the support set, and the names
+    of its classes."""
     y = y.detach().cpu()
     panels = {"features": before} if after is None else {"before adaptation": before, "after adaptation": after}
-    ways = int(y.max()) + 1
+    ways = len(names)
     columns = -(-ways // _LEGEND_ROWS)
-    figure = new_figure(4.2 * len(panels) + 1.2 * columns, 4.2)
+    shown = wrapped_names(names, range(ways)) if ways <= len(_SHAPES) else names_in_a_line(names)
+    longest = max(len(line) for name in shown for line in name.split("\n"))
+    figure = new_figure(4.2 * len(panels) + (0.6 + _LETTER * max(longest, _SHORTEST)) * columns, 4.2)
     for axes, (title, features) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         axes.set_title(title, fontsize=9)
         _show_features(axes, features.detach().cpu(), y, support, ways)
-    figure.legend(handles=_legend(ways), loc="outside right upper", fontsize=8, ncols=columns, frameon=False)
+    figure.legend(handles=_legend(shown), loc="outside right upper", fontsize=8, ncols=columns, frameon=False)
     write_picture(figure, path)
 
 
@@ -89,13 +97,12 @@ def _markers(label: int, ways: int, of_support: bool) -> list[dict[str, Any]]:
     return [_RING | {"markeredgecolor": colour}, number] if of_support else [number]
 
 
-def _legend(ways: int) -> list[Line2D]:
+def _legend(names: Sequence[str]) -> list[Line2D]:
+    ways = len(names)
     shapes = ways <= len(_SHAPES)
     of_support = {"markersize": 11, "markeredgewidth": 1.3} if shapes else _RING
     entries = [Line2D([], [], linestyle="none", label="support set", **(_RING | of_support))]
-    for label in range(ways):
-        style = _markers(label, ways, False)[0]
-        entries.append(
-            Line2D([], [], linestyle="none", label=f"class {label}", **(style | {"markersize": 7 if shapes else 8}))
-        )
+    for label, name in enumerate(names):
+        style = _markers(label, ways, False)[0] | {"markersize": 7 if shapes else 8}
+        entries.append(Line2D([], [], linestyle="none", label=name, **style))
     return entries
