@@ -37,7 +37,7 @@ from metashot.overrides import (
     refuse_what_cannot_be_read,
 )
 from metashot.paths import REFUSED, shown
-from metashot.printing import lost_output, outlast_the_streams
+from metashot.printing import forgive_closed_pipe, lost_output, outlast_the_streams
 from metashot.script_help import asks_for_help, help_text
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
@@ -177,10 +177,13 @@ def run_script(
         refuse_what_cannot_be_read(sys.argv[1:], CONF, config_name)
         if asks_for_help(sys.argv[1:]):
             print(help_text(sys.argv[1:], CONF, config_name, groups if "ckpt" in stored else ()))
+            forgive_closed_pipe()
             return
         _use_stored_configuration(stored, groups, keys, parts, several)
         sweeping.take_the_place_of_hydras(judged)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
+        if not begun:  # --cfg and --info
+            forgive_closed_pipe()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(explained(error), wants_traceback)
     except BadInput as error:

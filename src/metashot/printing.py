@@ -1,5 +1,6 @@
 """Standard output and error of a program that must not lose its work because nobody can read what it prints."""
 
+import errno
 import io
 import sys
 from typing import TextIO
@@ -50,3 +51,10 @@ def lost_output() -> OSError | None:
     stream.flush()
     raw = _raw(stream)
     return raw.trouble if isinstance(raw, _Breakable) else None
+
+
+def forgive_closed_pipe() -> None:
+    """Nothing is lost where a reader who wanted no more, such as `head`, has closed its end of what is only printed."""
+    raw = _raw(sys.stdout) if isinstance(sys.stdout, io.TextIOWrapper) else None
+    if isinstance(raw, _Breakable) and (trouble := lost_output()) is not None and trouble.errno == errno.EPIPE:
+        raw.trouble = None

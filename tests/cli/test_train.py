@@ -251,6 +251,22 @@ def test_run_whose_output_nobody_can_take_is_finished_and_says_so(command: Comma
     assert (command.folder / "run" / "report.md").is_file()
 
 
+@pytest.mark.parametrize("option", [["--help"], ["--cfg", "job"]])
+def test_reader_of_help_may_close_it(command: Command, option: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *option],
+        cwd=command.folder,
+        env=command.scripts.environment(),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, ""), done
+
+
 @pytest.mark.parametrize("script", [["train.py"], ["evaluate.py"], ["-m", "metashot.predict"], ["-m", "metashot.data"]])
 def test_working_folder_that_was_deleted_is_named(command: Command, script: list[str]) -> None:
     whole = [str(ROOT / script[0])] if len(script) == 1 else script
