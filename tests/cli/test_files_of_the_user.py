@@ -6,6 +6,7 @@ import pytest
 
 from .conftest import Command, Trained
 from .processes import contents, copy
+from .test_bad_input import refused
 
 SHORT = ("trainer.max_steps=62", "logger=none")
 
@@ -41,6 +42,16 @@ def test_a_link_out_of_a_run_is_not_followed(command: Command, first: Trained, n
     outcome = command.run("train.py", "resume=run", *SHORT)
     assert outcome.code == 2, outcome
     assert f"{name} is a link" in outcome.err, outcome
+    assert contents(command.folder) == before
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)), b"name,step\nmine,60\n", b"step,a\r\n25,1\0\r\n"])
+def test_a_resumed_run_keeps_what_is_not_its_table_of_metrics(command: Command, first: Trained, content: bytes) -> None:
+    run = copy(first.run, command.folder / "run")
+    (run / "metrics.csv").write_bytes(content)
+    before = contents(command.folder)
+    outcome = command.run("train.py", "resume=run", "trainer.max_steps=62")
+    refused(outcome, ["run/metrics.csv is not a table", "move it away"])
     assert contents(command.folder) == before
 
 
