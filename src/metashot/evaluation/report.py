@@ -175,10 +175,14 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def score_with_interval(metric: str, score: float, ci95: float | None, said: str = "") -> str:
-    """A score as every printed one looks: accuracies in percent, each with the half-width of its 95 % interval."""
+ONE_EPISODE = "one episode has no interval"
+
+
+def score_with_interval(metric: str, score: float, ci95: float | None, said: str = "", without: str = ONE_EPISODE) -> str:
+    """A score as every printed one looks: accuracies in percent, each with the half-width of its 95 % interval, or with why
+    it is `without` one."""
     if metric == "accuracy":
         value, interval = f"{100 * score:.2f} %", "" if ci95 is None else f"{100 * ci95:.2f}"
     else:
         value, interval = f"{score:.4f}", "" if ci95 is None else f"{ci95:.4f}"
-    return f"{value} ± {interval}{said}" if interval else f"{value} (one episode has no interval)"
+    return f"{value} ± {interval}{said}" if interval else f"{value} ({without})"
