@@ -118,7 +118,7 @@ def student_quantile(freedom: float, outside: float = _OUTSIDE) -> float:
         low, high = (middle, high) if student_p(middle, freedom) > outside else (low, middle)
 
 
-def is_constant(values: NDArray[np.float64], largest: float) -> bool:
+def is_constant(values: NDArray[np.float64] | Sequence[float], largest: float) -> bool:
     """Whether values differ by no more than the rounding of what they were made from."""
     return bool(np.ptp(values) <= _ROUNDING * largest)
 
