@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from metashot import sweeping
 from metashot.bad_input import BadInput, one_of
@@ -36,7 +36,7 @@ from metashot.overrides import (
     refuse_other_choice,
     refuse_what_cannot_be_read,
 )
-from metashot.paths import REFUSED, shown
+from metashot.paths import REFUSED, quoted
 from metashot.printing import lost_output, outlast_the_streams
 from metashot.script_help import asks_for_help, help_text
 
@@ -159,7 +159,7 @@ def run_script(
         except OSError as error:
             if error.errno not in REFUSED or error.filename is None:
                 raise
-            message = f"{shown(str(error.filename))} cannot be used: {error.strerror}"
+            message = f"{quoted(str(error.filename))} cannot be used: {error.strerror}"
             if sweeping.Sweep.running:
                 raise BadInput(message) from error
             _refuse(message, wants_traceback)
@@ -188,7 +188,7 @@ def run_script(
     except OSError as error:  # a stored configuration that may not be read, or a folder that Hydra is to make
         if (error.errno not in REFUSED and begun) or error.filename is None:
             raise
-        _refuse(f"{shown(str(error.filename))} cannot be used: {error.strerror}", wants_traceback)
+        _refuse(f"{quoted(str(error.filename))} cannot be used: {error.strerror}", wants_traceback)
     except KeyboardInterrupt:
         _say("stopped")
         sys.exit(INTERRUPTED)
@@ -294,13 +294,19 @@ def explained(error: Exception) -> str:
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
     if isinstance(cause, InterpolationResolutionError):
         return cannot_be_resolved(cause)
+    if isinstance(cause, ValidationError):  # Hydra's own keys have types
+        given = str(error).removeprefix("Error merging override ") if cause is not error else cause.full_key
+        return f"{given} cannot be used: {str(cause).splitlines()[0]}"
     key = getattr(cause, "full_key", None)
     parent = getattr(cause, "parent_node", None)
     if key and isinstance(parent, DictConfig):
         place, _, name = str(key).rpartition(".")
         where = f"under {place}" if place else "at the top"
         return f"unknown key {key}; allowed {where}: {one_of((str(own) for own in parent if own != HYDRA), name)}"
-    if missing := re.search(r"Could not find '(\w+)/(.+)'", str(error)):
-        return other_choice(missing[1], missing[2], choices_of(CONF, missing[1]))
     # What Hydra says of a choice that a group does not have ends with the folders it searched.
-    return str(error).partition("Config search path")[0].strip() or type(error).__name__
+    said = str(error).partition("Config search path")[0]
+    if missing := re.search(r"Could not find '((?:hydra/)?\w+)/(.+)'", said):
+        of_hydra = missing[1].startswith(f"{HYDRA}/")
+        choices = re.findall(r"^\t(.+)", said, re.MULTILINE) if of_hydra else choices_of(CONF, missing[1])
+        return other_choice(missing[1], missing[2], choices)
+    return " ".join(said.split()) or type(error).__name__
