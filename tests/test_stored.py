@@ -1,5 +1,6 @@
 """What comes from strangers is refused with one message, takes little memory, and runs nothing."""
 
+import copy
 import pickle
 import resource
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import metashot
 from metashot.archives import Unusable, outline, read_archive
 from metashot.bad_input import BadInput
 from metashot.checkpoints import read_checkpoint, write_checkpoint
+from metashot.outputs import FITTED
 from metashot.stored import OURS, checked_fitted, configuration_of_checkpoint, configuration_of_folder, configuration_of_run
 from tests.applied.learners import drawings, tiny
 from tests.strangers import ARCHIVES, CONFIGURATIONS, Attack, attacked, members, with_pickle
@@ -78,6 +80,38 @@ def test_a_run_folder_of_a_stranger_builds_nothing(content: dict[str, Any], tmp_
     with pytest.raises(BadInput):
         configuration_of_run(str(tmp_path), "repeat")
     assert not trace.exists()
+
+
+ESCAPES = "\x1b[31mred\x1b]0;title\x07\x9b1m\nerror: theirs"  # colours, the window's title, a line of their own
+QUOTED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a weight's name": lambda whole: whole["state_dict"].update({ESCAPES: 1}),
+    "a weight's name that is one too many": lambda whole: whole["state_dict"].update({ESCAPES: torch.zeros(1)}),
+    "a seed": lambda whole: whole[OURS]["config"].update(seed=ESCAPES),
+    "an algorithm's name": lambda whole: whole[OURS]["config"]["algo"].update(name=ESCAPES),
+    "a class": lambda whole: whole[OURS]["config"]["algo"].update(_target_=ESCAPES),
+    "a key": lambda whole: whole[OURS]["config"]["algo"].update({ESCAPES: 1}),
+    "a choice": lambda whole: whole[OURS]["config"]["algo"]["optimizer"].update(name=ESCAPES),
+    "data": lambda whole: whole[OURS]["origin"].update(name=ESCAPES),
+}
+
+
+@pytest.mark.parametrize("change", QUOTED.values(), ids=QUOTED.keys())
+def test_text_of_a_stranger_does_nothing_to_a_terminal(
+    content: dict[str, Any], tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    theirs = copy.deepcopy(content)
+    change(theirs)
+    torch.save(theirs, tmp_path / "theirs.ckpt")
+    with pytest.raises(BadInput) as refused:
+        metashot.load(tmp_path / "theirs.ckpt")
+    assert str(refused.value).isprintable()
+
+
+def test_version_of_a_stranger_does_nothing_to_a_terminal(fitted: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(fitted | {FITTED: 99, "version": ESCAPES}, tmp_path / "theirs.fewshot")
+    with pytest.raises(BadInput, match=r"written by metashot \\x1b") as refused:
+        metashot.load_fitted(tmp_path / "theirs.fewshot")
+    assert str(refused.value).isprintable()
 
 
 def nested(depth: int) -> Any:

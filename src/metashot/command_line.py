@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from metashot import sweeping
-from metashot.bad_input import BadInput, one_of
+from metashot.bad_input import BadInput, in_one_line, one_of
 from metashot.configuration.buildable import CONF as CONF
 from metashot.interruption import STOP, Stopped, ignore_signals
 from metashot.leftovers import is_child_of_lightning, refuse_leftovers
@@ -296,7 +296,7 @@ def explained(error: Exception) -> str:
         return cannot_be_resolved(cause)
     if isinstance(cause, ValidationError):  # Hydra's own keys have types
         given = str(error).removeprefix("Error merging override ") if cause is not error else cause.full_key
-        return f"{given} cannot be used: {str(cause).splitlines()[0]}"
+        return in_one_line(f"{given} cannot be used: {str(cause).splitlines()[0]}")
     key = getattr(cause, "full_key", None)
     parent = getattr(cause, "parent_node", None)
     if key and isinstance(parent, DictConfig):
@@ -309,4 +309,4 @@ def explained(error: Exception) -> str:
         of_hydra = missing[1].startswith(f"{HYDRA}/")
         choices = re.findall(r"^\t(.+)", said, re.MULTILINE) if of_hydra else choices_of(CONF, missing[1])
         return other_choice(missing[1], missing[2], choices)
-    return " ".join(said.split()) or type(error).__name__
+    return in_one_line(" ".join(said.split())) or type(error).__name__

@@ -20,7 +20,7 @@ from rich.console import Console
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.arguments import Seed, check_value
-from metashot.bad_input import BadInput
+from metashot.bad_input import BadInput, in_one_line
 from metashot.checkpoints import read_checkpoint
 from metashot.command_line import explained
 from metashot.data.images import ImageEpisodes
@@ -281,7 +281,7 @@ def write_several(several: Comparison | Grid, folder: Path, console: Console) ->
         return
     write_document(folder / REPORT_FOR_PEOPLE, several.for_people())
     write_output(folder / REPORT, as_json(several.content()).encode())
-    console.print(several.lines(), f"report: {folder / REPORT}", sep="\n", highlight=False, markup=False)
+    console.print(several.lines(), f"report: {in_one_line(str(folder / REPORT))}", sep="\n", highlight=False, markup=False)
 
 
 def named_folder(given: str) -> Path:

@@ -25,7 +25,7 @@ from metashot.evaluation.testing import Tested, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
 from metashot.initial_weights import begin_from
 from metashot.interruption import STOP
-from metashot.paths import given_path
+from metashot.paths import given_path, shown
 from metashot.refusals import RUN_KEYS, refuse_another_experiment
 from metashot.run_folder import METRICS, REPORT, RunFolder
 from metashot.stored import BEST, CONFIG, LAST, OURS, configuration_of_folder, of_run
@@ -85,7 +85,8 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         if is_first_process():
             loggers, line = logger.loggers(folder.path)
             stack.callback(finish, loggers)
-        console.print(f"run: {folder.path}", *lines, *([line] if line else []), sep="\n", highlight=False, markup=False)
+        lines = [f"run: {shown(folder.path)}", *lines, *([line] if line else [])]
+        console.print(*lines, sep="\n", highlight=False, markup=False)
         scoring = Scoring()
         measurements = Measurements(scoring, data.problem.metric, data.tasks_per_step, options.log_every)
         origin = data.origin() | {"classes": classes.plain()}

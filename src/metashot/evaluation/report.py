@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metashot import __version__
+from metashot.bad_input import in_one_line
 from metashot.data.seen_classes import SeenClasses
 from metashot.episodes import Amount, shown
 from metashot.evaluation.answers import OfClass
@@ -97,7 +98,7 @@ class Report:
     def lines(self, paths: dict[str, Path]) -> str:
         """A table of two columns: what, and how much."""
         scored = score_with_interval(self.metric, self.score, self.ci95, " (95 % interval)")
-        rows = [(name, str(value)) for name, value in {**self.rows(), **paths}.items()]
+        rows = [(name, in_one_line(str(value))) for name, value in {**self.rows(), **paths}.items()]
         rows.insert(1, (self.metric, scored))
         return "\n".join(f"{name:<15} {value}" for name, value in rows)
 
