@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from metashot.bad_input import BadInput
+from metashot.applied.learner import Unavailable
+from metashot.bad_input import BadInput, BadValue
+from metashot.outputs import NotOurs
 from metashot.paths import given_path, open_file, place_to_write, read_file, shown
 
 
@@ -92,6 +94,12 @@ def test_home_and_what_is_not_there_yet_are_paths(monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_shown_stands_in_one_line() -> None:
     assert shown("a\nb\udcff") == "a\\nb\\udcff"
+
+
+def test_messages_stand_in_one_line_and_do_nothing_to_a_terminal() -> None:
+    """Whatever is quoted in them."""
+    for kind in (BadInput, BadValue, Unavailable, NotOurs):
+        assert str(kind("a\x1b[31m\nb\x9bc\u2028\x07 Ж 花")) == "a\\x1b[31m\\nb\\x9bc\\u2028\\x07 Ж 花"
 
 
 @pytest.mark.parametrize("given", [None, 5, b"run", ["run"]])

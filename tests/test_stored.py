@@ -1,5 +1,6 @@
 """What comes from strangers is refused with one message, takes little memory, and runs nothing."""
 
+import copy
 import pickle
 import resource
 from collections.abc import Callable
@@ -15,7 +16,8 @@ import metashot
 from metashot.archives import Unusable, outline, read_archive
 from metashot.bad_input import BadInput
 from metashot.checkpoints import read_checkpoint, write_checkpoint
-from metashot.stored import OURS, configuration_of_checkpoint, configuration_of_folder, configuration_of_run
+from metashot.outputs import FITTED
+from metashot.stored import OURS, checked_fitted, configuration_of_checkpoint, configuration_of_folder, configuration_of_run
 from tests.applied.learners import drawings, tiny
 from tests.strangers import ARCHIVES, CONFIGURATIONS, Attack, attacked, members, with_pickle
 
@@ -78,6 +80,87 @@ def test_a_run_folder_of_a_stranger_builds_nothing(content: dict[str, Any], tmp_
     with pytest.raises(BadInput):
         configuration_of_run(str(tmp_path), "repeat")
     assert not trace.exists()
+
+
+ESCAPES = "\x1b[31mred\x1b]0;title\x07\x9b1m\nerror: theirs"  # colours, the window's title, a line of their own
+QUOTED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a weight's name": lambda whole: whole["state_dict"].update({ESCAPES: 1}),
+    "a weight's name that is one too many": lambda whole: whole["state_dict"].update({ESCAPES: torch.zeros(1)}),
+    "a seed": lambda whole: whole[OURS]["config"].update(seed=ESCAPES),
+    "an algorithm's name": lambda whole: whole[OURS]["config"]["algo"].update(name=ESCAPES),
+    "a class": lambda whole: whole[OURS]["config"]["algo"].update(_target_=ESCAPES),
+    "a key": lambda whole: whole[OURS]["config"]["algo"].update({ESCAPES: 1}),
+    "a choice": lambda whole: whole[OURS]["config"]["algo"]["optimizer"].update(name=ESCAPES),
+    "data": lambda whole: whole[OURS]["origin"].update(name=ESCAPES),
+}
+
+
+@pytest.mark.parametrize("change", QUOTED.values(), ids=QUOTED.keys())
+def test_text_of_a_stranger_does_nothing_to_a_terminal(
+    content: dict[str, Any], tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    theirs = copy.deepcopy(content)
+    change(theirs)
+    torch.save(theirs, tmp_path / "theirs.ckpt")
+    with pytest.raises(BadInput) as refused:
+        metashot.load(tmp_path / "theirs.ckpt")
+    assert str(refused.value).isprintable()
+
+
+def test_version_of_a_stranger_does_nothing_to_a_terminal(fitted: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(fitted | {FITTED: 99, "version": ESCAPES}, tmp_path / "theirs.fewshot")
+    with pytest.raises(BadInput, match=r"written by metashot \\x1b") as refused:
+        metashot.load_fitted(tmp_path / "theirs.fewshot")
+    assert str(refused.value).isprintable()
+
+
+def nested(depth: int) -> Any:
+    label: Any = "x"
+    for _ in range(depth):
+        label = (label,)
+    return label
+
+
+CLASSES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "none": lambda whole: whole.pop("classes"),
+    "a dictionary": lambda whole: whole.update(classes={"a": 0, "b": 1}),
+    "more than examples": lambda whole: whole.update(classes=list("abcde")),
+    "fewer than in its examples": lambda whole: whole.update(classes=["a"]),
+    "a label that is long": lambda whole: whole.update(classes=["a" * 1001, "b"]),
+    "a label that is long in a tuple": lambda whole: whole.update(classes=[("a" * 1001,), "b"]),
+    "a label of many parts": lambda whole: whole.update(classes=[(1,) * 1001, "b"]),
+    "a label that is no UTF-8": lambda whole: whole.update(classes=["\udcff", "b"]),
+    "a label that is a list": lambda whole: whole.update(classes=[["a"], "b"]),
+    "a label that is a tensor": lambda whole: whole.update(classes=[torch.zeros(1), "b"]),
+    "a label of many layers": lambda whole: whole.update(classes=[nested(500), "b"]),
+    "an example of no class": lambda whole: whole["y"].fill_(-1),
+    "an example of a class beyond": lambda whole: whole["y"].fill_(2**40),
+    "examples of classes that are fractions": lambda whole: whole.update(y=whole["y"].float()),
+    "fewer examples than labels": lambda whole: whole.update(x=whole["x"][:1]),
+    "no examples": lambda whole: whole.update(x=whole["x"][:0], y=whole["y"][:0]),
+    "examples of another shape": lambda whole: whole.update(x=whole["x"][:, :, :9]),
+    "examples that are no pixels": lambda whole: whole.update(x=whole["x"].float()),
+    "examples that are a list": lambda whole: whole.update(x=[1, 2, 3, 4]),
+}
+
+
+@pytest.mark.parametrize("damage", CLASSES.values(), ids=CLASSES.keys())
+def test_classes_of_a_fitted_learner_are_bounded_and_those_of_its_examples(
+    fitted: dict[str, Any], tmp_path: Path, damage: Callable[[dict[str, Any]], object]
+) -> None:
+    theirs = fitted | {"x": fitted["x"].clone(), "y": fitted["y"].clone()}
+    damage(theirs)
+    torch.save(theirs, tmp_path / "theirs.fewshot")
+    with pytest.raises(BadInput, match=r"^the fitted learner .*theirs\.fewshot cannot be used: it") as refused:
+        metashot.load_fitted(tmp_path / "theirs.fewshot")
+    assert len(str(refused.value)) < 1000
+
+
+def test_more_classes_than_any_learner_has_are_refused(fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checked_fitted(dict(fitted))["classes"] == [0, 1]
+    monkeypatch.setattr("metashot.stored.MOST_CLASSES", 1)
+    with pytest.raises(Unusable, match="its classes are not those of its examples"):
+        checked_fitted(dict(fitted))
 
 
 YAMLS = {

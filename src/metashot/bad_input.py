@@ -1,11 +1,23 @@
 """What a user can get wrong: one exception, shown as one message with exit code 2."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, bytes that are no text
+
+
+def in_one_line(text: str) -> str:
+    """Text that every terminal can print in one line, and that does nothing else to it."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class BadInput(Exception):
-    """Something the user gave cannot be used; the message says what was given, what is allowed and which key to change."""
+    """Something the user gave cannot be used; the message says what was given, what is allowed and which key to change. It
+    quotes files of strangers, and is one line whatever they hold."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(in_one_line(message))
 
 
 class BadValue(BadInput, ValueError):

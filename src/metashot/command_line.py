@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from metashot import sweeping
-from metashot.bad_input import BadInput, one_of
+from metashot.bad_input import BadInput, in_one_line, one_of
 from metashot.configuration.buildable import CONF as CONF
 from metashot.interruption import STOP, Stopped, ignore_signals
 from metashot.leftovers import is_child_of_lightning, refuse_leftovers
@@ -36,7 +36,7 @@ from metashot.overrides import (
     refuse_other_choice,
     refuse_what_cannot_be_read,
 )
-from metashot.paths import REFUSED, shown
+from metashot.paths import REFUSED, quoted
 from metashot.printing import forgive_closed_pipe, lost_output, outlast_the_streams
 from metashot.script_help import asks_for_help, help_text
 
@@ -159,7 +159,7 @@ def run_script(
         except OSError as error:
             if error.errno not in REFUSED or error.filename is None:
                 raise
-            message = f"{shown(str(error.filename))} cannot be used: {error.strerror}"
+            message = f"{quoted(str(error.filename))} cannot be used: {error.strerror}"
             if sweeping.Sweep.running:
                 raise BadInput(message) from error
             _refuse(message, wants_traceback)
@@ -191,7 +191,7 @@ def run_script(
     except OSError as error:  # a stored configuration that may not be read, or a folder that Hydra is to make
         if (error.errno not in REFUSED and begun) or error.filename is None:
             raise
-        _refuse(f"{shown(str(error.filename))} cannot be used: {error.strerror}", wants_traceback)
+        _refuse(f"{quoted(str(error.filename))} cannot be used: {error.strerror}", wants_traceback)
     except KeyboardInterrupt:
         _say("stopped")
         sys.exit(INTERRUPTED)
@@ -296,17 +296,19 @@ def explained(error: Exception) -> str:
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
     if isinstance(cause, InterpolationResolutionError):
         return cannot_be_resolved(cause)
+    if isinstance(cause, ValidationError):  # Hydra's own keys have types
+        given = str(error).removeprefix("Error merging override ") if cause is not error else cause.full_key
+        return in_one_line(f"{given} cannot be used: {str(cause).splitlines()[0]}")
     key = getattr(cause, "full_key", None)
     parent = getattr(cause, "parent_node", None)
-    if isinstance(cause, ValidationError):
-        return f"{key} cannot be used: {str(cause).splitlines()[0]}"
     if key and isinstance(parent, DictConfig):
         place, _, name = str(key).rpartition(".")
         where = f"under {place}" if place else "at the top"
         return f"unknown key {key}; allowed {where}: {one_of(filter(is_for_users, map(str, parent)), name)}"
-    if missing := re.search(r"Could not find '([\w/]+)/(.+)'", str(error)):
+    # What Hydra says of a choice that a group does not have ends with the folders it searched.
+    said = str(error).partition("Config search path")[0]
+    if missing := re.search(r"Could not find '([\w/]+)/(.+)'", said):
         group = missing[1]
         choices = choices_of(CONF, group) or ConfigStore.instance().list(group)  # Hydra's own are in no folder
         return other_choice(group, missing[2], [choice.removesuffix(".yaml") for choice in choices])
-    # What Hydra says of a choice that a group does not have ends with the folders it searched.
-    return " ".join(str(error).partition("Config search path")[0].split()) or type(error).__name__
+    return in_one_line(" ".join(said.split())) or type(error).__name__

@@ -2,14 +2,12 @@
 
 import errno
 import os
-import re
 import stat
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from metashot.bad_input import BadInput
+from metashot.bad_input import BadInput, in_one_line
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, bytes that are no text
 _LONGEST = 200  # characters of a path that a message quotes
 # What a file system refuses, and the user can change.
 REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS})
@@ -17,7 +15,7 @@ REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP,
 
 def shown(path: Path | str) -> str:
     """A path as text that every terminal can print in one line, whatever bytes its name has."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(path))
+    return in_one_line(str(path))
 
 
 def quoted(path: Path | str) -> str:

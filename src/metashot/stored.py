@@ -8,7 +8,7 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,7 +39,7 @@ _OWN_KEYS: Mapping[str, Any] = {  # that a stored configuration has beside its g
     "curve": Watched,
 }
 _LONGEST_NUMBER = 40  # digits
-_MOST_CLASSES, _LONGEST_LABEL = 100_000, 1000  # of a fitted learner
+MOST_CLASSES, LONGEST_LABEL = 100_000, 1000  # of a fitted learner
 _Size = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels of a side, or the length of a vector
 _Step = Annotated[int, AtLeast(0), AtMost(2**53)]
 _ORIGIN: Mapping[str, Any] = {
@@ -193,7 +193,7 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
             kinds = (str(x.dtype), x.dim(), str(y.dtype), y.dim())
             if not isinstance(classes, list) or kinds != ("torch.uint8", 4, "torch.int64", 1):
                 raise BadInput("its examples or classes are missing or broken")
-            if len(classes) > min(len(y), _MOST_CLASSES) or not all(map(_is_label, classes)):
+            if len(classes) > len(y) or not can_be_stored(classes):
                 raise BadInput("its classes are not those of its examples")
             if not 0 <= int(y.min()) <= int(y.max()) < len(classes):
                 raise BadInput(f"its examples are of {int(y.max()) + 1} classes, and it names {len(classes)}")
@@ -202,11 +202,16 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def can_be_stored(classes: Sequence[Any]) -> bool:
+    """Whether the labels of a fitted learner are few and short enough for a file that is read again."""
+    return len(classes) <= MOST_CLASSES and all(map(_is_label, classes))
+
+
 def _is_label(label: Any) -> bool:
     if isinstance(label, tuple):
-        return len(label) <= _LONGEST_LABEL and all(map(_is_label, label))
+        return len(label) <= LONGEST_LABEL and all(map(_is_label, label))
     if isinstance(label, str):
-        return len(label) <= _LONGEST_LABEL and not any("\ud800" <= letter <= "\udfff" for letter in label)
+        return len(label) <= LONGEST_LABEL and not any("\ud800" <= letter <= "\udfff" for letter in label)
     return isinstance(label, int | float) or label is None
 
 

@@ -122,6 +122,27 @@ def test_head_with_more_outputs_and_queries_that_see_each_other_are_told(
         assert sum(float(value) for key, value in row.items() if key.startswith("p(")) == pytest.approx(1, abs=1e-5)
 
 
+def test_names_of_classes_and_files_do_nothing_to_a_terminal(command: Command, first: Trained, folder: Path) -> None:
+    escapes = "\x1b[31m\x9b1m\nerror theirs"
+    (folder / "support" / CLASSES[0]).rename(folder / "support" / escapes)
+    (folder / "query" / f"{escapes}.png").write_bytes((folder / "query" / "q [0].png").read_bytes())
+    (folder / "query" / f"no image {escapes}.png").write_text("")
+    outcomes = [command.run(PREDICT, f"ckpt={first.run}", "support=support", "query=query", "out=a.csv")]
+    learner = metashot.load(first.run).fit(drawings(4), [escapes, "x"] * 2)  # labels are kept as they were given
+    learner.save(folder / "theirs.fewshot")
+    outcomes.append(command.run(PREDICT, "ckpt=theirs.fewshot", "query=query", "out=b.csv"))
+    (folder / "support" / escapes / "empty").mkdir()
+    for path in (folder / "support" / escapes).glob("*.png"):
+        path.unlink()
+    outcomes.append(command.run(PREDICT, f"ckpt={first.run}", "support=support", "query=query", "out=c.csv"))
+    assert [outcome.code for outcome in outcomes] == [0, 0, 2], outcomes
+    for outcome in outcomes:
+        assert "\\x1b[31m\\x9b1m\\nerror theirs" in outcome.out + outcome.err
+        for line in (outcome.out + outcome.err).splitlines():
+            assert line.isprintable(), line
+            assert not line.startswith("error theirs")
+
+
 def test_graph_is_written_beside_the_table_or_where_it_is_wanted(command: Command, first: Trained, folder: Path) -> None:
     pytest.importorskip("onnxruntime")
     outcome = command.run(PREDICT, f"ckpt={first.run}", "support=support", "query=query", "out=made/it.csv", "export=onnx")

@@ -1,6 +1,8 @@
 """A checkpoint or a run's folder from a stranger runs nothing, whatever script and key it is given to."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -66,14 +68,20 @@ def test_nothing_that_a_stranger_made_runs(
     assert contents(command.folder) == before
 
 
+def memories(whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the optimiser remembers of each parameter."""
+    return list(whole["optimizer_states"][0]["state"].values())
+
+
 BROKEN = {
     "random_state": lambda whole: whole[OURS].update(random_state={"torch": 3}),
     "no random_state": lambda whole: whole[OURS].pop("random_state"),
     "optimizer_states": lambda whole: whole.update(optimizer_states=[{}]),
     "no optimizer_states": lambda whole: whole.pop("optimizer_states"),
-    "optimizer_states of another network": lambda whole: [
-        memory.update(exp_avg=torch.zeros(1, 2, 3)) for memory in whole["optimizer_states"][0]["state"].values()
-    ],
+    "optimizer_states of another network": lambda whole: memories(whole)[0].update(exp_avg=torch.zeros(1, 2, 3)),
+    "optimizer_states of text": lambda whole: memories(whole)[0].update(exp_avg="x"),
+    "optimizer_states with NaN": lambda whole: memories(whole)[-1]["exp_avg"].fill_(math.nan),
+    "optimizer_states with a NaN for a key": lambda whole: whole["optimizer_states"][0].update(state={math.nan: {}}),
     "loops": lambda whole: whole.update(loops=3),
     "callbacks": lambda whole: whole.update(callbacks={"Saving": 1}),
     "next_episode": lambda whole: whole["ImageEpisodes"].update(next_episode=-5),

@@ -127,6 +127,23 @@ NO_FILES = [
     case(PREDICT, "ckpt=RUN support=pipe query=q", "support=pipe is not a folder"),
     case(PREDICT, "ckpt=RUN support=class_of_a_pipe query=q", "class c0", "it is a pipe and not a file"),
 ]
+# Hydra's own keys and options, which fail before a script begins.
+OF_HYDRA = [
+    case(TRAIN, "hydra.run.dir=/proc/x", "/proc/x cannot be used: No such file or directory"),
+    case(TRAIN, f"hydra.run.dir={LONG}", "nnn... (300 characters) cannot be used: File name too long"),
+    case(TRAIN, "hydra.run.dir=null", "hydra.run.dir=null cannot be used: ", "not Optional"),
+    case(TRAIN, "hydra.run.dir=pipe.csv/x", "pipe.csv/x cannot be used: Not a directory"),
+    case(TRAIN, "--multirun hydra.sweep.dir=/proc/x seed=0", "/proc/x cannot be used: No such file or directory"),
+    case(EVALUATE, "ckpt=RUN hydra.run.dir=/proc/x", "/proc/x cannot be used: No such file or directory"),
+    case(TRAIN, "hydra.job.chdir=x", "hydra.job.chdir=x cannot be used: Value 'x' is not a valid bool"),
+    case(TRAIN, "hydra.job.env_copy=[NOPE]", "Hydra: 'NOPE'"),
+    case(TRAIN, "hydra.verbose={a:1}", "Hydra: AssertionError"),
+    case(TRAIN, "hydra.job_logging.root.level=NOPE", "Hydra: Unable to configure root logger"),
+    case(TRAIN, "hydra/job_logging=nope", "hydra/job_logging=nope cannot be used; allowed: ", "stdout"),
+    case(TRAIN, "--multirun hydra/launcher=nope seed=0", "hydra/launcher=nope cannot be used; allowed: basic, "),
+    case(TRAIN, "--config-name nope", "Cannot find primary config 'nope'"),
+    case(TRAIN, "--config-path /nope", "Primary config directory not found. Check that the config directory '/nope'"),
+]
 # Each size is tested in tests/test_configuration.py.
 BEYOND_MEMORY = [
     case(TRAIN, f"data.tasks_per_step={HUGE}", f"data.tasks_per_step={HUGE}", "at most 100000"),
@@ -185,7 +202,7 @@ def names(folder: Path) -> set[str]:
     return {os.path.join(above, name) for above, folders, files in os.walk(folder) for name in (*folders, *files)}
 
 
-@pytest.mark.parametrize("given", [*NO_KEYS, *NO_CHOICES, *NO_PATHS, *NO_FILES, *BEYOND_MEMORY], ids=str)
+@pytest.mark.parametrize("given", [*NO_KEYS, *NO_CHOICES, *NO_PATHS, *NO_FILES, *OF_HYDRA, *BEYOND_MEMORY], ids=str)
 def test_argument_that_cannot_be_used_is_refused_and_leaves_nothing_behind(
     command: Command, first: Trained, odd: Path, given: Case
 ) -> None:

@@ -1,6 +1,7 @@
 """The bank: what it holds, that it is built once and whole, and that it is never written to."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,6 +208,50 @@ def manifest_of(text: str) -> Callable[[Path], None]:
     return damage
 
 
+def a_link(folder: Path) -> None:
+    (folder / "val.npy").rename(folder.parent / "elsewhere")
+    (folder / "val.npy").symlink_to(folder.parent / "elsewhere")
+
+
+def images_are(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Other contents of the same length, which no size gives away."""
+
+    def damage(folder: Path) -> None:
+        path = folder / "val.npy"
+        whole = path.read_bytes()
+        path.write_bytes(change(whole))
+        assert path.stat().st_size == len(whole)
+
+    return damage
+
+
+def header(**changes: Any) -> Callable[[bytes], bytes]:
+    """Another header of an array, before the same bytes."""
+
+    def change(whole: bytes) -> bytes:
+        with io.BytesIO(whole) as file:
+            np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+            start = file.tell()
+        fields = {"descr": dtype.str, "fortran_order": fortran_order, "shape": shape} | changes
+        text = repr({name: value(shape) if callable(value) else value for name, value in fields.items()}).encode()
+        return whole[:10] + text.ljust(start - 11) + b"\n" + whole[start:]
+
+    return change
+
+
+def described(part: str, change: Callable[[Any], Any], key: str = "splits") -> Callable[[Path], None]:
+    """A manifest that says something else of a split, and sums up as before."""
+
+    def damage(folder: Path) -> None:
+        manifest = read_manifest(folder)
+        of_split = manifest[key]["val"] if key == "splits" else manifest[key]
+        of_split[part] = change(of_split[part])
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return damage
+
+
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "one byte missing": truncate(1),
     "an image missing": truncate(24),
@@ -219,6 +265,26 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "a manifest whose splits are a list": manifest_of('{"splits": []}'),
     "a manifest without sizes": manifest_of('{"splits": {"train": {}}}'),
     "a manifest that is not text": manifest_of("\xff\xfe\x00"),
+    "a manifest that is deep": manifest_of("[" * 100_000),
+    "garbage for images": images_are(lambda whole: np.random.default_rng(0).bytes(len(whole))),
+    "an archive for images": images_are(lambda whole: b"PK\x03\x04" + whole[4:]),
+    "a pickle for images": images_are(lambda whole: b"\x80\x04" + whole[2:]),
+    "a link for images": a_link,
+    "a header that does not end": images_are(lambda whole: whole[:10] + b"{" * 50 + whole[60:]),
+    "images of another type": images_are(header(descr="|i1")),
+    "images that are objects": images_are(header(descr="|O")),
+    "images of another shape": images_are(header(shape=lambda shape: (shape[0], *shape[:0:-1]))),
+    "images in another order": images_are(header(fortran_order=True)),
+    "more images than there are": images_are(header(shape=lambda shape: (10**25, *shape[1:]))),
+    "one image too few": described("counts", lambda counts: [counts[0] - 1, *counts[1:]]),
+    "a class without images": described("counts", lambda counts: [0, counts[0] + counts[1], *counts[2:]]),
+    "a class of fewer than no images": described("counts", lambda counts: [-1, counts[0] + counts[1] + 1, *counts[2:]]),
+    "half an image": described("counts", lambda counts: [counts[0] - 0.5, counts[1] + 0.5, *counts[2:]]),
+    "one class too few": described("classes", lambda classes: classes[1:]),
+    "one class too many": described("classes", lambda classes: [*classes, "more"]),
+    "classes that are numbers": described("classes", lambda classes: list(range(len(classes)))),
+    "classes that are text": described("classes", lambda classes: "x" * len(classes)),
+    "digests of other classes": described("val", lambda digests: digests[1:], "digests"),
 }
 
 

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from metashot.checkpoints import write_checkpoint
 from metashot.evaluation.comparison import OF_ALGORITHMS, OF_CHECKPOINTS, SEED_ONLY, Comparison, Scored
 from metashot.evaluation.protocol import EpisodeResults
 from metashot.evaluation.report import Report
 from metashot.evaluation.statistics import student_p
 from metashot.evaluation.testing import Evaluation
 from metashot.problems import Classification
+from metashot.stored import OURS
 
 EPISODES = 40
 
@@ -111,3 +114,92 @@ def test_few_training_seeds_are_said_to_be_few(count: int) -> None:
             assert ("too few" in text) == (count < 5)
         for algorithm in comparison.content()["of_algorithms"]["algorithms"]:
             assert algorithm["few_seeds"] == (count < 5)
+
+
+@pytest.mark.parametrize("key", ["heartbeat", "join_within", "checkpoint_every", "log_every", "devices"])
+def test_what_decides_no_result_makes_no_other_experiment(key: str) -> None:
+    trainers = [{"max_steps": 60, key: value} for value in (10, 20)]
+    given = [scored("maml", seed, 0.9 - seed / 10, trainer=trainer) for seed, trainer in enumerate(trainers)]
+    comparison = Comparison.of(given)
+    assert comparison.pairs[0].training_seed_only
+    assert [seeds.seeds for seeds in comparison.seeds] == [[0, 1]]
+    others = [scored("maml", seed, 0.9 - seed / 10, trainer={"max_steps": seed}) for seed in (0, 1)]
+    assert not Comparison.of(others).pairs[0].training_seed_only
+    assert Comparison.of(others).seeds == []
+
+
+def start(folder: Path, seed: int, **config: Any) -> str:
+    """A checkpoint for `init_from`."""
+    path = folder / f"{seed}-{len(list(folder.iterdir()))}.ckpt"
+    whole = {"seed": seed, "algo": {"name": "baseline"}} | config
+    write_checkpoint({"state_dict": {"x": torch.zeros(1)}, "global_step": 5, OURS: {"config": whole}}, path)
+    return str(path)
+
+
+def test_seeds_of_a_learner_of_two_stages_may_begin_from_runs_of_other_seeds(tmp_path: Path) -> None:
+    starts = [start(tmp_path, seed, trainer={"heartbeat": seed}) for seed in range(3)]
+    given = [scored("metabaseline", seed, 0.9 - seed / 10, init_from=starts[seed]) for seed in range(3)]
+    comparison = Comparison.of(given)
+    assert [(seeds.seeds, seeds.checkpoints) for seeds in comparison.seeds] == [([0, 1, 2], [1, 2, 3])]
+    assert all(pair.training_seed_only for pair in comparison.pairs)
+
+
+def test_runs_that_begin_from_other_experiments_are_not_one_algorithm(tmp_path: Path) -> None:
+    one = start(tmp_path, 0)
+    others = [
+        start(tmp_path, 1, algo={"name": "baselinepp"}),
+        start(tmp_path, 1, trainer={"max_steps": 9}),
+        str(tmp_path / "moved.ckpt"),
+        None,
+    ]
+    for other in others:
+        given = [scored("metabaseline", seed, 0.9 - seed / 10, init_from=init) for seed, init in enumerate((one, other))]
+        comparison = Comparison.of(given)
+        assert comparison.seeds == [], other
+        assert not comparison.pairs[0].training_seed_only, other
+        assert comparison.pairs[0].p is not None
+    moved = [scored("metabaseline", seed, 0.9 - seed / 10, init_from=others[2]) for seed in (0, 1)]
+    assert Comparison.of(moved).pairs[0].training_seed_only  # it was one and the same, whatever it was
+
+
+def test_runs_whose_starts_began_elsewhere_are_told_apart_by_those(tmp_path: Path) -> None:
+    first, other = start(tmp_path, 0), start(tmp_path, 0, trainer={"max_steps": 9})
+    second = [start(tmp_path, seed, init_from=init) for seed, init in ((0, first), (1, start(tmp_path, 1)), (1, other))]
+    runs = [scored("metabaseline", min(place, 1), 0.9 - place / 10, init_from=init) for place, init in enumerate(second)]
+    assert Comparison.of(runs[:2]).pairs[0].training_seed_only
+    assert not Comparison.of([runs[0], runs[2]]).pairs[0].training_seed_only
+
+
+def test_checkpoint_of_a_seed_that_is_there_twice_drops_no_algorithm() -> None:
+    """The best one and the last one of a run: the first that was given counts."""
+    given = [scored("maml", 0, 0.9), scored("maml", 0, 0.5), scored("maml", 1, 0.8)]
+    given += [scored("protonet", 0, 0.7), scored("protonet", 1, 0.65), scored("protonet", 1, 0.1)]
+    comparison = Comparison.of(given)
+    assert [(seeds.algo, seeds.seeds, seeds.checkpoints) for seeds in comparison.seeds] == [
+        ("maml", [0, 1], [1, 3]),
+        ("protonet", [0, 1], [4, 5]),
+    ]
+    assert comparison.seeds[0].mean == pytest.approx(0.85)
+    (pair,) = comparison.algorithm_pairs
+    assert (pair.paired, pair.difference) == (True, pytest.approx(0.175))
+    assert Comparison.of(given[:2]).seeds == []  # one training, of which there is nothing to say
+
+
+def test_seeds_of_one_score_have_no_interval_of_nothing() -> None:
+    """Where a test has few episodes; three equal scores do not say that all seeds have that score."""
+    for scores in ([0.75] * 3, [0.75, 0.75 + 1e-16, 0.75 - 1e-16]):  # the rounding of equal ones is no spread
+        comparison = Comparison.of([scored("maml", seed, score) for seed, score in enumerate(scores)])
+        (seeds,) = comparison.seeds
+        assert (seeds.mean, seeds.ci95) == (pytest.approx(0.75), None)
+        assert comparison.algorithm_rows()[1][2] == "75.00 % (equal values have no interval)"
+
+
+def test_equal_differences_over_seeds_have_no_interval_and_no_p() -> None:
+    given = [scored(algo, seed, score) for algo, score in (("maml", 0.75), ("snail", 0.5)) for seed in range(3)]
+    comparison = Comparison.of(given)
+    (pair,) = comparison.algorithm_pairs
+    assert (pair.difference, pair.ci95, pair.p, pair.significant) == (pytest.approx(0.25), None, None, None)
+    row = ["A - B", "+25.00 % (equal values have no interval)", "-", "-", "-", "paired by training seed"]
+    assert comparison.algorithm_pair_rows()[1] == row
+    (welch,) = Comparison.of(given[1:]).algorithm_pairs
+    assert (welch.paired, welch.ci95, welch.p) == (False, None, None)

@@ -162,7 +162,7 @@ def test_welch_is_students_test_where_samples_are_alike() -> None:
 def test_learners_that_never_differ_or_always_by_the_same() -> None:
     """Equal differences have no variance to judge them by: they are no proof, however many digits they agree in."""
     assert paired_difference([0.2, 0.4, 0.9], [0.2, 0.4, 0.9]) == (0.0, 0.0, 1.0)
-    assert paired_difference([0.5, 1.0], [0.25, 0.75]) == (0.25, 0.0, None)
+    assert paired_difference([0.5, 1.0], [0.25, 0.75]) == (0.25, None, None)
     assert paired_difference([0.5], [0.25]) == (0.25, None, None)
     rounded = paired_difference([0.8, 0.3], [0.6, 0.1])
     assert 0.8 - 0.6 != 0.3 - 0.1

@@ -1,5 +1,6 @@
 """The table of metrics: what was logged is what is read, also after a kill and a resume."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,53 @@ def test_no_table_has_no_rows(tmp_path: Path) -> None:
     assert table(tmp_path) == []
     CsvLogger(tmp_path).continue_from(10)
     assert list(tmp_path.iterdir()) == []
+
+
+HEAD = b"step,train/loss\r\n10,1.5\r\n"
+NO_TABLES = {
+    "binary": bytes(range(256)),
+    "binary without a line": b"\x01\x02\x03",
+    "a line that does not end": b"my notes",
+    "lines": b"my notes\nand more\n",
+    "another table": b"a,b\n1,2\n",
+    "another table with steps": b"name,step\nx,2\n",
+    "the columns of another table": b"a,b\n",
+    "a column twice": b"step,a,a\n1,2,3\n",
+    "half a row in the middle": HEAD + b"20\r\n30,1.0\r\n",
+    "rows of more values": HEAD + b"20,1,2\r\n",
+    "a step that is text": HEAD + b"best,1.0\r\n",
+    "a step that is a digit elsewhere": HEAD + "²,1.0\r\n".encode(),
+    "a step of many digits": HEAD + b"9" * 5000 + b",1.0\r\n",
+    "a null byte": HEAD + b"20,1\0\r\n",
+    "null bytes at its end": HEAD + bytes(100),
+    "a huge value": HEAD + b"20," + b"1" * 200_000 + b"\r\n",
+    "a quote that stays open": HEAD + b'20,"1\r\n30,2\r\n',
+    "UTF-16": HEAD.decode().encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("content", NO_TABLES.values(), ids=NO_TABLES.keys())
+def test_what_is_not_a_table_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / METRICS).write_bytes(content)
+    for write in (lambda logger: logger.continue_from(100), lambda logger: logger.log_metrics({"train/loss": 0.5}, step=40)):
+        with pytest.raises(BadInput, match=r"metrics\.csv is not a table of metrics: .*; move it away$") as refused:
+            write(CsvLogger(tmp_path))
+        assert len(str(refused.value)) < 500
+    assert (tmp_path / METRICS).read_bytes() == content
+
+
+def test_neither_a_folder_nor_a_pipe_nor_a_file_without_end_is_a_table(tmp_path: Path) -> None:
+    path = tmp_path / METRICS
+
+    def endless() -> None:
+        path.write_bytes(HEAD)
+        os.truncate(path, 10**12)
+
+    for make, remove in ((path.mkdir, path.rmdir), (lambda: os.mkfifo(path), path.unlink), (endless, path.unlink)):
+        make()
+        with pytest.raises(BadInput, match="is not a table of metrics"):
+            CsvLogger(tmp_path).continue_from(100)
+        remove()  # it is still there
 
 
 def test_a_table_that_cannot_be_written_is_named(logged: Path) -> None:

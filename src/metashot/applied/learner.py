@@ -32,7 +32,7 @@ from metashot.episodes import Examples
 from metashot.outputs import FITTED, holds_fit, named_file, refuse_to_replace, write_output
 from metashot.paths import given_path
 from metashot.problems import Regression
-from metashot.stored import BEST, of_run
+from metashot.stored import BEST, LONGEST_LABEL, MOST_CLASSES, can_be_stored, of_run
 from metashot.trained import Origin
 
 Device = str | torch.device
@@ -338,6 +338,11 @@ class ClassLearner(Learner):
             raise BadInput(
                 f"the label {odd!r} is of type {type(odd).__name__} and cannot be saved; allowed: text, numbers, true or "
                 "false, None, and tuples of these"
+            )
+        if not can_be_stored(fitted.classes):
+            raise BadInput(
+                f"these labels cannot be saved; allowed: at most {MOST_CLASSES:,} classes, and UTF-8 text of at most "
+                f"{LONGEST_LABEL:,} characters"
             )
         assert fitted.form is not None
         return {"classes": list(fitted.classes), "ink": ink_of(fitted.form)}

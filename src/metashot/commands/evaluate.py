@@ -20,7 +20,7 @@ from rich.console import Console
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.arguments import Seed, check_value
-from metashot.bad_input import BadInput
+from metashot.bad_input import BadInput, in_one_line
 from metashot.checkpoints import read_checkpoint
 from metashot.command_line import explained
 from metashot.data.images import ImageEpisodes
@@ -66,6 +66,8 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
     checkpoints = [Checkpoint.read(path, place, config) for place, path in enumerate(paths)]
     if config["out"]:
         refuse_to_replace_evaluation(named_folder(config["out"]))
+    elif len(paths) == 1 and not wants_grid(config):
+        beside(paths[0])  # refused before it is scored
     refuse_other_episodes(checkpoints, config["split"])
     console = Console(quiet=not is_first_process(), soft_wrap=True)
     with ExitStack() as stack:
@@ -279,7 +281,7 @@ def write_several(several: Comparison | Grid, folder: Path, console: Console) ->
         return
     write_document(folder / REPORT_FOR_PEOPLE, several.for_people())
     write_output(folder / REPORT, as_json(several.content()).encode())
-    console.print(several.lines(), f"report: {folder / REPORT}", sep="\n", highlight=False, markup=False)
+    console.print(several.lines(), f"report: {in_one_line(str(folder / REPORT))}", sep="\n", highlight=False, markup=False)
 
 
 def named_folder(given: str) -> Path:
@@ -349,8 +351,9 @@ def beside(checkpoint: Path) -> Path:
     """Where the evaluations of a checkpoint are kept: in its run's folder, or next to it."""
     run = checkpoint.parent.parent
     folder = (run if (run / CONFIG).is_file() else checkpoint.parent) / "evaluations"
-    if folder.is_symlink():
-        raise BadInput(f"{folder} is a link, and a run keeps its files itself: choose a folder for the report with out=")
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        what = "a link" if folder.is_symlink() else "not a folder"
+        raise BadInput(f"{folder} is {what}, and a run keeps its files itself: choose a folder for the report with out=")
     return folder
 
 

@@ -25,12 +25,12 @@ from metashot.evaluation.testing import Tested, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
 from metashot.initial_weights import begin_from
 from metashot.interruption import STOP
-from metashot.paths import given_path
+from metashot.paths import given_path, shown
 from metashot.refusals import RUN_KEYS, refuse_another_experiment
-from metashot.run_folder import REPORT, RunFolder
+from metashot.run_folder import METRICS, REPORT, RunFolder
 from metashot.stored import BEST, CONFIG, LAST, OURS, configuration_of_folder, of_run
 from metashot.sweeping import Score
-from metashot.tracking.csv_file import CsvLogger
+from metashot.tracking.csv_file import CsvLogger, read_rows
 from metashot.tracking.evaluations import finish, keep_evaluation
 from metashot.training.finiteness import Finiteness
 from metashot.training.interruption import StopsTest
@@ -85,7 +85,8 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         if is_first_process():
             loggers, line = logger.loggers(folder.path)
             stack.callback(finish, loggers)
-        console.print(f"run: {folder.path}", *lines, *([line] if line else []), sep="\n", highlight=False, markup=False)
+        lines = [f"run: {shown(folder.path)}", *lines, *([line] if line else [])]
+        console.print(*lines, sep="\n", highlight=False, markup=False)
         scoring = Scoring()
         measurements = Measurements(scoring, data.problem.metric, data.tasks_per_step, options.log_every)
         origin = data.origin() | {"classes": classes.plain()}
@@ -178,6 +179,7 @@ class Start:
 
     def folder(self, wanted: str, experiment: dict[str, Any]) -> RunFolder:
         if self.continued is not None:
+            read_rows(self.continued / METRICS)  # refused before anything in the folder is changed
             return RunFolder.reopen(self.continued, experiment)
         folder = RunFolder.claim(wanted, experiment)
         best = self.checkpoint.with_name(BEST) if self.checkpoint is not None else None

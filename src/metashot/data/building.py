@@ -15,6 +15,7 @@ import signal
 import tempfile
 import threading
 import time
+import tokenize
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ _FORMAT = 3  # of the folder; a bank of another format is built again
 _PIECE_IMAGES, _PIECE_BYTES = 500, 2**24  # of one job of a worker: small enough to balance the cores, and to fit in memory
 _LISTED = 1000  # files that a manifest lists one by one
 _NAMED = 5  # files that a message about many of them names
+# What reading a manifest or the header of an array raises where they are missing or broken.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, tokenize.TokenError)
 
 Piece = list[tuple[int, int, int, int]]  # label, first and last image of the class, and where they stand in the split
 
@@ -134,9 +137,11 @@ def _is_current(folder: Path, source: DataSource, root: Path) -> bool:
         manifest = read_manifest(folder)
         if not all(_is_whole(folder / f"{split}.npy", manifest["splits"][split], source) for split in SPLITS):
             return False
+        if "digests" in manifest and not all(_are_digests(manifest, split) for split in SPLITS):
+            return False
         files = source.files(root.resolve())  # however it was written
         return not files or _state(files) == manifest["files"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except _DAMAGE:
         return False  # not there, or damaged: built again
 
 
@@ -144,9 +149,21 @@ def _is_whole(path: Path, about: Mapping[str, Any], source: DataSource) -> bool:
     """Whether a split's images are those that the manifest describes, as far as that can be seen at once."""
     if path.is_symlink() or path.stat().st_size != about["bytes"]:
         return False
-    images, classes, counts = np.load(path, mmap_mode="r"), about["classes"], about["counts"]
-    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes) and len(classes) == len(counts) > 0
-    return named and images.dtype == np.uint8 and images.shape == (sum(counts), *source.image_shape)
+    # Not by np.load, which takes some damaged files for archives.
+    images = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
+    counts = about["counts"]
+    if not _are_texts(about["classes"], len(counts)) or not all(type(count) is int and count > 0 for count in counts):
+        return False
+    shape = (sum(counts), *source.image_shape)
+    return bool(counts) and images.dtype == np.uint8 and images.flags.c_contiguous and images.shape == shape
+
+
+def _are_digests(manifest: Mapping[str, Any], split: str) -> bool:
+    return _are_texts(manifest["digests"][split], len(manifest["splits"][split]["classes"]))
+
+
+def _are_texts(found: Any, count: int) -> bool:
+    return isinstance(found, list) and len(found) == count and all(isinstance(one, str) for one in found)
 
 
 def _state(files: Sequence[Path | str]) -> dict[str, Any]:

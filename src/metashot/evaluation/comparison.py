@@ -17,11 +17,12 @@ from typing import Any
 from metashot.bad_input import BadInput
 from metashot.configuration import differences
 from metashot.evaluation.documents import as_csv, episode_rows, table
-from metashot.evaluation.report import plain_score, score_with_interval
+from metashot.evaluation.report import ONE_EPISODE, plain_score, score_with_interval
 from metashot.evaluation.statistics import (
     FEW_SEEDS,
     Difference,
     holm_of_known,
+    is_constant,
     mean_and_interval,
     paired_difference,
     standard_error,
@@ -33,6 +34,7 @@ from metashot.stored import BEST, configuration_of_checkpoint
 OF_CHECKPOINTS = "which of these checkpoints is better, on other episodes"
 OF_ALGORITHMS = "which of these algorithms is better, trained again with another seed"
 SEED_ONLY = "differ in training seed only"
+EQUAL = "equal values have no interval"
 LEVEL = 0.05  # of significance, for all pairs together
 # What makes no other experiment of a run.
 _NOT_THE_EXPERIMENT = (
@@ -182,9 +184,10 @@ class Comparison:
 
     def pair_rows(self) -> list[list[str]]:
         rows = [["", "difference (95 % interval)", "p", "p after Holm", f"significant at {LEVEL:.0%}"]]
+        without = ONE_EPISODE if self.scored[0].evaluation.report.episodes == 1 else EQUAL
         for pair in self.pairs:
             tested = [SEED_ONLY] if pair.training_seed_only else [_significance(pair.significant)]
-            rows.append([f"{pair.one} - {pair.other}", *self._difference(pair), *tested])
+            rows.append([f"{pair.one} - {pair.other}", *self._difference(pair, without), *tested])
         return rows
 
     def algorithm_rows(self) -> list[list[str]]:
@@ -193,7 +196,8 @@ class Comparison:
         for letter, seeds in zip(self._letters(), self.seeds, strict=True):
             spreads = [plain_score(self.metric, spread) for spread in (seeds.standard_error, seeds.standard_deviation)]
             places = [", ".join(map(str, numbers)) for numbers in (seeds.seeds, seeds.checkpoints)]
-            rows.append([letter, seeds.algo, score_with_interval(self.metric, seeds.mean, seeds.ci95), *spreads, *places])
+            mean = score_with_interval(self.metric, seeds.mean, seeds.ci95, without=EQUAL)
+            rows.append([letter, seeds.algo, mean, *spreads, *places])
         return rows
 
     def algorithm_pair_rows(self) -> list[list[str]]:
@@ -202,13 +206,13 @@ class Comparison:
         for pair in self.algorithm_pairs:
             name = f"{letters[pair.one - 1]} - {letters[pair.other - 1]}"
             said = "paired by training seed" if pair.paired else "Welch's t"
-            rows.append([name, *self._difference(pair), _significance(pair.significant), said])
+            rows.append([name, *self._difference(pair, EQUAL), _significance(pair.significant), said])
         return rows
 
-    def _difference(self, pair: Pair | AlgorithmPair) -> list[str]:
+    def _difference(self, pair: Pair | AlgorithmPair, without: str) -> list[str]:
         sign = "+" if pair.difference > 0 else ""
         p_values = ["-" if p is None else f"{p:.2g}" for p in (pair.p, pair.p_corrected)]
-        return [sign + score_with_interval(self.metric, pair.difference, pair.ci95), *p_values]
+        return [sign + score_with_interval(self.metric, pair.difference, pair.ci95, without=without), *p_values]
 
     def _letters(self) -> list[str]:
         """What algorithms are called in tables, where checkpoints have numbers."""
@@ -299,7 +303,7 @@ def _seeds(scored: Sequence[Scored]) -> Iterator[Seeds]:
         if len(seeds) > 1:
             scores = [scored[place].evaluation.report.score for place in same]
             mean, ci95 = mean_and_interval(scores)
-            if len(set(scores)) == 1:  # nothing to judge the spread of other seeds by
+            if is_constant(scores, max(map(abs, scores))):  # nothing to judge the spread of other seeds by
                 ci95 = None
             spread = statistics.stdev(scores), standard_error(scores)
             yield Seeds(first.evaluation.report.algo, [place + 1 for place in same], seeds, mean, *spread, ci95)

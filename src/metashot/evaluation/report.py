@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metashot import __version__
+from metashot.bad_input import in_one_line
 from metashot.data.seen_classes import SeenClasses
 from metashot.episodes import Amount, shown
 from metashot.evaluation.answers import OfClass
@@ -97,7 +98,7 @@ class Report:
     def lines(self, paths: dict[str, Path]) -> str:
         """A table of two columns: what, and how much."""
         scored = score_with_interval(self.metric, self.score, self.ci95, " (95 % interval)")
-        rows = [(name, str(value)) for name, value in {**self.rows(), **paths}.items()]
+        rows = [(name, in_one_line(str(value))) for name, value in {**self.rows(), **paths}.items()]
         rows.insert(1, (self.metric, scored))
         return "\n".join(f"{name:<15} {value}" for name, value in rows)
 
@@ -175,10 +176,14 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def score_with_interval(metric: str, score: float, ci95: float | None, said: str = "") -> str:
-    """A score as every printed one looks: accuracies in percent, each with the half-width of its 95 % interval."""
+ONE_EPISODE = "one episode has no interval"
+
+
+def score_with_interval(metric: str, score: float, ci95: float | None, said: str = "", without: str = ONE_EPISODE) -> str:
+    """A score as every printed one looks: accuracies in percent, each with the half-width of its 95 % interval, or with why
+    it is `without` one."""
     if metric == "accuracy":
         value, interval = f"{100 * score:.2f} %", "" if ci95 is None else f"{100 * ci95:.2f}"
     else:
         value, interval = f"{score:.4f}", "" if ci95 is None else f"{ci95:.4f}"
-    return f"{value} ± {interval}{said}" if interval else f"{value} (one episode has no interval)"
+    return f"{value} ± {interval}{said}" if interval else f"{value} ({without})"

@@ -25,7 +25,7 @@ class Difference(NamedTuple):
     """How much better one is than another."""
 
     mean: float
-    ci95: float | None  # half-width; one value has no interval
+    ci95: float | None  # half-width; None for one value, and where no variance tells
     p: float | None  # how probable so large a difference is where there is none; None where no variance tells
 
 
@@ -47,16 +47,16 @@ def paired_difference(one: Sequence[float], other: Sequence[float]) -> Differenc
     """Of scores of the same episodes, or of the same training seeds, in the same order, by a paired t-test. What makes an
     episode hard for both is not in it, which is why its interval is narrower than one from two separate intervals.
 
-    Where the differences are all equal and not zero there is no variance to judge them by, and no p-value: two episodes with
-    equal differences are no proof.
+    Where the differences are all equal and not zero there is no variance to judge them by, no interval and no p-value: two
+    episodes with equal differences are no proof.
     """
     a, b = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
     differences = a - b
     mean, ci95 = mean_and_interval(differences.tolist())
     if ci95 is None:
         return Difference(mean, None, None)
-    if _is_constant(differences, max(np.abs(a).max(), np.abs(b).max())):
-        return Difference(mean, 0.0, 1.0 if not differences.any() else None)
+    if is_constant(differences, max(np.abs(a).max(), np.abs(b).max())):
+        return Difference(mean, None, None) if differences.any() else Difference(mean, 0.0, 1.0)
     return Difference(mean, ci95, student_p(mean / standard_error(differences.tolist()), len(differences) - 1))
 
 
@@ -68,8 +68,8 @@ def welch_difference(one: Sequence[float], other: Sequence[float]) -> Difference
     if min(len(a), len(b)) < 2:
         return Difference(mean, None, None)
     largest = max(np.abs(a).max(), np.abs(b).max())
-    if _is_constant(a, largest) and _is_constant(b, largest):
-        return Difference(mean, 0.0, 1.0 if mean == 0 else None)
+    if is_constant(a, largest) and is_constant(b, largest):
+        return Difference(mean, None, None) if mean else Difference(mean, 0.0, 1.0)
     variances = standard_error(one) ** 2, standard_error(other) ** 2
     error = math.sqrt(sum(variances))
     freedom = sum(variances) ** 2 / (variances[0] ** 2 / (len(a) - 1) + variances[1] ** 2 / (len(b) - 1))
@@ -119,7 +119,7 @@ def student_quantile(freedom: float, outside: float = _OUTSIDE) -> float:
         low, high = (middle, high) if student_p(middle, freedom) > outside else (low, middle)
 
 
-def _is_constant(values: NDArray[np.float64], largest: float) -> bool:
+def is_constant(values: NDArray[np.float64] | Sequence[float], largest: float) -> bool:
     """Whether values differ by no more than the rounding of what they were made from."""
     return bool(np.ptp(values) <= _ROUNDING * largest)
 

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from metashot.bad_input import BadInput
-from metashot.paths import shown
+from metashot.paths import read_file, shown
 from metashot.run_folder import METRICS, write_text
 
 STEP = "step"
+_STEP = re.compile(r"[0-9]{1,18}")
+_MOST_BYTES = 2**28  # of a table that is read
 
 
 class CsvLogger(Logger):
@@ -54,9 +58,7 @@ class CsvLogger(Logger):
         rows = [
             row
             for row in read_rows(self.path)
-            if row[STEP].isdigit()
-            and int(row[STEP]) <= step
-            and not any(value for name, value in row.items() if name.startswith("test/"))
+            if int(row[STEP]) <= step and not any(value for name, value in row.items() if name.startswith("test/"))
         ]
         if rows:
             self.columns = list(rows[0])
@@ -73,15 +75,33 @@ class CsvLogger(Logger):
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a table; a last line that a killed process left unfinished is not one."""
-    if not path.is_file():
+    """The whole rows of a table; a last line that a killed process left unfinished is not one.
+
+    Raises:
+        BadInput: if what lies there is anything else than a table of metrics, which is nobody's to replace.
+    """
+    if not os.path.lexists(path):
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = [line for line in file if line.endswith("\n")]
-        rows = [row for row in csv.DictReader(lines) if None not in row and None not in row.values()]
-    except (OSError, ValueError, csv.Error) as error:
-        raise BadInput(f"{shown(path)} is not a table of metrics: {error}; move it away") from error
-    if rows and STEP not in rows[0]:
-        raise BadInput(f"{shown(path)} is not a table of metrics, since it has no column {STEP}: move it away")
-    return rows
+        text = read_file(path, _MOST_BYTES).decode()
+        return _rows(text) if text else []
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except (ValueError, csv.Error) as error:
+        reason = str(error)
+    raise BadInput(f"{shown(path)} is not a table of metrics: {reason}; move it away")
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    if "\0" in text:
+        raise ValueError("it has null bytes")
+    whole, end, _ = text.rpartition("\n")
+    head, *lines = csv.reader(io.StringIO(whole + end, newline=""), strict=True) if end else [[]]
+    if head[:1] != [STEP] or len(set(head)) != len(head):
+        raise ValueError(f"its first line is not that of one, which begins with {STEP}")
+    if lines and len(lines[-1]) < len(head):  # a killed process left it so
+        del lines[-1]
+    for number, values in enumerate(lines, 2):
+        if len(values) != len(head) or not _STEP.fullmatch(values[0]):
+            raise ValueError(f"its line {number} is not a {STEP} and a value for each column")
+    return [dict(zip(head, values, strict=True)) for values in lines]

@@ -1,5 +1,6 @@
 """Checkpoints of a run: `last.ckpt` to resume from, `best.ckpt` by the validation score, early stopping."""
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +16,12 @@ from metashot.bad_input import BadInput
 from metashot.checkpoints import our_part
 from metashot.evaluation.protocol import Scoring
 from metashot.interruption import STOP, Stopped
+from metashot.paths import shown
 from metashot.stored import BEST, LAST, OURS
 from metashot.training.interruption import stopping
 from metashot.training.trainer import TrainerOptions
+
+_LARGEST = torch.finfo(torch.float32).max
 
 
 class Saving(Checkpoint):
@@ -52,7 +56,7 @@ class Saving(Checkpoint):
         except (LookupError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
             if checkpoint is None or self.stepped or (self.restored and isinstance(error, RuntimeError)):
                 raise
-            reason = (str(error).splitlines() or [""])[0][:200]
+            reason = shown((str(error).splitlines() or [""])[0][:200])
             raise BadInput(
                 f"resume: the checkpoint {checkpoint} cannot be gone on from, because a part of it is missing or broken "
                 f"({type(error).__name__}: {reason}); resume from another one, or begin from its weights with init_from="
@@ -120,17 +124,27 @@ class Saving(Checkpoint):
             restore_random_state(self._random_state)
             del self._random_state
         for optimizer in trainer.optimizers:
-            refuse_another_network(optimizer)
+            refuse_broken_memory(optimizer)
         self.restored = True
 
 
-def refuse_another_network(optimizer: torch.optim.Optimizer) -> None:
-    """What an optimiser remembers has the shape of the parameters that it is about."""
+def refuse_broken_memory(optimizer: torch.optim.Optimizer) -> None:
+    """What an optimiser remembers has the shape of the parameters that it is about, and no NaN. (Squares of large gradients
+    can be infinite in a sound run.)"""
+    for group in optimizer.param_groups:
+        lr = group["lr"]
+        if not isinstance(lr, int | float) or not 0 <= lr <= _LARGEST:
+            raise ValueError(f"optimizer_states: the learning rate {lr!r}")
     for parameter, memory in optimizer.state.items():
         for name, value in memory.items():
-            if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
+            shape = torch.Size() if name == "step" else parameter.shape
+            if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+                raise ValueError(f"optimizer_states: {name} has values that are no tensor of floating-point numbers")
+            if value.shape != shape:
                 shapes = f"the shape {list(value.shape)} for a parameter of the shape {list(parameter.shape)}"
                 raise ValueError(f"optimizer_states: {name} has {shapes}")
+            if value.isnan().any() or (name == "step" and not 0 <= value < math.inf):
+                raise ValueError(f"optimizer_states: {name} has values that are NaN, or no number of steps")
 
 
 def random_state() -> dict[str, Any]:
