@@ -28,6 +28,7 @@ from metashot.configuration.buildable import CONF as CONF
 from metashot.interruption import STOP, Stopped, ignore_signals
 from metashot.leftovers import is_child_of_lightning, refuse_leftovers
 from metashot.overrides import (
+    HYDRA,
     PATHS,
     cannot_be_resolved,
     choices_of,
@@ -308,7 +309,7 @@ def explained(error: Exception) -> str:
     # What Hydra says of a choice that a group does not have ends with the folders it searched.
     said = str(error).partition("Config search path")[0]
     if missing := re.search(r"Could not find '([\w/]+)/(.+)'", said):
-        group = missing[1]
-        choices = choices_of(CONF, group) or ConfigStore.instance().list(group)  # Hydra's own are in no folder
-        return other_choice(group, missing[2], [choice.removesuffix(".yaml") for choice in choices])
+        of_hydra = missing[1].startswith(f"{HYDRA}/")
+        choices = re.findall(r"^\t(.+)", said, re.MULTILINE) if of_hydra else choices_of(CONF, missing[1])
+        return other_choice(missing[1], missing[2], choices)
     return in_one_line(" ".join(said.split())) or type(error).__name__

@@ -347,7 +347,7 @@ def test_bad_value_for_a_stored_run_is_refused(command: Command, first: Trained)
 def test_what_hydra_refuses_is_told_in_one_line(command: Command) -> None:
     for given, said in (
         ("hydra/launcher=nonexist", "hydra/launcher=nonexist cannot be used; allowed: basic"),
-        ("hydra.mode=x", "hydra.mode cannot be used: Invalid value 'x', expected one of [RUN, MULTIRUN]"),
+        ("hydra.mode=x", "hydra.mode=x cannot be used: Invalid value 'x', expected one of [RUN, MULTIRUN]"),
         ("data.source=glyphs", "data.source=glyphs cannot be used; allowed: keys below it"),
         (
             "algo.foo=1",
