@@ -22,6 +22,10 @@ from numpy.typing import NDArray
 from metashot.bad_input import BadInput
 
 _LARGEST_KEY = 2**31
+# Bytes of memory that objects made by the program may take: for each byte of the file, and in any case. An empty list takes
+# 80 and one byte of program; what data sets hold takes 10 at most.
+_ROOM, _ROOM_OF_ANY = 16, 2**26
+_TUPLE, _LIST, _DICT, _SET, _ORDERED, _ENTRY, _ARRAY, _DTYPE = 64, 120, 248, 240, 400, 64, 128, 160
 _LONG = 32  # strings of at least so many bytes stay in the file until somebody wants them
 _T = TypeVar("_T")
 _GETS = ("GET", "BINGET", "LONG_BINGET")
@@ -225,6 +229,7 @@ def _scalar(machine: "_Machine", dtype: Any, content: Any) -> Any:
 def _dtype(machine: "_Machine", code: Any, *_: Any) -> _Unfinished:
     if not re.fullmatch(r"[biufcSU][1-9]\d{0,8}|O[48]?", code):
         raise _Refused(f"holds an array of dtype {code[:20]!r}; numbers, booleans, strings and plain objects can be read")
+    machine.make_room(_DTYPE)
     return _Unfinished(partial(_dtype_from_state, code))
 
 
@@ -250,14 +255,17 @@ def _bytearray(machine: "_Machine", content: Any = b"", encoding: Any = None) ->
 
 
 def _set(machine: "_Machine", members: Any = ()) -> set[Any]:
+    machine.make_room(_SET + _ENTRY * len(members))
     return machine.copy_of(set, [machine.key(member) for member in members])
 
 
 def _frozenset(machine: "_Machine", members: Any = ()) -> frozenset[Any]:
+    machine.make_room(_SET + _ENTRY * len(members))
     return machine.copy_of(frozenset, [machine.key(member) for member in members])
 
 
 def _ordered(machine: "_Machine", pairs: Any = ()) -> OrderedDict[Any, Any]:
+    machine.make_room(_ORDERED + _ENTRY * len(pairs))
     return machine.copy_of(OrderedDict, [(machine.key(key), machine.settled(value)) for key, value in pairs])
 
 
@@ -299,6 +307,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         self.memoized = 0
         self.copied = 0
+        self.room = _ROOM * len(data) + _ROOM_OF_ANY
         # A pickle memoizes all it makes and asks for little of it again. What nobody asks for is not kept: a list of half a
         # million images would hold ten times as many memo entries.
         self.wanted = {key for name, key in _instructions(data) if name in _GETS}
@@ -321,6 +330,7 @@ class _Machine:
         kind = type(value)
         if kind is tuple:
             # Tuples in a tuple have been settled when it was made, so that this goes no deeper however they are nested.
+            self.make_room(8 * len(value))
             return tuple(map(self.settled, value)) if any(type(item) in _OWN for item in value) else value
         if kind is _Piece:
             if value.value is None:
@@ -350,6 +360,12 @@ class _Machine:
         if self.copied > 4 * len(self.data):
             raise _Damaged("it copies its content again and again")
 
+    def make_room(self, size: int) -> None:
+        """Account for an object, which takes memory however few bytes of program make it."""
+        self.room -= size
+        if self.room < 0:
+            raise _Refused(f"holds far more containers than a data set of {len(self.data):,} bytes")
+
     def copy_of(self, kind: Callable[[Any], _T], content: Any) -> _T:
         self.charge(len(content))
         return kind(content)
@@ -368,6 +384,7 @@ class _Machine:
             raise _Damaged("an array lacks its dtype")
         if type(shape) is not tuple or len(shape) > 32 or not all(type(size) is int and size >= 0 for size in shape):
             raise _Damaged("an array has an impossible shape")
+        self.make_room(_ARRAY)
         array = self.objects(content, shape) if dtype.hasobject else self.numbers(content, dtype, shape, order)
         array.flags.writeable = False
         return array
@@ -409,7 +426,12 @@ class _Machine:
     def push(self, argument: Any) -> None:
         self.stack.append(argument)
 
+    def push_container(self, kind: Callable[[], Any], size: int) -> None:
+        self.make_room(size)
+        self.stack.append(kind())
+
     def mark(self, _: None) -> None:
+        self.make_room(_LIST)
         self.below.append(self.stack)
         self.stack = []
 
@@ -431,21 +453,24 @@ class _Machine:
             self.marked()
 
     def add_tuple(self, items: list[Any]) -> None:
+        self.make_room(_TUPLE + 8 * len(items))
         self.stack.append(tuple([self.settled(item) if type(item) is tuple else item for item in items]))
 
     def add_items(self, items: list[Any]) -> None:
         self.container(list).extend(map(self.settled, items))
 
     def add_pairs(self, items: list[Any]) -> None:
+        self.make_room(_ENTRY * (len(items) // 2))
         keys = map(self.key, items[::2])
         self.container(dict).update(zip(keys, map(self.settled, items[1::2]), strict=True))
 
     def add_members(self, items: list[Any]) -> None:
+        self.make_room(_ENTRY * len(items))
         self.container(set).update(map(self.key, items))
 
-    def make(self, container: Any, add: Callable[["_Machine", list[Any]], None]) -> None:
+    def make(self, kind: Callable[[], Any], size: int, add: Callable[["_Machine", list[Any]], None]) -> None:
         items = self.marked()
-        self.stack.append(container)
+        self.push_container(kind, size)
         add(self, items)
 
     def put(self, key: int) -> None:
@@ -518,15 +543,15 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE2": lambda machine, _: machine.add_tuple(machine.taken(2)),
     "TUPLE3": lambda machine, _: machine.add_tuple(machine.taken(3)),
     "TUPLE": lambda machine, _: machine.add_tuple(machine.marked()),
-    "EMPTY_LIST": lambda machine, _: machine.push([]),
-    "LIST": lambda machine, _: machine.make([], _Machine.add_items),
+    "EMPTY_LIST": lambda machine, _: machine.push_container(list, _LIST),
+    "LIST": lambda machine, _: machine.make(list, _LIST, _Machine.add_items),
     "APPEND": lambda machine, _: machine.add_items(machine.taken(1)),
     "APPENDS": lambda machine, _: machine.add_items(machine.marked()),
-    "EMPTY_DICT": lambda machine, _: machine.push({}),
-    "DICT": lambda machine, _: machine.make({}, _Machine.add_pairs),
+    "EMPTY_DICT": lambda machine, _: machine.push_container(dict, _DICT),
+    "DICT": lambda machine, _: machine.make(dict, _DICT, _Machine.add_pairs),
     "SETITEM": lambda machine, _: machine.add_pairs(machine.taken(2)),
     "SETITEMS": lambda machine, _: machine.add_pairs(machine.marked()),
-    "EMPTY_SET": lambda machine, _: machine.push(set()),
+    "EMPTY_SET": lambda machine, _: machine.push_container(set, _SET),
     "ADDITEMS": lambda machine, _: machine.add_members(machine.marked()),
     "FROZENSET": lambda machine, _: machine.push(_frozenset(machine, machine.marked())),
     "GLOBAL": lambda machine, module_and_name: machine.name(*module_and_name),
