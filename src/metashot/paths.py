@@ -116,9 +116,13 @@ class Walk:
             return None
         self._visits[here] += 1
         if len(above) >= _DEEPEST:
-            raise BadInput(f"{quoted(folder)} lies in more than {_DEEPEST} folders in one another: move it up or leave it out")
+            raise BadInput(
+                f"{quoted(folder)} lies in more than {_DEEPEST} folders in one another: move it up or leave it out"
+            )
         if self._visits[here] > _MOST_VISITS:
-            raise BadInput(f"{quoted(folder)}: more than {_MOST_VISITS} ways lead to this folder, through links: remove some")
+            raise BadInput(
+                f"{quoted(folder)}: more than {_MOST_VISITS} ways lead to this folder, through links: remove some"
+            )
         return *above, here
 
 

@@ -77,7 +77,9 @@ def test_clones_share_the_network_and_do_not_disturb_each_other(tmp_path: Path) 
     np.testing.assert_array_equal(one.predict_proba(drawings(3)), before)
 
 
-@pytest.mark.parametrize(("algo", "protocol", "key"), [("maml", "support", "test_inner_steps"), ("baseline", "running", "fit")])
+@pytest.mark.parametrize(
+    ("algo", "protocol", "key"), [("maml", "support", "test_inner_steps"), ("baseline", "running", "fit")]
+)
 def test_a_fit_that_takes_long_says_why_and_is_stopped_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, algo: str, protocol: str, key: str
 ) -> None:

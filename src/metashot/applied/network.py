@@ -88,7 +88,11 @@ class TrainedNetwork:
     @contextmanager
     def _announced(self, what: str) -> Iterator[None]:
         """Say so where something takes long: a file from a stranger may ask for thousands of steps."""
-        steps = f", in the {self.algorithm.task_steps:,} steps that its configuration asks for," if self.algorithm.task_steps else ""
+        steps = (
+            f", in the {self.algorithm.task_steps:,} steps that its configuration asks for,"
+            if self.algorithm.task_steps
+            else ""
+        )
         told = f"{self.name} from {shown(self.path)}: {what}{steps} takes more than {_PATIENCE:.0f} s; Ctrl-C stops it"
         timer = threading.Timer(_PATIENCE, lambda: print(told, file=sys.stderr, flush=True))
         timer.daemon = True
