@@ -3,6 +3,7 @@
 import copy
 import pickle
 import resource
+import tempfile
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +20,7 @@ from metashot.checkpoints import read_checkpoint, write_checkpoint
 from metashot.outputs import FITTED
 from metashot.stored import OURS, checked_fitted, configuration_of_checkpoint, configuration_of_folder, configuration_of_run
 from tests.applied.learners import drawings, tiny
+from tests.data.test_files import as_an_ordinary_user
 from tests.strangers import ARCHIVES, CONFIGURATIONS, Attack, attacked, members, with_pickle
 
 _ROOM = 2**30  # bytes that refusing a file may take beside what the process has
@@ -336,3 +338,44 @@ def test_an_archive_is_read_as_torch_reads_it(tmp_path: Path) -> None:
             assert torch.equal(one, other)
     assert read["empty"].shape == (3, 0)
     assert read["views"][0].untyped_storage().data_ptr() == read["views"][1].untyped_storage().data_ptr()
+
+
+LABELS: dict[str, Any] = {
+    "a dict": [{}, "b"],
+    "a list": [["a"], "b"],
+    "NaN": [float("nan"), 1.0],
+    "NaN in a tuple": [("a", float("nan")), "b"],
+    "a long text": ["a" * 10_000_000, "b"],
+    "no text": ["\ud800", "b"],
+    "a tuple of thousands": [tuple(range(5000)), "b"],
+    "twice": ["a", "a"],
+    "too few": ["a"],
+    "more than examples have": ["a", "b", "c"],
+    "more than examples": [str(label) for label in range(100)],
+    "none": [],
+    "a text": "ab",
+    "a tensor": [torch.zeros(1), "b"],
+}
+
+
+@pytest.mark.parametrize("classes", LABELS.values(), ids=LABELS.keys())
+def test_labels_of_a_stranger_are_refused(fitted: dict[str, Any], tmp_path: Path, classes: Any) -> None:
+    torch.save(fitted | {"classes": classes}, tmp_path / "theirs.fewshot")
+    with pytest.raises(BadInput, match=r"theirs\.fewshot") as refused:
+        metashot.load_fitted(tmp_path / "theirs.fewshot")
+    assert len(str(refused.value)) < 500
+
+
+def test_labels_of_any_size_that_fit_gives_are_read(sound: Path, tmp_path: Path) -> None:
+    learner = metashot.load(sound).fit(list(drawings(4)), [2**70, -(2**70), None, ("a", (1, 2.5))])
+    learner.save(tmp_path / "own.fewshot")
+    assert set(metashot.load_fitted(tmp_path / "own.fewshot").classes_) == {2**70, -(2**70), None, ("a", (1, 2.5))}
+
+
+def test_a_checkpoint_without_permission_is_not_called_damaged(sound: Path) -> None:
+    with as_an_ordinary_user(), tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "best.ckpt"
+        path.touch(0)
+        for read in (metashot.load, lambda given: configuration_of_checkpoint(str(given), "ckpt", "best.ckpt")):
+            with pytest.raises(BadInput, match="cannot be used: it cannot be read: Permission denied"):
+                read(path)

@@ -4,6 +4,7 @@ An archive may come from anybody. So nothing that it names is imported or called
 what its file holds: no member is compressed, no tensor is larger than its bytes, no container stands for more than it has.
 """
 
+import errno
 import pickle
 import pickletools
 import zipfile
@@ -146,8 +147,12 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except Unusable:
         raise
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # zipfile's own, and that of a place before a file's beginning
+            raise Unusable(f"it is damaged ({_first_line(error)})") from error
+        raise Unusable(f"it cannot be read: {error.strerror or error}") from error
     # What a damaged file makes zipfile, pickle and struct raise.
-    except (OSError, EOFError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (EOFError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise Unusable(f"it is damaged ({_first_line(error)})") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, pickle.UnpicklingError, AssertionError) as error:
         raise Unusable(f"it is damaged ({_first_line(error)})") from error

@@ -43,6 +43,7 @@ from metashot.script_help import asks_for_help, help_text
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
+_NO_ROOM = ("failed to map segment", "annot allocate memory")  # what the system's loader says of a library
 Stored = Callable[[str], dict[str, Any]]  # what a user gave for a key -> the configuration that is stored there
 
 
@@ -161,6 +162,13 @@ def run_script(
             if error.errno not in REFUSED or error.filename is None:
                 raise
             message = f"{quoted(str(error.filename))} cannot be used: {error.strerror}"
+            if sweeping.Sweep.running:
+                raise BadInput(message) from error
+            _refuse(message, wants_traceback)
+        except ImportError as error:
+            if not any(reason in str(error) for reason in _NO_ROOM):
+                raise
+            message = f"there is too little memory to load PyTorch ({error}): close other programs, or raise ulimit -v"
             if sweeping.Sweep.running:
                 raise BadInput(message) from error
             _refuse(message, wants_traceback)

@@ -3,12 +3,15 @@
 import errno
 import os
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from metashot.bad_input import BadInput, in_one_line
 
 _LONGEST = 200  # characters of a path that a message quotes
+_DEEPEST = 100  # folders in one another
+_MOST_VISITS = 100  # of one folder, which links lead to
 # What a file system refuses, and the user can change.
 REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS})
 
@@ -89,6 +92,36 @@ def read_file(path: Path | str, most: int) -> bytes:
     if max(size, len(content)) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most / 1e6:,.0f} MB", str(path))
     return content
+
+
+class Walk:
+    """A way through the folders below one, behind links too, that comes to an end whatever they hold."""
+
+    def __init__(self) -> None:
+        self._visits: Counter[tuple[int, int]] = Counter()
+
+    def enter(self, folder: Path | str, above: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...] | None:
+        """The folders on the way to what lies in this one, `above` being those on the way to it; None for a folder that lies
+        in itself.
+
+        Raises:
+            BadInput: if it lies too deep, or links lead there again and again.
+            OSError: if it is not there.
+        """
+        status = os.stat(folder)
+        here = status.st_dev, status.st_ino
+        if here in above:
+            return None
+        self._visits[here] += 1
+        if len(above) >= _DEEPEST:
+            raise BadInput(
+                f"{quoted(folder)} lies in more than {_DEEPEST} folders in one another: move it up or leave it out"
+            )
+        if self._visits[here] > _MOST_VISITS:
+            raise BadInput(
+                f"{quoted(folder)}: more than {_MOST_VISITS} ways lead to this folder, through links: remove some"
+            )
+        return *above, here
 
 
 def open_lock(path: Path) -> IO[str]:

@@ -12,6 +12,7 @@ from typing import IO, Any
 import yaml
 
 from metashot.bad_input import BadInput
+from metashot.command_line import GaveUp
 from metashot.leftovers import RUN_FOLDER
 from metashot.outputs import LEFTOVER, write_whole
 from metashot.paths import open_lock, place_to_write, shown
@@ -113,6 +114,19 @@ class RunFolder:
             with contextlib.suppress(OSError):  # another run has its folder there by now
                 for above in self.new[1:]:
                     above.rmdir()
+
+
+def refuse_lost(folder: Path) -> None:
+    """End a run whose folder was moved or deleted meanwhile; what is written there would make it again, in part."""
+    if not (folder / ".lock").is_file():
+        raise lost(folder)
+
+
+def lost(folder: Path) -> GaveUp:
+    return GaveUp(
+        f"the folder of this run, {shown(folder)}, is not there any more: it was moved or deleted while the run went on, "
+        "and nothing more was written; go on from where it was moved with resume=, or start again"
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -195,8 +195,12 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
                 raise BadInput("its examples or classes are missing or broken")
             if len(classes) > len(y) or not can_be_stored(classes):
                 raise BadInput("its classes are not those of its examples")
+            if len(set(map(repr, classes))) < len(classes):  # texts, whose hashes nobody can choose
+                raise BadInput("its classes are not those of its examples: one of them is named twice")
             if not 0 <= int(y.min()) <= int(y.max()) < len(classes):
                 raise BadInput(f"its examples are of {int(y.max()) + 1} classes, and it names {len(classes)}")
+            if len(y.unique()) < len(classes):
+                raise BadInput("its classes are not those of its examples: some have no example")
     except BadInput as error:
         raise Unusable(str(error)) from error
     return content
@@ -212,7 +216,7 @@ def _is_label(label: Any) -> bool:
         return len(label) <= LONGEST_LABEL and all(map(_is_label, label))
     if isinstance(label, str):
         return len(label) <= LONGEST_LABEL and not any("\ud800" <= letter <= "\udfff" for letter in label)
-    return isinstance(label, int | float) or label is None
+    return label is None or (isinstance(label, int | float) and label == label)  # NaN is not
 
 
 def refuse_broken_weights(weights: Any) -> None:

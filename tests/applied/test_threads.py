@@ -1,5 +1,6 @@
 """One learner may be used by many threads: an answer is that of one fit, whole, while others are made."""
 
+import _thread
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 import torch
 
 import metashot
+from metashot.applied import network
+from metashot.checkpoints import read_checkpoint
+from metashot.stored import OURS
 
 from .learners import drawings, tiny
 
@@ -71,3 +75,28 @@ def test_clones_share_the_network_and_do_not_disturb_each_other(tmp_path: Path) 
     before = one.predict_proba(drawings(3))
     two.fit(drawings(6, seed=3), [5, 6, 7] * 2)
     np.testing.assert_array_equal(one.predict_proba(drawings(3)), before)
+
+
+@pytest.mark.parametrize(
+    ("algo", "protocol", "key"), [("maml", "support", "test_inner_steps"), ("baseline", "running", "fit")]
+)
+def test_a_fit_that_takes_long_says_why_and_is_stopped_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, algo: str, protocol: str, key: str
+) -> None:
+    """As a learner from a stranger can: it would compute for minutes."""
+    content = read_checkpoint(tiny(tmp_path, algo, protocol))
+    config = content[OURS]["config"]["algo"]
+    config[key] = 10_000 if key != "fit" else config[key] | {"steps": 10_000}
+    torch.save(content, tmp_path / "theirs.ckpt")
+    monkeypatch.setattr(network, "_PATIENCE", 0.05)
+    learner = metashot.load(tmp_path / "theirs.ckpt")
+    interrupting = threading.Timer(0.4, _thread.interrupt_main)
+    interrupting.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        learner.fit(drawings(4), ["a", "b"] * 2)
+    assert time.monotonic() - started < 5
+    assert not learner.is_fitted
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "theirs.ckpt: learning 4 examples, in the 10,000 steps that its configuration asks for, takes more than" in said

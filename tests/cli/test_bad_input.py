@@ -1,5 +1,7 @@
 """Whatever cannot be used is answered with one message that helps, exit code 2, and nothing left behind."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 
 from .conftest import Command, Trained
-from .processes import Outcome, contents
+from .processes import ROOT, Outcome, contents
 
 
 def refused(outcome: Outcome, words: list[str]) -> None:
@@ -358,3 +360,11 @@ def test_what_hydra_refuses_is_told_in_one_line(command: Command) -> None:
         outcome = command.run("train.py", "algo=protonet", given)
         refused(outcome, [said])
         assert len(outcome.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+def test_too_little_memory_to_load_torch_is_said(command: Command, first: Trained, script: str) -> None:
+    arguments = ["logger=none", f"data.banks={first.folder / 'banks'}"] if script == "train.py" else [f"ckpt={first.run}"]
+    limited = ["bash", "-c", 'ulimit -v 600000 && exec "$@"', "limited", sys.executable, str(ROOT / script), *arguments]
+    ended = subprocess.run(limited, cwd=command.folder, capture_output=True, text=True, check=False)
+    refused(Outcome(ended.returncode, ended.stdout, ended.stderr), ["too little memory to load PyTorch", "ulimit -v"])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metashot.bad_input import BadInput
-from metashot.data.decoding import Fit, Unreadable, decode
+from metashot.data.decoding import Fit, Unreadable, convert, decode
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 COLOURS = np.stack([RAMP, RAMP[::-1], RAMP.T], axis=-1)
@@ -479,3 +479,13 @@ def test_flipped_bytes_give_an_image_or_unreadable_and_no_word_on_the_terminal(
 def test_decoding_needs_no_torch() -> None:
     check = "import sys, metashot.data.decoding; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("size", [(1, 80_000_000), (80_000_000, 1), (65_536, 1)])
+def test_image_that_is_too_long_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
+    """Of a few kB, whose scaling would take gigabytes."""
+    content = raw_png(*size, 8, 0, [])
+    with pytest.raises(Unreadable, match="and 65,535 a side can be read"):
+        decode(content, "long.png", (1, 28, 28), "crop")
+    with pytest.raises(Unreadable, match="and 65,535 a side can be read"):
+        convert(Image.open(io.BytesIO(content)), "long.png", (1, 28, 28), "crop")

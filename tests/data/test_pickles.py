@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from metashot.bad_input import BadInput
+from metashot.data import pickles
 from metashot.data.pickles import read_pickle
 
 PROTOCOLS = range(6)
@@ -474,6 +475,30 @@ def test_few_bytes_cannot_make_endless_copies(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10 * len(content)
+
+
+CROWDED = {
+    "lists": b"](" + b"]" * 500_000 + b"e.",
+    "dicts with a pair": b"](" + b"}K\x01Ns" * 100_000 + b"e.",
+    "sets": b"](" + b"\x8f" * 200_000 + b"e.",
+    "ordered dicts": b"](ccollections\nOrderedDict\nq\x00" + b"h\x00)R" * 100_000 + b"e.",
+    "marks": b"(" * 500_000 + b".",
+    "tuples": b")" + b"\x85" * 500_000 + b".",
+    "copies of a tuple": b"(" + (b"\x8c\x20" + b"a" * 32) * 500 + b"t\x94](" + b"h\x00" * 50_000 + b"e.",
+}
+
+
+@pytest.mark.parametrize("program", CROWDED.values(), ids=CROWDED.keys())
+def test_containers_take_no_more_memory_than_a_file_of_that_size_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: bytes
+) -> None:
+    monkeypatch.setattr(pickles, "_ROOM_OF_ANY", 2**20)
+    content = b"\x80\x04" + program
+    tracemalloc.start()
+    assert "far more containers" in complaint(tmp_path, content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30 * len(content) + 2**22
 
 
 def test_deep_nesting_does_not_exhaust_the_interpreter(tmp_path: Path) -> None:

@@ -82,6 +82,11 @@ class Algorithm(pl.LightningModule):
         return answers
 
     @property
+    def task_steps(self) -> int:
+        """How many steps it takes to learn a task, one after the other; none where it only compares."""
+        return 0
+
+    @property
     def watched_steps(self) -> tuple[int, ...]:
         """After how many inner steps `answers_on_the_way` answers; none where there are no inner steps."""
         return ()

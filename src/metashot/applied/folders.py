@@ -14,7 +14,7 @@ from metashot.bad_input import BadInput
 from metashot.data.decoding import Unreadable
 from metashot.data.files import is_junk, shown
 from metashot.outputs import Kind, refuse_to_replace
-from metashot.paths import given_path, why_not
+from metashot.paths import Walk, given_path, why_not
 
 _NAMED = 10  # files that a message about many of them names
 _ALLOWED = "allowed: a folder with a sub-folder of images for each class, such as support/cat and support/dog"
@@ -77,7 +77,8 @@ def support_files(given: str) -> tuple[dict[str, list[Path]], list[Path]]:
         what = "is not a folder" if root.exists() else "does not exist"
         raise BadInput(f"support={shown(given)} {what}; {_ALLOWED}")
     folders, loose = _inside(root)
-    classes = {shown(folder.name): list(_below(folder, ())) for folder in folders}
+    walk = Walk()
+    classes = {shown(folder.name): list(_below(folder, (), walk)) for folder in folders}
     if len(classes) < 2:
         found = f"has one class, {next(iter(classes))}" if classes else "has no class folders"
         aside = f" and {_counted(loose, 'file|files')} outside of one ({named(map(str, loose))})" if loose else ""
@@ -92,11 +93,11 @@ def query_files(given: str | Sequence[str], outputs: "Outputs") -> list[Path]:
     for one in [given] if isinstance(given, str) else given:
         path = given_path(one, "query")
         if path.is_dir():
-            files = list(_below(path, ()))
+            files = list(_below(path, (), Walk()))
         elif os.path.lexists(path):
             files = [path]
         else:
-            files = sorted(map(Path, glob.glob(str(path), recursive=True)))
+            files = _matching(path)
             if not files:
                 raise BadInput(
                     f"query={shown(one)} does not exist; allowed: a folder, a file, a pattern such as photos/*.jpg, or a "
@@ -172,15 +173,26 @@ def _shown_list(given: str | Sequence[str]) -> str:
     return shown(given) if isinstance(given, str) else f"[{','.join(map(shown, given))}]"
 
 
-def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+def _matching(pattern: Path) -> list[Path]:
+    """The files and folders that a pattern matches."""
+    try:
+        return sorted(map(Path, glob.glob(str(pattern), recursive=True)))
+    except RecursionError as error:
+        raise BadInput(f"query={shown(pattern)} leads through too many folders in one another: name one of them") from error
+
+
+def _below(folder: Path, above: tuple[tuple[int, int], ...], walk: Walk) -> Iterator[Path]:
     """The files of a folder and of those below it, behind links too; a link to a folder that it lies in is not followed."""
-    here = folder.resolve()
-    if here in above:
+    try:
+        here = walk.enter(folder, above)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    if here is None:
         return
     folders, files = _inside(folder)
     yield from files
     for inner in folders:
-        yield from _below(inner, (*above, here))
+        yield from _below(inner, here, walk)
 
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -188,7 +200,11 @@ def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise BadInput(f"{shown(folder)} cannot be read: {why_not(error)}; mend it or leave it out") from error
+        raise _unreadable(folder, error) from error
     entries = [entry for entry in entries if not is_junk(entry.name)]
     folders = [entry for entry in entries if entry.is_dir()]
     return folders, [entry for entry in entries if not entry.is_dir()]
+
+
+def _unreadable(folder: Path, error: OSError) -> BadInput:
+    return BadInput(f"{shown(folder)} cannot be read: {why_not(error)}; mend it or leave it out")

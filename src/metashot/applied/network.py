@@ -2,6 +2,7 @@
 learners that were made from one another share it."""
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from metashot.trained import Origin, origin_of, trained_algorithm
 FORMAT = 1  # of a fitted learner's file
 
 _AT_ONCE = 256  # queries, where they cannot see each other
+_PATIENCE = 10.0  # seconds, after which a user is told what is waited for
 _BUILT = ("backbone", "engine", "algo")  # the groups of a configuration that make a learner
 _COMPILED = ("compile", "cuda_graph")
 
@@ -64,16 +66,17 @@ class TrainedNetwork:
     def learn(self, x: Tensor, y: Tensor) -> Any:
         """What the algorithm keeps of a support set x [N, ...] and y [N] or [N, outputs]."""
         y = y.to(self.device)
-        with self._used, _own_modes():
+        with self._used, _own_modes(), self._announced(f"learning {len(x):,} examples"):
             return self.algorithm.learn(Examples(x[None], (y.to(self.dtype) if y.is_floating_point() else y)[None]))
 
     def answers(self, learned: Any, x: Tensor) -> NDArray[np.float64]:
         """To queries [N, ...], by what was learned: [N, outputs]."""
         size = len(x) if self.algorithm.transductive else _AT_ONCE
         parts = []
-        for part in torch.split(x, size):
-            with self._used, _own_modes():
-                parts.append(self.algorithm.answers_from(learned, part[None])[0])
+        with self._announced(f"answering {len(x):,} queries"):
+            for part in torch.split(x, size):
+                with self._used, _own_modes():
+                    parts.append(self.algorithm.answers_from(learned, part[None])[0])
         answers = torch.cat(parts).detach().cpu().double().numpy()
         if not np.isfinite(answers).all():
             raise BadInput(
@@ -81,6 +84,23 @@ class TrainedNetwork:
                 "examples has diverged; take another checkpoint or other examples"
             )
         return np.asarray(answers)
+
+    @contextmanager
+    def _announced(self, what: str) -> Iterator[None]:
+        """Say so where something takes long: a file from a stranger may ask for thousands of steps."""
+        steps = (
+            f", in the {self.algorithm.task_steps:,} steps that its configuration asks for,"
+            if self.algorithm.task_steps
+            else ""
+        )
+        told = f"{self.name} from {shown(self.path)}: {what}{steps} takes more than {_PATIENCE:.0f} s; Ctrl-C stops it"
+        timer = threading.Timer(_PATIENCE, lambda: print(told, file=sys.stderr, flush=True))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TrainedNetwork":
         return self

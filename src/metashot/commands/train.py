@@ -27,7 +27,7 @@ from metashot.initial_weights import begin_from
 from metashot.interruption import STOP
 from metashot.paths import given_path, shown
 from metashot.refusals import RUN_KEYS, refuse_another_experiment
-from metashot.run_folder import METRICS, REPORT, RunFolder
+from metashot.run_folder import METRICS, REPORT, RunFolder, refuse_lost
 from metashot.stored import BEST, CONFIG, LAST, OURS, configuration_of_folder, of_run
 from metashot.sweeping import Score
 from metashot.tracking.csv_file import CsvLogger, read_rows
@@ -113,6 +113,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         STOP.check()  # for a signal after the last step
         STOP.waits_for = "these episodes"
 
+        refuse_lost(folder.path)
         refuse_no_best(folder.checkpoints)
         best = read_checkpoint(folder.checkpoints / BEST)
         algorithm.load_state_dict(best["state_dict"])
@@ -121,6 +122,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         STOP.check()
         STOP.waits_for = "the report"
         report = evaluation.report
+        refuse_lost(folder.path)
         if is_first_process():
             pictures = write_evaluation(evaluation, algorithm, data, config["pictures"], folder.path)
             # Not to W&B, whose first screen curves of one point would fill: there they are in the summary.

@@ -34,6 +34,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Pixels of a side, as in a JPEG. Scaling goes through an image as high as this one and as wide as the wanted one: of one
+# pixel by 80 million, which are 300 kB of PNG, it would take 9 GB. Of how many pixels there are, Pillow has its own limit.
+_LONGEST_SIDE = 65_535
 _TRANSPARENT = "transparent: shown on white"
 _SIXTEEN_BITS = "16 bits a channel: scaled to 8"
 _SIXTEEN_TO_EIGHT = np.rint(np.arange(65536) / 257).astype(np.uint8)
@@ -65,12 +68,16 @@ def decode(content: bytes, name: str, shape: tuple[int, int, int], fit: Fit, box
         image = _read(content, name, 2 * max(height, width) if box is None else None, remarks)
     if box is not None:
         image = _cut(image, box, name)
-    return Decoded(_pixels(image, shape, fit), "; ".join(remarks) or None, image.size)
+    try:
+        return Decoded(_pixels(image, shape, fit), "; ".join(remarks) or None, image.size)
+    except MemoryError as error:
+        raise _lacks_memory(image, name) from error
 
 
 def convert(image: Image.Image, name: str, shape: tuple[int, int, int], fit: Fit) -> Decoded:
     """As `decode`, of an image that Pillow holds already, and which stays as it is."""
     remarks: list[str] = []
+    _refuse_too_long(image, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -99,6 +106,7 @@ def _read(content: bytes, name: str, enough: int | None, remarks: list[str]) -> 
     image: Image.Image | None = None
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        _refuse_too_long(image, name)
         if image.format in ("PNG", "TIFF"):
             _mind_the_depth(image, remarks)
         if getattr(image, "is_animated", False):
@@ -111,17 +119,28 @@ def _read(content: bytes, name: str, enough: int | None, remarks: list[str]) -> 
         with _libtiff_silenced() if image.format == "TIFF" else nullcontext():
             image.load()
         return _upright(image, remarks)
+    except Unreadable:
+        raise
     except UnidentifiedImageError as error:
         raise Unreadable(f"{name}: is not an image that can be read") from error
     except Image.DecompressionBombError as error:
         raise Unreadable(f"{name}: has too many pixels to be read safely") from error
     except Exception as error:  # a damaged file takes Pillow anywhere: SyntaxError, struct.error, MemoryError, ...
         if isinstance(error, MemoryError) and image is not None and not _there_is_memory_for(image):
-            raise BadInput(
-                f"there is too little memory to read {name} of {image.width} x {image.height} pixels: close other programs, "
-                "or make the image smaller"
-            ) from error
+            raise _lacks_memory(image, name) from error
         raise Unreadable(f"{name}: is cut off or damaged") from error
+
+
+def _refuse_too_long(image: Image.Image, name: str) -> None:
+    if max(image.size) > _LONGEST_SIDE:
+        raise Unreadable(f"{name}: has {image.width:,} x {image.height:,} pixels, and {_LONGEST_SIDE:,} a side can be read")
+
+
+def _lacks_memory(image: Image.Image, name: str) -> BadInput:
+    return BadInput(
+        f"there is too little memory to read {name} of {image.width} x {image.height} pixels: close other programs, "
+        "or make the image smaller"
+    )
 
 
 def _there_is_memory_for(image: Image.Image) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from metashot.bad_input import BadInput
-from metashot.paths import open_file, read_file
+from metashot.paths import Walk, open_file, read_file
 from metashot.paths import shown as shown
 
 LARGEST_FILE = 10**9  # bytes; a file of images is far smaller, a "zip bomb" is larger
@@ -248,22 +248,23 @@ def _check_end(archive: tarfile.TarFile) -> None:
 def _walk(folder: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
     """What lies below a folder and is none, with its name there; a link to a folder that it lies in is not followed."""
     try:
-        yield from _walk_below(str(folder), "", ())
+        yield from _walk_below(str(folder), "", (), Walk())
     except OSError as error:
         raise _unreadable(error.filename or folder, error) from error
 
 
-def _walk_below(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    status = os.stat(folder)
-    here = (status.st_dev, status.st_ino)
-    if here in above:
+def _walk_below(
+    folder: str, prefix: str, above: tuple[tuple[int, int], ...], walk: Walk
+) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    inside = walk.enter(folder, above)
+    if inside is None:
         return
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_junk(entry.name) or (entry.is_symlink() and _is_loop(entry.path)):
                 continue
             if entry.is_dir():
-                yield from _walk_below(entry.path, f"{prefix}{entry.name}/", (*above, here))
+                yield from _walk_below(entry.path, f"{prefix}{entry.name}/", inside, walk)
             else:
                 yield prefix + entry.name, entry
 

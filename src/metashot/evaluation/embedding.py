@@ -18,7 +18,8 @@ from metashot.data.module import Split
 _AT_ONCE = 256  # images
 _MOST_BYTES = 4 * 2**30  # of features in memory: those of whole maps of many images are left to their episodes
 
-Shown = Callable[[str, int], AbstractContextManager[Callable[[], None]]]  # what, and of how many parts -> told of each part
+# What, how many there are and of what -> told of how many more each time.
+Shown = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 
 
 class EmbedOnce(pl.Callback):
@@ -47,12 +48,12 @@ class EmbedOnce(pl.Callback):
             return
         features: list[Tensor] = []
         dtype = next(learner.parameters()).dtype
-        with self.shown("embedding", len(range(0, len(places), _AT_ONCE))) as advance, torch.no_grad():
+        with self.shown("embedding", len(places), "images") as advance, torch.no_grad():
             for first in range(0, len(places), _AT_ONCE):
                 images = data.images_at(split, places[first : first + _AT_ONCE], learner.device).to(dtype)
                 with trainer.precision_plugin.val_step_context():
                     features.append(learner.embed(images[None], support=0)[0])
-                advance()
+                advance(len(images))
         data.features[split] = FeatureBank(torch.cat(features), places)
 
     def _forget(self, trainer: pl.Trainer) -> None:

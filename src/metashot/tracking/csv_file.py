@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from metashot.bad_input import BadInput
 from metashot.paths import read_file, shown
-from metashot.run_folder import METRICS, write_text
+from metashot.run_folder import METRICS, lost, write_text
 
 STEP = "step"
 _STEP = re.compile(r"[0-9]{1,18}")
@@ -41,6 +41,8 @@ class CsvLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if not (self.path.exists() if self.columns else self.path.parent.is_dir()):
+            raise lost(self.path.parent)
         new = [name for name in metrics if name not in self.columns]
         if new:
             rows = read_rows(self.path)

@@ -10,6 +10,8 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from metashot.data.module import EpisodicDataModule
+from metashot.episodes import Batch
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import score_with_interval
 from metashot.training.measurements import Measurements
@@ -73,16 +75,21 @@ class ProgressBar(pl.Callback):
             self._line("  ".join(filter(None, parts)))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._begin("validating", trainer.num_val_batches)
+        self._begin("validating", _data_of(trainer).episodes["val"] or 0, "episodes")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._begin("testing", trainer.num_test_batches)
+        data = _data_of(trainer)
+        self._begin("testing", data.episodes[data.evaluated_split] or 0, "episodes")
 
-    def on_validation_batch_end(self, *arguments: Any, **named: Any) -> None:
-        self._advance()
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *where: int
+    ) -> None:
+        self._advance(_episodes(trainer, batch))
 
-    def on_test_batch_end(self, *arguments: Any, **named: Any) -> None:
-        self._advance()
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *where: int
+    ) -> None:
+        self._advance(_episodes(trainer, batch))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._end()
@@ -100,9 +107,9 @@ class ProgressBar(pl.Callback):
         self._end()
 
     @contextlib.contextmanager
-    def part(self, what: str, total: int) -> Iterator[Callable[[], None]]:
-        """Show something that has so many parts; what is yielded tells of one more."""
-        self._begin(what, [total])
+    def part(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """Show something that has so many of a unit; what is yielded tells of some more."""
+        self._begin(what, total, unit)
         yield self._advance
         self._end()
 
@@ -115,15 +122,16 @@ class ProgressBar(pl.Callback):
             f"{latest['train/tasks_per_second']:.1f} tasks/s"
         )
 
-    def _begin(self, what: str, batches: list[int | float]) -> None:
-        self.evaluating = self.bar.add_task(what, total=sum(batches), measured="")
+    def _begin(self, what: str, total: int, unit: str) -> None:
+        self.evaluating = self.bar.add_task(what, total=total, measured=unit)
 
-    def _advance(self) -> None:
+    def _advance(self, more: int) -> None:
         if self.evaluating is not None:
-            self.bar.advance(self.evaluating)
             task = next(task for task in self.bar.tasks if task.id == self.evaluating)
+            done = min(task.completed + more, task.total or 0)  # the last batch may repeat some on other devices
+            self.bar.update(self.evaluating, completed=done)
             if self._is_due():
-                self._line(f"{task.description} {task.completed:.0f}/{task.total:.0f}")
+                self._line(f"{task.description} {done:.0f}/{task.total:.0f} {task.fields['measured']}")
 
     def _is_due(self) -> bool:
         return not self.console.is_terminal and time.monotonic() - self.last_line >= self.heartbeat
@@ -140,6 +148,16 @@ class ProgressBar(pl.Callback):
         if self.evaluating is not None:
             self.bar.remove_task(self.evaluating)
             self.evaluating = None
+
+
+def _data_of(trainer: pl.Trainer) -> EpisodicDataModule:
+    data: EpisodicDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    return data
+
+
+def _episodes(trainer: pl.Trainer, batch: Batch) -> int:
+    """How many the devices answered at once, each its own."""
+    return sum(map(len, batch)) * trainer.world_size
 
 
 def in_words(seconds: float) -> str:

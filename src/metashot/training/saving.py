@@ -17,6 +17,7 @@ from metashot.checkpoints import our_part
 from metashot.evaluation.protocol import Scoring
 from metashot.interruption import STOP, Stopped
 from metashot.paths import shown
+from metashot.run_folder import refuse_lost
 from metashot.stored import BEST, LAST, OURS
 from metashot.training.interruption import stopping
 from metashot.training.trainer import TrainerOptions
@@ -83,7 +84,7 @@ class Saving(Checkpoint):
             return  # saved after the validation
         stops = stopping(trainer)
         if stops or step % self.every == 0:
-            trainer.save_checkpoint(self.folder / LAST)
+            self._save(trainer, LAST)
         if stops:
             raise Stopped(STOP.message)
 
@@ -98,10 +99,14 @@ class Saving(Checkpoint):
         if self.exhausted:
             trainer.should_stop = True
         if better:
-            trainer.save_checkpoint(self.folder / BEST)
-        trainer.save_checkpoint(self.folder / LAST)
+            self._save(trainer, BEST)
+        self._save(trainer, LAST)
         if stopping(trainer):
             raise Stopped(STOP.message)
+
+    def _save(self, trainer: pl.Trainer, name: str) -> None:
+        refuse_lost(self.folder.parent)
+        trainer.save_checkpoint(self.folder / name)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score, "best_step": self.best_step, "waited": self.waited}

@@ -121,6 +121,10 @@ class GradientLearner(Algorithm):
         return self.engine.answer(self._inner_loop((), None), *learned, query_x)
 
     @property
+    def task_steps(self) -> int:
+        return self.test_inner_steps
+
+    @property
     def watched_steps(self) -> tuple[int, ...]:
         steps = self.test_inner_steps
         return tuple(sorted({*range(min(steps, _WATCHED) + 1), steps}))

@@ -27,6 +27,10 @@ class Baseline(FeatureLearner):
         self.fit = fit
         self.head = nn.Linear(backbone.features, problem.outputs)
 
+    @property
+    def task_steps(self) -> int:
+        return self.fit.steps
+
     def training_loss(self, episode: Episode) -> Learned:
         images = episode.query
         features = self.embed(images.x, support=images.x.shape[1])

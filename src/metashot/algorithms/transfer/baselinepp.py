@@ -51,6 +51,10 @@ class BaselinePlusPlus(FeatureLearner):
         self.head = _Head(backbone.features, problem.outputs, weight_normalisation)
         self.weight_normalisation = weight_normalisation
 
+    @property
+    def task_steps(self) -> int:
+        return self.fit.steps
+
     def training_loss(self, episode: Episode) -> Learned:
         images = episode.query
         features = self.embed(images.x, support=images.x.shape[1])

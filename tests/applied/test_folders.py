@@ -1,0 +1,53 @@
+"""The folders that a learner is applied to, and those of a data set: however they are nested and linked, a walk ends."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from metashot.applied.folders import Outputs, query_files, support_files
+from metashot.bad_input import BadInput
+from metashot.data.files import Folder
+
+
+def walks(folder: Path) -> dict[str, Callable[[], object]]:
+    outputs = Outputs(folder.parent / "out.csv", folder.parent / "out.png", None, None)
+    return {
+        "a data set": lambda: Folder(folder).names(),
+        "support": lambda: support_files(str(folder)),
+        "query": lambda: query_files(str(folder), outputs),
+        "a pattern": lambda: query_files(f"{folder}/**/*.png", outputs),
+    }
+
+
+def test_folders_deep_in_one_another_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "root"
+    (folder / "b").mkdir(parents=True)
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(400):
+        os.mkdir("d", dir_fd=here)
+        here, above = os.open("d", os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(here)
+    usual = sys.getrecursionlimit()
+    for name, walk in walks(folder).items():
+        sys.setrecursionlimit(350 if name == "a pattern" else usual)
+        with pytest.raises(BadInput, match="folders in one another") as refused:
+            walk()
+        sys.setrecursionlimit(usual)
+        assert len(str(refused.value)) < 500, name
+
+
+def test_folders_that_all_lead_to_one_another_are_refused(tmp_path: Path) -> None:
+    """Through these are more ways than anybody can wait for: as many as orders of twelve."""
+    folder = tmp_path / "root"
+    for one in range(12):
+        (folder / f"c{one}").mkdir(parents=True)
+        for other in range(12):
+            (folder / f"c{one}" / f"l{other}").symlink_to(f"../c{other}")
+    for name, walk in walks(folder).items():
+        if name != "a pattern":  # the shell's own, which is the user's
+            with pytest.raises(BadInput, match="more than 100 ways lead to this folder"):
+                walk()
