@@ -108,6 +108,12 @@ def test_every_key_has_one_explanation_that_names_all_choices(script: str, choic
             assert set().union(*lists) == allowed, f"{key}: {said.meaning}, but allowed are {allowed}"
 
 
+@pytest.fixture(autouse=True)
+def width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of no terminal, whatever the one is like in which the tests run."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 def test_a_remark_goes_with_the_value_that_it_is_about() -> None:
     def said(*arguments: str) -> tuple[str, str]:
         keys = keys_of(text_of("train", *arguments))

@@ -211,9 +211,9 @@ def can_be_stored(classes: Sequence[Any]) -> bool:
     return len(classes) <= MOST_CLASSES and all(map(_is_label, classes))
 
 
-def _is_label(label: Any) -> bool:
+def _is_label(label: Any, depth: int = 0) -> bool:
     if isinstance(label, tuple):
-        return len(label) <= LONGEST_LABEL and all(map(_is_label, label))
+        return depth < _DEEPEST and len(label) <= LONGEST_LABEL and all(_is_label(part, depth + 1) for part in label)
     if isinstance(label, str):
         return len(label) <= LONGEST_LABEL and not any("\ud800" <= letter <= "\udfff" for letter in label)
     return label is None or (isinstance(label, int | float) and label == label)  # NaN is not

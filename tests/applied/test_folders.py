@@ -51,3 +51,11 @@ def test_folders_that_all_lead_to_one_another_are_refused(tmp_path: Path) -> Non
         if name != "a pattern":  # the shell's own, which is the user's
             with pytest.raises(BadInput, match="more than 100 ways lead to this folder"):
                 walk()
+
+
+def test_folders_whose_names_are_written_alike_are_not_taken_for_one_class(tmp_path: Path) -> None:
+    for name in ("a\nb", "a\\nb"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(b"")
+    with pytest.raises(BadInput, match="two class folders that are both written"):
+        support_files(str(tmp_path))

@@ -250,7 +250,10 @@ def test_files_that_are_no_fitted_learner_are_refused(protonet: Path, tmp_path: 
 def test_what_cannot_be_saved_is_refused_and_leaves_no_file(protonet: Path, tmp_path: Path) -> None:
     learner = metashot.load(protonet).fit(drawings(4), [datetime.date(2025, 1, 1), datetime.date(2024, 1, 1)] * 2)
     refused(lambda: learner.save(tmp_path / "x.fewshot"), "date", "allowed: text")
-    for label in ("a" * 1001, ("a" * 1001, 1), "\udcff"):  # what could not be read again
+    deep: Any = "a"
+    for _ in range(50):
+        deep = (deep,)
+    for label in ("a" * 1001, ("a" * 1001, 1), "\udcff", deep):  # what could not be read again
         learner.fit(drawings(4), [label, "b"] * 2)
         refused(lambda: learner.save(tmp_path / "x.fewshot"), "cannot be saved", "1,000 characters")
     learner.fit(drawings(4), [0, 1] * 2)

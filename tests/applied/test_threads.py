@@ -1,6 +1,7 @@
 """One learner may be used by many threads: an answer is that of one fit, whole, while others are made."""
 
 import _thread
+import signal
 import threading
 import time
 from pathlib import Path
@@ -90,11 +91,15 @@ def test_a_fit_that_takes_long_says_why_and_is_stopped_at_once(
     torch.save(content, tmp_path / "theirs.ckpt")
     monkeypatch.setattr(network, "_PATIENCE", 0.05)
     learner = metashot.load(tmp_path / "theirs.ckpt")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
     interrupting = threading.Timer(0.4, _thread.interrupt_main)
     interrupting.start()
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        learner.fit(drawings(4), ["a", "b"] * 2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            learner.fit(drawings(4), ["a", "b"] * 2)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started < 5
     assert not learner.is_fitted
     said = capsys.readouterr().err

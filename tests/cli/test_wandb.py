@@ -262,6 +262,7 @@ def test_server_that_never_answers_does_not_hold_up_a_run(command: Command, firs
     goes_through_without(silent_server, command, first)
 
 
+@pytest.mark.long  # W&B's own patience with it takes 45 s
 def test_server_that_answers_with_errors_does_not_hold_up_a_run(
     command: Command, first: Trained, refusing_server: str
 ) -> None:

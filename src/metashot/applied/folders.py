@@ -78,7 +78,10 @@ def support_files(given: str) -> tuple[dict[str, list[Path]], list[Path]]:
         raise BadInput(f"support={shown(given)} {what}; {_ALLOWED}")
     folders, loose = _inside(root)
     walk = Walk()
-    classes = {shown(folder.name): list(_below(folder, (), walk)) for folder in folders}
+    names = [shown(folder.name) for folder in folders]
+    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise BadInput(f"support={shown(given)} has two class folders that are both written {twice}: rename one of them")
+    classes = {name: list(_below(folder, (), walk)) for name, folder in zip(names, folders, strict=True)}
     if len(classes) < 2:
         found = f"has one class, {next(iter(classes))}" if classes else "has no class folders"
         aside = f" and {_counted(loose, 'file|files')} outside of one ({named(map(str, loose))})" if loose else ""

@@ -342,7 +342,7 @@ class ClassLearner(Learner):
         if not can_be_stored(fitted.classes):
             raise BadInput(
                 f"these labels cannot be saved; allowed: at most {MOST_CLASSES:,} classes, and UTF-8 text of at most "
-                f"{LONGEST_LABEL:,} characters"
+                f"{LONGEST_LABEL:,} characters, in tuples of at most {LONGEST_LABEL:,} that are not deep in one another"
             )
         assert fitted.form is not None
         return {"classes": list(fitted.classes), "ink": ink_of(fitted.form)}
