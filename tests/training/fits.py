@@ -4,8 +4,10 @@
 """
 
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ FEATURES = ("protonet", "matching", "full context", "relation", "siamese", "snai
 ALGORITHMS = GRADIENT + FEATURES
 PROTOCOLS = ("transductive", "running")
 SHAPE, WAYS, SHOTS, QUERIES = (1, 12, 12), 3, 2, 2
-STEPS = 20
+STEPS = 10
 # Steps as large as its usual ones make rounding in 32 bits grow to what is seen; 64 bits agree with them too.
 CALMER = {
     "mamlpp": ["algo.inner_lr=0.03"],
@@ -85,21 +87,26 @@ class FirstGradient(pl.Callback):
             self.kept = {name: parameter.grad.clone() for name, parameter in named if parameter.grad is not None}
 
 
-def fitted(algo: str, protocol: str, precision: str, steps: int, devices: int) -> tuple[FirstGradient, pl.LightningModule]:
-    calmer = CALMER.get(algo, []) if steps > 1 else []
-    config = composed(
+@cache
+def settings(algo: str, devices: int, calm: bool) -> configuration.Container:
+    """To compose a configuration takes longer than to fit such a learner."""
+    return composed(
         "train",
         *OWN.get(algo, [f"algo={algo}"]),
-        f"backbone.normalisation={protocol}",
         "backbone.channels=8",
         "backbone.downsampling=stride",
         f"trainer={'cpu' if devices == 1 else 'ddp'}",
-        f"trainer.precision={precision}",
-        f"trainer.max_steps={steps}",
         "trainer.validate_every=1000",
-        *calmer,
-        *(["algo.averages_per_step=true"] if (algo, protocol) == ("mamlpp", "running") else []),
+        *(CALMER.get(algo, []) if calm else []),
     )
+
+
+def fitted(algo: str, protocol: str, precision: str, steps: int, devices: int) -> tuple[FirstGradient, pl.LightningModule]:
+    config = deepcopy(settings(algo, devices, calm=steps > 1))
+    config["backbone"]["normalisation"] = protocol
+    config["trainer"] |= {"precision": precision, "max_steps": steps}
+    if (algo, protocol) == ("mamlpp", "running"):
+        config["algo"]["averages_per_step"] = True
     pl.seed_everything(0, verbose=False)
     data = RandomEpisodes(tasks_per_step=4, supervised=configuration.locate(config["algo"], "algo").supervised)
     backbone = configuration.build(config["backbone"], input_shape=SHAPE)

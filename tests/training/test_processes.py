@@ -63,7 +63,7 @@ def test_outer_gradient_of_two_devices_is_that_of_one(kept: dict[str, Pair], alg
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_weights_of_two_devices_after_twenty_steps_are_those_of_one(kept: dict[str, Pair], algo: str) -> None:
+def test_weights_of_two_devices_after_ten_steps_are_those_of_one(kept: dict[str, Pair], algo: str) -> None:
     one, two = (weights[algo] for weights in kept["weights"])
     assert all(weight.dtype is torch.float32 for weight in one.values())
     assert largest_difference(one, two) < 1e-4
