@@ -165,6 +165,11 @@ def foreign_call(archive: Path) -> None:
     with_pickle(archive, b"\x80\x02cos\nmkdir\n(X" + struct.pack("<I", len(str(trace))) + str(trace).encode() + b"tR.")
 
 
+def named_module(archive: Path) -> None:
+    """A module is named and never called: its import alone would run it."""
+    with_pickle(archive, b"\x80\x02cthis\nd\n.")
+
+
 def call_by_stack(archive: Path) -> None:
     trace = str(archive.parent / "code-was-run")
     with_pickle(archive, pickle.dumps(_Mkdir(trace), protocol=4))
@@ -236,6 +241,7 @@ ARCHIVES: dict[str, Callable[[Path], None]] = {
         overlapping,
         huge_tensor,
         foreign_call,
+        named_module,
         call_by_stack,
         memory_by_number,
         memo_by_number,

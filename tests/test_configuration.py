@@ -280,7 +280,7 @@ def test_a_missing_key_is_named(config: configuration.Container, key: str) -> No
     for name in above:
         node = node[name]
     del node[last]
-    with pytest.raises(BadInput, match=f"missing key {key}: give it"):
+    with pytest.raises(BadInput, match=f"missing key {key}, which has no default"):
         configuration.check(config)
 
 

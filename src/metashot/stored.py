@@ -19,7 +19,7 @@ from metashot.archives import Outline, Unusable, outline
 from metashot.arguments import AtLeast, AtMost, Matching, Positive, Seed, Watched, check_value
 from metashot.bad_input import BadInput
 from metashot.configuration.buildable import TARGET, refuse_misplaced
-from metashot.configuration.checking import GROUPS, Container, Name
+from metashot.configuration.checking import GROUPS, SUPPLIED, Container, Name, check_node
 from metashot.outputs import holds_fit
 from metashot.paths import given_path, read_file
 
@@ -157,11 +157,11 @@ def checked(checkpoint: Any) -> dict[str, Any]:
         Unusable: if they have not.
     """
     ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
-    if not isinstance(ours, dict) or not isinstance(ours.get("config"), dict) or "state_dict" not in checkpoint:
+    if not isinstance(ours, dict) or not isinstance(ours.get("config"), dict):
         raise Unusable("it is not a checkpoint of metashot, since it holds no configuration of ours")
     try:
         refuse_unsafe(ours["config"], "its configuration")
-        refuse_broken_weights(checkpoint["state_dict"])
+        refuse_broken_weights(checkpoint.get("state_dict"))
         if ours.get("origin") is not None:
             refuse_broken_origin(ours["origin"])
         check_value(checkpoint.get("global_step"), _Step, "its global_step")
@@ -221,7 +221,7 @@ def _is_label(label: Any, depth: int = 0) -> bool:
 
 def refuse_broken_weights(weights: Any) -> None:
     if not isinstance(weights, dict) or not weights:
-        raise BadInput("its state_dict is empty or broken")
+        raise BadInput("its state_dict is missing, empty or broken")
     claimed, held = 0, {}
     for name, value in weights.items():
         if not isinstance(name, str) or not (isinstance(value, Outline) or hasattr(value, "untyped_storage")):
@@ -279,6 +279,9 @@ def refuse_unsafe(config: Any, where: str) -> Container:
     try:
         refuse_misplaced({group: config[group] for group in GROUPS if group in config})
         refuse_misplaced({key: value for key, value in config.items() if key not in GROUPS})
+        for group in GROUPS:  # what describes no class is refused where the group is needed
+            if isinstance(config.get(group), dict) and TARGET in config[group]:
+                check_node(config[group], group, SUPPLIED[group])
         for key, hint in _OWN_KEYS.items():
             if key in config:
                 check_value(config[key], hint, key)

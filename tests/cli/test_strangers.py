@@ -86,6 +86,8 @@ BROKEN = {
     "callbacks": lambda whole: whole.update(callbacks={"Saving": 1}),
     "next_episode": lambda whole: whole["ImageEpisodes"].update(next_episode=-5),
     "origin": lambda whole: whole[OURS].update(origin="glyphs"),
+    "source": lambda whole: whole[OURS]["config"]["data"].update(source=5),
+    "no source": lambda whole: whole[OURS]["config"]["data"].pop("source"),
     "state_dict": lambda whole: whole.update(state_dict={"x": torch.zeros(1)}),
 }
 

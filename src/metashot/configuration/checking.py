@@ -56,7 +56,7 @@ def check_arguments(
         _check_argument(value, allowed[name].annotation, f"{key}.{name}")
     missing = [name for name, parameter in allowed.items() if parameter.required and name not in given]
     if missing:
-        raise BadInput(f"missing key {key}.{missing[0]}: give it on the command line or in the configuration file of {key}")
+        raise BadInput(f"missing key {key}.{missing[0]}, which has no default")
 
 
 def _check_argument(value: Any, hint: Any, key: str) -> None:
