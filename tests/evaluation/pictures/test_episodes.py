@@ -8,7 +8,8 @@ from PIL import Image
 
 from metashot.episodes import Episode, Examples
 from metashot.evaluation.pictures.drawing import numbered_names
-from metashot.evaluation.pictures.episodes import episode_picture
+from metashot.evaluation.pictures.episodes import contact_sheet, episode_picture
+from tests.evaluation.pictures.files import words_of
 
 NAMES = ["alpha", "字"]
 RIGHT, WRONG = (0x1A, 0x7F, 0x37), (0xCF, 0x22, 0x2E)
@@ -47,6 +48,17 @@ def test_a_picture_is_written_whatever_the_episode(tmp_path: Path, ways: int, sh
         assert 40 * (shots + 3) < image.width < 3000
         assert 40 * ways < image.height < 4000
     assert len(colours(path)) > 50
+
+
+def test_rows_are_called_by_the_names_of_their_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = episode(2, 1, 1)
+    pictures = {
+        "episode": lambda path: episode_picture(shown, torch.zeros(2, 6, 2), ["alpha", "Käse"], path),
+        "sheet": lambda path: contact_sheet(shown, ["alpha", "Käse"], path),
+    }
+    for name, draw in pictures.items():
+        words = {word.rpartition(": ")[2] for word in words_of(monkeypatch, draw, tmp_path / f"{name}.png")}
+        assert {"alpha", "Käse"} <= words, name
 
 
 def test_right_and_wrong_answers_are_framed_differently(tmp_path: Path) -> None:
