@@ -171,10 +171,17 @@ def test_malicious_checkpoints_would_run_their_code_if_they_were_let(whole: Path
     assert trace(whole).exists()
 
 
-@pytest.mark.parametrize("content", [{"weight": torch.zeros(3)}, [1, 2], torch.zeros(3), {OURS: {"config": {}}}, {OURS: 3}])
-def test_a_torch_file_of_somebody_else_is_refused(tmp_path: Path, content: Any) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        *((content, "it is not a checkpoint of metashot") for content in ({"weight": torch.zeros(3)}, [1, 2], {OURS: 3})),
+        (torch.zeros(3), "it is not a checkpoint of metashot"),
+        ({OURS: {"config": {}}}, "its state_dict is missing"),
+    ],
+)
+def test_a_torch_file_of_somebody_else_is_refused(tmp_path: Path, content: Any, why: str) -> None:
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(BadInput, match=r"other\.ckpt cannot be used: it is not a checkpoint of metashot"):
+    with pytest.raises(BadInput, match=rf"other\.ckpt cannot be used: {why}"):
         read_checkpoint(tmp_path / "other.ckpt")
 
 

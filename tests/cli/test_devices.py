@@ -274,7 +274,7 @@ def test_process_that_nobody_joins_gives_up(command: Command, by: Variables, ran
 @pytest.mark.parametrize(
     ("during", "whom"),
     [
-        ("training", "the first process"),
+        pytest.param("training", "the first process", marks=pytest.mark.long),
         ("training", "all of them"),
         ("the test", "the first process"),
         pytest.param("the test", "all of them", marks=pytest.mark.long),
@@ -351,6 +351,7 @@ def test_submitit_starts_the_processes_of_several_devices(command: Command, one:
     same_numbers(command.folder / "run", one["maml"])
 
 
+@pytest.mark.long
 def test_submitit_tells_what_a_job_refused(command: Command, first: Trained) -> None:
     outcome = submitted(command, "data.shots=0,1")
     assert outcome.code == 2, outcome

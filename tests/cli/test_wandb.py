@@ -258,6 +258,7 @@ def test_server_that_cannot_be_reached_does_not_hold_up_a_run(command: Command, 
     goes_through_without("http://127.0.0.1:9", command, first)
 
 
+@pytest.mark.long  # waits for it
 def test_server_that_never_answers_does_not_hold_up_a_run(command: Command, first: Trained, silent_server: str) -> None:
     goes_through_without(silent_server, command, first)
 
