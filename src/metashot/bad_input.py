@@ -1,4 +1,4 @@
-"""What a user can get wrong: one exception, shown as one message with exit code 2."""
+"""How a run ends with one message: the user gave something that cannot be used (exit code 2), or the run gave up (1)."""
 
 import difflib
 import re
@@ -18,6 +18,10 @@ class BadInput(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(in_one_line(message))
+
+
+class GaveUp(Exception):
+    """A run that began well cannot go on; the message says what is kept of it."""
 
 
 class BadValue(BadInput, ValueError):

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from metashot import sweeping
-from metashot.bad_input import BadInput, in_one_line, one_of
+from metashot.bad_input import BadInput, GaveUp, in_one_line, one_of
 from metashot.configuration.buildable import CONF as CONF
 from metashot.interruption import STOP, Stopped, ignore_signals
 from metashot.leftovers import is_child_of_lightning, refuse_leftovers
@@ -45,10 +45,6 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
 _NO_ROOM = ("failed to map segment", "annot allocate memory")  # what the system's loader says of a library
 Stored = Callable[[str], dict[str, Any]]  # what a user gave for a key -> the configuration that is stored there
-
-
-class GaveUp(Exception):
-    """A run that began well cannot go on; the message says what is kept of it."""
 
 
 P = ParamSpec("P")

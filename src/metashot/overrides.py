@@ -27,6 +27,7 @@ PATHS = frozenset({*TO_READ, *TO_WRITE})
 MAY_BE_NONE = ("experiment",)  # groups that need no choice
 HYDRA, STORED = "hydra", "stored"  # Hydra's own keys, and what a group is called that comes from a checkpoint
 
+# What Hydra takes for a key, so that a message can say which side of the = is wrong.
 _KEY = re.compile(r"[+~]{0,2}[A-Za-z_](?![^=]*\.\.)[\w./@:-]*(?<![.])=")
 _HELP_ON_GRAMMAR = re.compile(r"\s*See https://hydra\.cc\S*(\s.*)?", re.DOTALL)
 
@@ -87,7 +88,7 @@ def parsed(argument: str) -> Override:
         if "=" not in argument:
             raise BadInput(f"{quoted(argument)} cannot be read as key=value: it has no = (a space ends it)") from error
         if not _KEY.match(argument):
-            what = f"{quoted(argument.partition('=')[0])} is no key such as data.ways"
+            what = f"{quoted(argument.partition('=')[0])} is not a key such as data.ways"
             raise BadInput(f"{quoted(argument)} cannot be read as key=value: {what}") from error
         said = " ".join(_HELP_ON_GRAMMAR.sub("", str(error)).split())
         raise BadInput(
@@ -163,9 +164,9 @@ def _refuse_options(options: Any, conf: Path) -> None:
     if options.experimental_rerun is not None:  # it would load a pickle, which can run any code
         raise BadInput("--experimental-rerun cannot be used: repeat a run with repeat=RUN, or go on with it with resume=RUN")
     if options.config_dir is not None and not Path(options.config_dir).is_dir():
-        raise BadInput(f"--config-dir={options.config_dir} is no folder; allowed: a folder with configuration files")
+        raise BadInput(f"--config-dir={options.config_dir} is not a folder; allowed: a folder with configuration files")
     if options.config_path is not None and not conf.is_dir():
-        raise BadInput(f"--config-path={options.config_path} is no folder; allowed: a folder with configuration files")
+        raise BadInput(f"--config-path={options.config_path} is not a folder; allowed: a folder with configuration files")
     folders = [conf, *([] if options.config_dir is None else [Path(options.config_dir)])]
     name = options.config_name
     if name is not None and not any((folder / f"{name.removesuffix('.yaml')}.yaml").is_file() for folder in folders):

@@ -11,8 +11,7 @@ from typing import IO, Any
 
 import yaml
 
-from metashot.bad_input import BadInput
-from metashot.command_line import GaveUp
+from metashot.bad_input import BadInput, GaveUp
 from metashot.leftovers import RUN_FOLDER
 from metashot.outputs import LEFTOVER, write_whole
 from metashot.paths import open_lock, place_to_write, shown
@@ -124,8 +123,8 @@ def refuse_lost(folder: Path) -> None:
 
 def lost(folder: Path) -> GaveUp:
     return GaveUp(
-        f"the folder of this run, {shown(folder)}, is not there any more: it was moved or deleted while the run went on, "
-        "and nothing more was written; go on from where it was moved with resume=, or start again"
+        f"the folder of this run, {shown(folder)}, no longer exists: it was moved or deleted during the run, "
+        "and nothing more was written; resume it from its new place with resume=, or start again"
     )
 
 

@@ -23,6 +23,6 @@ def test_a_run_whose_folder_is_lost_ends_and_writes_nothing(
     outcome = process.wait()
     assert outcome.code == 1, outcome
     assert outcome.err.count("error: ") == 1, outcome
-    assert "the folder of this run, run, is not there any more" in outcome.err, outcome
+    assert "the folder of this run, run, no longer exists" in outcome.err, outcome
     assert "Traceback" not in outcome.err, outcome
     assert not folder.exists()

@@ -142,7 +142,7 @@ OF_HYDRA = [
     case(TRAIN, "hydra/job_logging=nope", "hydra/job_logging=nope cannot be used; allowed: ", "stdout"),
     case(TRAIN, "--multirun hydra/launcher=nope seed=0", "hydra/launcher=nope cannot be used; allowed: basic, "),
     case(TRAIN, "--config-name nope", "--config-name=nope was not found in "),
-    case(TRAIN, "--config-path /nope", "--config-path=/nope is no folder"),
+    case(TRAIN, "--config-path /nope", "--config-path=/nope is not a folder"),
 ]
 # Each size is tested in tests/test_configuration.py.
 BEYOND_MEMORY = [

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.backbones.mlp import MLP
-from metashot.command_line import GaveUp
+from metashot.bad_input import GaveUp
 from metashot.episodes import Batch, Episode, Examples
 from metashot.run_folder import RunFolder
 from metashot.training.finiteness import Finiteness

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from metashot.bad_input import BadInput
+from metashot.bad_input import BadInput, GaveUp
 from metashot.checkpoints import write_checkpoint
-from metashot.command_line import GaveUp
 from metashot.training.memory import enough_memory
 
 PROGRAM = """

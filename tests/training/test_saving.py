@@ -27,7 +27,7 @@ def saving() -> Saving:
 @pytest.mark.parametrize("kind", [KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError])
 def test_what_fails_before_the_first_step_is_laid_to_the_checkpoint(kind: type[Exception]) -> None:
     with (
-        pytest.raises(BadInput, match=r"^resume: the checkpoint broken\.ckpt cannot be gone on from, .*x\\x1by.*init_from="),
+        pytest.raises(BadInput, match=r"^resume: the checkpoint broken\.ckpt cannot be resumed, .*x\\x1by.*init_from="),
         saving().resuming(CHECKPOINT),
     ):
         raise kind("x\x1by\nand more")

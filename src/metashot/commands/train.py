@@ -11,9 +11,8 @@ from rich.console import Console
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.bad_input import BadInput
+from metashot.bad_input import BadInput, GaveUp
 from metashot.checkpoints import read_checkpoint, write_checkpoint
-from metashot.command_line import GaveUp
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import SPLITS, EpisodicDataModule, Split, tasks_of_each_device
 from metashot.data.seen_classes import TrainingClasses

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from metashot import __version__
 from metashot.algorithms.base import Algorithm
-from metashot.bad_input import BadInput
-from metashot.command_line import GaveUp
+from metashot.bad_input import BadInput, GaveUp
 from metashot.data.files import shown as shown_path
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.data.seen_classes import TrainingClasses

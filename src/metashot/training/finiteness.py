@@ -9,7 +9,7 @@ from rich.console import Console
 from torch import distributed
 
 from metashot.algorithms.base import Algorithm, Judged
-from metashot.command_line import GaveUp
+from metashot.bad_input import GaveUp
 from metashot.run_folder import RunFolder
 from metashot.stored import newest_whole
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 
-from metashot.bad_input import BadInput
-from metashot.command_line import GaveUp
+from metashot.bad_input import BadInput, GaveUp
 from metashot.stored import newest_whole
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's names for them

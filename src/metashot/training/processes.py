@@ -32,8 +32,8 @@ from torch.distributed.constants import default_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 
 from metashot.arguments import Count, check_value
-from metashot.bad_input import BadInput
-from metashot.command_line import BAD_INPUT, FAILED, INTERRUPTED, GaveUp
+from metashot.bad_input import BadInput, GaveUp
+from metashot.command_line import BAD_INPUT, FAILED, INTERRUPTED
 from metashot.interruption import STOP, Stopped
 from metashot.leftovers import is_step_of_slurm
 from metashot.run_folder import RunFolder

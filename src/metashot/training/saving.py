@@ -59,7 +59,7 @@ class Saving(Checkpoint):
                 raise
             reason = shown((str(error).splitlines() or [""])[0][:200])
             raise BadInput(
-                f"resume: the checkpoint {checkpoint} cannot be gone on from, because a part of it is missing or broken "
+                f"resume: the checkpoint {checkpoint} cannot be resumed, because a part of it is missing or broken "
                 f"({type(error).__name__}: {reason}); resume from another one, or begin from its weights with init_from="
             ) from error
 
