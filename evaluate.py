@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from metashot.command_line import run_script
+from metashot.checkpoints.stored import BEST, configuration_of_checkpoint
+from metashot.commands.command_line import run_script
+from metashot.commands.refusals import refuse_evaluation
 from metashot.configuration import plain
-from metashot.refusals import refuse_evaluation
-from metashot.stored import BEST, configuration_of_checkpoint
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from metashot.command_line import Stored, run_script
+from metashot.checkpoints.stored import configuration_of_run
+from metashot.commands.command_line import Stored, run_script
+from metashot.commands.refusals import refuse_training
 from metashot.configuration import plain
-from metashot.refusals import refuse_training
-from metashot.stored import configuration_of_run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from metashot.command_line import run_script
+from metashot.checkpoints.stored import configuration_of_learner
+from metashot.commands.command_line import run_script
+from metashot.commands.refusals import refuse_prediction
 from metashot.configuration import plain
-from metashot.refusals import refuse_prediction
-from metashot.stored import configuration_of_learner
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

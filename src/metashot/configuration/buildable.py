@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from metashot import signatures
 from metashot.bad_input import BadInput
+from metashot.configuration import signatures
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 TARGET = "_target_"

@@ -4,9 +4,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from metashot.command_line import run_script
+from metashot.commands.command_line import run_script
+from metashot.commands.refusals import refuse_looking
 from metashot.configuration import plain
-from metashot.refusals import refuse_looking
 
 
 def main(config: DictConfig) -> Any:
