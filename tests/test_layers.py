@@ -15,7 +15,7 @@ SOURCE = Path(metashot.__file__).parent
 # From below to above: a module imports from its own place and from those before it, and from nothing else of metashot.
 LAYERS = (
     {"metashot"},  # its version
-    {"bad_input", "randomness", "interruption", "printing"},
+    {"bad_input", "randomness", "interruption", "invocation", "printing"},
     {"leftovers", "sweeping"},
     {"arguments", "archives", "paths"},
     {"signatures"},

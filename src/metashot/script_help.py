@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from metashot.invocation import as_called
 from metashot.overrides import choices_of, groups_of, options_of, read_yaml
 
 _WIDTH, _NARROWEST = 100, 60  # columns
@@ -71,7 +72,7 @@ def help_text(arguments: Sequence[str], conf: Path, config_name: str, of_checkpo
     text = str(script["hydra"]["help"]["template"])
     for placeholder, part in parts.items():
         text = text.replace(placeholder, part)
-    return text.rstrip()
+    return as_called(text).rstrip()
 
 
 @dataclass(frozen=True)
