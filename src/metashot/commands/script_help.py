@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from metashot.configuration.overrides import choices_of, groups_of, options_of, read_yaml
+from metashot.process.invocation import as_called
 
 _WIDTH, _NARROWEST = 100, 60  # columns
 _VALUES = 34  # columns of keys and values, beside which their explanations stand
@@ -71,7 +72,7 @@ def help_text(arguments: Sequence[str], conf: Path, config_name: str, of_checkpo
     text = str(script["hydra"]["help"]["template"])
     for placeholder, part in parts.items():
         text = text.replace(placeholder, part)
-    return text.rstrip()
+    return as_called(text).rstrip()
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from metashot.evaluation.testing import Tested, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
 from metashot.files.paths import given_path, shown
 from metashot.process.interruption import STOP
+from metashot.process.invocation import typed
 from metashot.tracking.csv_file import CsvLogger, read_rows
 from metashot.tracking.evaluations import finish, keep_evaluation
 from metashot.training.finiteness import Finiteness
@@ -80,7 +81,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         STOP.waits_for = "what is being set up"
         folder = stack.enter_context(processes.run_folder(lambda: start.folder(config["folder"], experiment)))
         stack.enter_context(enough_memory(folder.checkpoints))
-        STOP.message = f"stopped; go on with: python train.py resume={folder.path}"
+        STOP.message = f"stopped; go on with: {typed('train')} resume={folder.path}"
         loggers, line = [], ""
         if is_first_process():
             loggers, line = logger.loggers(folder.path)
@@ -204,7 +205,7 @@ def refuse_no_best(folder: Path) -> None:
     last = folder / LAST
     raise GaveUp(
         f"no validation had a finite score, so that there is no best checkpoint, and nothing was tested: {last} holds the "
-        f"last weights, which python evaluate.py ckpt={last} split=val looks at; try a lower algo.optimizer.lr or "
+        f"last weights, which {typed('evaluate')} ckpt={last} split=val looks at; try a lower algo.optimizer.lr or "
         "algo.inner_lr, trainer.gradient_clip, or trainer.precision=32-true"
     )
 

@@ -136,7 +136,7 @@ def program(file: OfficialFile, folder: Path) -> list[str]:
         "-c",
         f"""
 from pathlib import Path
-from metashot.data import download
+from metashot.sources.getting import download
 from metashot.sources.getting.download import OfficialFile
 download.PAUSES = (0.01,)
 print(download.download({file!r}, Path({str(folder)!r})).read_bytes()[:4], flush=True)
