@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 import metashot
 from metashot import configuration
-from metashot.commands.refusals import check_of_evaluation
 from metashot.configuration.buildable import CONF
 from metashot.configuration.overrides import choices_of, refuse_what_cannot_be_read
+from metashot.evaluation.checks import check_of_evaluation
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "data/README.md", *ROOT.glob(".github/**/*.md")])
