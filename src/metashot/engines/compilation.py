@@ -31,7 +31,7 @@ class Compiler:
         if self.cuda_graph and device_type != "cuda":
             raise BadInput(f"engine.cuda_graph=true needs a GPU of NVIDIA, and this runs on {device_type}: leave it out")
 
-    def compiled(self, inner: InnerLoop, tasks: course.Tasks, device_type: str) -> course.Tasks:
+    def compiled(self, inner: InnerLoop, tasks: course.Tasks, shared_start: bool, device_type: str) -> course.Tasks:
         """Tasks that compute the same. Of those whose inner loops do the same, the first are compiled."""
         self.check_device(device_type)
         if self.cuda_graph and inner.recompute:
@@ -40,7 +40,7 @@ class Compiler:
                 "leave out one of them; engine.compile=true goes with both"
             )
         # All of `inner` that a step or an answer reads. Methods are equal where they belong to the same object.
-        key = (inner.network, inner.adapting, inner.loss, inner.update, inner.first_order)
+        key = (inner.network, inner.adapting, inner.loss, inner.update, inner.first_order, shared_start)
         if key not in self.made:
             self.made[key] = _Compiled(tasks, self.cuda_graph)
         return self.made[key]
