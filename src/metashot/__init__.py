@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from metashot.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from metashot.applied.learner import load as load
     from metashot.applied.learner import load_fitted as load_fitted
 
-__version__ = "0.1.0"
 _OFFERED = ("load", "load_fitted")
 
 

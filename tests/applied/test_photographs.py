@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 
 import metashot
 from metashot.applied.photographs import SIDE, PhotographsGiven, is_photographic
-from metashot.data.decoding import convert
+from metashot.sources.images.decoding import convert
 
 from .learners import drawings, tiny
 

@@ -12,7 +12,13 @@ from rich.console import Console
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput, GaveUp
-from metashot.checkpoints import read_checkpoint, write_checkpoint
+from metashot.checkpoints.compatibility import refuse_another_experiment
+from metashot.checkpoints.initial_weights import begin_from
+from metashot.checkpoints.reading import read_checkpoint, write_checkpoint
+from metashot.checkpoints.run_folder import METRICS, REPORT, RunFolder, refuse_lost
+from metashot.checkpoints.stored import BEST, CONFIG, LAST, OURS, configuration_of_folder, of_run
+from metashot.commands.refusals import RUN_KEYS
+from metashot.commands.sweeping import Score
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import SPLITS, EpisodicDataModule, Split, tasks_of_each_device
 from metashot.data.seen_classes import TrainingClasses
@@ -22,13 +28,9 @@ from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import score_with_interval
 from metashot.evaluation.testing import Tested, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
-from metashot.initial_weights import begin_from
-from metashot.interruption import STOP
-from metashot.paths import given_path, shown
-from metashot.refusals import RUN_KEYS, refuse_another_experiment
-from metashot.run_folder import METRICS, REPORT, RunFolder, refuse_lost
-from metashot.stored import BEST, CONFIG, LAST, OURS, configuration_of_folder, of_run
-from metashot.sweeping import Score
+from metashot.files.paths import given_path, shown
+from metashot.process.interruption import STOP
+from metashot.process.invocation import typed
 from metashot.tracking.csv_file import CsvLogger, read_rows
 from metashot.tracking.evaluations import finish, keep_evaluation
 from metashot.training.finiteness import Finiteness
@@ -79,7 +81,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         STOP.waits_for = "what is being set up"
         folder = stack.enter_context(processes.run_folder(lambda: start.folder(config["folder"], experiment)))
         stack.enter_context(enough_memory(folder.checkpoints))
-        STOP.message = f"stopped; go on with: python train.py resume={folder.path}"
+        STOP.message = f"stopped; go on with: {typed('train')} resume={folder.path}"
         loggers, line = [], ""
         if is_first_process():
             loggers, line = logger.loggers(folder.path)
@@ -203,7 +205,7 @@ def refuse_no_best(folder: Path) -> None:
     last = folder / LAST
     raise GaveUp(
         f"no validation had a finite score, so that there is no best checkpoint, and nothing was tested: {last} holds the "
-        f"last weights, which python evaluate.py ckpt={last} split=val looks at; try a lower algo.optimizer.lr or "
+        f"last weights, which {typed('evaluate')} ckpt={last} split=val looks at; try a lower algo.optimizer.lr or "
         "algo.inner_lr, trainer.gradient_clip, or trainer.precision=32-true"
     )
 

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from metashot import __version__
 from metashot.bad_input import in_one_line
 from metashot.data.seen_classes import SeenClasses
 from metashot.episodes import Amount, shown
 from metashot.evaluation.answers import OfClass
 from metashot.evaluation.statistics import FEW_EPISODES
 from metashot.evaluation.timing import SecondsOfATask
-from metashot.outputs import WRITTEN_BY, write_output
+from metashot.files.outputs import WRITTEN_BY, write_output
+from metashot.version import __version__
 
 
 @dataclass(frozen=True)

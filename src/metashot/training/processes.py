@@ -33,10 +33,10 @@ from torch.distributed.rendezvous import rendezvous
 
 from metashot.arguments import Count, check_value
 from metashot.bad_input import BadInput, GaveUp
-from metashot.command_line import BAD_INPUT, FAILED, INTERRUPTED
-from metashot.interruption import STOP, Stopped
-from metashot.leftovers import is_step_of_slurm
-from metashot.run_folder import RunFolder
+from metashot.checkpoints.run_folder import RunFolder
+from metashot.process.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
+from metashot.process.interruption import STOP, Stopped
+from metashot.process.leftovers import is_step_of_slurm
 from metashot.training.memory import enough_memory
 
 # What Lightning sets where it starts processes, and takes for a sign that they have been started.

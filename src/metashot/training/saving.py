@@ -13,12 +13,12 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from metashot.bad_input import BadInput
-from metashot.checkpoints import our_part
+from metashot.checkpoints.reading import our_part
+from metashot.checkpoints.run_folder import refuse_lost
+from metashot.checkpoints.stored import BEST, LAST, OURS
 from metashot.evaluation.protocol import Scoring
-from metashot.interruption import STOP, Stopped
-from metashot.paths import shown
-from metashot.run_folder import refuse_lost
-from metashot.stored import BEST, LAST, OURS
+from metashot.files.paths import shown
+from metashot.process.interruption import STOP, Stopped
 from metashot.training.interruption import stopping
 from metashot.training.trainer import TrainerOptions
 

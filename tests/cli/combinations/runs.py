@@ -12,9 +12,9 @@ import numpy as np
 import yaml
 
 import metashot
-from metashot import signatures
 from metashot.algorithms.base import Algorithm
-from metashot.command_line import CONF
+from metashot.configuration import signatures
+from metashot.configuration.buildable import CONF
 from metashot.problems import Regression
 
 from ..conftest import Command
