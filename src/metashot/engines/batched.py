@@ -45,7 +45,7 @@ class Batched:
         shared_start = start is None
         tasks: course.Tasks = _TasksAtOnce(inner, _Methods(inner.network), shared_start)
         if self.compiler is not None:
-            tasks = self.compiler.compiled(inner, tasks, shared_start, query_x.device.type)
+            tasks = self.compiler.compiled(inner, tasks, query_x.device.type, shared_start)
         return course.in_chunks(inner, lambda: tasks, self.chunk or len(query_x), support, query_x, batches, start)
 
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:

@@ -29,10 +29,10 @@ class Compiler:
 
     def check_device(self, device_type: str) -> None:
         if self.cuda_graph and device_type != "cuda":
-            raise BadInput(f"engine.cuda_graph=true needs a GPU of NVIDIA, and this runs on {device_type}: leave it out")
+            raise BadInput(f"engine.cuda_graph=true needs an NVIDIA GPU, and this runs on {device_type}: leave it out")
 
-    def compiled(self, inner: InnerLoop, tasks: course.Tasks, shared_start: bool, device_type: str) -> course.Tasks:
-        """Tasks that compute the same. Of those whose inner loops do the same, the first are compiled."""
+    def compiled(self, inner: InnerLoop, tasks: course.Tasks, device_type: str, shared_start: bool) -> course.Tasks:
+        """Compiled tasks that compute the same: those of the first inner loop of its kind, kept for all others."""
         self.check_device(device_type)
         if self.cuda_graph and inner.recompute:
             raise BadInput(
