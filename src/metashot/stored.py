@@ -19,7 +19,7 @@ from metashot.archives import Outline, Unusable, outline
 from metashot.arguments import AtLeast, AtMost, Matching, Positive, Seed, Watched, check_value
 from metashot.bad_input import BadInput
 from metashot.configuration.buildable import TARGET, refuse_misplaced
-from metashot.configuration.checking import GROUPS, SUPPLIED, Container, Name, check_node
+from metashot.configuration.checking import GROUPS, Container, Name, check_group
 from metashot.outputs import holds_fit
 from metashot.paths import given_path, read_file
 
@@ -281,7 +281,7 @@ def refuse_unsafe(config: Any, where: str) -> Container:
         refuse_misplaced({key: value for key, value in config.items() if key not in GROUPS})
         for group in GROUPS:  # what describes no class is refused where the group is needed
             if isinstance(config.get(group), dict) and TARGET in config[group]:
-                check_node(config[group], group, SUPPLIED[group])
+                check_group(config[group], group)
         for key, hint in _OWN_KEYS.items():
             if key in config:
                 check_value(config[key], hint, key)
