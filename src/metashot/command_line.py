@@ -25,6 +25,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from metashot import sweeping
 from metashot.bad_input import BadInput, GaveUp, in_one_line, one_of
 from metashot.configuration.buildable import CONF as CONF
+from metashot.configuration.suggestions import take_the_place_of_hydras_loader
 from metashot.interruption import STOP, Stopped, ignore_signals
 from metashot.leftovers import is_child_of_lightning, refuse_leftovers
 from metashot.overrides import (
@@ -179,6 +180,7 @@ def run_script(
 
     try:
         sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
+        take_the_place_of_hydras_loader()
         refuse_what_cannot_be_read(sys.argv[1:], CONF, config_name)
         if asks_for_help(sys.argv[1:]):
             print(help_text(sys.argv[1:], CONF, config_name, groups if "ckpt" in stored else ()))

@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from metashot.configuration.suggestions import take_the_place_of_hydras_loader
 from metashot.overrides import choices_of, groups_of, options_of, read_yaml
 
 _WIDTH, _NARROWEST = 100, 60  # columns
@@ -94,6 +95,7 @@ class Explanation:
 def explanations(overrides: Sequence[str], conf: Path, config_name: str) -> tuple[dict[str, Any], dict[str, Explanation]]:
     """A configuration, and what is said of its keys: the last meaning that a file gives, and the remark, if there is one, of
     the file that sets the value. The command line sets values without a remark."""
+    take_the_place_of_hydras_loader()
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
         config = OmegaConf.to_container(hydra.compose(config_name, overrides=overrides), resolve=False)
         loader = GlobalHydra.instance().config_loader()
