@@ -22,7 +22,7 @@ from metashot.training.trainer import TrainerOptions
 from tests.data.test_module import data_module
 from tests.test_configuration import composed
 
-LEARNERS = ("protonet", "matching", "relation", "siamese", "snail", "baseline", "baselinepp", "metabaseline")
+LEARNERS = ("protonet", "matching", "relation", "siamese", "r2d2", "snail", "baseline", "baselinepp", "metabaseline")
 EPISODES = 13
 
 
