@@ -150,8 +150,8 @@ def test_gradients_go_through_the_solution_as_finite_differences_say(features: i
     assert torch.autograd.gradcheck(loss, inputs)
     slopes = torch.autograd.grad(loss(*inputs), inputs)
     of = dict(zip(("support", "query", *own_parameters(made)), slopes, strict=True))
-    assert set(of) == {"support", "query", "log_lambda", "alpha", "beta"}
-    assert all(of[name].abs().max() > 1e-4 for name in ("support", "query", "log_lambda", "alpha"))
+    assert set(of) == {"support", "query", "log_lambda", "alpha"}
+    assert all(slope.abs().max() > 1e-4 for slope in of.values())
 
 
 @PROTOCOLS
@@ -176,6 +176,15 @@ def test_lambda_and_alpha_begin_as_configured_and_lambda_stays_where_it_is_not_l
     assert (made.log_lambda.item() != before) is learned
     assert made.alpha.item() != 10
     assert made.beta.item() != 0
+
+
+def test_a_bias_that_changes_no_probability_is_not_learned() -> None:
+    made, episode = r2d2(), random_episode(MANY)
+    before = made(episode.support, episode.query.x).softmax(-1)
+    made.beta.data.fill_(2.0)
+    torch.testing.assert_close(made(episode.support, episode.query.x).softmax(-1), before)
+    assert "beta" not in own_parameters(made)
+    assert "beta" in made.state_dict()
 
 
 def test_lambda_is_positive_wherever_learning_takes_it() -> None:

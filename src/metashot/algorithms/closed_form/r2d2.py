@@ -9,9 +9,12 @@ and training minimises the squared error of the predictions.
 
 As in the authors' code (bertinetto/r2d2, `r2d2.py`), features and targets are divided by the square root of the number of
 support examples, a constant 1 stands beside the features for the layer's own bias, and of the two equivalent linear systems
-the smaller one is solved. Where this departs from the paper: lambda is learned as its logarithm, so that it stays positive
-(the authors' code keeps it at 50 by default, which is `learned_regularisation=false`); the default backbone is conv4 with 64
-channels, where the paper has `backbone=conv4_512` with dropout and leaky ReLUs.
+the smaller one is solved.
+
+Where this departs from the paper: lambda is learned as its logarithm, so that it stays positive (the authors' code keeps it
+at 50 by default, which is `learned_regularisation=false`); beta, which changes no probability of a class, is learned in
+regression only; the default backbone is conv4 with 64 channels, where the paper has `backbone=conv4_512` with dropout and
+leaky ReLUs.
 """
 
 import math
@@ -46,7 +49,8 @@ class R2D2(FeatureLearner):
         super().__init__(backbone, problem, optimizer)
         self.log_lambda = nn.Parameter(torch.tensor(math.log(regularisation)), requires_grad=learned_regularisation)
         self.alpha = nn.Parameter(torch.tensor(float(scale)))
-        self.beta = nn.Parameter(torch.zeros([]))
+        # Added to all logits alike it changes no probability: its gradient would be rounding, which Adam makes steps of.
+        self.beta = nn.Parameter(torch.zeros([]), requires_grad=isinstance(problem, Regression))
 
     def summary(self, support: Examples) -> Tensor:
         labels = isinstance(self.problem, Classification)
