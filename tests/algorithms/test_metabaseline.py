@@ -9,7 +9,7 @@ from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.transfer.metabaseline import MetaBaseline
 from metashot.backbones.mlp import MLP
-from metashot.command_line import CONF
+from metashot.configuration.buildable import CONF
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.checkpoints import our_part, write_checkpoint
+from metashot.checkpoints.reading import our_part, write_checkpoint
 from metashot.problems import PROBLEMS
-from tests.test_configuration import composed
+from tests.configuration.test_configuration import composed
 
 SHAPE = (1, 28, 28)
 WAYS = 4

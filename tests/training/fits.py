@@ -24,7 +24,7 @@ from metashot.problems import Classification
 from metashot.training import processes
 from metashot.training.trainer import TrainerOptions
 
-from ..test_configuration import composed
+from ..configuration.test_configuration import composed
 
 GRADIENT = ("maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "reptile", "average")
 FEATURES = (

@@ -4,8 +4,8 @@ import importlib
 from copy import deepcopy
 from typing import Any
 
-from metashot import signatures
 from metashot.bad_input import BadInput
+from metashot.configuration import signatures
 from metashot.configuration.buildable import TARGET, buildable, target_of
 from metashot.configuration.checking import Container, arguments_of_class
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
-from metashot import signatures
 from metashot.arguments import Matching, Node, Seed, check_value
 from metashot.bad_input import BadInput, one_of
+from metashot.configuration import signatures
 from metashot.configuration.buildable import TARGET, refuse_misplaced, target_of
 
 # What the program adds itself to the arguments that a group of the configuration gives.

@@ -4,7 +4,8 @@ a key, and is left out where they have none.
 Keys that an experiment or the command line sets are the user's own: they are never left out, and refused where unknown.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import hydra._internal.hydra
@@ -44,9 +45,15 @@ def leave_out_unknown(suggested: DictConfig, present: Mapping[str, Any]) -> None
             leave_out_unknown(inner, present[name])
 
 
-def take_the_place_of_hydras_loader() -> None:
-    """Have Hydra compose with suggestions, in this process; it has no place where one could ask it to."""
-    hydra._internal.hydra.ConfigLoaderImpl = Loader
+@contextmanager
+def suggestions_where_they_fit() -> Iterator[None]:
+    """Have Hydra compose with suggestions where it is initialised in here; other programs in the process keep its own loader."""
+    before = hydra._internal.hydra.ConfigLoaderImpl
+    hydra._internal.hydra.ConfigLoaderImpl = Loader  # Hydra has no place where one could ask for another
+    try:
+        yield
+    finally:
+        hydra._internal.hydra.ConfigLoaderImpl = before
 
 
 def _add(present: dict[str, Any], new: Any) -> None:

@@ -1,6 +1,7 @@
 """The reference: the inner loop task by task, with learn2learn's clone and update. The only place that imports it."""
 
 import contextlib
+import importlib.util
 import io
 import warnings
 from functools import cache
@@ -10,13 +11,30 @@ import torch
 from torch import Tensor
 
 from metashot.backbones.normalisation import learning_layers, noting_statistics, taken_statistics
+from metashot.bad_input import BadInput
 from metashot.engines import course
 from metashot.engines.inner import Adapted, InnerLoop, Memory, Parameters
 from metashot.episodes import Examples
 
 
+def is_installed() -> bool:
+    """Whether learn2learn, which is an extra of metashot, can be found; it is not imported for it."""
+    return importlib.util.find_spec("learn2learn") is not None
+
+
 class Learn2Learn:
-    """`engine=learn2learn`."""
+    """`engine=learn2learn`.
+
+    Raises:
+        BadInput: if learn2learn is not installed.
+    """
+
+    def __init__(self) -> None:
+        if not is_installed():
+            raise BadInput(
+                "engine=learn2learn needs learn2learn, which is not installed: pip install 'metashot[learn2learn]' (it "
+                "needs a C compiler and numpy 1), or give engine=batched, which computes the same numbers"
+            )
 
     def described(self, device_type: str, input_shape: tuple[int, ...]) -> str:
         return "learn2learn, task by task"
