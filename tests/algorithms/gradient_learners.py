@@ -78,7 +78,6 @@ def learner(
         "optimizer": Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0),
     }
     made = kind(
-        name=algorithm,
         backbone=backbone,
         problem=problem or Classification(2),
         engine=engine or Learn2Learn(),

@@ -21,6 +21,7 @@ from metashot.configuration.composing import Recipe, as_hydra_reads, explained, 
 from metashot.configuration.overrides import (
     refuse_what_cannot_be_read,
 )
+from metashot.configuration.suggestions import suggestions_where_they_fit
 from metashot.files.paths import REFUSED, quoted
 from metashot.process.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 from metashot.process.interruption import STOP, Stopped, ignore_signals
@@ -161,7 +162,8 @@ def run_script(
             return
         sys.argv[1:] = with_stored(recipe, sys.argv[1:])
         sweeping.take_the_place_of_hydras(judged)
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=recipe.name)(guarded)()
+        with suggestions_where_they_fit():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=recipe.name)(guarded)()
         if not begun:  # --cfg and --info
             forgive_closed_pipe()
     except (HydraException, OmegaConfBaseException) as error:

@@ -32,6 +32,7 @@ from metashot.configuration.overrides import (
     refuse_other_choice,
     refuse_what_cannot_be_read,
 )
+from metashot.configuration.suggestions import suggestions_where_they_fit
 
 Stored = Callable[[str], Container]  # what a user gave for a key -> the configuration that is stored there
 
@@ -76,7 +77,7 @@ def composed(recipe: Recipe, overrides: Sequence[str]) -> Container:
         raise BadInput(f"{options[0]} is an option of the command line; allowed here: group=choice and key=value")
     refuse_what_cannot_be_read(arguments, CONF, recipe.name)
     try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        with suggestions_where_they_fit(), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             return plain(hydra.compose(recipe.name, overrides=with_stored(recipe, arguments)))
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(explained(error)) from error

@@ -48,7 +48,6 @@ class GradientLearner(Algorithm):
 
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         engine: Engine,
@@ -67,8 +66,8 @@ class GradientLearner(Algorithm):
         super().__init__(optimizer, backbone.transductive, problem)
         if backbone.draws:  # neither all tasks at once nor steps that are computed again could repeat what is drawn
             raise BadInput(
-                f"algo={name} takes gradient steps within a task, for which the backbone must not draw random numbers: give "
-                "backbone.drop_block=0"
+                "an algorithm with an inner loop takes gradient steps within a task, for which the backbone must not draw "
+                "random numbers: give backbone.drop_block=0"
             )
         self.network = self.network_on(backbone, problem)
         self.fixed_ways = self.network.outputs if problem.has_classes else None
