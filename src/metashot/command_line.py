@@ -24,6 +24,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from metashot import sweeping
 from metashot.bad_input import BadInput, GaveUp, in_one_line, one_of
+from metashot.configuration import plugins
 from metashot.configuration.buildable import CONF as CONF
 from metashot.interruption import STOP, Stopped, ignore_signals
 from metashot.leftovers import is_child_of_lightning, refuse_leftovers
@@ -34,10 +35,12 @@ from metashot.overrides import (
     choices_of,
     is_for_users,
     other_choice,
+    parsed,
     refuse_other_choice,
     refuse_what_cannot_be_read,
 )
 from metashot.paths import REFUSED, quoted
+from metashot.plugin_search import find_conf_of_plugins
 from metashot.printing import forgive_closed_pipe, lost_output, outlast_the_streams
 from metashot.script_help import asks_for_help, help_text
 
@@ -145,6 +148,7 @@ def run_script(
         try:
             with STOP.listening():  # jobs of submitit begin here
                 STOP.begin()
+                plugins.enable(list(config.get(plugins.KEY, [])))  # a job of submitit has none yet
                 return script(config)
         except BadInput as error:
             if sweeping.Sweep.running:
@@ -179,6 +183,7 @@ def run_script(
 
     try:
         sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
+        _enable_plugins(sys.argv[1:])
         refuse_what_cannot_be_read(sys.argv[1:], CONF, config_name)
         if asks_for_help(sys.argv[1:]):
             print(help_text(sys.argv[1:], CONF, config_name, groups if "ckpt" in stored else ()))
@@ -225,6 +230,19 @@ def _quoted(argument: str) -> str:
             return argument
     quote = "'" if '"' in value else '"'
     return f"{key}={quote}{value.replace(quote, chr(92) + quote)}{quote}"
+
+
+def _enable_plugins(arguments: Sequence[str]) -> None:
+    """Before anything else is read, since they have choices and classes that the rest of the command line may name."""
+    for argument in arguments:
+        if argument.partition("=")[0].lstrip("+") == plugins.KEY and "=" in argument:
+            override = parsed(argument)
+            if override.is_sweep_override():
+                raise BadInput(
+                    f"{argument} cannot be used: all runs have the same plug-ins; give a list, as in plugins=[a,b]"
+                )
+            plugins.enable(override.value())
+    find_conf_of_plugins()
 
 
 def _refuse(message: str, wants_traceback: bool) -> None:

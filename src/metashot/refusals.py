@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from metashot import configuration, signatures
 from metashot.arguments import AtLeast, AtMost, Episodes, Seed, Watched, check_value
 from metashot.bad_input import BadInput
-from metashot.configuration import Container
+from metashot.configuration import Container, plugins
 from metashot.configuration.buildable import target_of
 from metashot.data.building import build_bank
 from metashot.data.source import DataSource
@@ -16,7 +16,8 @@ from metashot.outputs import holds_fit
 from metashot.paths import given_path, shown
 from metashot.stored import BEST, configuration_of_checkpoint, configuration_of_run, of_run
 
-RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
+# About the run and not about the experiment. Whoever loads what it leaves names its plug-ins again.
+RUN_KEYS = ("resume", "repeat", "folder", plugins.KEY)
 # What a resumed run may change without becoming another experiment.
 FREE_WHEN_RESUMED = (
     *("pictures", "curve", "allow_seen_classes", "trainer.", "logger.", "engine."),
