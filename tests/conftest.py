@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from metashot.data.building import build_bank
-from tests.data.small_source import SmallSource
+from metashot.sources.building import build_bank
+from tests.sources.small_source import SmallSource
 
 
 @pytest.fixture(scope="session")

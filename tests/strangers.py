@@ -18,7 +18,7 @@ Attack = Callable[[Config, Path], Any]  # changes a sound configuration; the pat
 
 def _write(trace: Path) -> Config:
     """The call of the attack that was seen: a function of metashot's own that writes a file."""
-    return {"_target_": "metashot.run_folder.write_text", "path": str(trace), "text": "code was run"}
+    return {"_target_": "metashot.checkpoints.run_folder.write_text", "path": str(trace), "text": "code was run"}
 
 
 def own_function(config: Config, trace: Path) -> None:

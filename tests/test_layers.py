@@ -12,40 +12,37 @@ import metashot
 
 SOURCE = Path(metashot.__file__).parent
 
-# From below to above: a module imports from its own place and from those before it, and from nothing else of metashot.
+# From below to above: a module imports from its own room and from those before it, and from nothing else of metashot.
 LAYERS = (
-    {"metashot"},  # its version
-    {"bad_input", "randomness", "interruption", "invocation", "printing"},
-    {"leftovers", "sweeping"},
-    {"arguments", "archives", "paths"},
-    {"signatures"},
+    {"version", "bad_input", "randomness"},
+    {"process"},
+    {"arguments", "files"},
     {"episodes", "problems"},
-    {"data"},
-    {"backbones"},
+    {"sources"},
+    {"data", "backbones"},
     {"engines"},
     {"algorithms"},
     {"configuration"},
-    {"outputs"},
-    {"stored"},
-    {
-        "run_folder",
-        "checkpoints",
-        "command_line",
-        "initial_weights",
-        "overrides",
-        "plugin_search",
-        "refusals",
-        "script_help",
-        "trained",
-    },
-    {"evaluation", "tracking"},
-    {"training", "applied"},
+    {"checkpoints"},
+    {"evaluation"},
+    {"applied", "tracking", "training"},
+    {"experiment"},
     {"commands"},
-    {"predict", "__main__"},  # of a package: an entry point, as the two scripts are
+    {"metashot", "predict", "__main__"},  # what users call: the package itself and the entry points
 )
-OFFERED = {"metashot": {"applied"}}  # what it hands on from above, imported when somebody asks for it
-INDEPENDENT = {"data": {"backbones"}, "backbones": {"data"}, "engines": {"data"}, "algorithms": {"data"}}
+# Rooms that do not know of each other, though one stands below the other.
+INDEPENDENT = {
+    "backbones": {"sources", "data"},
+    "engines": {"sources", "data"},
+    "algorithms": {"sources", "data"},
+    "sources": {"problems"},
+    "data": {"backbones"},
+    "applied": {"training", "tracking"},
+    "tracking": {"training", "applied"},
+    "training": {"tracking", "applied"},
+}
 WITHOUT_CONFIGURATION = (
+    "sources",
     "data",
     "backbones",
     "engines",
@@ -69,6 +66,20 @@ def imported(module: Path) -> Iterator[str]:
             above = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
             origin = ".".join(part for part in (above, node.module) if part)
             yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def name_of(module: Path) -> str:
+    parts = ("metashot", *module.with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {name_of(module) for module in MODULES}
+
+
+def modules_imported(module: Path) -> Iterator[str]:
+    """The modules of metashot that a file imports from."""
+    for name in imported(module):
+        yield name if name in NAMES else name.rpartition(".")[0]
 
 
 def place(module: Path) -> str:
@@ -95,14 +106,20 @@ def test_no_module_reaches_upwards(module: Path) -> None:
     for name in imported(module):
         if name.split(".")[0] == "metashot":
             other = place_of_name(name)
-            allowed = height(other) <= height(own) or other in OFFERED.get(own, set())
-            assert allowed, f"{module} imports {name}, which stands above it"
+            assert height(other) <= height(own), f"{module} imports {name}, which stands above it"
             assert other not in INDEPENDENT.get(own, set()), f"{module} imports {name}, and should not know of it"
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if place(module) in WITHOUT_CONFIGURATION], ids=str)
 def test_nothing_below_the_scripts_reads_the_configuration_tree(module: Path) -> None:
     assert not {name.split(".")[0] for name in imported(module)} & {"hydra", "omegaconf"}
+
+
+def test_no_two_modules_import_each_other_not_even_by_way_of_others() -> None:
+    below = {name_of(module): set(modules_imported(module)) for module in MODULES}
+    while leaves := {name for name, others in below.items() if not others & below.keys() - {name}}:
+        below = {name: others for name, others in below.items() if name not in leaves}
+    assert not below, f"these import each other: {', '.join(sorted(below))}"
 
 
 def test_modules_are_named_after_what_they_are_about() -> None:

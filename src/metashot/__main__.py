@@ -4,13 +4,13 @@ import inspect
 import sys
 from pathlib import Path
 
-from metashot import __version__
 from metashot.bad_input import BadInput, one_of
-from metashot.command_line import as_a_process
+from metashot.commands.command_line import as_a_process
 from metashot.commands.scripts import COMMANDS
-from metashot.invocation import note_call, noted_command
-from metashot.leftovers import is_child_of_lightning
-from metashot.paths import quoted
+from metashot.files.paths import quoted
+from metashot.process.invocation import note_call, noted_command
+from metashot.process.leftovers import is_child_of_lightning
+from metashot.version import __version__
 
 
 def main() -> None:

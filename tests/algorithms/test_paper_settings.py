@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from metashot import configuration
-from metashot.command_line import CONF
+from metashot.configuration.buildable import CONF
 from tests.cli.combinations.runs import choices, engines_of, kind_of
-from tests.test_configuration import composed
+from tests.configuration.test_configuration import composed
 
 PHOTOGRAPHS = ("cifarfs", "fc100", "miniimagenet", "tieredimagenet", "cub", "folder")
 ADAPTING = [algo for algo in choices("algo") if engines_of(algo) != ["auto"] and kind_of(algo).trains]

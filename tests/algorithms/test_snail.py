@@ -16,7 +16,7 @@ from metashot.backbones.base import Backbone
 from metashot.backbones.mlp import MLP
 from metashot.backbones.normalisation import Protocol
 from metashot.bad_input import BadInput
-from metashot.command_line import CONF
+from metashot.configuration.buildable import CONF
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification
 

@@ -10,7 +10,7 @@ from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification
-from tests.test_configuration import composed
+from tests.configuration.test_configuration import composed
 from tests.training.fits import ALGORITHMS, GRADIENT, OWN, SHAPE, WAYS, RandomEpisodes
 
 PROTOCOLS = pytest.mark.parametrize("protocol", ["transductive", "running", "support_later"])

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.checkpoints import our_part, write_checkpoint
+from metashot.checkpoints.reading import our_part, write_checkpoint
 from metashot.problems import PROBLEMS
-from tests.test_configuration import composed
+from tests.configuration.test_configuration import composed
 
 SHAPE = (1, 28, 28)
 WAYS = 4
@@ -22,6 +22,7 @@ OWN: dict[str, list[str]] = {
     "matching": [],
     "full context": ["algo=matching", "algo.full_context=true"],
     "relation": [],
+    "r2d2": [],
     "siamese": [],
     "triplet": ["algo=siamese", "algo.loss=triplet"],
     "snail": ["algo.keys=[4,8]", "algo.values=[4,8]", "algo.filters=4", "algo.embedding=8"],

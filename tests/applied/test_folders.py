@@ -9,7 +9,7 @@ import pytest
 
 from metashot.applied.folders import Outputs, query_files, support_files
 from metashot.bad_input import BadInput
-from metashot.data.files import Folder
+from metashot.sources.getting.files import Folder
 
 
 def walks(folder: Path) -> dict[str, Callable[[], object]]:

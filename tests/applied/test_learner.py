@@ -17,9 +17,9 @@ import metashot
 from metashot.algorithms.base import Algorithm
 from metashot.applied.learner import Learner
 from metashot.bad_input import BadInput
-from metashot.checkpoints import our_part, read_checkpoint, write_checkpoint
+from metashot.checkpoints.reading import our_part, read_checkpoint, write_checkpoint
 from metashot.episodes import Examples
-from tests.test_configuration import composed
+from tests.configuration.test_configuration import composed
 
 from .learners import MEAN, STD, WAYS, built, drawings, tiny
 

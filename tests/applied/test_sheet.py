@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from metashot.applied.sheet import sheet, shortened, uncertain
-from metashot.outputs import refuse_to_replace
+from metashot.files.outputs import refuse_to_replace
 
 WIDTH = 12.0  # letters
 

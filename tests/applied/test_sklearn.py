@@ -16,8 +16,8 @@ from PIL import Image
 import metashot
 from metashot.applied.learner import ClassLearner, Learner, NumberLearner
 from metashot.bad_input import BadInput
-from metashot.checkpoints import our_part, write_checkpoint
-from tests.test_configuration import composed
+from metashot.checkpoints.reading import our_part, write_checkpoint
+from tests.configuration.test_configuration import composed
 
 from .learners import built, drawings, tiny
 

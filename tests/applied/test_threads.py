@@ -13,8 +13,8 @@ import torch
 
 import metashot
 from metashot.applied import network
-from metashot.checkpoints import read_checkpoint
-from metashot.stored import OURS
+from metashot.checkpoints.reading import read_checkpoint
+from metashot.checkpoints.stored import OURS
 
 from .learners import drawings, tiny
 

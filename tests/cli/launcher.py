@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
 
+import metashot.algorithms.closed_form.r2d2
 import metashot.algorithms.gradient.average
 import metashot.algorithms.gradient.finetune
 import metashot.algorithms.gradient.mamlpp
@@ -39,14 +40,14 @@ import metashot.commands.predict
 import metashot.commands.train
 import metashot.data.images
 import metashot.data.regression
-import metashot.data.sources.folder
-import metashot.data.sources.glyphs
-import metashot.data.sources.miniimagenet
-import metashot.data.sources.omniglot
-import metashot.data.sources.sinusoid
 import metashot.engines.choice
+import metashot.sources.curves.sinusoid
+import metashot.sources.images.folder
+import metashot.sources.images.glyphs
+import metashot.sources.images.miniimagenet
+import metashot.sources.images.omniglot
 import metashot.tracking.options  # noqa: F401
-from metashot import signatures
+from metashot.configuration import signatures
 from metashot.configuration.buildable import CONF, buildable
 from metashot.engines.learn2learn import _library
 

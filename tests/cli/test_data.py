@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metashot.checkpoints import write_checkpoint
+from metashot.checkpoints.reading import write_checkpoint
 
 from .conftest import Command, Trained
 from .killed_runs import ATTEMPTS, killed, same_run
@@ -646,7 +646,7 @@ def test_resumed_run_may_have_its_pictures_elsewhere_but_no_others(command: Comm
 def test_learner_is_scored_on_other_data_without_the_files_it_was_trained_on(command: Command, first: Trained) -> None:
     """What a learner has to know of its training stands in its checkpoint: here the lists of a split are gone."""
     gone = checkpoint(first.run, "best.ckpt")
-    source = {"_target_": "metashot.data.sources.omniglot.Omniglot", "split": "gone", "split_seed": 0, "rotations": []}
+    source = {"_target_": "metashot.sources.images.omniglot.Omniglot", "split": "gone", "split_seed": 0, "rotations": []}
     gone["metashot"]["config"]["data"]["source"] = source | {"image_size": 28}
     gone["metashot"]["config"]["data"]["name"] = gone["metashot"]["origin"]["name"] = "omniglot"
     write_checkpoint(gone, command.folder / "gone.ckpt")

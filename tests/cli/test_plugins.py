@@ -11,7 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
-from metashot.stored import OURS
+from metashot.checkpoints.stored import OURS
 
 from .conftest import Command
 from .processes import ROOT, Outcome, checkpoint, different
@@ -127,7 +127,7 @@ def test_a_choice_of_a_plugin_is_unknown_without_its_name(elsewhere: Elsewhere) 
     assert "algo=cityblock cannot be used; allowed: anil" in outcome.err
 
 
-def test_a_learner_is_loaded_with_its_plugin_and_not_without(elsewhere: Elsewhere) -> None:
+def test_python_users_name_a_plugin_in_the_call(elsewhere: Elsewhere) -> None:
     code = (
         "import sys, pickle, metashot, numpy\n"
         "learner = metashot.load('run', plugins=['stripes'])\n"
@@ -136,6 +136,11 @@ def test_a_learner_is_loaded_with_its_plugin_and_not_without(elsewhere: Elsewher
         "open('pickled', 'wb').write(pickle.dumps(fitted))\n"
     )
     assert elsewhere.python(code).stdout == "top cityblock\n"
+    code = (
+        "import metashot\n"
+        "print(metashot.Experiment('algo=cityblock', 'data=stripes', 'data.banks=banks', plugins=['stripes']))\n"
+    )
+    assert elsewhere.python(code).stdout == "<Experiment: cityblock on stripes, not built yet>\n"
     again = "import pickle; print(pickle.load(open('pickled', 'rb')).predict(['support/left/one.png'])[0])"
     assert elsewhere.python(again).stdout == "left\n"
     for call in ("load('run')", "load_fitted('stripes.fewshot')"):

@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
-from metashot.checkpoints import read_checkpoint
-from metashot.stored import OURS
+from metashot.checkpoints.reading import read_checkpoint
+from metashot.checkpoints.stored import OURS
 from tests.strangers import attacked, foreign_function_below_an_unknown_key, own_builder, own_function
 
 from .conftest import Command, Trained

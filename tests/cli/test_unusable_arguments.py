@@ -144,7 +144,7 @@ OF_HYDRA = [
     case(TRAIN, "--config-name nope", "--config-name=nope was not found in "),
     case(TRAIN, "--config-path /nope", "--config-path=/nope is not a folder"),
 ]
-# Each size is tested in tests/test_configuration.py.
+# Each size is tested in tests/configuration/test_configuration.py.
 BEYOND_MEMORY = [
     case(TRAIN, f"data.tasks_per_step={HUGE}", f"data.tasks_per_step={HUGE}", "at most 100000"),
     case(TRAIN, f"backbone.channels={HUGE}", f"backbone.channels={HUGE}", "at most 2048"),

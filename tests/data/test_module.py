@@ -15,7 +15,7 @@ from metashot.data.feature_bank import FeatureBank
 from metashot.data.images import ImageEpisodes, SplitOptions, TrainingOptions
 from metashot.data.module import SPLITS, Split, tasks_of_each_device
 from metashot.episodes import Episode, EpisodeSpec, Examples
-from tests.data.small_source import SHAPE, SmallSource
+from tests.sources.small_source import SHAPE, SmallSource
 
 CPU = torch.device("cpu")
 EPISODES = TrainingOptions(batch=None, ways=None, shots=None, queries=None)

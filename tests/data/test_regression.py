@@ -8,8 +8,8 @@ import torch
 
 from metashot.bad_input import BadInput
 from metashot.data.regression import RegressionEpisodes, RegressionSplit
-from metashot.data.sources.sinusoid import Sinusoid
 from metashot.episodes import Episode
+from metashot.sources.curves.sinusoid import Sinusoid
 
 CPU = torch.device("cpu")
 PAPER: dict[str, Any] = {"amplitude": [0.1, 5.0], "phase": [0.0, 1.0], "x": [-5.0, 5.0]}

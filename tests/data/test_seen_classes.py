@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from metashot.bad_input import BadInput
-from metashot.data import building
-from metashot.data.building import build_bank, read_digests, read_manifest
 from metashot.data.seen_classes import SeenClasses, TrainingClasses
-from metashot.data.sources.cifarfs import CifarFS
-from metashot.data.sources.fc100 import FC100
-from metashot.data.sources.folder import OwnImages
-from metashot.data.sources.miniimagenet import MiniImageNet
-from metashot.data.sources.omniglot import Omniglot
-from metashot.data.sources.tieredimagenet import TieredImageNet
-from tests.data.small_source import SmallSource
+from metashot.sources import building
+from metashot.sources.building import build_bank, read_digests, read_manifest
+from metashot.sources.images.cifarfs import CifarFS
+from metashot.sources.images.fc100 import FC100
+from metashot.sources.images.folder import OwnImages
+from metashot.sources.images.miniimagenet import MiniImageNet
+from metashot.sources.images.omniglot import Omniglot
+from metashot.sources.images.tieredimagenet import TieredImageNet
 from tests.data.test_module import data_module
+from tests.sources.small_source import SmallSource
 
 NOWHERE = Path("nowhere")
 

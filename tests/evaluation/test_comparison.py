@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from metashot.checkpoints import write_checkpoint
+from metashot.checkpoints.reading import write_checkpoint
+from metashot.checkpoints.stored import OURS
 from metashot.evaluation.comparison import OF_ALGORITHMS, OF_CHECKPOINTS, SEED_ONLY, Comparison, Scored
 from metashot.evaluation.protocol import EpisodeResults
 from metashot.evaluation.report import Report
 from metashot.evaluation.statistics import student_p
 from metashot.evaluation.testing import Evaluation
 from metashot.problems import Classification
-from metashot.stored import OURS
 
 EPISODES = 40
 

@@ -19,10 +19,10 @@ from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.protocol import Scoring
 from metashot.training.progress import ProgressBar
 from metashot.training.trainer import TrainerOptions
+from tests.configuration.test_configuration import composed
 from tests.data.test_module import data_module
-from tests.test_configuration import composed
 
-LEARNERS = ("protonet", "matching", "relation", "siamese", "snail", "baseline", "baselinepp", "metabaseline")
+LEARNERS = ("protonet", "matching", "relation", "siamese", "r2d2", "snail", "baseline", "baselinepp", "metabaseline")
 EPISODES = 13
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from metashot.bad_input import BadInput
-from metashot.run_folder import METRICS
+from metashot.checkpoints.run_folder import METRICS
 from metashot.tracking.csv_file import CsvLogger, read_rows
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.backbones.mlp import MLP
 from metashot.bad_input import GaveUp
+from metashot.checkpoints.run_folder import RunFolder
 from metashot.episodes import Batch, Episode, Examples
-from metashot.run_folder import RunFolder
 from metashot.training.finiteness import Finiteness
 from tests.algorithms.gradient_learners import learner, random_episode
 

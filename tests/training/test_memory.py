@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from metashot.bad_input import BadInput, GaveUp
-from metashot.checkpoints import write_checkpoint
+from metashot.checkpoints.reading import write_checkpoint
 from metashot.training.memory import enough_memory
 
 PROGRAM = """

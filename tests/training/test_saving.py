@@ -14,7 +14,7 @@ from metashot.bad_input import BadInput
 from metashot.evaluation.protocol import Scoring
 from metashot.training.saving import Saving, refuse_broken_memory
 
-from ..test_configuration import composed
+from ..configuration.test_configuration import composed
 
 CHECKPOINT = Path("broken.ckpt")
 

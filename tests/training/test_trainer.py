@@ -8,10 +8,10 @@ from pytorch_lightning.demos.boring_classes import BoringModel
 
 from metashot import configuration
 from metashot.bad_input import BadInput
-from metashot.interruption import STOP
+from metashot.process.interruption import STOP
 from metashot.training.trainer import TrainerOptions, computes_in_bf16
 
-from ..test_configuration import composed
+from ..configuration.test_configuration import composed
 
 
 def options(*given: str) -> TrainerOptions:

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from metashot import __version__
 from metashot.algorithms.features import FeatureLearner
 from metashot.applied.images import Form, as_inputs, normalised
 from metashot.applied.learner import ClassLearner, Learner
@@ -28,7 +27,8 @@ from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, normalisations
 from metashot.bad_input import BadInput
 from metashot.episodes import Examples
-from metashot.outputs import PRODUCER, named_file, refuse_to_replace, write_output
+from metashot.files.outputs import PRODUCER, named_file, refuse_to_replace, write_output
+from metashot.version import __version__
 
 NEEDED = {"onnx": "1.23.2", "onnxruntime": "1.31.1", "onnxscript": "0.7.2"}
 INPUT, OUTPUT = "images", "probabilities"

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from metashot.applied.images import Form, prepared
 from metashot.bad_input import BadInput
-from metashot.data.decoding import Unreadable
-from metashot.data.files import is_junk, shown
-from metashot.outputs import Kind, refuse_to_replace
-from metashot.paths import Walk, given_path, why_not
+from metashot.files.outputs import Kind, refuse_to_replace
+from metashot.files.paths import Walk, given_path, why_not
+from metashot.sources.getting.files import is_junk, shown
+from metashot.sources.images.decoding import Unreadable
 
 _NAMED = 10  # files that a message about many of them names
 _ALLOWED = "allowed: a folder with a sub-folder of images for each class, such as support/cat and support/dog"

@@ -15,9 +15,9 @@ from torch import Tensor
 from metashot import configuration
 from metashot.applied.photographs import SIDE, is_photographic
 from metashot.bad_input import BadValue
-from metashot.data.decoding import Fit, Unreadable, convert, decode
-from metashot.data.files import LARGEST_FILE, shown
-from metashot.paths import read_file, why_not
+from metashot.files.paths import read_file, why_not
+from metashot.sources.getting.files import LARGEST_FILE, shown
+from metashot.sources.images.decoding import Fit, Unreadable, convert, decode
 
 Ink = Literal["auto", "dark", "bright"]  # of drawings that are given
 Inverted = Literal["never", "always", "on bright ground"]

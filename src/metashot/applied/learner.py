@@ -20,21 +20,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metashot import __version__
 from metashot.algorithms.base import Algorithm
 from metashot.applied.images import Form, Ink, as_inputs, each_prepared, form_of, ink_of
 from metashot.applied.labels import Labels, as_array, distinct, is_plain, labels_of
 from metashot.applied.network import FORMAT, TrainedNetwork, fitted_content, made, read_network
 from metashot.applied.photographs import PhotographsGiven, warning_of
 from metashot.bad_input import BadInput, BadValue
+from metashot.checkpoints.restoring import Origin
+from metashot.checkpoints.stored import BEST, LONGEST_LABEL, MOST_CLASSES, can_be_stored, of_run
 from metashot.configuration.plugins import enable
-from metashot.data.files import shown
 from metashot.episodes import Examples
-from metashot.outputs import FITTED, holds_fit, named_file, refuse_to_replace, write_output
-from metashot.paths import given_path
+from metashot.files.outputs import FITTED, holds_fit, named_file, refuse_to_replace, write_output
+from metashot.files.paths import given_path
 from metashot.problems import Regression
-from metashot.stored import BEST, LONGEST_LABEL, MOST_CLASSES, can_be_stored, of_run
-from metashot.trained import Origin
+from metashot.sources.getting.files import shown
+from metashot.version import __version__
 
 Device = str | torch.device
 

@@ -15,19 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metashot import __version__, configuration
+from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.archives import Unusable, read_archive
 from metashot.bad_input import BadInput
-from metashot.checkpoints import read_checkpoint
+from metashot.checkpoints.reading import read_checkpoint
+from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
+from metashot.checkpoints.stored import BEST, OURS, checked_fitted, of_run
 from metashot.configuration.buildable import TARGET, target_of
 from metashot.configuration.plugins import enable, enabled
-from metashot.data.files import shown
 from metashot.engines.learn2learn import is_installed
 from metashot.episodes import Examples
-from metashot.outputs import FITTED, holds_fit
-from metashot.stored import BEST, OURS, checked_fitted, of_run
-from metashot.trained import Origin, origin_of, trained_algorithm
+from metashot.files.archives import Unusable, read_archive
+from metashot.files.outputs import FITTED, holds_fit
+from metashot.sources.getting.files import shown
+from metashot.version import __version__
 
 FORMAT = 1  # of a fitted learner's file
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from metashot.evaluation.pictures.letters import FONT, shown_letters
-from metashot.outputs import SOFTWARE
+from metashot.files.outputs import SOFTWARE
 
 _SIDE = 72  # pixels of an image's longer side on the sheet
 _GAP, _LINE = 10, 14  # pixels between images, and of a line of text

@@ -21,12 +21,17 @@ from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.arguments import Seed, check_value
 from metashot.bad_input import BadInput, in_one_line
-from metashot.checkpoints import read_checkpoint
-from metashot.command_line import explained
+from metashot.checkpoints.reading import read_checkpoint
+from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
+from metashot.checkpoints.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
+from metashot.checkpoints.stored import CONFIG, OURS
+from metashot.commands.sweeping import Score
+from metashot.configuration.composing import explained
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import shown
+from metashot.evaluation.checks import check_of_evaluation, checkpoints_of, wants_grid
 from metashot.evaluation.comparison import Comparison, Scored
 from metashot.evaluation.documents import write_document
 from metashot.evaluation.embedding import EmbedOnce
@@ -36,15 +41,10 @@ from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report, as_json, score_with_interval
 from metashot.evaluation.testing import Evaluation, Tested, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
-from metashot.interruption import STOP
-from metashot.outputs import write_output
-from metashot.paths import place_to_write
-from metashot.refusals import check_of_evaluation, checkpoints_of, wants_grid
-from metashot.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
-from metashot.stored import CONFIG, OURS
-from metashot.sweeping import Score
+from metashot.files.outputs import write_output
+from metashot.files.paths import place_to_write
+from metashot.process.interruption import STOP
 from metashot.tracking.evaluations import finish, keep_evaluation, open_loggers
-from metashot.trained import Origin, origin_of, trained_algorithm
 from metashot.training.interruption import StopsTest
 from metashot.training.processes import Processes, ending_together, in_all_processes, is_first_process
 from metashot.training.progress import ProgressBar

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from metashot import configuration
 from metashot.bad_input import BadInput
-from metashot.data.building import read_manifest, what_happened
-from metashot.data.files import shown
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.episodes import Episode
 from metashot.evaluation.pictures.episodes import contact_sheet, curves_sheet
-from metashot.outputs import named_file, refuse_to_replace
+from metashot.files.outputs import named_file, refuse_to_replace
+from metashot.sources.building import read_manifest, what_happened
+from metashot.sources.getting.files import shown
 
 _NAMED = 10  # files that are listed
 

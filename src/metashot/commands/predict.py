@@ -20,11 +20,11 @@ from metashot.applied.network import fitted_content, made
 from metashot.applied.photographs import are_told, warning_of
 from metashot.applied.sheet import UNCERTAIN, sheet, uncertain
 from metashot.bad_input import BadInput
-from metashot.checkpoints import read_checkpoint
-from metashot.data.files import shown
-from metashot.outputs import holds_fit, named_file, write_output
-from metashot.stored import BEST, OURS, of_run
-from metashot.trained import origin_of
+from metashot.checkpoints.reading import read_checkpoint
+from metashot.checkpoints.restoring import origin_of
+from metashot.checkpoints.stored import BEST, OURS, of_run
+from metashot.files.outputs import holds_fit, named_file, write_output
+from metashot.sources.getting.files import shown
 
 GROUPS = ("backbone", "engine", "algo")  # of the stored configuration, over which the command line is laid
 

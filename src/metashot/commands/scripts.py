@@ -2,39 +2,42 @@
 them: the configuration of each, and what is refused before torch is imported, which takes seconds."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from metashot.command_line import Stored, run_script
-from metashot.configuration import plain
-from metashot.refusals import refuse_evaluation, refuse_looking, refuse_prediction, refuse_training
-from metashot.stored import BEST, configuration_of_checkpoint, configuration_of_learner, configuration_of_run
+from metashot import configuration
+from metashot.applied.checks import refuse_prediction
+from metashot.arguments import AtLeast, AtMost, check_value
+from metashot.checkpoints.recipes import EVALUATION, LOOKING, PREDICTION, TRAINING
+from metashot.commands.command_line import run_script
+from metashot.configuration import Container, plain, signatures
+from metashot.configuration.banks import build_banks
+from metashot.evaluation.checks import refuse_evaluation
+from metashot.training.checks import refuse_training
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_Split = signatures.alias("metashot.data.module.Split")
+
 
 def train() -> None:
     """Train a few-shot learner, test its best checkpoint, and write the report."""
-    groups = ("backbone", "data", "engine", "trainer", "logger", "algo")
-    whole = {key: _stored_in_run(key) for key in ("resume", "repeat")}
-    keys = ("seed", "init_from", "freeze_backbone", "allow_seen_classes", "pictures", "curve")
-    run_script(_train, "train", whole, groups, keys, {"init_from": (_stored_in_run("init_from"), "backbone")})
+    run_script(_train, TRAINING)
 
 
 def evaluate() -> None:
     """Score checkpoints on episodes, and compare several on the same ones."""
-    groups = ("backbone", "data", "engine", "algo")
-    run_script(_evaluate, "evaluate", {"ckpt": _stored_in_checkpoint}, groups, (), {}, several=("ckpt",))
+    run_script(_evaluate, EVALUATION)
 
 
 def predict() -> None:
     """Learn classes from a folder of a few images each, and name the classes of other images."""
-    run_script(_predict, "predict", {"ckpt": _stored_in_learner}, ("backbone", "algo"), (), {})
+    run_script(_predict, PREDICTION)
 
 
 def data() -> None:
     """Show what a data set has, and a picture of one of its episodes."""
-    run_script(_look, "look", {}, ("data",), (), {})
+    run_script(_look, LOOKING)
 
 
 COMMANDS: dict[str, Callable[[], None]] = {"train": train, "evaluate": evaluate, "predict": predict, "data": data}
@@ -62,19 +65,16 @@ def _predict(config: "DictConfig") -> Any:
 
 
 def _look(config: "DictConfig") -> Any:
-    refuse_looking(plain(config))
+    _refuse_looking(plain(config))
     from metashot.commands.look import look_at_data
 
     return look_at_data(config)
 
 
-def _stored_in_run(key: str) -> Stored:
-    return lambda given: configuration_of_run(given, key)
-
-
-def _stored_in_checkpoint(given: str) -> dict[str, Any]:
-    return configuration_of_checkpoint(given, "ckpt", BEST)
-
-
-def _stored_in_learner(given: str) -> dict[str, Any]:
-    return configuration_of_learner(given, "ckpt")
+def _refuse_looking(config: Container) -> None:
+    """What cannot be shown."""
+    configuration.check(config)
+    check_value(config["split"], _Split, "split")
+    check_value(config["number"], Annotated[int, AtLeast(0), AtMost(2**63 - 1)], "number")
+    check_value(config["out"], str, "out")
+    build_banks(config["data"])

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from metashot import signatures
 from metashot.bad_input import BadInput
+from metashot.configuration import signatures
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PACKAGED = _PACKAGE / "conf"  # in a wheel; an editable install has none, and reads the repository's

@@ -1,7 +1,7 @@
 """python -m metashot.data data=NAME: what a data set has, and a picture of one of its episodes."""
 
 from metashot.commands.scripts import data
-from metashot.invocation import note_script
+from metashot.process.invocation import note_script
 
 if __name__ == "__main__":
     note_script()

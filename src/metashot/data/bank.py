@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metashot.data.building import read_manifest
+from metashot.sources.building import read_manifest
 
 
 class ImageBank:

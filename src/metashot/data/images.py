@@ -17,14 +17,14 @@ from metashot.arguments import AtLeast, AtMost, Concentration, Episodes, Images,
 from metashot.bad_input import BadInput
 from metashot.data.augmentation import Augmentation
 from metashot.data.bank import ImageBank
-from metashot.data.building import build_bank, read_digests, read_manifest
 from metashot.data.feature_bank import FeatureBank
 from metashot.data.module import SPLITS, ClassIdentity, Counts, EpisodicDataModule, Split, amount, own_seeds
 from metashot.data.shuffling import ShuffledSampler
-from metashot.data.source import DataSource
 from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, most
-from metashot.paths import given_path
+from metashot.files.paths import given_path
 from metashot.problems import Classification
+from metashot.sources.building import build_bank, read_digests, read_manifest
+from metashot.sources.source import DataSource
 
 _LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue, as in ITU-R 601
 _AT_ONCE = 1000  # episodes whose indices are in memory together

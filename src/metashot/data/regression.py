@@ -7,10 +7,10 @@ from torch import Tensor
 
 from metashot.arguments import Episodes, Images, Seed, Tasks
 from metashot.data.module import SPLITS, EpisodicDataModule, Split, own_seeds
-from metashot.data.sources.sinusoid import Sinusoid
 from metashot.episodes import Batch, Episode, EpisodeSpec, Examples
 from metashot.problems import Regression
 from metashot.randomness import key_of
+from metashot.sources.curves.sinusoid import Sinusoid
 
 
 class RegressionSplit:

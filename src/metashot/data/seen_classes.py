@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from metashot.bad_input import BadInput
-from metashot.data.files import shown
 from metashot.data.module import EpisodicDataModule, Split
+from metashot.sources.getting.files import shown
 
 _NAMED = 5  # classes that a message names
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from metashot.bad_input import BadInput
+from metashot.checkpoints.stored import BEST, configuration_of_checkpoint
 from metashot.configuration import differences
 from metashot.evaluation.documents import as_csv, episode_rows, table
 from metashot.evaluation.report import ONE_EPISODE, plain_score, score_with_interval
@@ -29,7 +30,6 @@ from metashot.evaluation.statistics import (
     welch_difference,
 )
 from metashot.evaluation.testing import Evaluation
-from metashot.stored import BEST, configuration_of_checkpoint
 
 OF_CHECKPOINTS = "which of these checkpoints is better, on other episodes"
 OF_ALGORITHMS = "which of these algorithms is better, trained again with another seed"

@@ -5,10 +5,10 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from metashot.checkpoints.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
 from metashot.evaluation.report import plain_score, score_with_interval
 from metashot.evaluation.testing import Evaluation
-from metashot.outputs import DOCUMENT_END, write_output
-from metashot.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
+from metashot.files.outputs import DOCUMENT_END, write_output
 
 _WORST_CLASSES = 10
 

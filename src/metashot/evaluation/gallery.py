@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from metashot.algorithms.base import Algorithm
+from metashot.checkpoints.run_folder import EPISODES, PICTURE, REPORT, REPORT_FOR_PEOPLE
 from metashot.data.module import EpisodicDataModule, in_double
 from metashot.episodes import Episode
 from metashot.evaluation.documents import write_for_people, write_numbers
@@ -20,8 +21,7 @@ from metashot.evaluation.pictures.scores import (
     reliability_picture,
 )
 from metashot.evaluation.testing import Evaluation
-from metashot.outputs import refuse_to_replace
-from metashot.run_folder import EPISODES, PICTURE, REPORT, REPORT_FOR_PEOPLE
+from metashot.files.outputs import refuse_to_replace
 
 Pictures = Literal["all", "episode", "none"]
 _DRAWN = ("adaptation", "histogram", "reliability", "confusion", "features", "attention")

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from metashot import __version__
 from metashot.bad_input import in_one_line
 from metashot.data.seen_classes import SeenClasses
 from metashot.episodes import Amount, shown
 from metashot.evaluation.answers import OfClass
 from metashot.evaluation.statistics import FEW_EPISODES
 from metashot.evaluation.timing import SecondsOfATask
-from metashot.outputs import WRITTEN_BY, write_output
+from metashot.files.outputs import WRITTEN_BY, write_output
+from metashot.version import __version__
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,18 @@ class Report:
         rows = [(name, in_one_line(str(value))) for name, value in {**self.rows(), **paths}.items()]
         rows.insert(1, (self.metric, scored))
         return "\n".join(f"{name:<15} {value}" for name, value in rows)
+
+    def __str__(self) -> str:
+        return self.lines({})
+
+    def _repr_markdown_(self) -> str:
+        """The same table as a notebook shows it."""
+        scored = score_with_interval(self.metric, self.score, self.ci95, " (95 % interval)")
+        (name, where), *others = self.rows().items()
+        rows = [(name, where), (self.metric, scored), *others]
+        return "\n".join(
+            ["| | |", "|---|---|", *(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows)]
+        )
 
     def rows(self) -> dict[str, str]:
         """What was scored, and what is said beside the score."""

@@ -9,10 +9,8 @@ import numpy as np
 import pytorch_lightning as pl
 from torch import Tensor
 
-from metashot import __version__
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput, GaveUp
-from metashot.data.files import shown as shown_path
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Episode, shown
@@ -22,6 +20,8 @@ from metashot.evaluation.report import AfterSteps, Report
 from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
 from metashot.evaluation.timing import Timing
 from metashot.problems import Classification
+from metashot.sources.getting.files import shown as shown_path
+from metashot.version import __version__
 
 
 @dataclass(frozen=True)

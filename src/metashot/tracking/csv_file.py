@@ -11,8 +11,8 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from metashot.bad_input import BadInput
-from metashot.paths import read_file, shown
-from metashot.run_folder import METRICS, lost, write_text
+from metashot.checkpoints.run_folder import METRICS, lost, write_text
+from metashot.files.paths import read_file, shown
 
 STEP = "step"
 _STEP = re.compile(r"[0-9]{1,18}")

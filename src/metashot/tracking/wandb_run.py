@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 
 from pytorch_lightning.loggers import WandbLogger
 
-from metashot.run_folder import write_text
+from metashot.checkpoints.run_folder import write_text
 
 _SERVER = "https://api.wandb.ai"
 _PATIENCE = 5  # seconds a server has to answer before training goes on without it

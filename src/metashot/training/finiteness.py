@@ -10,8 +10,8 @@ from torch import distributed
 
 from metashot.algorithms.base import Algorithm, Judged
 from metashot.bad_input import GaveUp
-from metashot.run_folder import RunFolder
-from metashot.stored import newest_whole
+from metashot.checkpoints.run_folder import RunFolder
+from metashot.checkpoints.stored import newest_whole
 
 
 class Finiteness(pl.Callback):

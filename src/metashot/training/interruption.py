@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 
-from metashot.interruption import STOP, Stopped
+from metashot.process.interruption import STOP, Stopped
 
 
 class TrainerWithoutSignals(pl.Trainer):
@@ -26,7 +26,7 @@ class TrainerWithoutSignals(pl.Trainer):
 
 class _NoSignals(_SignalConnector):
     def register_signal_handlers(self) -> None:
-        """Leave the signals to metashot.interruption."""
+        """Leave the signals to metashot.process.interruption."""
 
 
 class StopsTest(pl.Callback):

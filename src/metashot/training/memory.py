@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from metashot.bad_input import BadInput, GaveUp
-from metashot.stored import newest_whole
+from metashot.checkpoints.stored import newest_whole
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's names for them
 _KEEP = 2**30  # bytes: larger than any tensor of a step on a CPU

@@ -16,7 +16,7 @@ from metashot.algorithms.base import Algorithm
 from metashot.algorithms.features import FeatureLearner
 from metashot.arguments import AtLeast, AtMost, Count, Positive
 from metashot.bad_input import BadInput
-from metashot.checkpoints import WholeCheckpointIO
+from metashot.checkpoints.reading import WholeCheckpointIO
 from metashot.training.interruption import TrainerWithoutSignals
 from metashot.training.memory import keep_freed_memory
 from metashot.training.processes import JOIN_WITHIN, Launch, refuse_other_processes

@@ -1,5 +1,5 @@
-"""Every combination that README.md offers, the way a user goes: trained and tested by train.py with the curve over inner
-steps, scored again by evaluate.py, and fitted through `metashot.load`.
+"""Every combination that the documentation offers, the way a user goes: trained and tested by train.py with the curve over
+inner steps, scored again by evaluate.py, and fitted through `metashot.load`.
 
 What there is comes from conf/: a new algorithm or engine is crossed with all others as soon as its file is there.
 """
@@ -12,9 +12,9 @@ import numpy as np
 import yaml
 
 import metashot
-from metashot import signatures
 from metashot.algorithms.base import Algorithm
-from metashot.command_line import CONF
+from metashot.configuration import signatures
+from metashot.configuration.buildable import CONF
 from metashot.problems import Regression
 
 from ..conftest import Command

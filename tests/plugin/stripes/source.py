@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import numpy as np
 
 from metashot.arguments import AtLeast, AtMost
-from metashot.data.official import Official
-from metashot.data.source import DataSource, Drawn
+from metashot.sources.official import Official
+from metashot.sources.source import DataSource, Drawn
 
 CLASSES = {"train": 24, "val": 8, "test": 8}
 

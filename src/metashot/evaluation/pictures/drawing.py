@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from metashot.evaluation.pictures.letters import shown_letters
-from metashot.outputs import SOFTWARE, write_output
+from metashot.files.outputs import SOFTWARE, write_output
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 _WRAPPED_LENGTH, _WRAPPED_LINES = 20, 3  # of a name that may take several lines

@@ -1,0 +1,65 @@
+"""`init_from=`: to begin with the backbone that another learner has learned, and with its head where that fits."""
+
+from typing import Any
+
+from torch import Tensor
+
+from metashot.algorithms.base import Algorithm
+from metashot.bad_input import BadInput
+from metashot.checkpoints.compatibility import refuse_another_backbone
+from metashot.checkpoints.reading import read_checkpoint
+from metashot.checkpoints.stored import BEST, OURS, of_run
+
+Weights = dict[str, Tensor]
+
+
+def begin_from(given: str, algorithm: Algorithm, backbone: dict[str, Any]) -> str:
+    """Copy the weights of a checkpoint into an algorithm with a backbone of that configuration; a line says which."""
+    path = of_run(given, "init_from", BEST)
+    checkpoint = read_checkpoint(path)
+    config = checkpoint[OURS]["config"]
+    refuse_another_backbone(given, backbone, config["backbone"])
+    own: Weights = algorithm.state_dict()  # shares its memory with the algorithm
+    theirs: Weights = checkpoint["state_dict"]
+    body, their_body = _part(own, "backbone"), _part(theirs, "backbone")
+    protocol = config["backbone"].get("normalisation")
+    without_place = [name for name in their_body if name not in body and "running_" not in name]
+    if missing := [*(name for name in body if name not in their_body), *without_place]:
+        raise BadInput(
+            f"init_from={given} was trained with backbone.normalisation={protocol}, and {missing[0]} is in one of both "
+            f"backbones only: give backbone.normalisation={protocol}"
+        )
+    for name, values in body.items():
+        _copy(given, name, values, their_body[name])
+    parts = "the backbone"
+    head, their_head = _part(own, "head"), _part(theirs, "head")
+    fits = bool(head) and {name: value.shape for name, value in head.items()} == {
+        name: value.shape for name, value in their_head.items()
+    }
+    if algorithm.needs_head and not fits:
+        raise BadInput(f"init_from={given} has no head that fits these data, which algo.head=kept needs: use algo.head=new")
+    if algorithm.takes_head and fits:
+        for name, values in head.items():
+            values.copy_(their_head[name])
+        parts += " and the head"
+    return f"init_from: {parts} of {path} ({config['algo'].get('name')}, step {checkpoint['global_step']})"
+
+
+def _part(weights: Weights, part: str) -> Weights:
+    """The weights of a part by their names in it, whatever the part belongs to."""
+    found = {}
+    for name, value in weights.items():
+        above, dot, below = name.partition(f"{part}.")
+        if dot and above in ("", "network."):
+            found[below] = value
+    return found
+
+
+def _copy(given: str, name: str, values: Tensor, loaded: Tensor) -> None:
+    for_each_step = values.dim() == loaded.dim() + 1 and values.shape[1:] == loaded.shape  # they begin alike
+    if values.shape != loaded.shape and not for_each_step:
+        raise BadInput(
+            f"init_from={given} holds {name} of the shape {list(loaded.shape)}, but this run's is {list(values.shape)}: "
+            "were the images, or the algorithm's steps, others?"
+        )
+    values.copy_(loaded.expand_as(values))

@@ -1,0 +1,59 @@
+"""A trained algorithm, from what its checkpoint says of how it was made and from its weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metashot import configuration
+from metashot.algorithms.base import Algorithm
+from metashot.bad_input import BadInput
+from metashot.checkpoints.stored import OURS
+from metashot.problems import PROBLEMS
+from metashot.sources.getting.files import shown
+
+Origin = Mapping[str, Any]  # what is known of the data that it was trained on
+
+
+def origin_of(checkpoint: Mapping[str, Any], path: Path) -> Origin:
+    origin: Origin | None = checkpoint[OURS].get("origin")
+    if origin is None:
+        raise BadInput(
+            f"{shown(path)} was written by an older version of metashot, which did not note what it was trained on"
+        )
+    return origin
+
+
+def trained_algorithm(
+    config: configuration.Container, origin: Origin, weights: Mapping[str, Tensor], path: Path, double: bool
+) -> Algorithm:
+    """The algorithm that a checked configuration describes, with the weights from the file `path`, in 64 bits or in 32. Its
+    network has the shape that it was trained with."""
+    # First without memory: a configuration may ask for a network that is larger than any machine.
+    with torch.device("meta"):
+        _load(_built(config, origin), {name: torch.empty(value.shape) for name, value in weights.items()}, path)
+    algorithm = _built(config, origin)
+    if double:
+        algorithm.double()
+    _load(algorithm, weights, path)
+    return algorithm
+
+
+def _built(config: configuration.Container, origin: Origin) -> Algorithm:
+    backbone = configuration.build(config["backbone"], input_shape=tuple(origin["input_shape"]))
+    problem = PROBLEMS[origin["problem"]](origin["outputs"])
+    algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=problem)
+    return algorithm
+
+
+def _load(algorithm: Algorithm, weights: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        algorithm.load_state_dict(weights)
+    except RuntimeError as error:
+        first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
+        raise BadInput(
+            f"the weights in {shown(path)} do not fit the network that algo.*, backbone.* and data.* describe: {first}; "
+            "leave these keys as the checkpoint has them"
+        ) from error

@@ -1,0 +1,133 @@
+"""A run's folder: claimed by one process, it holds all that is needed to resume and to repeat the run."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import yaml
+
+from metashot.bad_input import BadInput, GaveUp
+from metashot.checkpoints.stored import CONFIG, configuration_of_folder
+from metashot.files.outputs import LEFTOVER, write_whole
+from metashot.files.paths import open_lock, place_to_write, shown
+from metashot.process.leftovers import RUN_FOLDER
+
+METRICS, REPORT, PICTURE = "metrics.csv", "report.json", "episode.png"
+REPORT_FOR_PEOPLE, EPISODES = "report.md", "episodes.csv"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a list twice that is the same one: references are not read from configurations."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+class RunFolder:
+    """An open folder of a run. Only the process that claimed it writes the configuration and holds the lock."""
+
+    def __init__(self, path: Path, lock: IO[str] | None, new: Sequence[Path] = ()) -> None:
+        self.path = path
+        self.new = new  # folders that were made for it, inner ones first; none if it was there already
+        self._lock = lock  # kept open: the lock ends with the process, however it ends
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @classmethod
+    def claim(cls, wanted: str, config: dict[str, Any]) -> "RunFolder":
+        """A new folder with that name, or with a number behind it where the name is taken."""
+        if shared := os.environ.get(RUN_FOLDER):
+            return cls(Path(shared), None)
+        first = place_to_write(wanted, "folder")
+        if first.name in ("", ".."):
+            raise BadInput(f"folder={wanted} is no new folder: give the name of one, such as folder=runs/first")
+        for number in range(1, 10_000):
+            path = first if number == 1 else Path(f"{first}-{number}")
+            new = [path, *(above for above in path.parents if not above.exists())]
+            try:
+                path.mkdir(parents=True, exist_ok=False)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                reason = f"{error.strerror or error}"
+                raise BadInput(
+                    f"folder={wanted}: the run's folder cannot be made: {reason}; choose another folder="
+                ) from error
+            folder = cls._locked(path, new)
+            folder.keep_config(config)
+            return folder
+        raise BadInput(f"folder={wanted} is taken ten thousand times: choose another folder=")
+
+    @classmethod
+    def reopen(cls, path: Path, config: dict[str, Any]) -> "RunFolder":
+        """The folder of a run that is to go on, for longer than planned or on other devices perhaps."""
+        if shared := os.environ.get(RUN_FOLDER):
+            return cls(Path(shared), None)
+        for inner in path.iterdir():  # what is written there must not end up elsewhere
+            if inner.is_symlink():
+                raise BadInput(
+                    f"{shown(inner)} is a link, and a run keeps its files in its own folder: put a copy in its place"
+                )
+        folder = cls._locked(path)
+        for leftover in [*path.glob(".*.writing"), *folder.checkpoints.glob(".*.writing")]:  # of a killed process
+            if LEFTOVER.fullmatch(leftover.name) and leftover.is_file():
+                leftover.unlink()
+        if config != configuration_of_folder(path):
+            folder.keep_config(config)
+        return folder
+
+    def keep_config(self, config: dict[str, Any]) -> None:
+        write_text(self.path / CONFIG, yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+    @classmethod
+    def _locked(cls, path: Path, new: Sequence[Path] = ()) -> "RunFolder":
+        try:
+            lock = open_lock(path / ".lock")
+        except OSError as error:
+            raise BadInput(f"{path} cannot be written to: {error.strerror or error}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(f"{path} is in use: another process is training in it; wait for it or stop it first") from None
+        os.environ[RUN_FOLDER] = str(path)
+        return cls(path, lock, new)
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Let another process, or the next job of this one, have its own folder."""
+        if self._lock is None:
+            return
+        os.environ.pop(RUN_FOLDER, None)
+        self._lock.close()
+        if isinstance(error, BadInput) and self.new and not self.checkpoints.exists():
+            shutil.rmtree(self.path, ignore_errors=True)  # nothing was trained in it
+            with contextlib.suppress(OSError):  # another run has its folder there by now
+                for above in self.new[1:]:
+                    above.rmdir()
+
+
+def refuse_lost(folder: Path) -> None:
+    """End a run whose folder was moved or deleted meanwhile; what is written there would make it again, in part."""
+    if not (folder / ".lock").is_file():
+        raise lost(folder)
+
+
+def lost(folder: Path) -> GaveUp:
+    return GaveUp(
+        f"the folder of this run, {shown(folder)}, no longer exists: it was moved or deleted during the run, "
+        "and nothing more was written; resume it from its new place with resume=, or start again"
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of a run's own folder whole or not at all."""
+    write_whole(path, text.encode())

@@ -1,0 +1,303 @@
+"""Configurations and checkpoints as files: found by what a user gives, and checked before anything is made of them.
+
+A file may come from anybody. What is found here is plain, bounded and of the form that this program writes; which classes
+its configuration may name is decided by `configuration.buildable`.
+"""
+
+import contextlib
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from metashot.arguments import AtLeast, AtMost, Matching, Positive, Seed, Watched, check_value
+from metashot.bad_input import BadInput
+from metashot.configuration import signatures
+from metashot.configuration.buildable import TARGET, refuse_misplaced
+from metashot.configuration.checking import GROUPS, Container, Name, check_group
+from metashot.configuration.former_names import bring_up_to_date
+from metashot.files.archives import Outline, Unusable, outline
+from metashot.files.outputs import holds_fit
+from metashot.files.paths import given_path, read_file
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+CONFIG = "config.yaml"  # in a run's folder
+OURS = "metashot"  # the key under which a checkpoint holds what is not Lightning's
+
+_KEY = re.compile(r"(?!defaults$)[A-Za-z]\w{0,99}")  # Hydra reads other keys as instructions
+_MOST_BYTES = 2**20  # of a configuration file
+_MOST_VALUES, _DEEPEST, _LONGEST = 20_000, 20, 10_000  # of a configuration: values, nodes in one another, characters
+_OWN_KEYS: Mapping[str, Any] = {  # that a stored configuration has beside its groups, and hands on to a new run
+    "seed": Seed,
+    "init_from": Annotated[str, Matching(r"[^'\"\n].*", "a path")] | None,
+    "freeze_backbone": bool,
+    "allow_seen_classes": bool,
+    "pictures": signatures.alias("metashot.evaluation.gallery.Pictures"),
+    "curve": Watched,
+}
+_LONGEST_NUMBER = 40  # digits
+MOST_CLASSES, LONGEST_LABEL = 100_000, 1000  # of a fitted learner
+_Size = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels of a side, or the length of a vector
+_Step = Annotated[int, AtLeast(0), AtMost(2**53)]
+_ORIGIN: Mapping[str, Any] = {
+    "name": Name,
+    "problem": Literal["Classification", "Regression"],
+    "outputs": Annotated[int, AtLeast(1), AtMost(1_000_000)],
+    "input_shape": list[_Size],
+}
+_ORIGIN_OF_IMAGES: Mapping[str, Any] = {
+    "mean": list[float] | None,
+    "std": list[Positive] | None,
+    "images": str | None,
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as this program writes it: a value stands where it is meant, and a number is one of digits."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has references (*)")
+        return super().compose_node(parent, index)
+
+    def flatten_mapping(self, node: Any) -> None:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.YAMLError("it has merge keys (<<)")
+
+    def construct_scalar(self, node: Any) -> Any:
+        number = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+        if number and (":" in node.value or len(node.value) > _LONGEST_NUMBER):
+            raise yaml.YAMLError(f"it has the number {node.value[:30]}")
+        return super().construct_scalar(node)
+
+
+def of_run(given: str | os.PathLike[str], key: str, preferred: str) -> Path:
+    """The checkpoint that a user means by a file or by a run's folder."""
+    path = given_path(given, key)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise BadInput(f"{key}={given}: there is no such file or folder; give a checkpoint or the folder of a run")
+    folder = path / "checkpoints"
+    found = folder / preferred
+    if found.is_file():
+        return found
+    others = sorted(folder.glob("*.ckpt")) if folder.is_dir() else []
+    advice = f"; it has {', '.join(map(str, others))}" if others else ": is it the folder of a run?"
+    raise BadInput(f"{key}={given}: the folder has no checkpoints/{preferred}{advice}")
+
+
+def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Container:
+    """The configuration in the checkpoint that a user means; torch is not imported for it.
+
+    Raises:
+        BadInput: if there is no such checkpoint, or it cannot be used.
+    """
+    path = of_run(given, key, preferred)
+    try:
+        return checked(outline(path))[OURS]["config"]  # type: ignore[no-any-return]
+    except Unusable as error:
+        raise unusable(path, error) from error
+
+
+def configuration_of_learner(given: str, key: str) -> Container:
+    """The configuration in a checkpoint or in the file of a fitted learner."""
+    path = of_run(given, key, BEST)
+    if not holds_fit(path):
+        return configuration_of_checkpoint(given, key, BEST)
+    try:
+        content = outline(path)
+        return refuse_unsafe(content.get("config") if isinstance(content, dict) else None, "its configuration")
+    except (Unusable, BadInput) as error:
+        raise BadInput(f"the fitted learner {path} cannot be used: {error}") from error
+
+
+def configuration_of_run(given: str, key: str) -> Container:
+    """The configuration of a run's folder or of a checkpoint."""
+    path = given_path(given, key)
+    if path.is_dir() and (path / CONFIG).is_file():
+        return configuration_of_folder(path)
+    return configuration_of_checkpoint(given, key, LAST)
+
+
+def configuration_of_folder(folder: Path) -> Container:
+    """The configuration that a run's folder holds."""
+    file = folder / CONFIG
+    try:
+        config = yaml.load(read_file(file, _MOST_BYTES).decode(), _Loader)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(f"{file} cannot be read: {reason}; is {folder} the folder of a run?") from error
+    return refuse_unsafe(config, str(file))
+
+
+def unusable(path: Path, reason: Unusable) -> BadInput:
+    """Why a checkpoint is refused, with the newest one beside it that can be used."""
+    whole = newest_whole(path.parent)
+    advice = f"the newest whole checkpoint beside it is {whole}" if whole else "no whole checkpoint lies beside it"
+    return BadInput(f"the checkpoint {path} cannot be used: {reason}; {advice}")
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The most recently written checkpoint of a folder that can be used."""
+    for path in sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
+        with contextlib.suppress(Unusable):
+            checked(outline(path))
+            return path
+    return None
+
+
+def checked(checkpoint: Any) -> dict[str, Any]:
+    """The contents of a checkpoint, with tensors or their outlines, if they have the parts that every one of ours has.
+
+    Raises:
+        Unusable: if they have not.
+    """
+    ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
+    if not isinstance(ours, dict) or not isinstance(ours.get("config"), dict):
+        raise Unusable("it is not a checkpoint of metashot, since it holds no configuration of ours")
+    try:
+        refuse_unsafe(ours["config"], "its configuration")
+        refuse_broken_weights(checkpoint.get("state_dict"))
+        if ours.get("origin") is not None:
+            refuse_broken_origin(ours["origin"])
+        check_value(checkpoint.get("global_step"), _Step, "its global_step")
+    except BadInput as error:
+        raise Unusable(str(error)) from error
+    return checkpoint  # type: ignore[no-any-return]
+
+
+def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
+    """The contents of a fitted learner's file, if they have the parts that every one has.
+
+    Raises:
+        Unusable: if it is not.
+    """
+    try:
+        refuse_unsafe(content.get("config"), "its configuration")
+        refuse_broken_origin(content.get("origin"))
+        refuse_broken_weights(content.get("weights"))
+        x: Any = content.get("x")
+        y: Any = content.get("y")
+        origin = content["origin"]
+        tensors = hasattr(x, "untyped_storage") and hasattr(y, "untyped_storage")
+        if not tensors or not x.dim() or not y.dim() or len(x) != len(y) or not len(x):
+            raise BadInput("its examples are missing or broken")
+        if tuple(x.shape[1:]) != tuple(origin["input_shape"]):
+            raise BadInput(f"its examples have the shape {list(x.shape)}, which its origin.input_shape does not allow")
+        if origin["problem"] == "Classification":
+            classes = content.get("classes")
+            kinds = (str(x.dtype), x.dim(), str(y.dtype), y.dim())
+            if not isinstance(classes, list) or kinds != ("torch.uint8", 4, "torch.int64", 1):
+                raise BadInput("its examples or classes are missing or broken")
+            if len(classes) > len(y) or not can_be_stored(classes):
+                raise BadInput("its classes are not those of its examples")
+            if len(set(map(repr, classes))) < len(classes):  # texts, whose hashes nobody can choose
+                raise BadInput("its classes are not those of its examples: one of them is named twice")
+            if not 0 <= int(y.min()) <= int(y.max()) < len(classes):
+                raise BadInput(f"its examples are of {int(y.max()) + 1} classes, and it names {len(classes)}")
+            if len(y.unique()) < len(classes):
+                raise BadInput("its classes are not those of its examples: some have no example")
+    except BadInput as error:
+        raise Unusable(str(error)) from error
+    return content
+
+
+def can_be_stored(classes: Sequence[Any]) -> bool:
+    """Whether the labels of a fitted learner are few and short enough for a file that is read again."""
+    return len(classes) <= MOST_CLASSES and all(map(_is_label, classes))
+
+
+def _is_label(label: Any, depth: int = 0) -> bool:
+    if isinstance(label, tuple):
+        return depth < _DEEPEST and len(label) <= LONGEST_LABEL and all(_is_label(part, depth + 1) for part in label)
+    if isinstance(label, str):
+        return len(label) <= LONGEST_LABEL and not any("\ud800" <= letter <= "\udfff" for letter in label)
+    return label is None or (isinstance(label, int | float) and label == label)  # NaN is not
+
+
+def refuse_broken_weights(weights: Any) -> None:
+    if not isinstance(weights, dict) or not weights:
+        raise BadInput("its state_dict is missing, empty or broken")
+    claimed, held = 0, {}
+    for name, value in weights.items():
+        if not isinstance(name, str) or not (isinstance(value, Outline) or hasattr(value, "untyped_storage")):
+            raise BadInput(f"its state_dict is broken: {str(name)[:60]} is a {type(value).__name__} and no tensor")
+        if isinstance(value, Outline):
+            claimed, held[value.storage] = claimed + value.claimed, value.bytes
+        else:
+            storage = value.untyped_storage()
+            claimed, held[storage.data_ptr()] = claimed + value.numel() * value.element_size(), storage.nbytes()
+    if claimed > sum(held.values()):  # a network would take more memory than its file
+        raise BadInput("its state_dict is broken: several of its tensors are the same values")
+
+
+def refuse_broken_origin(origin: Any) -> None:
+    """What is known of the data that a learner was trained on decides the sizes of its network and of all images."""
+    if not isinstance(origin, dict):
+        raise BadInput("its origin is broken")
+    of_numbers = origin.get("problem") == "Regression"
+    for key, hint in (_ORIGIN if of_numbers else {**_ORIGIN, **_ORIGIN_OF_IMAGES}).items():
+        check_value(origin.get(key), hint, f"its origin.{key}")
+    shape = origin["input_shape"]
+    if len(shape) != (1 if of_numbers else 3) or (not of_numbers and shape[0] not in (1, 3)):
+        raise BadInput(f"its origin.input_shape={shape} is not that of {'vectors' if of_numbers else 'images'}")
+    constants = [values for values in (origin.get("mean"), origin.get("std")) if values is not None]
+    if not of_numbers and (len(constants) == 1 or any(len(values) != shape[0] for values in constants)):
+        raise BadInput("its origin.mean and origin.std do not belong to its origin.input_shape")
+
+
+def refuse_unsafe(config: Any, where: str) -> Container:
+    """A configuration as it was read, if it is plain, bounded, resolved, and names no class out of its place."""
+    if not isinstance(config, dict):
+        raise BadInput(f"{where} is not a configuration")
+    count = 0
+
+    def refuse(value: Any, depth: int) -> None:
+        nonlocal count
+        count += 1
+        if count > _MOST_VALUES or depth > _DEEPEST:
+            raise BadInput(f"{where} has more values than any of metashot's")
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                if not isinstance(name, str) or (name != TARGET and not _KEY.fullmatch(name)):
+                    raise BadInput(f"{where} has the key {str(name)[:60]!r}, which is not one of metashot's")
+                refuse(inner, depth + 1)
+        elif isinstance(value, list):
+            for inner in value:
+                refuse(inner, depth + 1)
+        elif isinstance(value, str):
+            if "${" in value or len(value) > _LONGEST:  # a stored configuration is resolved
+                raise BadInput(f"{where} holds the text {value[:60]!r}, which metashot does not store")
+        elif not _is_number_or_null(value):
+            raise BadInput(f"{where} holds a {type(value).__name__}, which metashot does not store")
+
+    refuse(config, 0)
+    bring_up_to_date(config)
+    try:
+        refuse_misplaced({group: config[group] for group in GROUPS if group in config})
+        refuse_misplaced({key: value for key, value in config.items() if key not in GROUPS})
+        for group in GROUPS:  # what describes no class is refused where the group is needed
+            if isinstance(config.get(group), dict) and TARGET in config[group]:
+                check_group(config[group], group)
+        for key, hint in _OWN_KEYS.items():
+            if key in config:
+                check_value(config[key], hint, key)
+        for group in ("algo", "data"):
+            if isinstance(config.get(group), dict) and "name" in config[group]:
+                check_value(config[group]["name"], Name, f"{group}.name")
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from error
+    return config
+
+
+def _is_number_or_null(value: Any) -> bool:
+    if value is None or type(value) is bool:
+        return True
+    if type(value) is int:
+        return -(2**63) <= value < 2**63
+    return type(value) is float and not math.isinf(value)

@@ -1,0 +1,275 @@
+"""Files that are written for a user: whole or not at all, and never in the place of one that this program did not write.
+
+What metashot writes can be told from other files: pictures say who drew them, tables have a header of their own, reports
+and graphs name metashot, and a fitted learner has its marker at the beginning.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from metashot.bad_input import BadInput
+from metashot.files.paths import place_to_write, shown
+
+Kind = Literal["picture", "table", "report", "document", "graph", "fitted learner"]
+
+SOFTWARE = {"Software": "metashot"}  # what our pictures say in their metadata
+DOCUMENT_END = "<!-- written by metashot -->\n"
+WRITTEN_BY = "written_by"  # the key of a report that says who wrote it
+PRODUCER = "metashot"  # of an ONNX graph
+FITTED = "metashot_fitted"  # the first key in a fitted learner's file
+
+_HEAD = 1 << 16  # bytes in which a file shows whose it is
+_PNG = b"\x89PNG\r\n\x1a\n"
+# The first lines of tables: of predictions, and of episodes, for one checkpoint or for several.
+_HEADERS = re.compile(
+    rb"file,label,probability,\"?p\(.*|number,(accuracy|mse),loss(,classes)?|number(,(accuracy|mse)_\d+,loss_\d+)+(,classes)?"
+)
+LEFTOVER = re.compile(r"\..+\.\d+(-[0-9a-f]{8})?\.writing")  # what a killed process leaves of a file
+_OF_A_RUN = (  # what older versions wrote there without their name in it
+    *("report.json", "report.md", "episodes.csv", "episode.png", "adaptation.png", "histogram.png"),
+    *("reliability.png", "confusion.png", "features.png", "attention.png"),
+)
+_STREAMS = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+_KINDS: dict[str, Kind] = {
+    ".png": "picture",
+    ".csv": "table",
+    ".json": "report",
+    ".md": "document",
+    ".onnx": "graph",
+    ".fewshot": "fitted learner",
+}
+
+
+class NotOurs(BadInput):
+    """What lies where something is to be written was not written by metashot."""
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when all of it is on the disk: a reader sees the old one or the new one."""
+    with _written_beside(path) as (file, temporary):
+        yield file
+        _flush(file)
+        os.replace(temporary, path)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file of a folder that is this program's own."""
+    try:
+        with whole_file(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise BadInput(f"{shown(path)} cannot be written: {error.strerror or error}") from error
+
+
+def named_file(given: str | os.PathLike[str], key: str, example: str) -> Path:
+    """The file that is to be written."""
+    path = place_to_write(given, key)
+    if not path.name or path.is_dir():
+        raise BadInput(f"{key}={shown(str(given))} is a folder; allowed: the name of a file, such as {key}={example}")
+    return path
+
+
+def refuse_to_replace(path: Path, key: str | None = None, kind: Kind | None = None) -> None:
+    """Raise if something lies at `path` that would be lost if it were written there."""
+    with _explained(path, key):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if _is_file(path) and not _is_ours(path, kind or _KINDS[path.suffix.lower()]):
+            raise _not_ours(path, key)
+
+
+def write_output(path: Path, content: bytes, key: str | None = None, kind: Kind | None = None) -> None:
+    """Write a file where a user wants it. It takes the place of an earlier one of ours, at the end of a link too; devices
+    and pipes are written into. `key` says what to change where it cannot be written."""
+    with _explained(path, key):
+        if not _is_file(path):
+            _write_into(path, content)
+            return
+        target = Path(os.path.realpath(path))
+        with _written_beside(target) as (file, temporary):
+            file.write(content)
+            _flush(file)
+            if not _put_where_nothing_is(temporary, target):
+                if not _is_ours(target, kind or _KINDS[path.suffix.lower()]):
+                    raise _not_ours(path, key)
+                os.replace(temporary, target)
+
+
+def is_fitted_learner(path: Path) -> bool:
+    """Whether `learner.save` wrote this file, by its beginning; nothing of it is unpickled."""
+    try:
+        with path.open("rb") as file:
+            return _is_fitted_learner(file)
+    except OSError:
+        return False
+
+
+def holds_fit(path: Path) -> bool:
+    """Whether a file is a fitted learner, or one that is damaged."""
+    return path.suffix == ".fewshot" or is_fitted_learner(path)
+
+
+@contextlib.contextmanager
+def _written_beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file in the folder of `path`, which is gone in the end unless it was renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The name is short: that of the file may be as long as the file system allows.
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}.writing")
+    try:
+        with temporary.open("xb") as file:
+            yield file, temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _put_where_nothing_is(temporary: Path, target: Path) -> bool:
+    """Give the file its name, unless there is something of that name by now."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        os.replace(temporary, target)
+    return True
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file lies or can be made there, and not a device, a pipe or a folder."""
+    if _STREAMS.fullmatch(str(path)):
+        return False
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return True
+
+
+def _write_into(path: Path, content: bytes) -> None:
+    """Into a device, a pipe, or a stream that the program was started with; what lies there is kept."""
+    # Without O_NONBLOCK a pipe that nobody reads would wait for ever.
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+    os.set_blocking(handle, True)
+    with open(handle, "wb") as file:
+        file.write(content)
+
+
+def _is_ours(path: Path, kind: Kind) -> bool:
+    """Whether nothing is lost if a file of this kind takes its place."""
+    try:
+        with path.open("rb") as file:
+            is_empty = not file.read(1)
+            return is_empty or _RECOGNISED[kind](file) or _lies_in_run(path, kind)
+    except FileNotFoundError:
+        return True
+
+
+def _lies_in_run(path: Path, kind: Kind) -> bool:
+    """Whether it is a report or a picture in the folder of a run, which was new when the run began. Those that were written
+    before they named metashot are known by this alone."""
+    folder = path.parent
+    run = folder.parent.parent if folder.parent.name == "evaluations" else folder
+    if path.name not in _OF_A_RUN or not (run / ".lock").is_file() or not (run / "checkpoints").is_dir():
+        return False
+    try:
+        return b"_target_: metashot." in (run / "config.yaml").read_bytes()[:_HEAD]
+    except OSError:
+        return False
+
+
+def _is_picture(file: BinaryIO) -> bool:
+    """A PNG whose text in front of the pixels names metashot as its software."""
+    file.seek(0)
+    head = file.read(_HEAD)
+    if not head.startswith(_PNG):
+        return False
+    place = len(_PNG)
+    while place + 8 <= len(head):
+        length, chunk = int.from_bytes(head[place : place + 4], "big"), head[place + 4 : place + 8]
+        if chunk == b"IDAT":
+            return False
+        if chunk == b"tEXt" and head[place + 8 : place + 8 + length] == b"Software\0metashot":
+            return True
+        place += length + 12
+    return False
+
+
+def _is_table(file: BinaryIO) -> bool:
+    file.seek(0)
+    return _HEADERS.fullmatch(file.readline(_HEAD).rstrip(b"\r\n")) is not None
+
+
+def _is_report(file: BinaryIO) -> bool:
+    return f'"{WRITTEN_BY}": "metashot '.encode() in _end(file)
+
+
+def _is_document(file: BinaryIO) -> bool:
+    return _end(file).endswith(DOCUMENT_END.encode())
+
+
+def _is_graph(file: BinaryIO) -> bool:
+    """An ONNX model begins with the number of its format, a byte, and with its producer."""
+    file.seek(0)
+    head = file.read(_HEAD)
+    producer = b"\x12" + bytes([len(PRODUCER)]) + PRODUCER.encode()
+    return head[:1] == b"\x08" and head[2 : 2 + len(producer)] == producer
+
+
+def _is_fitted_learner(file: BinaryIO) -> bool:
+    """torch keeps a zip archive whose `data.pkl` begins with the first key."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            if len(names) != 1:
+                return False
+            with archive.open(names[0]) as pickled:
+                return FITTED.encode() in pickled.read(200)
+    except Exception:  # a damaged file can make zipfile raise nearly anything
+        return False
+
+
+_RECOGNISED: dict[Kind, Callable[[BinaryIO], bool]] = {
+    "picture": _is_picture,
+    "table": _is_table,
+    "report": _is_report,
+    "document": _is_document,
+    "graph": _is_graph,
+    "fitted learner": _is_fitted_learner,
+}
+
+
+def _end(file: BinaryIO) -> bytes:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 200))
+    return file.read(200)
+
+
+def _not_ours(path: Path, key: str | None) -> NotOurs:
+    other = f"choose another name with {key}=, or move it away" if key else "move it away"
+    return NotOurs(f"{shown(path)} would be replaced, and metashot did not write it: {other}")
+
+
+@contextlib.contextmanager
+def _explained(path: Path, key: str | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        named = f"{key}={shown(path)}" if key else shown(path)
+        raise BadInput(f"{named} cannot be written: {error.strerror or error}; choose another place") from error

@@ -1,0 +1,440 @@
+"""Building a bank: all images of a data source, drawn once and in parallel, in a folder that is there whole or not at all.
+
+The folder holds `<split>.npy` [images, channels, height, width] for each split, class by class, and `manifest.json`,
+which says what went in and decides whether the bank is current. It is written under a temporary name and renamed.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+import tokenize
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from metashot.bad_input import BadInput
+from metashot.files.paths import open_lock
+from metashot.sources.getting.files import shown, stamps
+from metashot.sources.source import DataSource
+from metashot.sources.splitting import SPLITS
+
+_FORMAT = 3  # of the folder; a bank of another format is built again
+_PIECE_IMAGES, _PIECE_BYTES = 500, 2**24  # of one job of a worker: small enough to balance the cores, and to fit in memory
+_LISTED = 1000  # files that a manifest lists one by one
+_NAMED = 5  # files that a message about many of them names
+# What reading a manifest or the header of an array raises where they are missing or broken.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, tokenize.TokenError)
+
+Piece = list[tuple[int, int, int, int]]  # label, first and last image of the class, and where they stand in the split
+
+
+def build_bank(source: DataSource, root: Path, banks: Path) -> Path:
+    """The folder of the source's bank below `banks`, built first if it is not there; safe to call from many processes."""
+    identity = source.identity(root) | {"format": _FORMAT}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    folder = banks / f"{source.name}-{digest}"
+    if _is_current(folder, source, root):
+        _complete(folder)
+        return folder
+    missing = [above for above in (banks, *banks.parents) if not above.exists()]
+    lock = banks / f".{folder.name}.lock"
+    try:
+        banks.mkdir(parents=True, exist_ok=True)
+        with _locked(lock):
+            if not _is_current(folder, source, root):  # another process may have built it while this one waited
+                try:
+                    _build(source, identity, root, folder)
+                except BaseException:
+                    lock.unlink()  # nothing that was made for the attempt is left behind
+                    raise
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise _lacks_memory(source) from error
+        raise _cannot_be_written(source, banks, error.strerror or str(error)) from error
+    except MemoryError as error:
+        raise _lacks_memory(source) from error
+    finally:
+        for made in missing:
+            with contextlib.suppress(OSError):  # it holds a bank
+                made.rmdir()
+    return folder
+
+
+def _lacks_memory(source: DataSource) -> BadInput:
+    return BadInput(
+        f"there is too little memory to build the image bank of {source.name}: close other programs, or leave very large "
+        "images out, and start again"
+    )
+
+
+def _cannot_be_written(source: DataSource, banks: Path, reason: str) -> BadInput:
+    return BadInput(
+        f"the image bank of {source.name} cannot be written to {banks}: {reason}; choose another folder with data.banks"
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return manifest
+
+
+def read_digests(folder: Path) -> dict[str, list[str]]:
+    """A digest of each class of each split of a bank: of its images, in whatever order."""
+    manifest = read_manifest(folder)
+    digests: dict[str, list[str]] = manifest.get("digests") or _digests(folder, manifest["splits"])
+    return digests
+
+
+def _complete(folder: Path) -> None:
+    """Note the digests of a bank that was built before there were any, if it can be written to."""
+    if "digests" in read_manifest(folder) or not os.access(folder, os.W_OK):
+        return
+    with _locked(folder.parent / f".{folder.name}.lock"):
+        manifest = read_manifest(folder)
+        if "digests" not in manifest:  # another process may have noted them while this one waited
+            manifest["digests"] = _digests(folder, manifest["splits"])
+            temporary = folder / f".manifest.{os.getpid()}.writing"
+            temporary.write_text(json.dumps(manifest))
+            temporary.replace(folder / "manifest.json")
+
+
+def _digests(folder: Path, splits: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {split: _of_classes(folder / f"{split}.npy", about["counts"]) for split, about in splits.items()}
+
+
+def _of_classes(path: Path, counts: Sequence[int]) -> list[str]:
+    """Of each class a digest of its images, whose order does not count: other forms of a data set list them otherwise."""
+    images = np.load(path, mmap_mode="r")
+    digests, first = [], 0
+    for count in counts:
+        each = sorted(hashlib.blake2b(image.data, digest_size=8).digest() for image in images[first : first + count])
+        digests.append(hashlib.blake2b(b"".join(each), digest_size=8).hexdigest())
+        first += count
+    return digests
+
+
+def _is_current(folder: Path, source: DataSource, root: Path) -> bool:
+    """Whether the bank is whole, and its source's files are those it was built from, or not at hand."""
+    try:
+        manifest = read_manifest(folder)
+        if not all(_is_whole(folder / f"{split}.npy", manifest["splits"][split], source) for split in SPLITS):
+            return False
+        if "digests" in manifest and not all(_are_digests(manifest, split) for split in SPLITS):
+            return False
+        files = source.files(root.resolve())  # however it was written
+        return not files or _state(files) == manifest["files"]
+    except _DAMAGE:
+        return False  # not there, or damaged: built again
+
+
+def _is_whole(path: Path, about: Mapping[str, Any], source: DataSource) -> bool:
+    """Whether a split's images are those that the manifest describes, as far as that can be seen at once."""
+    if path.is_symlink() or path.stat().st_size != about["bytes"]:
+        return False
+    # Not by np.load, which takes some damaged files for archives.
+    images = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
+    counts = about["counts"]
+    if not _are_texts(about["classes"], len(counts)) or not all(type(count) is int and count > 0 for count in counts):
+        return False
+    shape = (sum(counts), *source.image_shape)
+    return bool(counts) and images.dtype == np.uint8 and images.flags.c_contiguous and images.shape == shape
+
+
+def _are_digests(manifest: Mapping[str, Any], split: str) -> bool:
+    return _are_texts(manifest["digests"][split], len(manifest["splits"][split]["classes"]))
+
+
+def _are_texts(found: Any, count: int) -> bool:
+    return isinstance(found, list) and len(found) == count and all(isinstance(one, str) for one in found)
+
+
+def _state(files: Sequence[Path | str]) -> dict[str, Any]:
+    """The files with their sizes and times, by which a change is noticed; of very many, a digest of all that."""
+    found = stamps(files)
+    digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()
+    listed = {"each": found} if len(found) <= _LISTED else {}
+    return {"files": len(found), "bytes": sum(int(size) for _, size, _ in found), "digest": digest, **listed}
+
+
+def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Path) -> None:
+    for leftover in folder.parent.glob(f".{folder.name}.building-*"):  # of a build that was killed; the lock is ours
+        shutil.rmtree(leftover)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.building-", dir=folder.parent))
+    started = time.perf_counter()
+    try:
+        scratch = temporary / "scratch"
+        scratch.mkdir()
+        source.prepare(root, scratch)
+        # Before they are read: a file that changes meanwhile makes the bank outdated.
+        files = _state(source.files(root.resolve()))
+        written = [_Split(source, split, temporary) for split in source.splits()]
+        _allocate(written, source, folder.parent)
+        _draw(source, written)
+        shutil.rmtree(scratch)
+        splits = {split.name: split.finished() for split in written}
+        manifest = {
+            "identity": identity,
+            "files": files,
+            "splits": splits,
+            "digests": _digests(temporary, splits),
+            "notes": list(source.notes),
+            "skipped": [line for split in written for line in split.skipped],
+            "remarks": [remark for split in written for remark in split.remarks],
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        (temporary / "manifest.json").write_text(json.dumps(manifest))
+        temporary.chmod(0o755)
+        if folder.exists():  # damaged or outdated, or it would have been used
+            folder.rename(temporary / "outdated")  # at once, for those who open it now
+            temporary.rename(folder)
+            shutil.rmtree(folder / "outdated")
+        else:
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    for line in what_happened(manifest):
+        console.print(line)
+
+
+class _Split:
+    """One split while it is written: first as large as its source announced, at last as large as what could be read."""
+
+    def __init__(self, source: DataSource, split: str, folder: Path) -> None:
+        self.name = split
+        self.classes = source.splits()[split]
+        self.announced = np.asarray(source.counts(split), dtype=np.int64)
+        self.drawn = np.zeros(len(self.classes), dtype=np.int64)
+        self.image_shape = source.image_shape
+        self.image_bytes = int(np.prod(source.image_shape))
+        self.path = folder / f"{split}.npy"
+        self.skipped: list[str] = []
+        self.remarks: list[tuple[str, str]] = []
+        self.sums: list[tuple[int, int]] = []  # where each piece begins, and a checksum of its images
+        self.short: list[tuple[int, int, int]] = []  # pieces that hold less than announced: where, announced, drawn
+        with self.path.open("wb") as file:
+            self._write_header(file, int(self.announced.sum()))
+            self.start = file.tell()
+
+    def pieces(self) -> Iterator[Piece]:
+        """All images in the portions that workers take."""
+        limit = max(1, min(_PIECE_IMAGES, _PIECE_BYTES // self.image_bytes))
+        piece: Piece = []
+        room, place = limit, 0
+        for label, count in enumerate(self.announced.tolist()):
+            first = 0
+            while first < count:
+                last = min(count, first + room)
+                piece.append((label, first, last, place))
+                room, place, first = room - (last - first), place + last - first, last
+                if not room:
+                    yield piece
+                    piece, room = [], limit
+        if piece:
+            yield piece
+
+    def add(self, piece: Piece, result: "_Written") -> None:
+        self.skipped += result.skipped
+        self.remarks += result.remarks
+        self.sums.append((piece[0][-1], result.checksum))
+        for (label, first, last, place), drawn in zip(piece, result.counts, strict=True):
+            self.drawn[label] += drawn
+            if drawn < last - first:
+                self.short.append((place, last - first, drawn))
+
+    def finished(self) -> dict[str, Any]:
+        """Close the gaps that unreadable files left, and describe what is there."""
+        with self.path.open("r+b") as file:
+            if self.short:
+                self._close_gaps(file)
+            os.fsync(file.fileno())
+        kept = np.flatnonzero(self.drawn)
+        for label in np.flatnonzero(self.drawn == 0).tolist():
+            self.skipped.append(f"class {self.classes[label]} of the {self.name} split: it has no image that can be read")
+        return {
+            "classes": [self.classes[label] for label in kept],
+            "counts": self.drawn[kept].tolist(),
+            "content": hashlib.sha256(json.dumps(sorted(self.sums)).encode()).hexdigest(),
+            "bytes": self.path.stat().st_size,
+        }
+
+    def _close_gaps(self, file: Any) -> None:
+        end = 0  # images that stand where they belong
+        place = 0
+        for gap, announced, drawn in [*sorted(self.short), (int(self.announced.sum()), 0, 0)]:
+            self._move(file, place, end, gap + drawn - place)
+            end += gap + drawn - place
+            place = gap + announced
+        file.truncate(self.start + end * self.image_bytes)
+        file.seek(0)
+        self._write_header(file, end)
+        assert file.tell() == self.start
+
+    def _move(self, file: Any, source: int, target: int, count: int) -> None:
+        if source == target:
+            return
+        step = max(1, _PIECE_BYTES // self.image_bytes)
+        for first in range(0, count, step):
+            images = min(step, count - first)
+            content = os.pread(file.fileno(), images * self.image_bytes, self.start + (source + first) * self.image_bytes)
+            _write(file.fileno(), content, self.start + (target + first) * self.image_bytes)
+
+    def _write_header(self, file: Any, images: int) -> None:
+        shape = (images, *self.image_shape)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class _Written:
+    counts: list[int]  # images of each part of a piece
+    skipped: list[str]
+    remarks: list[tuple[str, str]]
+    checksum: int
+
+
+def _draw(source: DataSource, splits: list[_Split]) -> None:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+        ProcessPoolExecutor(
+            _cores(), get_context("spawn"), initializer=_begin_worker, initargs=(os.getpid(), source)
+        ) as pool,
+    ):
+        total = sum(int(split.announced.sum()) for split in splits)
+        bar = progress.add_task(f"building the image bank of {source.name}", total=total)
+        jobs: dict[Future[_Written], tuple[_Split, Piece]] = {}
+        # Workers start here, and Ctrl-C must not find them before they can leave it to their parent.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for split in splits:
+                for piece in split.pieces():
+                    jobs[pool.submit(_write_piece, split.name, piece, split.path, split.start)] = (split, piece)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            while jobs:
+                done, _ = wait(jobs, return_when="FIRST_COMPLETED")
+                for job in done:
+                    split, piece = jobs.pop(job)
+                    split.add(piece, job.result())
+                    progress.advance(bar, sum(last - first for _, first, last, _ in piece))
+        except BrokenProcessPool as error:
+            raise _lacks_memory(source) from error  # it is what kills them
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for split in splits:  # in the order of the images, whatever worker was faster
+        split.skipped.sort()
+        split.remarks.sort()
+
+
+_source: DataSource  # of a worker: handed over once and not with every piece
+
+
+def _begin_worker(parent: int, source: DataSource) -> None:
+    """A worker leaves Ctrl-C to its parent, which stops the pool, and does not outlive it."""
+    global _source
+    _source = source
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _write_piece(split: str, piece: Piece, path: Path, start: int) -> _Written:
+    """In a worker: draw the images of a piece and write them where they belong."""
+    image_bytes = int(np.prod(_source.image_shape))
+    counts: list[int] = []
+    skipped: list[str] = []
+    remarks: list[tuple[str, str]] = []
+    checksum = 0
+    with path.open("r+b") as file:
+        for label, first, last, place in piece:
+            drawn = _source.draw(split, label, first, last)
+            assert drawn.images.dtype == np.uint8
+            assert drawn.images.shape[1:] == tuple(_source.image_shape)
+            content = np.ascontiguousarray(drawn.images).reshape(-1).data
+            _write(file.fileno(), content, start + place * image_bytes)
+            checksum = zlib.crc32(content, checksum)
+            counts.append(len(drawn.images))
+            skipped += drawn.skipped
+            remarks += drawn.remarks
+    return _Written(counts, skipped, remarks, checksum)
+
+
+def _write(file: int, content: bytes | memoryview, offset: int) -> None:
+    view = memoryview(content)
+    while len(view):
+        count = os.pwrite(file, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def _allocate(splits: list[_Split], source: DataSource, banks: Path) -> None:
+    """Take the space at once, so that a full disk is known before the work and not in the middle of it."""
+    free = shutil.disk_usage(banks).free
+    sizes = {split.path: int(split.announced.sum()) * split.image_bytes for split in splits}
+    try:
+        for split in splits:
+            if sizes[split.path]:
+                with split.path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), split.start, sizes[split.path])
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            wanted = f"{sum(sizes.values()) / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free"
+            raise _cannot_be_written(source, banks, f"{error.strerror} ({wanted})") from error
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of a file system that cannot: writing will tell
+            raise
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def what_happened(manifest: dict[str, Any]) -> list[str]:
+    """What was noted of the files, a line for each kind of thing done with some, and one for what was left out."""
+    lines = list(manifest["notes"])
+    for remark, count in Counter(remark for _, remark in manifest["remarks"]).items():
+        first = next(name for name, other in manifest["remarks"] if other == remark)
+        lines.append(f"{remark} ({count} {'image' if count == 1 else 'images, first'}: {shown(first)})")
+    skipped = manifest["skipped"]
+    if skipped:
+        more = f"; and {len(skipped) - _NAMED} more, all in the bank's manifest.json" if len(skipped) > _NAMED else ""
+        lines.append(f"{len(skipped)} left out: {'; '.join(skipped[:_NAMED])}{more}")
+    return lines
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = stack.enter_context(open_lock(path))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever held it may have removed it, and others then lock the one that was made after it.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    break
+        yield

@@ -1,0 +1,346 @@
+"""A user's own pictures: a folder of class folders, one with such folders below train, val and test, or a CSV file."""
+
+import csv
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from metashot.arguments import Positive, Seed, Side
+from metashot.bad_input import BadInput
+from metashot.files.paths import read_file, why_not
+from metashot.sources.getting.files import LARGEST_FILE, Folder, shown
+from metashot.sources.images.decoding import Decoded, Fit, decode
+from metashot.sources.images.image_files import ImageFiles, Listing
+from metashot.sources.splitting import SPLITS, seeded_splits, split_called
+
+_IMAGES = {
+    *("apng", "avif", "avifs", "bmp", "dds", "dib", "gif", "icns", "ico", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpf", "jpg"),
+    *("jpx", "pbm", "pcx", "pfm", "pgm", "png", "pnm", "ppm", "psd", "qoi", "ras", "sgi", "tga", "tif", "tiff", "webp"),
+}
+_UNSUPPORTED = {
+    *("arw", "cr2", "cr3", "dng", "heic", "heics", "heif", "heifs", "hif", "jxl", "nef", "orf", "raf", "raw", "rw2", "svg"),
+}
+_CSV = (".csv", ".tsv", ".txt")
+_DELIMITERS = ",;\t"
+_COLUMNS = ("file", "class")  # and "split"
+_FEWEST = 2  # classes of a split: an episode needs something to tell apart
+_NAMED = 5  # files or lines that a message about many of them names
+_ALLOWED = "allowed: a folder class/image or train|val|test/class/image, or a .csv file with the columns file,class[,split]"
+
+
+class _Row(NamedTuple):
+    """What a CSV file says of one image."""
+
+    line: int
+    file: str
+    label: str
+    split: str | None
+
+
+class OwnImages(ImageFiles):
+    """Its splits: as the folders or the CSV say, else by classes in `shares` for train, val and test, by `split_seed`.
+
+    A split that is not there is taken from the classes of train. Files that cannot be read are left out and counted.
+    """
+
+    name = "folder"
+    skips_unreadable = True
+
+    def __init__(
+        self, image_size: Side, channels: Literal[1, 3], fit: Fit, shares: list[Positive], split_seed: Seed
+    ) -> None:
+        if len(shares) != len(SPLITS):
+            raise BadInput(
+                f"data.source.shares={shares} has {len(shares)} values; allowed: three, for train, val and test, such as "
+                "[0.64,0.16,0.2]"
+            )
+        super().__init__(channels, image_size, fit, {"shares": shares, "split_seed": split_seed})
+        self.shares = dict(zip(SPLITS, shares, strict=True))
+        self.split_seed = split_seed
+
+    def known_as(self, name: str, root: Path) -> str:
+        """In this folder: elsewhere a name such as `1` may mean anything. A digest, since a path says where a user works."""
+        folder = (root if root.is_dir() else root.parent).resolve()
+        return f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}/{name}"
+
+    def files(self, root: Path) -> Sequence[Path | str]:
+        """The folders that hold images, which leaves out a folder of banks beside them, or the CSV file and its images."""
+        if os.path.isdir(root):
+            names = Folder(root).names()
+            tops = sorted({name.partition("/")[0] for name in names if "/" in name and _kind(name) in _IMAGES})
+            return [root / top for top in tops] or [root]  # an emptied folder is not the one it was
+        if not os.path.isfile(root):
+            return []
+        return [root, *(os.path.join(root.parent, row.file) for row in _read_rows(root))]  # a Path for each takes long
+
+    def open(self, root: Path, scratch: Path) -> Folder:
+        if os.path.isdir(root):
+            return Folder(root)
+        if not os.path.isfile(root):
+            what = "is neither a folder nor a file" if os.path.exists(root) else "does not exist"
+            raise BadInput(f"data.root={shown(root)} {what}; {_ALLOWED}")
+        return Folder(root.parent)
+
+    def list_images(self, root: Path) -> Listing:
+        self.notes = []
+        given, is_divided = self._in_folders(root) if os.path.isdir(root) else self._in_csv(root)
+        _refuse_shared(root, given)
+        if "train" not in given:
+            raise BadInput(
+                f"data.root={shown(root)} has images for {' and '.join(given)} and none for train, which is needed"
+            )
+        self._take_from_train(root, given, is_divided)
+        for split, classes in given.items():
+            if len(classes) < _FEWEST:
+                raise BadInput(
+                    f"the {split} split of data.root={shown(root)} has one class, {next(iter(classes))}; at least "
+                    f"{_FEWEST} are needed"
+                )
+        return {split: {name: given[split][name] for name in sorted(given[split])} for split in SPLITS}
+
+    def decode_image(self, name: str) -> Decoded:
+        return decode(self.opened.read(name), shown(name), self.image_shape, self.fit)
+
+    def _in_folders(self, root: Path) -> tuple[Listing, bool]:
+        """The images as the folders divide them, and whether they are in splits; without these, all are in train."""
+        assert isinstance(self.opened, Folder)
+        names = self.opened.names()
+        others = self.opened.others()
+        self._say(others, "{} no {} and left out (pipes, sockets or devices)", "is|are", "file|files", thing="image|images")
+        images = [name for name in names if _kind(name) in _IMAGES]
+        tops = {name.partition("/")[0] for name in images if "/" in name}
+        self._say_what_is_unsupported(names)
+        others = [name for name in names if _kind(name) not in _IMAGES and _kind(name) not in _UNSUPPORTED]
+        beside = [name for name in others if "/" not in name or name.partition("/")[0] in tops]
+        self._say(beside, "{} no {} and left out", "is|are", "image|images")
+        splits = _split_folders(root, images)
+        above = 2 if splits else 1  # folders above an image
+        given: Listing = {}
+        loose = []
+        for name in images:
+            parts = name.split("/", above)
+            if len(parts) <= above:
+                loose.append(name)
+            else:
+                classes = given.setdefault(splits.get(parts[0], "train"), {})
+                classes.setdefault(shown(parts[above - 1]), []).append(name)
+        self._say(loose, "{} in no class folder and {} left out", "lies|lie", "is|are")
+        if not given:
+            what = "has no images in class folders" if names else "is empty"
+            raise BadInput(f"data.root={shown(root)} {what}{self._noted()}; {_ALLOWED}")
+        self._say_what_is_empty(given, splits)
+        return given, bool(splits)
+
+    def _in_csv(self, root: Path) -> tuple[Listing, bool]:
+        """The images as the lines of a CSV file divide them, and whether it names splits."""
+        rows = _read_rows(root)
+        self._say_what_is_unsupported(row.file for row in rows)
+        folder = os.path.abspath(root.parent)
+        first: dict[str, _Row] = {}
+        missing: list[str] = []
+        again: list[str] = []
+        otherwise: list[str] = []
+        for row in rows:
+            path = os.path.normpath(os.path.join(folder, row.file))
+            before = first.setdefault(path, row)
+            if before is not row:
+                differs = (before.label, before.split) != (row.label, row.split)
+                (otherwise if differs else again).append(f"lines {before.line} and {row.line}: {row.file}")
+            elif not os.path.isfile(path):
+                missing.append(f"line {row.line}: {path}")
+        if missing:
+            count = f"{len(missing)} of its files {'is' if len(missing) == 1 else 'are'}"
+            raise BadInput(f"{shown(root)}: {count} not there: {_listed(missing)}; files are sought beside the CSV file")
+        if otherwise:
+            raise BadInput(f"{shown(root)} gives a file two classes or splits: {_listed(otherwise)}; keep one line of each")
+        self._say(again, "{} named twice in the CSV file and counted once", "is|are")
+        given: Listing = {}
+        for path, row in first.items():
+            if _kind(row.file) not in _UNSUPPORTED:
+                given.setdefault(row.split or "train", {}).setdefault(shown(row.label), []).append(path)
+        for classes in given.values():
+            for paths in classes.values():
+                paths.sort()
+        if not given:
+            raise BadInput(f"{shown(root)} names no image that can be used{self._noted()}")
+        return given, any(row.split for row in rows)
+
+    def _take_from_train(self, root: Path, given: Listing, is_divided: bool) -> None:
+        """Fill the splits that are not there with classes of train."""
+        missing = [split for split in SPLITS if split not in given]
+        if not missing:
+            return
+        takers = ["train", *missing]
+        train = given["train"]
+        if len(train) < _FEWEST * len(takers):
+            has = f"{len(train)} class{'' if len(train) == 1 else 'es'}{' in train' if is_divided else ''}"
+            raise BadInput(
+                f"data.root={shown(root)} has {has}; at least {_FEWEST * len(takers)} are needed, {_FEWEST} for each of "
+                f"{', '.join(takers[:-1])} and {takers[-1]}{self._noted()}"
+            )
+        sizes = _sizes(len(train), {split: self.shares[split] for split in takers})
+        for split, names in seeded_splits(train, sizes, self.split_seed).items():
+            given[split] = {name: train[name] for name in names}
+        if is_divided:
+            taken = " and ".join(
+                f"{sizes[split]} of the {len(train)} classes of train are taken for {split}" for split in missing
+            )
+            self.notes.append(
+                f"{shown(root)} has no {' and no '.join(missing)}: {taken} (data.source.shares, data.source.split_seed)"
+            )
+
+    def _say_what_is_unsupported(self, names: Iterable[str]) -> None:
+        unsupported = [name for name in names if _kind(name) in _UNSUPPORTED]
+        kinds = ", ".join(sorted({_kind(name).upper() for name in unsupported}))
+        self._say(
+            unsupported, f"{{}} of a kind that is not supported ({kinds}; convert to JPEG or PNG) and left out", "is|are"
+        )
+
+    def _say_what_is_empty(self, given: Listing, splits: Mapping[str, str]) -> None:
+        assert isinstance(self.opened, Folder)
+        empty = []
+        for top in splits or ("",):
+            classes = given[splits.get(top, "train")]
+            empty += [f"{top}/{name}".lstrip("/") for name in self.opened.folders(top) if shown(name) not in classes]
+        self._say(empty, "{} without images and left out", "is|are", thing="folder|folders")
+
+    def _say(self, names: Collection[str], what: str, *forms: str, thing: str = "file|files") -> None:
+        """Keep a note on some files; each of the forms is "singular|plural"."""
+        if names:
+            number = len(names) > 1
+            noun, *words = (form.split("|")[number] for form in (thing, *forms))
+            self.notes.append(f"{len(names)} {noun} {what.format(*words)}: {_listed(names)}")
+
+    def _noted(self) -> str:
+        return f" ({'; '.join(self.notes)})" if self.notes else ""
+
+
+def _kind(name: str) -> str:
+    return name.rpartition(".")[2].lower()
+
+
+def _listed(names: Collection[str]) -> str:
+    """Some of the names, and how many there are more."""
+    more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return "; ".join(shown(name) for name in list(names)[:_NAMED]) + more
+
+
+def _sizes(count: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """Numbers of classes in these proportions: after the fewest, each class goes to the split that lacks the most."""
+    sizes = dict.fromkeys(shares, _FEWEST)
+    whole = sum(shares.values())
+    for _ in range(count - sum(sizes.values())):
+        sizes[max(shares, key=lambda split: shares[split] / whole * count - sizes[split])] += 1
+    return sizes
+
+
+def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
+    """The folders that are splits and not classes, with the split of each: all are named so, and hold class folders."""
+    holds_folders: dict[str, bool] = {}
+    for name in images:
+        top, is_inside, rest = name.partition("/")
+        if is_inside:
+            holds_folders[top] = holds_folders.get(top, False) or "/" in rest
+    splits = {top: split for top in sorted(holds_folders) if (split := split_called(top))}
+    others = sorted(holds_folders.keys() - splits.keys())
+    flat = [top for top in splits if not holds_folders[top]]
+    if not splits or (others and flat):
+        return {}  # a class may be called train
+    if others:
+        raise BadInput(
+            f"data.root={shown(root)} has folders of splits ({', '.join(splits)}) and others beside them "
+            f"({_listed(others)}); move the others away, or rename a class that is called like a split"
+        )
+    if flat:
+        raise BadInput(f"{shown(root / flat[0])} has images and no class folders; {_ALLOWED}")
+    for split, count in Counter(splits.values()).items():
+        if count > 1:
+            twice = " and ".join(top for top in splits if splits[top] == split)
+            raise BadInput(f"data.root={shown(root)} has {twice}, which are the same split; keep one of them")
+    return splits
+
+
+def _refuse_shared(root: Path, given: Listing) -> None:
+    for one, other in combinations([split for split in SPLITS if split in given], 2):
+        shared = sorted(given[one].keys() & given[other].keys())
+        if shared:
+            more = f", and {len(shared) - 1} more" if len(shared) > 1 else ""
+            raise BadInput(
+                f"data.root={shown(root)}: the class {shared[0]} is in both {one} and {other}{more}; a class may be in one "
+                "split only: leave out the splits, and the classes are divided by data.source.shares"
+            )
+
+
+def _read_rows(path: Path) -> list[_Row]:
+    """The lines of a CSV file with the columns file, class and, if wanted, split, in any order and among others."""
+    if path.suffix.lower() not in _CSV:
+        raise BadInput(f"data.root={shown(path)} is neither a folder nor a .csv file; {_ALLOWED}")
+    text = _read_text(path)
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(_DELIMITERS, key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    rows: list[_Row] = []
+    wrong: list[str] = []
+    columns: list[str] = []
+    try:
+        while True:
+            line = reader.line_num + 1
+            fields = [field.strip() for field in next(reader)]
+            if not any(fields):
+                continue
+            if not columns:
+                columns = [field.lower() for field in fields]
+                file, label, split = _places(path, columns)
+            elif len(fields) != len(columns):
+                wrong.append(f"line {line} has {len(fields)} values, the header has {len(columns)}")
+            elif not fields[file] or not fields[label]:
+                wrong.append(f"line {line} has no {_COLUMNS[bool(fields[file])]}")
+            elif split is not None and not split_called(fields[split]):
+                wrong.append(f"line {line} has split {fields[split]!r}, allowed: {', '.join(SPLITS)}")
+            else:
+                rows.append(_Row(line, fields[file], fields[label], None if split is None else split_called(fields[split])))
+    except StopIteration:
+        pass  # the end of the file
+    except csv.Error as error:
+        raise BadInput(f"{shown(path)} is no CSV file: line {line}: {error}") from error
+    if wrong:
+        raise BadInput(
+            f"{shown(path)} has {len(wrong)} line{'s' if len(wrong) > 1 else ''} that cannot be used: {_listed(wrong)}"
+        )
+    if not rows:
+        what = "has a header and no lines below it" if columns else "is empty"
+        raise BadInput(f"{shown(path)} {what}; it needs the header file,class[,split] and a line for each image")
+    return rows
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = read_file(path, LARGEST_FILE)
+    except OSError as error:
+        raise BadInput(f"{shown(path)} cannot be read: {why_not(error)}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BadInput(
+            f"{shown(path)} is not UTF-8 text: line {line} has {content[error.start]:#x}; save it as UTF-8"
+        ) from error
+
+
+def _places(path: Path, columns: list[str]) -> tuple[int, int, int | None]:
+    """Where file, class and split stand in a line."""
+    missing = [name for name in _COLUMNS if name not in columns]
+    if missing:
+        raise BadInput(
+            f"{shown(path)} has no column {' and no column '.join(missing)}; its first line has "
+            f"{shown(', '.join(columns))}, but has to be a header with file, class and, if wanted, split"
+        )
+    twice = [name for name in (*_COLUMNS, "split") if columns.count(name) > 1]
+    if twice:
+        raise BadInput(f"{shown(path)} has two columns {twice[0]}; keep one of them")
+    return columns.index("file"), columns.index("class"), columns.index("split") if "split" in columns else None

@@ -1,0 +1,107 @@
+"""What the data sets of image files have in common: they list their files by split and class, and decode them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from metashot.bad_input import BadInput
+from metashot.sources.getting.files import Files
+from metashot.sources.images.decoding import Decoded, Fit, Unreadable, decode
+from metashot.sources.official import Official
+from metashot.sources.source import DataSource, Drawn
+
+Listing = dict[str, dict[str, list[str]]]  # the names of the images, of each class, of each split
+Listed = Mapping[str, Mapping[str, Sequence[str]]]  # the same where the names are not kept but made when they are wanted
+
+
+class ImageFiles(DataSource, ABC):
+    """A data source whose images are files in a folder or an archive.
+
+    A data set says in `files` and `open` where its files are and in `list_images` which image belongs where; names are
+    those inside `self.opened`. Published numbers of classes and images are checked.
+    """
+
+    name: str
+    official: ClassVar[Official | None] = None
+    bright_ink: ClassVar[bool] = False
+    code = 1  # raised by one whenever a data set's code would make other images of the same files
+    skips_unreadable = False  # official files have to be whole
+
+    def __init__(self, channels: int, image_size: int, fit: Fit, options: dict[str, Any]) -> None:
+        self.channels = channels
+        self.image_size = image_size
+        self.fit: Fit = fit
+        self.options = options  # whatever else decides the images
+        self.notes: list[str] = []  # what the user should know of the listing; said when the bank is built
+        self.opened: Files
+        self.listing: Listed
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.channels, self.image_size, self.image_size
+
+    def identity(self, root: Path) -> dict[str, Any]:
+        shape = list(self.image_shape)
+        return {"root": str(root.resolve()), "shape": shape, "fit": self.fit, "code": self.code, **self.options}
+
+    def known_as(self, name: str, root: Path) -> str:
+        return f"{self.name}/{name}"
+
+    @abstractmethod
+    def files(self, root: Path) -> Sequence[Path | str]:
+        """The files and folders below `root` that the images come from, as far as they are there."""
+
+    @abstractmethod
+    def open(self, root: Path, scratch: Path) -> Files:
+        """Find the files, or fetch them, or unpack them into `scratch`."""
+
+    @abstractmethod
+    def list_images(self, root: Path) -> Listed:
+        """Which image of `self.opened` belongs to which class of which split."""
+
+    def published(self) -> dict[str, tuple[int, int]]:
+        """The classes and images that each split is known to have."""
+        return {}
+
+    def prepare(self, root: Path, scratch: Path) -> None:
+        self.opened = self.open(root, scratch)
+        self.listing = self.list_images(root)
+        for split, (classes, images) in self.published().items():
+            found = self.listing[split]
+            counted = sum(map(len, found.values()))
+            if (len(found), counted) != (classes, images):
+                raise BadInput(
+                    f"the {split} split of {self.name} in {self.opened.path} has {len(found)} classes and {counted} images, "
+                    f"but {classes} and {images} were published: the files are not whole or not the official ones"
+                )
+
+    def splits(self) -> dict[str, list[str]]:
+        return {split: list(classes) for split, classes in self.listing.items()}
+
+    def counts(self, split: str) -> list[int]:
+        return [len(names) for names in self.listing[split].values()]
+
+    def draw(self, split: str, label: int, first: int, last: int) -> Drawn:
+        drawn = Drawn(np.empty((0, *self.image_shape), np.uint8))
+        images = []
+        for name in self._names(split)[label][first:last]:
+            try:
+                decoded = self.decode_image(name)
+            except Unreadable as error:
+                if not self.skips_unreadable:
+                    raise BadInput(f"{self.opened.path}: {error}; the files are damaged: fetch them again") from error
+                drawn.skipped.append(str(error))
+                continue
+            images.append(decoded.pixels)
+            if decoded.remark:
+                drawn.remarks.append((name, decoded.remark))
+        return Drawn(np.stack(images), drawn.skipped, drawn.remarks) if images else drawn
+
+    def decode_image(self, name: str) -> Decoded:
+        return decode(self.opened.read(name), name, self.image_shape, self.fit)
+
+    def _names(self, split: str) -> list[Sequence[str]]:
+        return list(self.listing[split].values())

@@ -1,0 +1,165 @@
+"""What miniImageNet and tieredImageNet have in common: where people keep them, and ImageNet's terms."""
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+from metashot.bad_input import BadInput
+from metashot.sources.getting.files import Files, Folder, shown, unpack_tar
+from metashot.sources.images.image_files import ImageFiles, Listed, Listing
+from metashot.sources.splitting import SPLITS, check_disjoint, split_called
+
+LICENCE = (
+    "the images are ImageNet's, for non-commercial research and education only: "
+    "see the terms of access at https://www.image-net.org/download.php"
+)
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+_WORDNET = re.compile(r"n\d{8}")
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The data set in one of its forms."""
+
+    form: str
+    folder: Path
+    files: list[Path]  # the bank depends on
+
+
+class ImageNetSubset(ImageFiles):
+    """A data set with splits as published, in one of several forms, found under the names that people have.
+
+    A data set says in `find_in` which form a folder has, and in `open_found` what the images are.
+    """
+
+    plain_name: ClassVar[str]  # of its folders and archives begins so, in small letters and digits
+    home_folder: ClassVar[str]  # where it goes when it is fetched
+    sizes: ClassVar[dict[str, tuple[int, int]]]  # classes and images of each split, as published
+
+    def published(self) -> dict[str, tuple[int, int]]:
+        return self.sizes
+
+    def known_as(self, name: str, root: Path) -> str:
+        """By WordNet's identifier, which is the same in all subsets of ImageNet; other names are each data set's own."""
+        return f"{'imagenet' if _WORDNET.fullmatch(name) else self.name}/{name}"
+
+    @abstractmethod
+    def find_in(self, folder: Path) -> Found | None:
+        """What there is of the data set directly in a folder."""
+
+    @abstractmethod
+    def open_found(self, found: Found, scratch: Path, archive: Path | None) -> tuple[Files, Listed]:
+        """The images and where they belong; an archive's name stands for `found.folder` when a message names it."""
+
+    @abstractmethod
+    def fetched(self, folder: Path) -> Found:
+        """The data set fetched to a folder."""
+
+    def files(self, root: Path) -> list[Path]:
+        found = self._find(root)
+        return found.files if found else []
+
+    def open(self, root: Path, scratch: Path) -> Files:
+        if not root.is_dir():
+            raise BadInput(
+                f"data.root={shown(root)} is not a folder; give the folder that data sets are kept in, "
+                f"or make it for {self.home_folder}"
+            )
+        found = self._find(root) or self.fetched(root / self.home_folder)
+        opened, self.listed = (
+            self._open_tar(found, scratch) if found.form == "tar" else self.open_found(found, scratch, None)
+        )
+        return opened
+
+    def list_images(self, root: Path) -> Listed:
+        return self.listed
+
+    def _find(self, root: Path) -> Found | None:
+        if not root.is_dir():
+            return None
+        try:
+            folders = list(self._folders(root))
+            for folder in folders:
+                if found := self.find_in(folder):
+                    return found
+            tars = [path for folder in folders for path in self.named_so(folder, _TARS)]
+        except OSError as error:
+            raise BadInput(f"{shown(error.filename or root)} cannot be read: {error.strerror}; see data.root") from error
+        return Found("tar", tars[0].parent, tars[:1]) if tars else None
+
+    def _folders(self, folder: Path, depth: int = 2) -> Iterable[Path]:
+        """A folder and those below it that are named after the data set."""
+        yield folder
+        if depth:
+            for inner in self.named_so(folder):
+                yield from self._folders(inner, depth - 1)
+
+    def named_so(self, folder: Path, endings: Sequence[str] = ()) -> list[Path]:
+        """The folders in a folder that are named after the data set, or the files so named with one of these endings."""
+        return [
+            path
+            for path in sorted(folder.iterdir())
+            if "".join(filter(str.isalnum, path.name.lower())).startswith(self.plain_name)
+            and (path.is_file() and path.name.lower().endswith(tuple(endings)) if endings else path.is_dir())
+        ]
+
+    def _open_tar(self, found: Found, scratch: Path) -> tuple[Files, Listed]:
+        (archive,) = found.files
+        unpacked = scratch / "unpacked"
+        unpacked.mkdir()
+        unpack_tar(archive, unpacked)
+        folders = [unpacked, *sorted(filter(Path.is_dir, unpacked.iterdir()))]
+        inner = next(filter(None, map(self.find_in, folders)), None)
+        if inner is None:
+            raise BadInput(
+                f"{shown(archive)} does not hold {self.name} in a known form; fetch it again, or unpack it by hand"
+            )
+        try:
+            return self.open_found(inner, scratch, archive)
+        except BadInput as error:  # a temporary folder's name says nothing to the user
+            raise BadInput(str(error).replace(str(inner.folder), str(archive))) from error
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """The folders train, val and test in a folder if all three are there and hold folders; else none."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        split = split_called(path.name)
+        if split and path.is_dir() and any(map(Path.is_dir, path.iterdir())):
+            found.setdefault(split, path)
+    return found if found.keys() == set(SPLITS) else {}
+
+
+def in_class_folders(folder: Path, splits: dict[str, Path]) -> Listing:
+    """The images of each folder of a class in the folder of a split."""
+    for path in splits.values():
+        for name in Folder(path).folders():
+            if next((path / name).iterdir(), None) is None:
+                raise BadInput(f"{shown(path / name)} is an empty class folder: fetch its images again, or remove it")
+    names = (f"{path.name}/{name}" for path in splits.values() for name in Folder(path).names())
+    return by_class(names, str(folder))
+
+
+def by_class(names: Iterable[str], where: str) -> Listing:
+    """The images among these names by split and class, from `.../train/<class>/<image>` and the like."""
+    listing: Listing = {split: {} for split in SPLITS}
+    for name in names:
+        *_, folder, label, image = ("", "", *name.split("/"))
+        split = split_called(folder)
+        if split and image.lower().endswith(_IMAGES):
+            listing[split].setdefault(shown(label), []).append(name)
+    check_disjoint({split: list(classes) for split, classes in listing.items()}, where)
+    return {split: dict(sorted(classes.items())) for split, classes in listing.items()}
+
+
+def as_text(name: Any) -> str:
+    """A name of a pickle, which Python 2 may have written as bytes."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+
+
+def refuse(path: Path, reason: str) -> NoReturn:
+    raise BadInput(f"{shown(path)} is not the official file: {reason}; fetch it again")

@@ -1,0 +1,100 @@
+"""Which classes belong to which split: by a seed, or by lists of names in a folder."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from metashot.bad_input import BadInput
+from metashot.files.paths import given_path, read_file, why_not
+
+SPLITS = ("train", "val", "test")
+_LARGEST_LIST = 10**7  # bytes
+_OTHER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+
+
+def seeded_order(names: Iterable[str], seed: int) -> list[str]:
+    """The names in an order that depends on the seed and on each name alone, the same on every machine."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest())
+
+
+def seeded_splits(names: Iterable[str], sizes: Mapping[str, int], seed: int) -> dict[str, list[str]]:
+    """Splits of these sizes, each in alphabetical order."""
+    order, first, splits = seeded_order(names, seed), 0, {}
+    for split, size in sizes.items():
+        splits[split] = sorted(order[first : first + size])
+        first += size
+    return splits
+
+
+def split_called(name: str) -> str | None:
+    """The split that a folder of this name holds."""
+    return next((split for split, names in _OTHER_NAMES.items() if name.lower() in names), None)
+
+
+def listed_splits(given: str, known: Sequence[str]) -> dict[str, list[str]] | None:
+    """The names in the lists of a folder: `train.txt`, `val.txt`, `test.txt`, or `..._train.txt` and so on, one in a line.
+
+    None if what is given is no folder but a split that the data set knows by that name.
+    """
+    if given in known:
+        return None
+    folder = given_path(given, "data.source.split")
+    if not folder.is_dir():
+        raise BadInput(
+            f"data.source.split={given} cannot be used; allowed: {', '.join(known)}, or a folder with train.txt, val.txt "
+            "and test.txt"
+        )
+    splits = {split: _names(_list_of(folder, split)) for split in SPLITS}
+    check_disjoint(splits, f"data.source.split={folder}")
+    return splits
+
+
+def check_disjoint(splits: Mapping[str, list[str]], where: str) -> None:
+    """Refuse lists that share a class; `where` they are is for the message."""
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        shared = sorted(set(splits[one]) & set(splits[other]))
+        if shared:
+            raise BadInput(
+                f"{where}: {shared[0]} is in the lists of both {one} and {other}, and {len(shared) - 1} more: "
+                "a class may be in one split only"
+            )
+
+
+def names_listed(content: bytes, where: str) -> list[str]:
+    """The names in the content of a list, one in a line; `where` it is is for the message."""
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{where} cannot be read as a list of names: {error}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise BadInput(f"{where} lists {twice[0]} more than once: each class may be listed once")
+    if not names:
+        raise BadInput(f"{where} is empty; it has to list the classes of its split, one in a line")
+    return names
+
+
+def _list_of(folder: Path, split: str) -> Path:
+    wanted = _OTHER_NAMES[split]
+    try:
+        lists = [folder / name for name in sorted(os.listdir(folder)) if name.endswith(".txt")]
+    except OSError as error:
+        raise BadInput(f"data.source.split={folder} cannot be read: {why_not(error)}") from error
+    found = [p for p in lists if p.stem.lower().replace("-", "_").rpartition("_")[2] in wanted]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise BadInput(
+            f"data.source.split={folder} needs one list for the {split} split, such as {split}.txt or name_{split}.txt, "
+            f"and has {names}"
+        )
+    return found[0]
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        content = read_file(path, _LARGEST_LIST)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read as a list of names: {why_not(error)}") from error
+    return names_listed(content, str(path))

@@ -1,0 +1,82 @@
+"""Command lines that Hydra would answer wrongly, in several lines or not at all are refused in one line with advice."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from metashot.bad_input import BadInput
+from metashot.configuration.buildable import CONF
+from metashot.configuration.overrides import refuse_what_cannot_be_read
+
+ADVICE = "has several values, which need -m (a run for each), as in -m"
+
+
+def refusal(arguments: Sequence[str], script: str = "train") -> str:
+    with pytest.raises(BadInput) as refused:
+        refuse_what_cannot_be_read(arguments, CONF, script)
+    said = str(refused.value)
+    assert len(said.splitlines()) == 1
+    return said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("algo=maml,protonet", f"algo=maml,protonet {ADVICE} algo=maml,protonet"),
+        ("algo=a,b", f"algo=a,b {ADVICE} algo=a,b"),
+        ("trainer=cpu,gpu", f"trainer=cpu,gpu {ADVICE} trainer=cpu,gpu"),
+        ("trainer.max_steps=1,2", f"trainer.max_steps=1,2 {ADVICE} trainer.max_steps=1,2"),
+        ("seed=range(1,3)", f"seed=range(1,3) {ADVICE} 'seed=range(1,3)'"),
+        ("data.ways=1,2", f"data.ways=1,2 {ADVICE} data.ways=1,2; one run with all of them has data.ways=[1,2]"),
+        ("+algo=maml", "+algo=maml cannot be used: algo has a choice already; give algo=maml to change it"),
+        ("++data=omniglot", "++data=omniglot cannot be used: data has a choice already; give data=omniglot to change it"),
+        ("hydra=1", "hydra=1 cannot be used: give a key below it, as in hydra.sweep.dir=FOLDER"),
+        ("/algo=maml", "/algo=maml cannot be read as key=value: /algo is not a key such as data.ways"),
+        ("data..ways=1", "data..ways=1 cannot be read as key=value: data..ways is not a key such as data.ways"),
+        ("seed", "seed cannot be read as key=value: it has no = (a space ends it)"),
+        ("--multirun=1", "--multirun takes no value, and was given '1': leave that out"),
+        ("--config-dir=/no/such", "--config-dir=/no/such is not a folder; allowed: a folder with configuration files"),
+        ("--config-path=/no/such", "--config-path=/no/such is not a folder; allowed: a folder with configuration files"),
+        ("--package=algo", "--package=algo says what --cfg prints: give --cfg job, or leave it out"),
+    ],
+)
+def test_a_strange_argument_is_refused_in_one_line(given: str, said: str) -> None:
+    assert refusal([given]) == said
+
+
+@pytest.mark.parametrize(
+    ("given", "begins", "meant"),
+    [
+        ("algo=[maml,anil]", "algo=[maml,anil] cannot be used; allowed: anil, ", ""),
+        ("algo={a:1}", "algo={a:1} cannot be used; allowed: anil, ", ""),
+        ("trainer=[cpu,gpu]", "trainer=[cpu,gpu] cannot be used; allowed: cpu, ddp, gpu", ""),
+        ("algo@x=maml", "unknown key algo@x; allowed at the top: algo, ", "algo"),
+        ("ALGO=maml", "unknown key ALGO; allowed at the top: algo, ", "algo"),
+        ("algo=MAML", "algo=MAML cannot be used; allowed: anil, ", "maml"),
+        ("algo=conf/algo/maml.yaml", "algo=conf/algo/maml.yaml cannot be used; allowed: anil, ", "maml"),
+        ("--config-name=nonexist", "--config-name=nonexist was not found in ", ""),
+    ],
+)
+def test_a_refusal_names_what_was_meant(given: str, begins: str, meant: str) -> None:
+    said = refusal([given])
+    assert said.startswith(begins)
+    assert said.endswith(f" (did you mean {meant}?)") if meant else "did you mean" not in said
+
+
+def test_help_is_of_one_choice() -> None:
+    assert refusal(["--help", "-m", "algo=maml,anil"]).startswith("algo=maml,anil has several values, and --help shows")
+
+
+def test_several_values_are_read_where_they_can_be() -> None:
+    for arguments in (
+        ["-m", "seed=0,1"],
+        ["hydra.mode=MULTIRUN", "seed=0,1"],
+        ["data.ways=[5,20]"],
+        ["-sc", "install=bash"],
+    ):
+        refuse_what_cannot_be_read(arguments, CONF, "train")
+
+
+def test_hydras_rerun_is_refused_because_it_would_load_a_pickle(tmp_path: Path) -> None:
+    assert "repeat=RUN" in refusal([f"--experimental-rerun={tmp_path / 'config.pickle'}"])
