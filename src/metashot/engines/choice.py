@@ -5,9 +5,8 @@ import math
 from torch import Tensor
 
 from metashot.engines.batched import Batched
-from metashot.engines.inner import Adapted, Engine, InnerLoop, Parameters
+from metashot.engines.inner import Adapted, Engine, InnerLoop, Parameters, Support
 from metashot.engines.learn2learn import Learn2Learn, is_installed
-from metashot.episodes import Examples
 
 LARGE = 28 * 28  # pixels
 
@@ -33,8 +32,15 @@ class Auto:
         reason = ", since learn2learn is not installed, which is faster here" if is_missed else ""
         return f"{self.chosen(device_type, input_shape).described(device_type, input_shape)} (chosen by auto{reason})"
 
-    def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None) -> Adapted:
-        return self.chosen(query_x.device.type, tuple(query_x.shape[2:]))(inner, support, query_x, batches)
+    def __call__(
+        self,
+        inner: InnerLoop,
+        support: Support,
+        query_x: Tensor,
+        batches: Tensor | None = None,
+        start: Parameters | None = None,
+    ) -> Adapted:
+        return self.chosen(query_x.device.type, tuple(query_x.shape[2:]))(inner, support, query_x, batches, start)
 
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
         return self.chosen(query_x.device.type, tuple(query_x.shape[2:])).answer(inner, theta, support_x, query_x)
