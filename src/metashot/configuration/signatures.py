@@ -219,10 +219,27 @@ def _class(target: str) -> _Class:
 
 @cache
 def _tree(module: str) -> ast.Module:
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError) as error:
-        raise NoSuchClass(f"there is no module {module}") from error
-    if found is None or found.origin is None or not found.origin.endswith(".py"):
+    file = _file(module)
+    if file is None:
         raise NoSuchClass(f"there is no module {module}")
-    return ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _file(module: str) -> Path | None:
+    """Where a module's source stands. `find_spec` would import the packages that a module lies in, and all that these
+    import."""
+    package, *inside = module.split(".")
+    try:
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    if found is None or found.origin is None or not all(part.isidentifier() for part in inside):
+        return None
+    if not inside:
+        return Path(found.origin) if found.origin.endswith(".py") else None
+    for folder in found.submodule_search_locations or ():
+        place = Path(folder, *inside)
+        for file in (place / "__init__.py", place.with_suffix(".py")):
+            if file.is_file():
+                return file
+    return None
