@@ -219,7 +219,8 @@ class Scoring(pl.Callback):
         problem = self._problem(algorithm)
         found: Collected = self.scores.compute()
         # Numbers ascend, and the first episodes are the ones that were watched.
-        watched = int((found.numbers < algorithm.watched_episodes).sum())
+        first: int = algorithm.watched_episodes  # type: ignore[assignment]
+        watched = int((found.numbers < first).sum())
         at_end, *after_steps = problem.score_of(found.statistics).T.tolist()  # each [E]
         return EpisodeResults(
             problem,

@@ -71,5 +71,6 @@ class DenseLabels(Problem):
         return F.pad(of_classes, (0, 2 * (self.outputs - classes)))  # classes that a task has not occur nowhere
 
     def score_of(self, statistics: Tensor) -> Tensor:
-        intersection, union = statistics.unflatten(-1, (-1, 2)).unbind(-1)
-        return (intersection / union.clamp_min(1)).sum(-1) / (union > 0).sum(-1)
+        intersection, union = statistics.view(*statistics.shape[:-1], -1, 2).unbind(-1)
+        of_classes = intersection / union.clamp_min(1)
+        return of_classes.sum(-1) / (union > 0).sum(-1)
