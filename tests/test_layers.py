@@ -26,6 +26,7 @@ LAYERS = (
     {"checkpoints"},
     {"evaluation"},
     {"applied", "tracking", "training"},
+    {"experiment"},
     {"commands"},
     {"metashot", "predict", "__main__"},  # what users call: the package itself and the entry points
 )

@@ -22,6 +22,7 @@ OWN: dict[str, list[str]] = {
     "matching": [],
     "full context": ["algo=matching", "algo.full_context=true"],
     "relation": [],
+    "r2d2": [],
     "siamese": [],
     "triplet": ["algo=siamese", "algo.loss=triplet"],
     "snail": ["algo.keys=[4,8]", "algo.values=[4,8]", "algo.filters=4", "algo.embedding=8"],

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
 
+import metashot.algorithms.closed_form.r2d2
 import metashot.algorithms.gradient.average
 import metashot.algorithms.gradient.finetune
 import metashot.algorithms.gradient.mamlpp

@@ -21,7 +21,8 @@ from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
 from metashot.checkpoints.stored import BEST, OURS, checked_fitted, of_run
-from metashot.configuration.buildable import target_of
+from metashot.configuration.buildable import TARGET, target_of
+from metashot.engines.learn2learn import is_installed
 from metashot.episodes import Examples
 from metashot.files.archives import Unusable, read_archive
 from metashot.files.outputs import FITTED, holds_fit
@@ -33,6 +34,7 @@ FORMAT = 1  # of a fitted learner's file
 _AT_ONCE = 256  # queries, where they cannot see each other
 _PATIENCE = 10.0  # seconds, after which a user is told what is waited for
 _BUILT = ("backbone", "engine", "algo")  # the groups of a configuration that make a learner
+_LEARN2LEARN, _AUTO = "metashot.engines.learn2learn.Learn2Learn", "metashot.engines.choice.Auto"
 _COMPILED = ("compile", "cuda_graph")
 
 
@@ -128,7 +130,11 @@ def made(config: dict[str, Any], origin: Origin, weights: dict[str, Tensor], pat
         if not isinstance(config.get(group), dict):
             raise BadInput(f"{shown(path)}: its configuration has no {group}; it was not written by metashot")
     # To compile takes minutes, and there is one task.
-    config = config | {"engine": {key: key not in _COMPILED and value for key, value in config["engine"].items()}}
+    engine = {key: key not in _COMPILED and value for key, value in config["engine"].items()}
+    # What was trained with learn2learn is used without it, too: another engine gives the same answers.
+    if engine.get(TARGET) == _LEARN2LEARN and not is_installed():
+        engine = {TARGET: _AUTO}
+    config = config | {"engine": engine}
     try:
         configuration.check({"seed": 0, **{group: config[group] for group in _BUILT}})
         target_of(config["data"].get("source"), "data.source")

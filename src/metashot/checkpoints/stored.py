@@ -18,7 +18,7 @@ from metashot.arguments import AtLeast, AtMost, Matching, Positive, Seed, Watche
 from metashot.bad_input import BadInput
 from metashot.configuration import signatures
 from metashot.configuration.buildable import TARGET, refuse_misplaced
-from metashot.configuration.checking import GROUPS, SUPPLIED, Container, Name, check_node
+from metashot.configuration.checking import GROUPS, Container, Name, check_group
 from metashot.configuration.former_names import bring_up_to_date
 from metashot.files.archives import Outline, Unusable, outline
 from metashot.files.outputs import holds_fit
@@ -303,7 +303,7 @@ def refuse_unsafe(config: Any, where: str) -> Container:
         refuse_misplaced({key: value for key, value in config.items() if key not in GROUPS})
         for group in GROUPS:  # what describes no class is refused where the group is needed
             if isinstance(config.get(group), dict) and TARGET in config[group]:
-                check_node(config[group], group, SUPPLIED[group])
+                check_group(config[group], group)
         for key, hint in _OWN_KEYS.items():
             if key in config:
                 check_value(config[key], hint, key)

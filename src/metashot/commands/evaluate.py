@@ -25,13 +25,13 @@ from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
 from metashot.checkpoints.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
 from metashot.checkpoints.stored import CONFIG, OURS
-from metashot.commands.command_line import explained
-from metashot.commands.refusals import check_of_evaluation, checkpoints_of, wants_grid
 from metashot.commands.sweeping import Score
+from metashot.configuration.composing import explained
 from metashot.data.images import ImageEpisodes
 from metashot.data.module import EpisodicDataModule, Split
 from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import shown
+from metashot.evaluation.checks import check_of_evaluation, checkpoints_of, wants_grid
 from metashot.evaluation.comparison import Comparison, Scored
 from metashot.evaluation.documents import write_document
 from metashot.evaluation.embedding import EmbedOnce

@@ -11,7 +11,9 @@ import yaml
 from metashot.bad_input import BadInput
 from metashot.configuration import signatures
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
+_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGED = _PACKAGE / "conf"  # in a wheel; an editable install has none, and reads the repository's
+CONF = _PACKAGED if _PACKAGED.is_dir() else _PACKAGE.parents[1] / "conf"
 TARGET = "_target_"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _AT_THE_TOP = "# @package _global_"

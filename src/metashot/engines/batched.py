@@ -10,7 +10,7 @@ from metashot.arguments import Count
 from metashot.backbones.normalisation import in_batches, learning_layers, noting_statistics, taken_statistics
 from metashot.engines import course
 from metashot.engines.compilation import Compiler
-from metashot.engines.inner import Adapted, InnerLoop, Memory, Parameters
+from metashot.engines.inner import Adapted, InnerLoop, Memory, Parameters, Support
 from metashot.episodes import Examples
 
 Answered = tuple[Tensor, course.Statistics]
@@ -34,20 +34,22 @@ class Batched:
             words.append("compiled and recorded in CUDA graphs" if self.compiler.cuda_graph else "compiled")
         return ", ".join(words)
 
-    def __call__(self, inner: InnerLoop, support: Examples, query_x: Tensor, batches: Tensor | None = None) -> Adapted:
-        tasks: course.Tasks = _TasksAtOnce(inner, _Methods(inner.network))
+    def __call__(
+        self,
+        inner: InnerLoop,
+        support: Support,
+        query_x: Tensor,
+        batches: Tensor | None = None,
+        start: Parameters | None = None,
+    ) -> Adapted:
+        shared_start = start is None
+        tasks: course.Tasks = _TasksAtOnce(inner, _Methods(inner.network), shared_start)
         if self.compiler is not None:
-            tasks = self.compiler.compiled(inner, tasks, query_x.device.type)
-        size = self.chunk or len(query_x)
-        courses = []
-        for first in range(0, len(query_x), size):
-            own = slice(first, first + size)
-            examples = Examples(support.x[own], support.y[own])
-            courses.append(course.run(inner, tasks, examples, query_x[own], None if batches is None else batches[own]))
-        return course.together(inner, courses)
+            tasks = self.compiler.compiled(inner, tasks, query_x.device.type, shared_start)
+        return course.in_chunks(inner, lambda: tasks, self.chunk or len(query_x), support, query_x, batches, start)
 
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
-        tasks = _TasksAtOnce(inner, _Methods(inner.network))
+        tasks = _TasksAtOnce(inner, _Methods(inner.network), shared_start=False)
         return tasks.answer(theta, support_x, query_x, max(inner.steps - 1, 0))[0]
 
 
@@ -55,6 +57,7 @@ class Batched:
 class _TasksAtOnce:
     inner: InnerLoop
     methods: nn.Module
+    shared_start: bool  # whether all tasks have the same parameters before step 0, the network's own
 
     def step(self, theta: Parameters, memory: Memory, examples: Examples, number: int) -> course.Stepped:
         inner = self.inner
@@ -71,10 +74,11 @@ class _TasksAtOnce:
                 gradients = {name: value.detach() for name, value in gradients.items()}
             return course.Stepped(*inner.update(theta, gradients, memory, number), loss, statistics)
 
-        if number == 0:  # a convolution with the same weights for all tasks is one, and not a grouped one
+        shared = number == 0 and self.shared_start
+        if shared:  # a convolution with the same weights for all tasks is one, and not a grouped one
             theta = {name: value[0] for name, value in theta.items()}
         with noting_statistics(layers), in_batches(inner.network):
-            stepped: course.Stepped = vmap(of_one, in_dims=(0 if number else None, 0, 0, 0))(
+            stepped: course.Stepped = vmap(of_one, in_dims=(None if shared else 0, 0, 0, 0))(
                 theta, memory, examples.x, examples.y
             )
         return stepped

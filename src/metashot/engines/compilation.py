@@ -29,10 +29,10 @@ class Compiler:
 
     def check_device(self, device_type: str) -> None:
         if self.cuda_graph and device_type != "cuda":
-            raise BadInput(f"engine.cuda_graph=true needs a GPU of NVIDIA, and this runs on {device_type}: leave it out")
+            raise BadInput(f"engine.cuda_graph=true needs an NVIDIA GPU, and this runs on {device_type}: leave it out")
 
-    def compiled(self, inner: InnerLoop, tasks: course.Tasks, device_type: str) -> course.Tasks:
-        """Tasks that compute the same. Of those whose inner loops do the same, the first are compiled."""
+    def compiled(self, inner: InnerLoop, tasks: course.Tasks, device_type: str, shared_start: bool) -> course.Tasks:
+        """Compiled tasks that compute the same: those of the first inner loop of its kind, kept for all others."""
         self.check_device(device_type)
         if self.cuda_graph and inner.recompute:
             raise BadInput(
@@ -40,7 +40,7 @@ class Compiler:
                 "leave out one of them; engine.compile=true goes with both"
             )
         # All of `inner` that a step or an answer reads. Methods are equal where they belong to the same object.
-        key = (inner.network, inner.adapting, inner.loss, inner.update, inner.first_order)
+        key = (inner.network, inner.adapting, inner.loss, inner.update, inner.first_order, shared_start)
         if key not in self.made:
             self.made[key] = _Compiled(tasks, self.cuda_graph)
         return self.made[key]

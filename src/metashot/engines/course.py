@@ -1,13 +1,14 @@
 """The course of an inner loop, the same for every engine: which steps are taken and when queries are answered."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from metashot.backbones.normalisation import learning_layers
-from metashot.engines.inner import Adapted, InnerLoop, Memory, Parameters
+from metashot.bad_input import BadInput
+from metashot.engines.inner import Adapted, InnerLoop, Memory, Parameters, Support
 from metashot.engines.recomputation import recomputed
 from metashot.episodes import Examples
 
@@ -27,7 +28,7 @@ class Tasks(Protocol):
     """Some tasks, as an engine computes them together. Parameters and memories lead with the tasks."""
 
     def step(self, theta: Parameters, memory: Memory, examples: Examples, number: int) -> Stepped:
-        """One inner step of each task. Before step 0 they all have the same parameters, the network's own."""
+        """One inner step of each task."""
 
     def answer(self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int) -> tuple[Tensor, Statistics]:
         """Answers [T, Q, ...] by parameters that have taken the steps up to this one."""
@@ -38,22 +39,68 @@ class Course(NamedTuple):
     passes: list[tuple[int, Statistics]]  # through the network, in their order, each with the number of its step
 
 
-def run(inner: InnerLoop, tasks: Tasks, support: Examples, query_x: Tensor, batches: Tensor | None) -> Course:
-    """Take the tasks from the network's own parameters through all steps."""
+def in_chunks(
+    inner: InnerLoop,
+    tasks: Callable[[], Tasks],
+    size: int,
+    support: Support,
+    query_x: Tensor,
+    batches: Tensor | None,
+    start: Parameters | None,
+) -> Adapted:
+    """Take all tasks through the inner loop, `size` of them at a time, each of these chunks by `tasks()`."""
+    _refuse_parts_of_collected(inner, support, batches)
+    if start is not None:
+        start = _fitting(inner, start, len(query_x))
+    courses = []
+    for first in range(0, len(query_x), size):
+        own = slice(first, min(first + size, len(query_x)))
+        courses.append(
+            _run(
+                inner,
+                tasks(),
+                _part(support, own),
+                query_x[own],
+                None if batches is None else batches[own],
+                None if start is None else {name: value[own] for name, value in start.items()},
+            )
+        )
+    return _together(inner, courses)
+
+
+def _run(
+    inner: InnerLoop,
+    tasks: Tasks,
+    support: Examples | Callable[[Parameters, int], Examples],
+    query_x: Tensor,
+    batches: Tensor | None,
+    start: Parameters | None,
+) -> Course:
+    """Take the tasks from their start, or from the network's own parameters, through all steps."""
     parameters: Parameters = dict(inner.network.named_parameters())
-    theta = {name: parameters[name].expand(len(query_x), *parameters[name].shape) for name in inner.adapting}
+    theta = start or {name: parameters[name].expand(len(query_x), *parameters[name].shape) for name in inner.adapting}
     memory = inner.remember(theta)
     going = torch.ones(len(query_x), dtype=torch.bool, device=query_x.device)  # tasks whose support loss falls
     answers: list[Tensor] = []
     losses: list[Tensor] = []
     passes: list[tuple[int, Statistics]] = []
     before, learning = theta, bool(learning_layers(inner.network))
+    collected: dict[int, Examples] = {}  # of the last step that was asked for
+
+    def examples(number: int) -> Examples:
+        if isinstance(support, Examples):
+            return support
+        if number not in collected:  # once, because collecting may be random
+            collected.clear()
+            with torch.autocast(query_x.device.type, enabled=False):
+                collected[number] = support(dict(theta), number)
+        return collected[number]
 
     def step(number: int) -> Stepped:
-        examples = support if batches is None else _chosen(support, batches[:, number])
+        chosen = examples(number) if batches is None else _chosen(examples(number), batches[:, number])
         # In mixed precision too, adapting is done in the precision of the parameters.
         with torch.autocast(query_x.device.type, enabled=False):
-            stepped = _step(inner, tasks, theta, memory, examples, number)
+            stepped = _step(inner, tasks, theta, memory, chosen, number)
         passes.append((number, stepped.statistics))
         return stepped
 
@@ -70,7 +117,8 @@ def run(inner: InnerLoop, tasks: Tasks, support: Examples, query_x: Tensor, batc
         elif inner.least_fall is not None:
             losses.append(losses[-1])
         if number in inner.answered:
-            answer, statistics = _answer(inner, tasks, theta, support.x, query_x, max(number - 1, 0))
+            support_x = examples(max(number - 1, 0)).x
+            answer, statistics = _answer(inner, tasks, theta, support_x, query_x, max(number - 1, 0))
             answers.append(answer)
             passes.append((max(number - 1, 0), statistics))
         if number == inner.steps:
@@ -92,7 +140,7 @@ def run(inner: InnerLoop, tasks: Tasks, support: Examples, query_x: Tensor, batc
     )
 
 
-def together(inner: InnerLoop, courses: Sequence[Course]) -> Adapted:
+def _together(inner: InnerLoop, courses: Sequence[Course]) -> Adapted:
     """All tasks of a step. The averages of layers learn pass by pass from all of them: their order must not matter."""
     layers = learning_layers(inner.network)
     if layers:
@@ -106,6 +154,35 @@ def together(inner: InnerLoop, courses: Sequence[Course]) -> Adapted:
         torch.cat([of_some.losses for of_some in adapted]),
         {name: torch.cat([of_some.parameters[name] for of_some in adapted]) for name in inner.adapting},
     )
+
+
+def _refuse_parts_of_collected(inner: InnerLoop, support: Support, batches: Tensor | None) -> None:
+    if isinstance(support, Examples):
+        return
+    if batches is not None:
+        raise ValueError("mini-batches are parts of support sets, and these examples are collected step by step")
+    if inner.least_fall is not None:
+        raise BadInput(
+            f"algo.least_fall={inner.least_fall} compares the losses of the same support set before and after a step, but "
+            "this algorithm collects other examples in each inner step: set it to null"
+        )
+
+
+def _fitting(inner: InnerLoop, start: Parameters, tasks: int) -> Parameters:
+    """The tasks' own start, in the order and the precision of the parameters that adapt."""
+    parameters = dict(inner.network.named_parameters())
+    expected = {name: (tasks, *parameters[name].shape) for name in inner.adapting}
+    found = {name: tuple(value.shape) for name, value in start.items()}
+    if found != expected:
+        raise ValueError(f"the tasks' own initial parameters have the shapes {found}, and should have {expected}")
+    return {name: start[name].to(parameters[name].dtype) for name in inner.adapting}
+
+
+def _part(support: Support, own: slice) -> Examples | Callable[[Parameters, int], Examples]:
+    """That of some tasks."""
+    if isinstance(support, Examples):
+        return Examples(support.x[own], support.y[own])
+    return lambda theta, number: support(theta, number, own)
 
 
 def _chosen(support: Examples, positions: Tensor) -> Examples:
@@ -125,15 +202,16 @@ def _step(inner: InnerLoop, tasks: Tasks, theta: Parameters, memory: Memory, exa
     if not inner.recompute or not torch.is_grad_enabled():
         return tasks.step(theta, memory, examples, number)
     names, remembered = list(theta), list(memory)
+    end = len(names) + len(remembered)
 
     def flat(*values: Tensor) -> tuple[Tensor, ...]:
         theta = dict(zip(names, values[: len(names)], strict=True))
-        stepped = tasks.step(theta, dict(zip(remembered, values[len(names) :], strict=True)), examples, number)
+        memory = dict(zip(remembered, values[len(names) : end], strict=True))
+        stepped = tasks.step(theta, memory, Examples(*values[end:]), number)
         changed = [*(stepped.theta[name] for name in names), *(stepped.memory[name] for name in remembered)]
         return *changed, stepped.losses, *stepped.statistics
 
-    values = recomputed(flat, [*theta.values(), *memory.values()], inner.learned)
-    end = len(names) + len(remembered)
+    values = recomputed(flat, [*theta.values(), *memory.values(), examples.x, examples.y], inner.learned)
     return Stepped(
         dict(zip(names, values[: len(names)], strict=True)),
         dict(zip(remembered, values[len(names) : end], strict=True)),
@@ -150,10 +228,10 @@ def _answer(
     device = query_x.device.type
     mixed, kind = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
-    def flat(*values: Tensor) -> tuple[Tensor, ...]:
+    def flat(support_x: Tensor, query_x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         with torch.autocast(device, dtype=kind, enabled=mixed):
             answers, statistics = tasks.answer(dict(zip(theta, values, strict=True)), support_x, query_x, number)
         return answers, *statistics
 
-    answers, *statistics = recomputed(flat, list(theta.values()), inner.learned)
+    answers, *statistics = recomputed(flat, [support_x, query_x, *theta.values()], inner.learned)
     return answers, statistics

@@ -103,6 +103,18 @@ class Report:
         rows.insert(1, (self.metric, scored))
         return "\n".join(f"{name:<15} {value}" for name, value in rows)
 
+    def __str__(self) -> str:
+        return self.lines({})
+
+    def _repr_markdown_(self) -> str:
+        """The same table as a notebook shows it."""
+        scored = score_with_interval(self.metric, self.score, self.ci95, " (95 % interval)")
+        (name, where), *others = self.rows().items()
+        rows = [(name, where), (self.metric, scored), *others]
+        return "\n".join(
+            ["| | |", "|---|---|", *(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows)]
+        )
+
     def rows(self) -> dict[str, str]:
         """What was scored, and what is said beside the score."""
         unequal = {"support": self.unequal_support, "queries": self.unequal_queries}

@@ -69,6 +69,23 @@ class StopRequest:
                 for number in heard:
                     signal.signal(number, before[number])
 
+    @contextlib.contextmanager
+    def as_keyboard_interrupt(self) -> Iterator[None]:
+        """Outside of scripts, which listen all the time: let a signal end what is going on where all that was written is
+        whole, and raise `KeyboardInterrupt` then, as Python users expect it."""
+        if self._listens or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        try:
+            with self.listening():
+                self.begin()
+                yield
+        except Stopped as stopped:
+            raise KeyboardInterrupt(str(stopped)) from None
+        finally:
+            self.requested = self.raised = False
+            self.message, self.waits_for = "stopped", None
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._code is not None:
             os._exit(self._code)

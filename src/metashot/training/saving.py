@@ -12,13 +12,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from metashot.bad_input import BadInput
+from metashot.bad_input import BadInput, GaveUp
 from metashot.checkpoints.reading import our_part
 from metashot.checkpoints.run_folder import refuse_lost
 from metashot.checkpoints.stored import BEST, LAST, OURS
 from metashot.evaluation.protocol import Scoring
 from metashot.files.paths import shown
 from metashot.process.interruption import STOP, Stopped
+from metashot.process.invocation import typed
 from metashot.training.interruption import stopping
 from metashot.training.trainer import TrainerOptions
 
@@ -172,3 +173,15 @@ def restore_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
+
+
+def refuse_no_best(folder: Path) -> None:
+    """A run whose validations all had answers that are not finite has no checkpoint to test."""
+    if (folder / BEST).is_file():
+        return
+    last = folder / LAST
+    raise GaveUp(
+        f"no validation had a finite score, so that there is no best checkpoint, and nothing was tested: {last} holds the "
+        f"last weights, which {typed('evaluate')} ckpt={last} split=val looks at; try a lower algo.optimizer.lr or "
+        "algo.inner_lr, trainer.gradient_clip, or trainer.precision=32-true"
+    )

@@ -13,34 +13,41 @@ from metashot.algorithms.base import Algorithm, TrainingStep
 from metashot.algorithms.gradient.inner_loss import InnerLossName, loss_named
 from metashot.algorithms.gradient.inner_optimizer import InnerOptimizer
 from metashot.algorithms.gradient.minibatches import minibatches
-from metashot.algorithms.gradient.network import Network
+from metashot.algorithms.gradient.network import FeatureNetwork, Network
 from metashot.algorithms.optimization import Optimization
 from metashot.arguments import AtLeast, AtMost, Count, NotNegative, Positive, Steps
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
-from metashot.engines.inner import Adapted, Engine, InnerLoop, Memory, Parameters
+from metashot.engines.inner import Adapted, Engine, InnerLoop, Memory, Parameters, Support
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Problem, Regression
 
-_WATCHED = 10  # inner steps: after each of so many first ones, and after the last, it is seen how well queries are answered
+_WATCHED = 10  # the first inner steps after each of which, and after the last one, a test answers its queries
 
 
 class AdaptedTasks(NamedTuple):
-    """What T support sets made of the network."""
+    """What the network has become for each of T support sets."""
 
     parameters: Parameters  # [T, ...]: those that adapt
-    support_x: Tensor
+    support: Examples
 
 
 class GradientLearner(Algorithm):
-    """`adapts` are patterns of the names of the parameters that change in the inner loop, such as `head.*`; a pattern that
-    begins with a minus takes out what those before it took in."""
+    """A network that adapts to each task by gradient steps. A subclass writes `update`, the step of its paper.
+
+    It may also bring the outer loss (`training_loss`), step sizes to learn (`step_sizes`), initial parameters for each task
+    (`initial_parameters`) and another network (`network_on`).
+
+    `adapts` are patterns of the names of the parameters that change in the inner loop, such as `head.*`; a pattern that
+    begins with a minus takes out what those before it took in.
+    """
+
+    network: FeatureNetwork
 
     solves = (Classification, Regression)
 
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         engine: Engine,
@@ -59,11 +66,11 @@ class GradientLearner(Algorithm):
         super().__init__(optimizer, backbone.transductive, problem)
         if backbone.draws:  # neither all tasks at once nor steps that are computed again could repeat what is drawn
             raise BadInput(
-                f"algo={name} takes gradient steps within a task, for which the backbone must not draw random numbers: give "
-                "backbone.drop_block=0"
+                "an algorithm with an inner loop takes gradient steps within a task, for which the backbone must not draw "
+                "random numbers: give backbone.drop_block=0"
             )
-        self.network = Network(backbone, problem.outputs)
-        self.fixed_ways = problem.outputs if isinstance(problem, Classification) else None
+        self.network = self.network_on(backbone, problem)
+        self.fixed_ways = self.network.outputs if problem.has_classes else None
         self.engine = engine
         self.adapting = self._matching(adapts)
         self.inner_steps = inner_steps
@@ -98,9 +105,18 @@ class GradientLearner(Algorithm):
         if moving:
             raise BadInput(
                 f"freeze_backbone=true leaves the backbone as it is, but the inner loop changes {moving[0]} and others: "
-                "give algo.adapts=[head.*] too"
+                + ("leave it out" if self.network.outputs is None else "give algo.adapts=[head.*] too")
             )
         super().freeze_backbone()
+
+    def network_on(self, backbone: Backbone, problem: Problem) -> FeatureNetwork:
+        """The network that adapts: the backbone with a linear head, which fixes the number of outputs."""
+        return Network(backbone, problem.outputs)
+
+    def initial_parameters(self, support: Examples) -> Parameters | None:
+        """Each task's own parameters [T, ...] before the first step, by the names in `adapting`; None where all tasks
+        begin with the network's own. The outer gradient flows back into what makes them."""
+        return None
 
     def step_sizes(self, inner_lr: float) -> Any:
         """What the update calls alpha: a constant, or parameters that begin with it."""
@@ -115,10 +131,10 @@ class GradientLearner(Algorithm):
 
     def learn(self, support: Examples) -> AdaptedTasks:
         adapted = self.adapt(support, support.x[:, :0], answered=())
-        return AdaptedTasks(adapted.parameters, support.x)
+        return AdaptedTasks(adapted.parameters, support)
 
     def answers_from(self, learned: AdaptedTasks, query_x: Tensor) -> Tensor:
-        return self.engine.answer(self._inner_loop((), None), *learned, query_x)
+        return self.engine.answer(self._inner_loop((), None), learned.parameters, learned.support.x, query_x)
 
     @property
     def task_steps(self) -> int:
@@ -133,14 +149,19 @@ class GradientLearner(Algorithm):
         return self.adapt(episode.support, episode.query.x, answered=self.watched_steps).answers
 
     def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
+        start = self.initial_parameters(episode.support)
         x = episode.support.x, episode.query.x
-        before = self.network.features(*x)
+        before = self.network.features(*x) if start is None else self._features(start, episode, 0)
         adapted = self.learn(episode.support).parameters
-        step, after = max(self.test_inner_steps - 1, 0), []
+        return before, self._features(adapted, episode, max(self.test_inner_steps - 1, 0))
+
+    def _features(self, parameters: Parameters, episode: Episode, step: int) -> Tensor:
+        """Features [T, S + Q, features] of networks with these parameters [T, ...]."""
+        x, features = (episode.support.x, episode.query.x), []
         for task in range(len(episode)):
-            of_task = {f"network.{name}": value[task] for name, value in adapted.items()}
-            after.append(functional_call(_Features(self.network), of_task, (*(each[task : task + 1] for each in x), step)))
-        return before, torch.cat(after)
+            own = {f"network.{name}": value[task] for name, value in parameters.items()}
+            features.append(functional_call(_Features(self.network), own, (*(each[task : task + 1] for each in x), step)))
+        return torch.cat(features)
 
     def training_loss(self, episode: Episode) -> TrainingStep:
         adapted = self.adapt(episode.support, episode.query.x, episode.number)
@@ -149,21 +170,38 @@ class GradientLearner(Algorithm):
 
     def adapt(
         self,
-        support: Examples,
+        support: Support,
         query_x: Tensor,
         number: Tensor | None = None,
         answered: tuple[int, ...] | None = None,
         first_order: bool | None = None,
     ) -> Adapted:
-        """Adapt to each task, and answer its queries after the last step or after each number of steps in `answered`.
-        Mini-batches are drawn by the numbers of the episodes, the same ones for every task where these are not given."""
+        """Adapt to each task and answer its queries.
+
+        Args:
+            support: The support sets, or what collects the examples of each inner step (`Collect` in engines/inner.py).
+            query_x: Inputs [T, Q, ...] of the queries.
+            number: The numbers [T] of the episodes, by which mini-batches are drawn; None for the same ones in every task.
+            answered: The numbers of steps after which queries are answered; None for the last one alone.
+            first_order: Whether second derivatives are left out; None for what the algorithm is configured to do.
+
+        Raises:
+            BadInput: Examples are collected, but `inner_batch` or `least_fall` need a support set to begin with.
+        """
         inner = self._inner_loop(answered, first_order)
+        if not isinstance(support, Examples):
+            if self.batch_size is not None:
+                raise BadInput(
+                    f"algo.inner_batch={self.batch_size} takes parts of support sets, but this algorithm collects the "
+                    "examples of each inner step: set it to null"
+                )
+            return self.engine(inner, support, query_x)
         batches = None
         examples = support.x.shape[1]
         if self.batch_size is not None and self.batch_size < examples:
             numbers = np.zeros(len(query_x), dtype=np.int64) if number is None else number.cpu().numpy()
             batches = minibatches(numbers, examples, self.batch_size, inner.steps).to(query_x.device)
-        return self.engine(inner, support, query_x, batches)
+        return self.engine(inner, support, query_x, batches, self.initial_parameters(support))
 
     def _inner_loop(self, answered: tuple[int, ...] | None, first_order: bool | None) -> InnerLoop:
         steps = self.inner_steps if self.training else self.test_inner_steps
@@ -202,7 +240,7 @@ class GradientLearner(Algorithm):
 class _Features(nn.Module):
     """The features of a network as what it computes, which `functional_call` needs."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: FeatureNetwork) -> None:
         super().__init__()
         self.network = network
 

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from metashot.algorithms.base import TrainingStep
+from metashot.algorithms.gradient.descent import descended
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.arguments import AtLeast, AtMost
 from metashot.backbones.normalisation import normalisations
@@ -67,9 +68,9 @@ class MAMLpp(GradientLearner):
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha * gradient, with an alpha for each layer and step"""
         if not self.learned_step_sizes:
-            return {name: theta[name] - self.alpha * directions[name] for name in theta}
+            return descended(theta, self.alpha, directions)
         own = self.alpha[:, min(step, self.inner_steps - 1)]
-        return {name: theta[name] - own[self.positions[name]] * directions[name] for name in theta}
+        return descended(theta, {name: own[self.positions[name]] for name in theta}, directions)
 
     def training_loss(self, episode: Episode) -> TrainingStep:
         """L = sum over steps i of v_i * L_query(theta_i)"""

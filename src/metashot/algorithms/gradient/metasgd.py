@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from metashot.algorithms.gradient.descent import descended
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.arguments import Positive
 from metashot.bad_input import BadInput
@@ -39,4 +40,4 @@ class MetaSGD(GradientLearner):
 
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha o gradient, element by element"""
-        return {name: theta[name] - self.alpha[self.positions[name]] * directions[name] for name in theta}
+        return descended(theta, {name: self.alpha[self.positions[name]] for name in theta}, directions)

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from metashot.algorithms.base import TrainingStep
+from metashot.algorithms.gradient.descent import descended
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.arguments import Count
 from metashot.engines.inner import Parameters
@@ -42,7 +43,7 @@ class Reptile(GradientLearner):
 
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha * gradient"""
-        return {name: theta[name] - self.alpha * directions[name] for name in theta}
+        return descended(theta, self.alpha, directions)
 
     def outer_gradient(self, differences: Parameters) -> Parameters:
         """mean(phi - phi_task), of the differences [T, ...] of all tasks"""

@@ -30,7 +30,6 @@ class Snail(FeatureLearner):
 
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         embedding: Units,

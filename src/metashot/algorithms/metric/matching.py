@@ -29,7 +29,6 @@ from metashot.problems import Problem
 class Matching(FeatureLearner):
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         temperature: Positive,

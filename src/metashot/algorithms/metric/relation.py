@@ -35,7 +35,6 @@ _AT_ONCE = 4000  # pairs that are in memory together where nothing is learned fr
 class Relation(FeatureLearner):
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         channels: Channels,
@@ -48,7 +47,7 @@ class Relation(FeatureLearner):
         if len(shape) != 3 or min(shape[1:]) < LEAST:
             given = f"maps of {shape[1]}x{shape[2]}" if len(shape) == 3 else f"{shape[0]} numbers without height and width"
             raise BadInput(
-                f"algo={name} compares feature maps of at least {LEAST}x{LEAST}, and of these images the backbone "
+                f"a relation network compares feature maps of at least {LEAST}x{LEAST}, and of these images the backbone "
                 f"makes {given}: choose backbone=conv4_maps or backbone.halvings=2"
             )
         self.regresses = loss == "mse"

@@ -40,7 +40,6 @@ from metashot.problems import Problem
 class Siamese(FeatureLearner):
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         loss: Literal["verification", "contrastive", "triplet"],

@@ -22,7 +22,7 @@ from metashot.problems import Problem
 class Baseline(FeatureLearner):
     supervised = True
 
-    def __init__(self, name: str, backbone: Backbone, problem: Problem, fit: Fit, optimizer: Optimization) -> None:
+    def __init__(self, backbone: Backbone, problem: Problem, fit: Fit, optimizer: Optimization) -> None:
         super().__init__(backbone, problem, optimizer)
         self.fit = fit
         self.head = nn.Linear(backbone.features, problem.outputs)

@@ -37,7 +37,6 @@ class BaselinePlusPlus(FeatureLearner):
 
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         scale: Positive | None,
