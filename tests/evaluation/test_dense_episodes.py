@@ -22,11 +22,10 @@ from metashot.bad_input import GaveUp
 from metashot.data.module import SPLITS, EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Batch, Episode, EpisodeSpec, Examples
+from metashot.evaluation import testing
 from metashot.evaluation.gallery import write_evaluation
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.statistics import mean_and_interval
-from metashot.evaluation.testing import Evaluation, Tested
-from metashot.evaluation.testing import test as score_split
 from metashot.evaluation.timing import Timing
 from metashot.problems import DenseLabels
 from metashot.problems.dense import IGNORED
@@ -118,11 +117,11 @@ def trainer(*callbacks: pl.Callback, **settings: Any) -> pl.Trainer:
     )
 
 
-def scored(algorithm: Algorithm, data: Scenes) -> Evaluation:
+def scored(algorithm: Algorithm, data: Scenes) -> testing.Evaluation:
     scoring, timing = Scoring(), Timing()
     classes = TrainingClasses(frozenset(), frozenset(), True)
-    tested = Tested("nearest", Path("best.ckpt"), 3, 0, classes)
-    return score_split(trainer(scoring, timing), algorithm, data, scoring, timing, "test", WATCHED, tested)
+    tested = testing.Tested("nearest", Path("best.ckpt"), 3, 0, classes)
+    return testing.test(trainer(scoring, timing), algorithm, data, scoring, timing, "test", WATCHED, tested)
 
 
 def test_training_and_validation_score_episodes_of_maps() -> None:
