@@ -32,7 +32,7 @@ from metashot.configuration.plugins import enable
 from metashot.episodes import Examples
 from metashot.files.outputs import FITTED, holds_fit, named_file, refuse_to_replace, write_output
 from metashot.files.paths import given_path
-from metashot.problems import Regression
+from metashot.problems import PROBLEMS
 from metashot.sources.getting.files import shown
 from metashot.version import __version__
 
@@ -459,8 +459,19 @@ def learner_of(network: TrainedNetwork, checkpoint: str | os.PathLike[str], devi
     return learner
 
 
+# By the name of the problem that a network was trained on.
+_LEARNERS: Mapping[str, type[Learner]] = {"Classification": ClassLearner, "Regression": NumberLearner}
+
+
 def kind_of(network: TrainedNetwork) -> type[Learner]:
-    return NumberLearner if isinstance(network.algorithm.problem, Regression) else ClassLearner
+    """The class of learners for the problem that a network was trained on."""
+    problem = network.origin["problem"]
+    if problem not in _LEARNERS:
+        raise BadInput(
+            f"{shown(network.path)} was trained on a {PROBLEMS[problem].kind} problem, of which nothing can be fitted yet; "
+            "evaluate.py scores it"
+        )
+    return _LEARNERS[problem]
 
 
 def _as_inputs(x: Tensor, network: TrainedNetwork, form: Form | None) -> Tensor:
