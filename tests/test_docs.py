@@ -116,7 +116,7 @@ def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
             text = re.sub(rf"\b{name}\b", meaning, text)
         if found := COMMAND.search(text.replace("data=NAME", "data=glyphs")):
             script, given = next(filter(None, found.groups())), shlex.split(found[5])
-            if not any(argument.startswith("plugins=[my_") for argument in given):  # test_tutorials.py writes these and runs it
+            if not any(argument.startswith("plugins=[my_") for argument in given):  # run by test_tutorials.py
                 yield CONFIGURATION_OF.get(script, script), given
 
 
