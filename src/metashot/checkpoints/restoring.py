@@ -35,7 +35,9 @@ def trained_algorithm(
     network has the shape that it was trained with."""
     algo = target_of(config["algo"], "algo")
     if not _solves(algo, origin["problem"]):
-        raise BadInput(f"{shown(path)} was trained on a {PROBLEMS[origin['problem']].kind} problem, which {algo} cannot learn")
+        raise BadInput(
+            f"{shown(path)} was trained on a {PROBLEMS[origin['problem']].kind} problem, which {algo} cannot learn"
+        )
     # First without memory: a configuration may ask for a network that is larger than any machine.
     with torch.device("meta"):
         _load(_built(config, origin), {name: torch.empty(value.shape) for name, value in weights.items()}, path)
