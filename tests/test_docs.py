@@ -20,6 +20,7 @@ import metashot
 from metashot import configuration
 from metashot.configuration.buildable import CONF
 from metashot.configuration.overrides import choices_of, refuse_what_cannot_be_read
+from metashot.configuration.suggestions import suggestions_where_they_fit
 from metashot.evaluation.checks import check_of_evaluation
 
 ROOT = Path(__file__).parents[1]
@@ -141,7 +142,7 @@ def combinations(arguments: list[str]) -> Iterator[tuple[str, ...]]:
 def composed(script: str, overrides: tuple[str, ...]) -> configuration.Container:
     GlobalHydra.instance().clear()
     folder = ["folder=runs/test"] if script == "train" else []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with suggestions_where_they_fit(), initialize_config_dir(str(CONF), version_base="1.3"):
         made = compose(script, overrides=[*folder, *overrides], return_hydra_config=True)
     own = OmegaConf.masked_copy(made, [str(key) for key in made if key != "hydra"])
     assert isinstance(own, DictConfig)

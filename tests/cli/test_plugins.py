@@ -14,7 +14,7 @@ from PIL import Image
 from metashot.checkpoints.stored import OURS
 
 from .conftest import Command
-from .processes import ROOT, Outcome, checkpoint, different
+from .processes import ROOT, Outcome, Scripts, checkpoint, different
 
 PLUGIN = ROOT / "tests" / "plugin"
 NAMED = "plugins=[stripes]"
@@ -43,10 +43,10 @@ class Elsewhere:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(anywhere: Command, tmp_path_factory: pytest.TempPathFactory) -> Elsewhere:
+def elsewhere(scripts: Scripts, tmp_path_factory: pytest.TempPathFactory) -> Elsewhere:
     """With a finished run in `run`, a fitted learner in `stripes.fewshot`, and images in `support`."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    made = Elsewhere(Command(anywhere.scripts, folder / "banks", folder))
+    made = Elsewhere(Command(scripts, folder / "banks", folder))
     small = [argument for argument in made.command.small() if not argument.startswith("algo=")]
     outcome = made.run("train.py", NAMED, *CHOICES, *small, "trainer.max_steps=20", "folder=run")
     assert outcome.code == 0, outcome

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from metashot.bad_input import BadInput
-from metashot.configuration import buildable, plugins
+from metashot.configuration import buildable, plugins, signatures
 from metashot.configuration.checking import check_node
 
 PLUGIN = Path(__file__).resolve().parents[1] / "plugin"
 Package = Callable[..., str]
+MODULE = "class Kind:\n    pass\n"
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +61,28 @@ def test_arguments_of_a_plugin_are_checked_through_what_it_imports(monkeypatch: 
         check_node(node, "data.source")
 
 
+def test_a_class_of_a_plugin_is_read_through_its_relative_imports_and_those_of_metashot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(PLUGIN)
+    plugins.enable(["stripes"])
+    kind = "stripes.cityblock.CityBlock"
+    assert signatures.derives_from(kind, "stripes.prototypes.WithPrototypes")
+    assert signatures.derives_from(kind, "metashot.algorithms.base.Algorithm")
+    assert signatures.constant(kind, "solves") == signatures.constant("metashot.algorithms.base.Algorithm", "solves")
+    assert signatures.parameters_of(kind)["optimizer"].annotation.target.startswith("metashot.algorithms.optimization.")
+
+
+def test_a_class_of_a_package_that_nobody_named_is_refused_without_importing_it(package: Package, tmp_path: Path) -> None:
+    """As where a checkpoint names it."""
+    code = f"open({str(tmp_path / 'trace')!r}, 'w').write('imported')\n{MODULE}"
+    name = package(**{"conf/algo/x": "_target_: PACKAGE.Kind\n", "__init__.py": code})
+    with pytest.raises(BadInput, match=r"no plug-in that was named has it there; if you trust .* plugins=\[PACKAGE\]"):
+        buildable.refuse_misplaced({"plugins": [name], "algo": {"_target_": f"{name}.Kind"}})
+    assert name not in sys.modules
+    assert not (tmp_path / "trace").exists()
+
+
 def test_a_plugin_that_is_enabled_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(PLUGIN)
     plugins.enable(["stripes"])
@@ -87,9 +110,6 @@ def test_what_is_no_plugin_is_refused(given: object, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         plugins.enable(given)
     assert plugins.enabled() == ()
-
-
-MODULE = "class Kind:\n    pass\n"
 
 
 @pytest.mark.parametrize(

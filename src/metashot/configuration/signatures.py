@@ -242,19 +242,19 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _file(module: str) -> Path:
-    """Where a module's source is. Only the outermost package is asked for by `find_spec`, which imports the packages that a
-    module lies in."""
+    """Where a module's source stands. `find_spec` would import the packages that a module lies in, and all that these
+    import."""
     package, *inside = module.split(".")
     try:
         found = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        found = None
-    if found is not None and not inside and found.origin is not None and found.origin.endswith(".py"):
-        return Path(found.origin)
-    if found is not None and inside and all(part.isidentifier() for part in inside):
+    except (ImportError, ValueError) as error:
+        raise NoSuchClass(f"there is no module {module}") from error
+    if found is not None and found.origin is not None and all(part.isidentifier() for part in inside):
+        if not inside and found.origin.endswith(".py"):
+            return Path(found.origin)
         for folder in found.submodule_search_locations or ():
             place = Path(folder, *inside)
             for file in (place / "__init__.py", place.with_suffix(".py")):
-                if file.is_file():
+                if inside and file.is_file():
                     return file
     raise NoSuchClass(f"there is no module {module}")

@@ -13,9 +13,7 @@ from .prototypes import WithPrototypes
 class CityBlock(WithPrototypes):
     """`algo=cityblock`."""
 
-    def __init__(
-        self, name: str, backbone: Backbone, problem: Problem, temperature: Positive, optimizer: Optimization
-    ) -> None:
+    def __init__(self, backbone: Backbone, problem: Problem, temperature: Positive, optimizer: Optimization) -> None:
         super().__init__(backbone, problem, optimizer)
         self.temperature = temperature
 
