@@ -19,7 +19,7 @@ ALGORITHMS: dict[str, list[str]] = {
     "triplets": ["algo=siamese", "algo.loss=triplet"],
     "snail": ["algo=snail"],
     "baseline": ["algo=baseline", "data.train.batch=16"],
-    "baselinepp": ["algo=baselinepp", "data.train.batch=16", "data.augmentation.quarter_turns=image"],
+    "baselinepp": ["algo=baselinepp", "data.train.batch=16", "data.presentation.augmentation.quarter_turns=image"],
     "metabaseline": ["algo=metabaseline"],
 }
 

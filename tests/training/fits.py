@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot import configuration
-from metashot.data.module import SPLITS, EpisodicDataModule
+from metashot.data.module import EpisodicDataModule
 from metashot.episodes import Batch, Episode, EpisodeSpec, Examples
 from metashot.problems import Classification
+from metashot.sources.splitting import SPLITS
 from metashot.training import processes
 from metashot.training.trainer import TrainerOptions
 

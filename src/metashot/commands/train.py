@@ -19,8 +19,8 @@ from metashot.checkpoints.run_folder import METRICS, REPORT, RunFolder, refuse_l
 from metashot.checkpoints.stored import BEST, CONFIG, LAST, OURS, configuration_of_folder, of_run
 from metashot.commands.refusals import RUN_KEYS
 from metashot.commands.sweeping import Score
-from metashot.data.images import ImageEpisodes
-from metashot.data.module import SPLITS, EpisodicDataModule, Split, tasks_of_each_device
+from metashot.data.class_episodes import ClassEpisodes
+from metashot.data.module import EpisodicDataModule, tasks_of_each_device
 from metashot.data.seen_classes import TrainingClasses
 from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.gallery import write_evaluation
@@ -30,6 +30,7 @@ from metashot.evaluation.testing import Tested, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
 from metashot.files.paths import given_path, shown
 from metashot.process.interruption import STOP
+from metashot.sources.splitting import SPLITS, Split
 from metashot.tracking.csv_file import CsvLogger, read_rows
 from metashot.tracking.evaluations import finish, keep_evaluation
 from metashot.training.finiteness import Finiteness
@@ -226,7 +227,7 @@ def refuse_other_batches(algorithm: Algorithm, data: EpisodicDataModule, name: s
         raise BadInput(
             f"data.train.batch shuffles images, but algo={name} is trained on episodes: use data.train.batch=null"
         )
-    sampler = data.shuffled_sampler if isinstance(data, ImageEpisodes) else None
+    sampler = data.shuffled_sampler if isinstance(data, ClassEpisodes) else None
     if sampler is not None and sampler.size > len(sampler.labels):
         raise BadInput(
             f"data.train.batch={sampler.size} cannot be used: the training split of data={data.name} has "

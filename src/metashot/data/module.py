@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,9 +16,7 @@ from metashot.bad_input import BadInput
 from metashot.data.memory import refuse_too_many_episodes
 from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples, most
 from metashot.problems import Problem
-
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+from metashot.sources.splitting import SPLITS, Split
 
 TEST_SEED = 0  # where a stored configuration has none
 
@@ -104,8 +102,8 @@ class EpisodicDataModule(pl.LightningDataModule):
             "input_shape": list(self.input_shape),
         }
 
-    def looked_at(self, episode: Episode) -> Episode:
-        """The episode as people look at it."""
+    def for_display(self, episode: Episode) -> Episode | None:
+        """The episode as people look at it; nothing where its inputs have no picture."""
         return episode
 
     def class_names(self, split: Split) -> Sequence[str]:
@@ -204,9 +202,9 @@ class EpisodeNumbers:
 
 
 def in_double(episode: Episode) -> Episode:
-    """The episode in 64 bits, for a network that has its weights in as many."""
+    """The episode in 64 bits, for a network that has its weights in as many; integers stay what they are."""
     support, query = (
-        Examples(part.x.double(), part.y.double() if part.y.is_floating_point() else part.y)
+        Examples(*(values.double() if values.is_floating_point() else values for values in (part.x, part.y)))
         for part in (episode.support, episode.query)
     )
     return replace(episode, support=support, query=query)

@@ -6,11 +6,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.arguments import Episodes, Images, Seed, Tasks
-from metashot.data.module import SPLITS, EpisodicDataModule, Split, own_seeds
+from metashot.data.module import EpisodicDataModule, own_seeds
 from metashot.episodes import Batch, Episode, EpisodeSpec, Examples
 from metashot.problems import Regression
 from metashot.randomness import key_of
 from metashot.sources.curves.sinusoid import Sinusoid
+from metashot.sources.splitting import SPLITS, Split
 
 
 class RegressionSplit:

@@ -60,12 +60,15 @@ def _draw(
     report, results, answers = evaluation.report, evaluation.results, evaluation.answers
     assert evaluation.shown is not None
     episode, shown_answers = evaluation.shown
-    drawn = [folder / PICTURE]
+    drawn: list[Path] = []
     names = [] if answers is None else [evaluation.names[place] for place in episode.classes[0].tolist()]
-    if answers is None:
-        curves_picture(data.looked_at(episode), shown_answers, drawn[0])
-    else:
-        episode_picture(data.looked_at(episode), shown_answers, names, drawn[0])
+    seen = data.for_display(episode)
+    if seen is not None:
+        drawn.append(folder / PICTURE)
+        if answers is None:
+            curves_picture(seen, shown_answers, drawn[0])
+        else:
+            episode_picture(seen, shown_answers, names, drawn[0])
     if wanted == "episode":
         return drawn
 
@@ -90,12 +93,13 @@ def _draw(
         before, after = features
         y = torch.cat([one.support.y[0], one.query.y[0]])
         features_picture(before[0], None if after is None else after[0], y, one.support.y.shape[1], names, path("features"))
-    if attention is not None:
-        attention_picture(data.looked_at(one), attention[0], names, path("attention"))
+    seen = data.for_display(one)
+    if attention is not None and seen is not None:
+        attention_picture(seen, attention[0], names, path("attention"))
     return drawn
 
 
 def _as_learned(algorithm: Algorithm, data: EpisodicDataModule, number: int) -> Episode:
-    """An episode of images, as the algorithm expects them."""
+    """An episode of items, as the algorithm expects them."""
     (episode,) = data.batch(data.evaluated_split, np.array([number]), algorithm.device)
-    return in_double(episode) if next(algorithm.parameters()).dtype == torch.float64 else episode
+    return in_double(episode) if algorithm.dtype == torch.float64 else episode

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metashot.episodes import Episode, Examples
-from metashot.evaluation.pictures.attention import attention_picture, looked_at, spread_over_classes
+from metashot.evaluation.pictures.attention import attention_picture, most_attended, spread_over_classes
 from tests.evaluation.pictures.files import NAMES, clear_of_the_edges, words_of, written
 
 
@@ -36,9 +36,9 @@ def test_queries_are_spread_over_the_classes() -> None:
 
 def test_many_support_examples_are_the_largest_weights_and_few_keep_their_order() -> None:
     weights = torch.tensor([0.1, 0.4, 0.0, 0.3, 0.2])
-    assert list(looked_at(weights, 5)) == [0, 1, 2, 3, 4]
-    assert list(looked_at(weights, 3)) == [1, 3, 4]
-    assert list(looked_at(torch.full((4,), 0.25), 2)) == [0, 1]
+    assert list(most_attended(weights, 5)) == [0, 1, 2, 3, 4]
+    assert list(most_attended(weights, 3)) == [1, 3, 4]
+    assert list(most_attended(torch.full((4,), 0.25), 2)) == [0, 1]
 
 
 @pytest.mark.parametrize(("ways", "shots", "queries", "channels"), [(2, 1, 1, 3), (5, 1, 15, 1), (20, 1, 1, 3)])

@@ -34,7 +34,7 @@ def attention_picture(episode: Episode, weights: Tensor, names: Sequence[str], p
         own = float(of_query[support_y == label].sum())
         _show(row[0], query.x[0, place], "0.75", 1.0, f"{classes[label]}\n{own:.0%} to its own", False)
         row[1].axis("off")
-        for axes, example in zip(row[2:], looked_at(of_query, shown), strict=True):
+        for axes, example in zip(row[2:], most_attended(of_query, shown), strict=True):
             weight, of_class = float(of_query[example]), int(support_y[example])
             true = of_class == label
             text = f"{'✓ ' if true else ''}{classes[of_class]}\n{weight:.0%}"
@@ -58,7 +58,7 @@ def spread_over_classes(y: Tensor, most: int) -> list[int]:
     return sorted((place for _, _, place in sorted(keys)[:most]), key=lambda place: (int(y[place]), place))
 
 
-def looked_at(weights: Tensor, most: int) -> Sequence[int]:
+def most_attended(weights: Tensor, most: int) -> Sequence[int]:
     """The places of the support examples to show: all in their order, or the largest weights, largest first."""
     if len(weights) <= most:
         return range(len(weights))
