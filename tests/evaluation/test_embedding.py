@@ -55,7 +55,7 @@ def prepared(root: Path, algo: str, *overrides: str) -> tuple[Algorithm, ClassEp
         torch.nn.init.uniform_(layer.bias, 0, 1)
         if layer.protocol == "running":
             layer.running_var.uniform_(0.2, 0.5)
-    data.input_shape = (2, 16, 16)
+    data.presentation.input_shape = (2, 16, 16)
     options: TrainerOptions = configuration.build(config["trainer"])
     return algorithm, data, options
 

@@ -54,8 +54,11 @@ class RandomEpisodes(EpisodicDataModule):
         specs = dict.fromkeys(SPLITS, EpisodeSpec(WAYS, SHOTS, QUERIES))
         super().__init__("random", specs, {"val": 2, "test": 2}, tasks_per_step, tasks_per_evaluation_step=4, seed=0)
         self.problem = Classification(WAYS)
-        self.input_shape = SHAPE
         self.supervised = supervised
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return SHAPE
 
     def batch(self, split: Any, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         images = torch.stack([self.images(int(number)) for number in numbers])

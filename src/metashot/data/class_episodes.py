@@ -123,6 +123,10 @@ class ClassEpisodes(EpisodicDataModule):
         self._placed: dict[tuple[Split, torch.device], Bank] = {}
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.presentation.input_shape
+
+    @property
     def shuffled(self) -> bool:
         return self.batch_size is not None
 
@@ -174,14 +178,11 @@ class ClassEpisodes(EpisodicDataModule):
         """Present items as those that a learner was trained on; say what that changes."""
         if self.source.item_shape is None:
             self.open_banks()
-        said = self.presentation.look_like(origin, self.name)
-        self.input_shape = self.presentation.input_shape
-        return said
+        return self.presentation.look_like(origin, self.name)
 
     def _expect(self, item_shape: tuple[int, ...]) -> None:
         if getattr(self.presentation, "item_shape", None) != item_shape:
             self.presentation.expect(item_shape)
-            self.input_shape = self.presentation.input_shape
 
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         sampler = self.sampler(split)

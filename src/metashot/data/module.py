@@ -36,7 +36,6 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     asks: ClassVar[type[Problem]]
     problem: Problem
-    input_shape: tuple[int, ...]  # of one input: channels, height and width of an image, or the length of a vector
 
     def __init__(
         self,
@@ -59,6 +58,11 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.seeds |= {split: own for split, own in (own_seeds or {}).items() if own is not None}
         self.evaluated_split: Split = "test"
         self.next_episode = 0  # of training, over all devices; it is what a resumed run continues from
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input of a network: channels, height and width of an image, or the length of a vector."""
 
     @property
     def shuffled(self) -> bool:

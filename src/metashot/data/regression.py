@@ -54,8 +54,11 @@ class RegressionEpisodes(EpisodicDataModule):
         seeds = own_seeds(train.seed, val.seed, test.seed)
         super().__init__(name, specs, episodes, tasks_per_step, tasks_per_evaluation_step, seed, seeds)
         self.source = source
-        self.input_shape = (source.inputs,)
         self.problem = Regression(source.outputs)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.source.inputs,)
 
     def setup(self, stage: str | None = None) -> None:
         self.refuse_more_than_memory()
