@@ -22,7 +22,7 @@ from metashot.checkpoints.stored import BEST
 from metashot.configuration import Container
 from metashot.configuration.composing import composed
 from metashot.configuration.plugins import enable
-from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
+from metashot.data.module import EpisodicDataModule, tasks_of_each_device
 from metashot.data.seen_classes import TrainingClasses
 from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.gallery import write_evaluation
@@ -33,6 +33,7 @@ from metashot.evaluation.timing import Timing
 from metashot.files.paths import shown
 from metashot.process.interruption import STOP
 from metashot.process.invocation import typed
+from metashot.sources.splitting import SPLITS
 from metashot.tracking.csv_file import CsvLogger, read_rows
 from metashot.tracking.evaluations import finish, keep_evaluation
 from metashot.training.checks import experiment_of, refuse_training

@@ -38,7 +38,7 @@ import metashot.commands.evaluate
 import metashot.commands.look
 import metashot.commands.predict
 import metashot.commands.train
-import metashot.data.images
+import metashot.data.class_episodes
 import metashot.data.regression
 import metashot.engines.choice
 import metashot.sources.curves.sinusoid

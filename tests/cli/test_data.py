@@ -62,7 +62,7 @@ class Pictures:
     run: Path
 
 
-NORMALISED = ("data.mean=[0.9,0.5,0.1]", "data.std=[0.5,0.25,2]")
+NORMALISED = ("data.presentation.mean=[0.9,0.5,0.1]", "data.presentation.std=[0.5,0.25,2]")
 
 
 @pytest.fixture(scope="module")
@@ -251,8 +251,8 @@ def test_shuffled_images_are_no_episode_to_look_at(command: Command) -> None:
 VARIABLE = (
     "data.train.ways=[2,5]", "data.train.shots=[1,3]", "data.train.unequal_queries=1.0",
     "data.test.ways=[3,5]", "data.test.shots=[1,2]", "data.test.unequal_support=1.0",
-    "data.augmentation.crop_padding=2", "data.augmentation.flip=0.5", "data.augmentation.brightness=0.3",
-    "data.augmentation.quarter_turns=class",
+    "data.presentation.augmentation.crop_padding=2", "data.presentation.augmentation.flip=0.5",
+    "data.presentation.augmentation.brightness=0.3", "data.presentation.augmentation.quarter_turns=class",
 )  # fmt: skip
 
 
@@ -355,8 +355,10 @@ def test_learner_normalises_other_data_as_its_own(command: Command, colour: Pict
         return float(scored(command.run("evaluate.py", *given, *other), command.folder)["loss"])
 
     expected = loss(normal, "out=one")
-    outcome = command.run("evaluate.py", normal, "data.mean=[0.1,0.1,0.1]", "data.std=[3,3,3]", *other, "out=two")
-    refused(outcome, ["data.mean=[0.1,0.1,0.1] has no effect", "constants"])
+    outcome = command.run(
+        "evaluate.py", normal, "data.presentation.mean=[0.1,0.1,0.1]", "data.presentation.std=[3,3,3]", *other, "out=two"
+    )
+    refused(outcome, ["data.presentation.mean=[0.1,0.1,0.1] has no effect", "constants"])
     assert loss("ckpt=plain.ckpt", "out=three") != expected
 
 
@@ -578,12 +580,16 @@ VALUES: dict[str, list[str]] = {
     "data=folder data.source.shares=[1,0,1]": ["data.source.shares", "above 0"],
     "data=folder data.source.channels=2": ["data.source.channels=2", "1, 3"],
     "data=folder data.source.fit=stretch": ["data.source.fit=stretch", "squash", "crop", "pad"],
-    "data.mean=[0.5]": ["data.mean", "data.std", "both"],
-    "data.std=[0.5]": ["data.mean", "data.std", "both"],
-    "data.mean=[0.5,0.5,0.5] data.std=[1,1,1]": ["data.mean=[0.5, 0.5, 0.5]", "3 values", "1 channels"],
-    "data.mean=[0.5] data.std=[1,1]": ["data.std=[1, 1]", "2 values"],
-    "data.mean=[0.5] data.std=[0]": ["data.std", "above 0"],
-    "data.mean=0.5 data.std=1": ["data.mean=0.5", "list"],
+    "data.presentation.mean=[0.5]": ["data.presentation.mean", "data.presentation.std", "both"],
+    "data.presentation.std=[0.5]": ["data.presentation.mean", "data.presentation.std", "both"],
+    "data.presentation.mean=[0.5,0.5,0.5] data.presentation.std=[1,1,1]": [
+        "data.presentation.mean=[0.5, 0.5, 0.5]",
+        "3 values",
+        "1 channels",
+    ],
+    "data.presentation.mean=[0.5] data.presentation.std=[1,1]": ["data.presentation.std=[1, 1]", "2 values"],
+    "data.presentation.mean=[0.5] data.presentation.std=[0]": ["data.presentation.std", "above 0"],
+    "data.presentation.mean=0.5 data.presentation.std=1": ["data.presentation.mean=0.5", "list"],
     "data.train.ways=[20,5]": ["data.train.ways=[20, 5]", "[least, most]"],
     "data.train.ways=[5]": ["data.train.ways=[5]", "[least, most]"],
     "data.train.ways=[2,3,4]": ["data.train.ways=[2, 3, 4]", "[least, most]"],
@@ -594,11 +600,16 @@ VALUES: dict[str, list[str]] = {
     "data.shots=[1,18]": ["18 shots", "20 images", "data.shots"],
     "data.unequal_queries=0": ["data.unequal_queries=0", "at least 1e-06"],
     "data.train.unequal_support=much": ["data.train.unequal_support=much", "number"],
-    "data.augmentation.flip=2": ["data.augmentation.flip=2", "at least 0", "at most 1"],
-    "data.augmentation.hue=0.6": ["data.augmentation.hue=0.6", "at most 0.5"],
-    "data.augmentation.crop_padding=-1": ["data.augmentation.crop_padding=-1", "at least 0"],
-    "data.augmentation.quarter_turns=all": ["data.augmentation.quarter_turns=all", "none", "image", "class"],
-    "data.augmentation.flop=1": ["unknown key data.augmentation.flop", "did you mean flip?"],
+    "data.presentation.augmentation.flip=2": ["data.presentation.augmentation.flip=2", "at least 0", "at most 1"],
+    "data.presentation.augmentation.hue=0.6": ["data.presentation.augmentation.hue=0.6", "at most 0.5"],
+    "data.presentation.augmentation.crop_padding=-1": ["data.presentation.augmentation.crop_padding=-1", "at least 0"],
+    "data.presentation.augmentation.quarter_turns=all": [
+        "data.presentation.augmentation.quarter_turns=all",
+        "none",
+        "image",
+        "class",
+    ],
+    "data.presentation.augmentation.flop=1": ["unknown key data.presentation.augmentation.flop", "did you mean flip?"],
 }
 
 

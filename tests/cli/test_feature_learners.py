@@ -20,7 +20,7 @@ ALGORITHMS: dict[str, list[str]] = {
     "r2d2": ["algo=r2d2"],
     "snail": ["algo=snail"],
     "baseline": ["algo=baseline", "data.train.batch=16"],
-    "baselinepp": ["algo=baselinepp", "data.train.batch=16", "data.augmentation.quarter_turns=image"],
+    "baselinepp": ["algo=baselinepp", "data.train.batch=16", "data.presentation.augmentation.quarter_turns=image"],
     "metabaseline": ["algo=metabaseline"],
 }
 

@@ -129,7 +129,7 @@ def test_checkpoints_are_plain_containers_with_the_configuration(first: Trained)
         assert ours["version"]
         origin = ours["origin"]
         assert (origin["name"], origin["outputs"], origin["input_shape"]) == ("glyphs", 5, [1, 28, 28])
-        assert checkpoint["ImageEpisodes"]["next_episode"] == 4 * checkpoint["global_step"]
+        assert checkpoint["ClassEpisodes"]["next_episode"] == 4 * checkpoint["global_step"]
 
 
 def test_same_command_gives_the_same_numbers_and_another_folder(command: Command, first: Trained) -> None:

@@ -216,7 +216,12 @@ def test_a_value_out_of_range_names_the_key_and_what_is_allowed(
 
 SIZES = {
     "algo=maml": (
-        *("data.tasks_per_step", "data.tasks_per_evaluation_step", "data.augmentation.crop_padding", "data.val.episodes"),
+        *(
+            "data.tasks_per_step",
+            "data.tasks_per_evaluation_step",
+            "data.presentation.augmentation.crop_padding",
+            "data.val.episodes",
+        ),
         *("data.test.episodes", "data.ways", "data.shots", "data.queries", "data.train.batch", "data.train.queries"),
         *("data.source.image_size", "data.source.examples", "backbone.channels", "trainer.max_steps"),
         *("trainer.validate_every", "trainer.checkpoint_every", "trainer.log_every", "trainer.devices", "trainer.nodes"),

@@ -73,4 +73,4 @@ class FeatureLearner(Algorithm):
         """Images [T, N, ...] to features [T, N, features], in as many bits as the weights have: what is made of them is
         cheap and can need them."""
         features: Tensor = self.backbone(images, support=support)
-        return features.to(next(self.parameters()).dtype)
+        return features.to(self.dtype)

@@ -61,7 +61,9 @@ class TrainedNetwork:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.algorithm.parameters()).dtype
+        dtype = self.algorithm.dtype
+        assert isinstance(dtype, torch.dtype)
+        return dtype
 
     def weights(self) -> dict[str, Tensor]:
         with self._used:

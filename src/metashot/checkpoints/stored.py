@@ -19,7 +19,7 @@ from metashot.bad_input import BadInput
 from metashot.configuration import signatures
 from metashot.configuration.buildable import TARGET, refuse_misplaced
 from metashot.configuration.checking import GROUPS, Container, Name, check_group
-from metashot.configuration.former_names import bring_up_to_date
+from metashot.configuration.former_names import bring_state_up_to_date, bring_up_to_date
 from metashot.files.archives import Outline, Unusable, outline
 from metashot.files.outputs import holds_fit
 from metashot.files.paths import given_path, read_file
@@ -183,6 +183,7 @@ def checked(checkpoint: Any) -> dict[str, Any]:
         check_value(checkpoint.get("global_step"), _Step, "its global_step")
     except BadInput as error:
         raise Unusable(str(error)) from error
+    bring_state_up_to_date(checkpoint)
     return checkpoint  # type: ignore[no-any-return]
 
 

@@ -27,8 +27,8 @@ from metashot.checkpoints.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
 from metashot.checkpoints.stored import CONFIG, OURS
 from metashot.commands.sweeping import Score
 from metashot.configuration.composing import explained
-from metashot.data.images import ImageEpisodes
-from metashot.data.module import EpisodicDataModule, Split
+from metashot.data.class_episodes import ClassEpisodes
+from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import shown
 from metashot.evaluation.checks import check_of_evaluation, checkpoints_of, wants_grid
@@ -45,6 +45,7 @@ from metashot.files.outputs import write_output
 from metashot.files.paths import place_to_write
 from metashot.problems import PROBLEMS
 from metashot.process.interruption import STOP
+from metashot.sources.splitting import Split
 from metashot.tracking.evaluations import finish, keep_evaluation, open_loggers
 from metashot.training.interruption import StopsTest
 from metashot.training.processes import Processes, ending_together, in_all_processes, is_first_process
@@ -324,11 +325,11 @@ def adapted(data: EpisodicDataModule, origin: Origin) -> str | None:
             f"data={data.name} is a {data.asks.kind} problem, but the checkpoint was trained on "
             f"{origin['name']}, a {PROBLEMS[origin['problem']].kind} problem: choose other data"
         )
-    if not isinstance(data, ImageEpisodes):
+    if not isinstance(data, ClassEpisodes):
         return None
     for override in HydraConfig.get().overrides.task:
         key = override.partition("=")[0].lstrip("+")
-        if key in ("data.mean", "data.std"):
+        if key in ("data.presentation.mean", "data.presentation.std"):
             raise BadInput(
                 f"{override} has no effect, because a learner keeps the constants it was trained with: leave it out"
             )

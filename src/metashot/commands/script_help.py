@@ -28,12 +28,13 @@ _REMARK = re.compile(r"(^|\s)\(([^()]|\([^()]*\))*\)$")
 _WITHOUT_EFFECT = {
     "evaluate": (
         *("algo", "backbone", "images"),
-        *(rf"data\.{key}" for key in ("augmentation", "mean", "std", r"train\.batch", "tasks_per_step", r"\w+\.episodes")),
+        *(rf"data\.{key}" for key in ("presentation", r"train\.batch", "tasks_per_step", r"\w+\.episodes")),
         r"trainer\.(max_steps|\w+_every|gradient_clip|stop_after_non_finite|early_stopping)",
     ),
     "look": (
         "images",
-        *(rf"data\.{key}" for key in ("mean", "std", r"train\.batch", r"tasks_per_\w+", r"\w+\.(episodes|seed)")),
+        *(rf"data\.{key}" for key in (r"presentation\.(mean|std)", r"train\.batch", r"tasks_per_\w+")),
+        r"data\.\w+\.(episodes|seed)",
     ),
     "predict": ("algo", "backbone"),
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput, GaveUp
-from metashot.data.module import EpisodicDataModule, Split
+from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Episode, shown
 from metashot.evaluation.answers import Answers, calibration_error, of_classes
@@ -20,6 +20,7 @@ from metashot.evaluation.report import AfterSteps, Report
 from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
 from metashot.evaluation.timing import Timing
 from metashot.sources.getting.files import shown as shown_path
+from metashot.sources.splitting import Split
 from metashot.version import __version__
 
 

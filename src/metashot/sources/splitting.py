@@ -4,11 +4,15 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from metashot.bad_input import BadInput
 from metashot.files.paths import given_path, read_file, why_not
 
-SPLITS = ("train", "val", "test")
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+FEWEST_CLASSES = 2  # of a split: an episode needs something to tell apart
 _LARGEST_LIST = 10**7  # bytes
 _OTHER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
@@ -27,9 +31,28 @@ def seeded_splits(names: Iterable[str], sizes: Mapping[str, int], seed: int) -> 
     return splits
 
 
-def split_called(name: str) -> str | None:
+def sizes_by_shares(count: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """Numbers of classes in these proportions: after the fewest, each class goes to the split that lacks the most."""
+    sizes = dict.fromkeys(shares, FEWEST_CLASSES)
+    whole = sum(shares.values())
+    for _ in range(count - sum(sizes.values())):
+        sizes[max(shares, key=lambda split: shares[split] / whole * count - sizes[split])] += 1
+    return sizes
+
+
+def shares_of_splits(shares: Sequence[float]) -> dict[str, float]:
+    """What `data.source.shares` says of each split."""
+    if len(shares) != len(SPLITS):
+        raise BadInput(
+            f"data.source.shares={list(shares)} has {len(shares)} values; allowed: three, for train, val and test, such as "
+            "[0.64,0.16,0.2]"
+        )
+    return dict(zip(SPLITS, shares, strict=True))
+
+
+def split_called(name: str) -> Split | None:
     """The split that a folder of this name holds."""
-    return next((split for split, names in _OTHER_NAMES.items() if name.lower() in names), None)
+    return next((split for split in SPLITS if name.lower() in _OTHER_NAMES[split]), None)
 
 
 def listed_splits(given: str, known: Sequence[str]) -> dict[str, list[str]] | None:
@@ -45,7 +68,7 @@ def listed_splits(given: str, known: Sequence[str]) -> dict[str, list[str]] | No
             f"data.source.split={given} cannot be used; allowed: {', '.join(known)}, or a folder with train.txt, val.txt "
             "and test.txt"
         )
-    splits = {split: _names(_list_of(folder, split)) for split in SPLITS}
+    splits: dict[str, list[str]] = {split: _names(_list_of(folder, split)) for split in SPLITS}
     check_disjoint(splits, f"data.source.split={folder}")
     return splits
 

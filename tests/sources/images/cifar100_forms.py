@@ -42,7 +42,7 @@ def read_bank(source: Cifar100, root: Path, scratch: Path) -> Bank:
     worker: Cifar100 = pickle.loads(sent)
     counts = {split: worker.counts(split) for split in worker.splits()}
     return {
-        split: {name: worker.draw(split, label, 0, counts[split][label]).images for label, name in enumerate(names)}
+        split: {name: worker.draw(split, label, 0, counts[split][label]).items for label, name in enumerate(names)}
         for split, names in worker.splits().items()
     }
 

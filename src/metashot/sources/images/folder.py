@@ -16,7 +16,14 @@ from metashot.files.paths import read_file, why_not
 from metashot.sources.getting.files import LARGEST_FILE, Folder, shown
 from metashot.sources.images.decoding import Decoded, Fit, decode
 from metashot.sources.images.image_files import ImageFiles, Listing
-from metashot.sources.splitting import SPLITS, seeded_splits, split_called
+from metashot.sources.splitting import (
+    FEWEST_CLASSES,
+    SPLITS,
+    seeded_splits,
+    shares_of_splits,
+    sizes_by_shares,
+    split_called,
+)
 
 _IMAGES = {
     *("apng", "avif", "avifs", "bmp", "dds", "dib", "gif", "icns", "ico", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpf", "jpg"),
@@ -28,7 +35,6 @@ _UNSUPPORTED = {
 _CSV = (".csv", ".tsv", ".txt")
 _DELIMITERS = ",;\t"
 _COLUMNS = ("file", "class")  # and "split"
-_FEWEST = 2  # classes of a split: an episode needs something to tell apart
 _NAMED = 5  # files or lines that a message about many of them names
 _ALLOWED = "allowed: a folder class/image or train|val|test/class/image, or a .csv file with the columns file,class[,split]"
 
@@ -54,13 +60,9 @@ class OwnImages(ImageFiles):
     def __init__(
         self, image_size: Side, channels: Literal[1, 3], fit: Fit, shares: list[Positive], split_seed: Seed
     ) -> None:
-        if len(shares) != len(SPLITS):
-            raise BadInput(
-                f"data.source.shares={shares} has {len(shares)} values; allowed: three, for train, val and test, such as "
-                "[0.64,0.16,0.2]"
-            )
+        of_splits = shares_of_splits(shares)
         super().__init__(channels, image_size, fit, {"shares": shares, "split_seed": split_seed})
-        self.shares = dict(zip(SPLITS, shares, strict=True))
+        self.shares = of_splits
         self.split_seed = split_seed
 
     def known_as(self, name: str, root: Path) -> str:
@@ -96,15 +98,15 @@ class OwnImages(ImageFiles):
             )
         self._take_from_train(root, given, is_divided)
         for split, classes in given.items():
-            if len(classes) < _FEWEST:
+            if len(classes) < FEWEST_CLASSES:
                 raise BadInput(
                     f"the {split} split of data.root={shown(root)} has one class, {next(iter(classes))}; at least "
-                    f"{_FEWEST} are needed"
+                    f"{FEWEST_CLASSES} are needed"
                 )
         return {split: {name: given[split][name] for name in sorted(given[split])} for split in SPLITS}
 
     def decode_image(self, name: str) -> Decoded:
-        return decode(self.opened.read(name), shown(name), self.image_shape, self.fit)
+        return decode(self.opened.read(name), shown(name), self.item_shape, self.fit)
 
     def _in_folders(self, root: Path) -> tuple[Listing, bool]:
         """The images as the folders divide them, and whether they are in splits; without these, all are in train."""
@@ -177,13 +179,13 @@ class OwnImages(ImageFiles):
             return
         takers = ["train", *missing]
         train = given["train"]
-        if len(train) < _FEWEST * len(takers):
+        if len(train) < FEWEST_CLASSES * len(takers):
             has = f"{len(train)} class{'' if len(train) == 1 else 'es'}{' in train' if is_divided else ''}"
             raise BadInput(
-                f"data.root={shown(root)} has {has}; at least {_FEWEST * len(takers)} are needed, {_FEWEST} for each of "
-                f"{', '.join(takers[:-1])} and {takers[-1]}{self._noted()}"
+                f"data.root={shown(root)} has {has}; at least {FEWEST_CLASSES * len(takers)} are needed, "
+                f"{FEWEST_CLASSES} for each of {', '.join(takers[:-1])} and {takers[-1]}{self._noted()}"
             )
-        sizes = _sizes(len(train), {split: self.shares[split] for split in takers})
+        sizes = sizes_by_shares(len(train), {split: self.shares[split] for split in takers})
         for split, names in seeded_splits(train, sizes, self.split_seed).items():
             given[split] = {name: train[name] for name in names}
         if is_divided:
@@ -230,15 +232,6 @@ def _listed(names: Collection[str]) -> str:
     return "; ".join(shown(name) for name in list(names)[:_NAMED]) + more
 
 
-def _sizes(count: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """Numbers of classes in these proportions: after the fewest, each class goes to the split that lacks the most."""
-    sizes = dict.fromkeys(shares, _FEWEST)
-    whole = sum(shares.values())
-    for _ in range(count - sum(sizes.values())):
-        sizes[max(shares, key=lambda split: shares[split] / whole * count - sizes[split])] += 1
-    return sizes
-
-
 def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
     """The folders that are splits and not classes, with the split of each: all are named so, and hold class folders."""
     holds_folders: dict[str, bool] = {}
@@ -246,7 +239,7 @@ def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
         top, is_inside, rest = name.partition("/")
         if is_inside:
             holds_folders[top] = holds_folders.get(top, False) or "/" in rest
-    splits = {top: split for top in sorted(holds_folders) if (split := split_called(top))}
+    splits: dict[str, str] = {top: split for top in sorted(holds_folders) if (split := split_called(top))}
     others = sorted(holds_folders.keys() - splits.keys())
     flat = [top for top in splits if not holds_folders[top]]
     if not splits or (others and flat):
@@ -258,9 +251,9 @@ def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
         )
     if flat:
         raise BadInput(f"{shown(root / flat[0])} has images and no class folders; {_ALLOWED}")
-    for split, count in Counter(splits.values()).items():
+    for found, count in Counter(splits.values()).items():
         if count > 1:
-            twice = " and ".join(top for top in splits if splits[top] == split)
+            twice = " and ".join(top for top in splits if splits[top] == found)
             raise BadInput(f"data.root={shown(root)} has {twice}, which are the same split; keep one of them")
     return splits
 
