@@ -66,7 +66,7 @@ def test_a_task_adapts_as_plain_torch_does(name: str, engine: str) -> None:
     made = learner("maml", MLP((1, 4, 4), [5], "transductive"), engine=ENGINES[engine], **settings).eval()
     episode = random_episode(2, (1, 4, 4))
     with torch.no_grad():
-        adapted = made.adapt(episode.support, episode.query.x)
+        adapted = made.run_inner_loop(episode.support, episode.query.x)
     start = {name: value.clone() for name, value in made.state_dict().items()}
     for task in range(2):
         made.load_state_dict(start)

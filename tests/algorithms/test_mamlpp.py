@@ -288,7 +288,7 @@ def test_a_task_whose_loss_falls_by_too_little_takes_the_step_back_and_stops(
     x[0] = x[0, :1]  # one image with two labels: nothing to learn but their shares
     x[1, 2:] += 1  # two classes that are easy to tell apart
     given = Episode(Examples(x, given.support.y), given.query, given.number, given.classes)
-    found = made.adapt(given.support, given.query.x).parameters
+    found = made.run_inner_loop(given.support, given.query.x).parameters
     kept = []
     for task in range(3):
         theta, taken = stopping_plainly(made, given, task)

@@ -169,7 +169,7 @@ def test_collected_examples_are_neither_split_nor_compared(engine: Engine) -> No
     for key, value in (("inner_batch", 2), ("least_fall", 0.1)):
         algorithm = learner("maml", MLP((INPUTS,), [4], "none"), Regression(1), engine, **{key: value})
         with pytest.raises(BadInput, match=rf"^algo\.{key}={value} .* null$"):
-            algorithm.adapt(worlds.collect, worlds.query_x)
+            algorithm.run_inner_loop(worlds.collect, worlds.query_x)
 
 
 def test_a_learner_whose_examples_depend_on_its_answers_adapts_alike_with_every_engine() -> None:
@@ -181,10 +181,10 @@ def test_a_learner_whose_examples_depend_on_its_answers_adapts_alike_with_every_
 
         def collect(theta: Parameters, step: int, tasks: slice, algorithm: GradientLearner = algorithm) -> Examples:
             support = Examples(asked.support.x[tasks], asked.support.y[tasks])
-            said = algorithm.answers_from(AdaptedTasks(theta, support), support.x)
+            said = algorithm.answer_queries(AdaptedTasks(theta, support), support.x)
             return Examples(support.x, (support.y + said) / 2)
 
-        answers = algorithm.adapt(collect, asked.query.x, answered=(0, 1, 2)).answers
+        answers = algorithm.run_inner_loop(collect, asked.query.x, answered=(0, 1, 2)).answers
         loss = (answers[:, -1] - asked.query.y).square().mean()
         found.append((answers, torch.autograd.grad(loss, list(algorithm.parameters()))))
     (answers, gradients), *others = found

@@ -68,11 +68,11 @@ class Algorithm(pl.LightningModule):
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         """The answer to each query: [T, Q, ...], in the shape that the problem asks for, such as logits [T, Q, ways]."""
 
-    def learn(self, support: Examples) -> Any:
-        """What is kept of support sets, all that `answers_from` needs: here they themselves."""
+    def adapt(self, support: Examples) -> Any:
+        """What is kept of support sets, all that `answer_queries` needs: here they themselves."""
         return support
 
-    def answers_from(self, learned: Any, query_x: Tensor) -> Tensor:
+    def answer_queries(self, learned: Any, query_x: Tensor) -> Tensor:
         """What `forward` would say, of support sets that were learned before: [T, Q, ...]."""
         answers: Tensor = self(learned, query_x)
         return answers
@@ -88,10 +88,10 @@ class Algorithm(pl.LightningModule):
 
     @property
     def watched_steps(self) -> tuple[int, ...]:
-        """After how many inner steps `answers_on_the_way` answers; none where there are no inner steps."""
+        """After how many inner steps `answers_after_steps` answers; none where there are no inner steps."""
         return ()
 
-    def answers_on_the_way(self, episode: Episode) -> Tensor:
+    def answers_after_steps(self, episode: Episode) -> Tensor:
         """Answers to queries after each of `watched_steps`, the last of which is the end: [T, times, Q, ...]."""
         return self.answers_to(episode).unsqueeze(1)
 
@@ -144,7 +144,7 @@ class Algorithm(pl.LightningModule):
             found = self._scored(self.answers_to(episode).detach(), y)
             tasks, size = found["statistics"].shape
             return found | {"after_steps": found["statistics"].new_zeros(tasks, len(self.watched_steps), size)}
-        answers = self.answers_on_the_way(episode).detach()
+        answers = self.answers_after_steps(episode).detach()
         after_steps = torch.stack([self.problem.statistics(at, y) for at in answers.unbind(1)], dim=1)
         return self._scored(answers[:, -1], y) | {"after_steps": after_steps}
 

@@ -39,12 +39,12 @@ class FeatureLearner(Algorithm):
             return self.answer(self.summary(episode.support), episode.query.x)
         return super().answers_to(episode)
 
-    def learn(self, support: Examples) -> Any:
+    def adapt(self, support: Examples) -> Any:
         if not self._each_alone:
             return support
         return self.summary(Examples(self.embed(support.x, support=support.x.shape[1]), support.y))
 
-    def answers_from(self, learned: Any, query_x: Tensor) -> Tensor:
+    def answer_queries(self, learned: Any, query_x: Tensor) -> Tensor:
         return self.answer(learned, self.embed(query_x, support=0)) if self._each_alone else self(learned, query_x)
 
     @property

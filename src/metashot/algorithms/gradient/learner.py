@@ -127,13 +127,13 @@ class GradientLearner(Algorithm):
         """One inner step: theta' from theta and what the inner optimiser makes of the gradients of the support loss."""
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
-        return self.adapt(support, query_x).answers[:, -1]
+        return self.run_inner_loop(support, query_x).answers[:, -1]
 
-    def learn(self, support: Examples) -> AdaptedTasks:
-        adapted = self.adapt(support, support.x[:, :0], answered=())
+    def adapt(self, support: Examples) -> AdaptedTasks:
+        adapted = self.run_inner_loop(support, support.x[:, :0], answered=())
         return AdaptedTasks(adapted.parameters, support)
 
-    def answers_from(self, learned: AdaptedTasks, query_x: Tensor) -> Tensor:
+    def answer_queries(self, learned: AdaptedTasks, query_x: Tensor) -> Tensor:
         return self.engine.answer(self._inner_loop((), None), learned.parameters, learned.support.x, query_x)
 
     @property
@@ -145,14 +145,14 @@ class GradientLearner(Algorithm):
         steps = self.test_inner_steps
         return tuple(sorted({*range(min(steps, _WATCHED) + 1), steps}))
 
-    def answers_on_the_way(self, episode: Episode) -> Tensor:
-        return self.adapt(episode.support, episode.query.x, answered=self.watched_steps).answers
+    def answers_after_steps(self, episode: Episode) -> Tensor:
+        return self.run_inner_loop(episode.support, episode.query.x, answered=self.watched_steps).answers
 
     def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
         start = self.initial_parameters(episode.support)
         x = episode.support.x, episode.query.x
         before = self.network.features(*x) if start is None else self._features(start, episode, 0)
-        adapted = self.learn(episode.support).parameters
+        adapted = self.adapt(episode.support).parameters
         return before, self._features(adapted, episode, max(self.test_inner_steps - 1, 0))
 
     def _features(self, parameters: Parameters, episode: Episode, step: int) -> Tensor:
@@ -164,11 +164,11 @@ class GradientLearner(Algorithm):
         return torch.cat(features)
 
     def training_loss(self, episode: Episode) -> TrainingStep:
-        adapted = self.adapt(episode.support, episode.query.x, episode.number)
+        adapted = self.run_inner_loop(episode.support, episode.query.x, episode.number)
         answers = adapted.answers[:, -1]
         return TrainingStep(self.problem.loss(answers, episode.query.y), answers, adapted.losses)
 
-    def adapt(
+    def run_inner_loop(
         self,
         support: Support,
         query_x: Tensor,

@@ -75,7 +75,7 @@ class MAMLpp(GradientLearner):
     def training_loss(self, episode: Episode) -> TrainingStep:
         """L = sum over steps i of v_i * L_query(theta_i)"""
         weights = {step: weight for step, weight in enumerate(self.step_weights(), 1) if weight}
-        adapted = self.adapt(
+        adapted = self.run_inner_loop(
             episode.support,
             episode.query.x,
             episode.number,

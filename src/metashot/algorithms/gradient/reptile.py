@@ -53,7 +53,7 @@ class Reptile(GradientLearner):
         support, query = episode.support, episode.query
         examples = Examples(torch.cat([support.x, query.x], 1), torch.cat([support.y, query.y], 1))
         with torch.no_grad():
-            adapted = self.adapt(examples, query.x, episode.number)
+            adapted = self.run_inner_loop(examples, query.x, episode.number)
         phi = {name: value for name, value in self.network.named_parameters() if name in self.adapting}
         gradient = self.outer_gradient({name: phi[name].detach() - adapted.parameters[name] for name in phi})
         towards = torch.stack([(phi[name] * gradient[name]).sum() for name in phi]).sum()  # its derivative is the gradient
