@@ -95,6 +95,6 @@ def test_it_fits_first_and_answers_later(problem: str, engine: str) -> None:
 def test_features_before_adapting_are_those_of_what_the_hypernetwork_made() -> None:
     algorithm, asked = made("numbers", "batched").eval(), episode("numbers")
     algorithm.test_inner_steps = 0
-    before, after = algorithm.features_around_adapting(asked)
+    before, after = algorithm.features_before_and_after(asked)
     torch.testing.assert_close(before, after)
     assert (before - algorithm.network.features(asked.support.x, asked.query.x)).abs().max() > 1e-3

@@ -96,7 +96,7 @@ def test_answers_on_the_way_are_those_of_so_many_steps(steps: int, watched: list
 def test_features_after_adapting_are_what_the_adapted_head_answers_from(algo: str, protocol: str) -> None:
     algorithm, asked = made(algo, protocol), episode()
     assert isinstance(algorithm, GradientLearner)
-    before, after = algorithm.features_around_adapting(asked)
+    before, after = algorithm.features_before_and_after(asked)
     assert after is not None
     adapted, count = algorithm.adapt(asked.support).parameters, asked.support.x.shape[1]
     head = {name: value.detach() for name, value in algorithm.network.head.named_parameters()}
@@ -114,7 +114,7 @@ def test_features_after_adapting_are_what_the_adapted_head_answers_from(algo: st
 def test_features_of_a_task_change_only_where_an_algorithm_reads_the_support_set(algo: str) -> None:
     algorithm, asked = made(algo, "running"), episode()
     assert isinstance(algorithm, FeatureLearner)
-    before, after = algorithm.features_around_adapting(asked)
+    before, after = algorithm.features_before_and_after(asked)
     images = torch.cat([asked.support.x, asked.query.x], dim=1)
     torch.testing.assert_close(before, algorithm.embed(images, support=asked.support.x.shape[1]))
     assert (after is not None) is (algo == "full context")
@@ -154,7 +154,7 @@ def test_an_algorithm_that_only_answers_has_nothing_to_show() -> None:
             return query_x.new_zeros(*query_x.shape[:2], WAYS)
 
     algorithm, asked = First(made("protonet", "running").optimization, False, Classification(WAYS)), episode()
-    assert algorithm.features_around_adapting(asked) is None
+    assert algorithm.features_before_and_after(asked) is None
     assert algorithm.attention(asked) is None
     assert algorithm.answer_queries(algorithm.adapt(asked.support), asked.query.x).shape[-1] == WAYS
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
-from metashot.backbones.normalisation import learning_together
+from metashot.backbones.normalisation import deferred_average_updates
 from metashot.bad_input import BadInput
 from metashot.episodes import Batch, Episode, Examples
 from metashot.problems import Classification, Problem
@@ -60,7 +60,7 @@ class Algorithm(pl.LightningModule):
         """The share of the steps of training that have been taken."""
         return self.global_step / self.trainer.max_steps if self._trainer is not None else 0.0
 
-    def described(self, device_type: str) -> list[str]:
+    def description(self, device_type: str) -> list[str]:
         """What has to be said of how it computes on a device, in lines."""
         return []
 
@@ -95,7 +95,7 @@ class Algorithm(pl.LightningModule):
         """Answers to queries after each of `watched_steps`, the last of which is the end: [T, times, Q, ...]."""
         return self.answers_to(episode).unsqueeze(1)
 
-    def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None] | None:
+    def features_before_and_after(self, episode: Episode) -> tuple[Tensor, Tensor | None] | None:
         """Features of support examples and queries [T, S + Q, features] before a task is learned, and after it where that
         changes them; nothing where an algorithm has none to show."""
         return None
@@ -119,7 +119,7 @@ class Algorithm(pl.LightningModule):
         tasks = sum(map(len, batch))
         losses, scores = [], []
         self.task_losses = []
-        with learning_together(self) as end_group:
+        with deferred_average_updates(self) as end_group:
             for episode in batch:
                 step = self.training_loss(episode)
                 end_group()

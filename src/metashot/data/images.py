@@ -20,7 +20,7 @@ from metashot.data.bank import ImageBank
 from metashot.data.feature_bank import FeatureBank
 from metashot.data.module import SPLITS, ClassIdentity, Counts, EpisodicDataModule, Split, amount, own_seeds
 from metashot.data.shuffling import ShuffledSampler
-from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, most
+from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, maximum
 from metashot.files.paths import given_path
 from metashot.problems import Classification
 from metashot.sources.building import build_bank, read_digests, read_manifest
@@ -108,7 +108,7 @@ class ImageEpisodes(EpisodicDataModule):
         self.augmentation = augmentation
         self.input_shape: tuple[int, int, int] = source.image_shape
         self.normalisation = _constants(mean, std, source.image_shape[0])
-        self.problem = Classification(most(specs["train"].ways))
+        self.problem = Classification(maximum(specs["train"].ways))
         self.bank_folder: Path  # when the banks are open, which are then in it
         self.banks: dict[Split, ImageBank] = {}
         self.fingerprint: str | None = None  # of all images and what they are called, when the banks are open

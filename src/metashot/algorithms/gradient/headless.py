@@ -11,7 +11,7 @@ from metashot.algorithms.gradient.learner import AdaptedTasks, GradientLearner
 from metashot.algorithms.gradient.network import FeatureNetwork
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
-from metashot.engines.inner import Adapted, Support
+from metashot.engines.inner import InnerLoopResult, Support
 from metashot.episodes import Examples
 from metashot.problems import Problem
 
@@ -45,7 +45,7 @@ class HeadlessLearner(GradientLearner):
     def compare(self, support: Examples, query: Tensor) -> Tensor:
         """Answers [T, Q, ...] to queries with the features `query`, beside a support set with the features `support.x`."""
 
-    def run_inner_loop(self, support: Support, *rest: Any, **options: Any) -> Adapted:
+    def run_inner_loop(self, support: Support, *rest: Any, **options: Any) -> InnerLoopResult:
         adapted = super().run_inner_loop(support, *rest, **options)
         if not isinstance(support, Examples) or not adapted.answers.shape[1]:
             return adapted

@@ -62,8 +62,8 @@ class MAMLpp(GradientLearner):
     def step_sizes(self, inner_lr: float) -> Any:
         if not self.learned_step_sizes:
             return inner_lr
-        self.positions = {name: position for position, name in enumerate(self.adapting)}  # in the rows of alpha
-        return nn.Parameter(torch.full((len(self.adapting), self.inner_steps), inner_lr))
+        self.positions = {name: position for position, name in enumerate(self.adapted_names)}  # in the rows of alpha
+        return nn.Parameter(torch.full((len(self.adapted_names), self.inner_steps), inner_lr))
 
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha * gradient, with an alpha for each layer and step"""
@@ -79,7 +79,7 @@ class MAMLpp(GradientLearner):
             episode.support,
             episode.query.x,
             episode.number,
-            answered=tuple(weights),
+            answer_after=tuple(weights),
             first_order=self.first_order or self.progress < self.first_order_share,
         )
         losses = [
