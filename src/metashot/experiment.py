@@ -139,8 +139,8 @@ class Experiment:
             self._classes |= TrainingClasses.of(self.data)
         if not config["allow_seen_classes"]:
             refuse_seen_classes(self._classes, self.data, config["init_from"])
-        self._lines = [f"episodes: {self.data.described()}", *self.algorithm.described(self._options.device_type)]
-        self._lines += self._options.described()
+        self._lines = [f"episodes: {self.data.description()}", *self.algorithm.description(self._options.device_type)]
+        self._lines += self._options.description()
         if config["init_from"] is not None and self._start.checkpoint is None:
             self._lines.append(begin_from(config["init_from"], self.algorithm, config["backbone"]))
         self._random_state = random_state()

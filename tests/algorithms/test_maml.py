@@ -16,7 +16,7 @@ import metashot
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.mlp import MLP
 from metashot.backbones.normalisation import Protocol
-from metashot.engines.inner import InnerLoop, Memory, Parameters
+from metashot.engines.inner import InnerLoop, OptimizerState, Parameters
 from metashot.episodes import Episode, Examples
 from tests.algorithms.gradient_learners import (
     ENGINES,
@@ -81,19 +81,21 @@ def meta_gradient(given: dict[str, Matrix], steps: int, first_order: bool, engin
     tensors = {name: torch.from_numpy(value) for name, value in given.items()}
     support = Examples(tensors["support_x"], tensors["support_y"])
 
-    def update(theta: Parameters, gradients: Parameters, memory: Memory, step: int) -> tuple[Parameters, Memory]:
-        return {name: theta[name] - ALPHA * gradients[name] for name in theta}, memory
+    def update(
+        theta: Parameters, gradients: Parameters, state: OptimizerState, step: int
+    ) -> tuple[Parameters, OptimizerState]:
+        return {name: theta[name] - ALPHA * gradients[name] for name in theta}, state
 
     inner = InnerLoop(
         network=network,
-        adapting=("theta",),
-        learned=(network.theta,),
+        adapted_names=("theta",),
+        outer_parameters=(network.theta,),
         loss=F.mse_loss,
-        remember=lambda theta: {},
+        initial_state=lambda theta: {},
         update=update,
         steps=steps,
         first_order=first_order,
-        answered=(steps,),
+        answer_after=(steps,),
     )
     answers = ENGINES[engine](inner, support, tensors["query_x"]).answers[:, 0]
     (gradient,) = torch.autograd.grad(F.mse_loss(answers, tensors["query_y"]), [network.theta])

@@ -14,7 +14,7 @@ from metashot.backbones.normalisation import Protocol
 from metashot.bad_input import BadInput
 from metashot.engines.batched import Batched
 from metashot.engines.choice import Auto
-from metashot.engines.inner import Adapted, Engine
+from metashot.engines.inner import Engine, InnerLoopResult
 from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Regression
@@ -128,11 +128,11 @@ def three_tasks() -> Episode:
 
 
 @cache
-def reference(form: str) -> dict[int, Adapted]:
+def reference(form: str) -> dict[int, InnerLoopResult]:
     """After each number of steps, each asked for alone and with gradients: no answer gets in the way of a step."""
     episode = three_tasks()
     made = of_form(form, Learn2Learn())
-    return {steps: made.adapt(episode.support, episode.query.x, answered=(steps,)) for steps in range(4)}
+    return {steps: made.run_inner_loop(episode.support, episode.query.x, answer_after=(steps,)) for steps in range(4)}
 
 
 @pytest.mark.parametrize("gradients", [True, False], ids=["with gradients", "without"])
@@ -144,7 +144,7 @@ def test_engines_agree_on_answers_after_every_step_with_gradients_and_without(
     episode, made, alone = three_tasks(), of_form(form, engine), reference(form)
     for wanted in WANTED:
         with torch.set_grad_enabled(gradients):  # Lightning's loops and fitted learners switch them off
-            adapted = made.adapt(episode.support, episode.query.x, answered=wanted)
+            adapted = made.run_inner_loop(episode.support, episode.query.x, answer_after=wanted)
         torch.testing.assert_close(adapted.losses, alone[3].losses, rtol=1e-9, atol=1e-11)
         for name, value in alone[3].parameters.items():
             torch.testing.assert_close(adapted.parameters[name], value, rtol=1e-9, atol=1e-11)
@@ -159,11 +159,11 @@ def test_what_a_test_and_a_fitted_learner_ask_for_needs_no_gradients(engine: Eng
     torch.manual_seed(0)
     made = learner("maml", MLP((1, 16, 16), [8], protocol), Classification(WAYS), engine, steps=2).eval()
     episode = images()
-    expected, features = made(episode.support, episode.query.x).detach(), made.features_around_adapting(episode)
+    expected, features = made(episode.support, episode.query.x).detach(), made.features_before_and_after(episode)
     with torch.no_grad():
-        curve = made.answers_on_the_way(episode)
-        of_learned = made.answers_from(made.learn(episode.support), episode.query.x)
-        without = made.features_around_adapting(episode)
+        curve = made.answers_after_steps(episode)
+        of_learned = made.answer_queries(made.adapt(episode.support), episode.query.x)
+        without = made.features_before_and_after(episode)
     assert curve.shape[:2] == (TASKS, 3)
     for found in (curve[:, -1], of_learned):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
@@ -179,11 +179,11 @@ def test_an_engine_answers_in_mixed_precision_without_gradients_as_with_them(eng
     settings: dict[str, Any] = {"steps": 2, "checkpoint_inner_steps": recompute}
     made = learner("maml", backbone, Classification(WAYS), engine, **settings).float().eval()
     support, query = (Examples(part.x.float(), part.y) for part in (images().support, images().query))
-    exact = made.adapt(support, query.x, answered=(0, 1, 2)).answers
+    exact = made.run_inner_loop(support, query.x, answer_after=(0, 1, 2)).answers
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        expected = made.adapt(support, query.x, answered=(0, 1, 2)).answers
+        expected = made.run_inner_loop(support, query.x, answer_after=(0, 1, 2)).answers
         with torch.no_grad():
-            found = made.adapt(support, query.x, answered=(0, 1, 2)).answers
+            found = made.run_inner_loop(support, query.x, answer_after=(0, 1, 2)).answers
     assert not torch.allclose(expected.float(), exact, atol=1e-5)  # as queries are answered in fewer bits
     torch.testing.assert_close(found, expected.detach())
 
@@ -193,7 +193,7 @@ def test_queries_are_answered_after_each_number_of_steps_that_is_asked_for(engin
     torch.manual_seed(0)
     made = learner("maml", MLP((1, 16, 16), [8], "support"), Classification(WAYS), engine, steps=3).eval()
     episode = images()
-    curve = made.adapt(episode.support, episode.query.x, answered=(0, 1, 3)).answers
+    curve = made.run_inner_loop(episode.support, episode.query.x, answer_after=(0, 1, 3)).answers
     assert curve.shape[:2] == (TASKS, 3)
     for position, steps in enumerate((0, 1, 3)):
         made.test_inner_steps = steps
@@ -208,30 +208,30 @@ def test_a_task_that_stopped_costs_no_further_passes() -> None:
     loss = made.inner_loss
     made.inner_loss = lambda answers, y: passes.append(answers) or loss(answers, y)  # type: ignore[func-returns-value]
     episode = images()
-    adapted = made.adapt(episode.support, episode.query.x)
+    adapted = made.run_inner_loop(episode.support, episode.query.x)
     assert len(passes) == 2 * TASKS  # before the first step and before the second, which takes the first one back
     made.test_inner_steps = 0
-    torch.testing.assert_close(adapted.answers, made.adapt(episode.support, episode.query.x).answers)
+    torch.testing.assert_close(adapted.answers, made.run_inner_loop(episode.support, episode.query.x).answers)
 
 
 def test_the_last_step_is_judged_too_and_answers_are_those_of_what_was_kept() -> None:
     torch.manual_seed(0)
     made = learner("maml", MLP((1, 16, 16), [8], "none"), Classification(WAYS), steps=1, least_fall=1e9).eval()
     episode = images()
-    before, after = made.adapt(episode.support, episode.query.x, answered=(0, 1)).answers.unbind(1)
+    before, after = made.run_inner_loop(episode.support, episode.query.x, answer_after=(0, 1)).answers.unbind(1)
     torch.testing.assert_close(after, before)
     made.least_fall = 1e-9
-    _, fallen = made.adapt(episode.support, episode.query.x, answered=(0, 1)).answers.unbind(1)
+    _, fallen = made.run_inner_loop(episode.support, episode.query.x, answer_after=(0, 1)).answers.unbind(1)
     assert (fallen - before).abs().max() > 1e-3
 
 
 def test_only_what_adapts_is_given_to_the_update() -> None:
     for algorithm, adapted in (("anil", "head."), ("boil", "backbone.")):
         made = learner(algorithm, MLP((1, 16, 16), [8], "none"))
-        assert made.adapting
-        assert all(name.startswith(adapted) for name in made.adapting)
+        assert made.adapted_names
+        assert all(name.startswith(adapted) for name in made.adapted_names)
     made = learner("maml", MLP((1, 16, 16), [8], "transductive"), adapts=["*", "-*.normalisations.*", "-*.bias"])
-    assert made.adapting == ("network.backbone.linears.0.weight"[8:], "head.weight")
+    assert made.adapted_names == ("network.backbone.linears.0.weight"[8:], "head.weight")
 
 
 @pytest.mark.parametrize(
@@ -256,13 +256,13 @@ def test_auto_goes_one_by_one_for_large_images_on_a_cpu_and_all_at_once_elsewher
         ((3, 84, 84), "cuda", Batched, "batched"),
     ):
         assert isinstance(Auto().chosen(device, shape), kind)
-        assert Auto().described(device, shape).startswith(name)
+        assert Auto().description(device, shape).startswith(name)
 
 
 def test_auto_runs_what_it_says() -> None:
     torch.manual_seed(0)
     made = learner("maml", Conv4((1, 16, 16), 4, "stride", "none"), Classification(WAYS), Auto(), steps=1)
-    (said,) = made.described("cpu")
+    (said,) = made.description("cpu")
     assert said == "engine: batched, all tasks of a step at once (chosen by auto)"
     ran = []
     made.engine.batched = lambda *given: ran.append(given) or Batched(None, False, False)(*given)  # type: ignore

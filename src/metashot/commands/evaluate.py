@@ -30,7 +30,7 @@ from metashot.configuration.composing import explained
 from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
-from metashot.episodes import shown
+from metashot.episodes import format_amount
 from metashot.evaluation.checks import check_of_evaluation, checkpoints_of, wants_grid
 from metashot.evaluation.comparison import Comparison, Scored
 from metashot.evaluation.documents import write_document
@@ -238,7 +238,7 @@ class Scorer:
     def score(self, prepared: Prepared) -> Scored:
         checkpoint = prepared.checkpoint
         change = [prepared.change] if prepared.change else []
-        for line in [*change, *prepared.algorithm.described(self.options.device_type)]:
+        for line in [*change, *prepared.algorithm.description(self.options.device_type)]:
             if line not in self._said:
                 self.console.print(line, highlight=False, markup=False)
             self._said.add(line)
@@ -372,7 +372,7 @@ def changed_settings(now: dict[str, Any], stored: dict[str, Any]) -> str:
 
 def described(report: Report) -> str:
     """The name of a report's folder: what was scored, and on what if that is not plain."""
-    ways = "" if report.ways is None else f"{shown(report.ways)}w"
+    ways = "" if report.ways is None else f"{format_amount(report.ways)}w"
     unequal = "_unequal" if report.unequal_support or report.unequal_queries else ""
-    shape = f"{ways}{shown(report.shots)}s{shown(report.queries)}q{unequal}"
+    shape = f"{ways}{format_amount(report.shots)}s{format_amount(report.queries)}q{unequal}"
     return f"{Path(report.checkpoint).stem}_{report.data}_{report.split}_{shape}_{report.episodes}_seed{report.episode_seed}"

@@ -41,7 +41,9 @@ class EmbedOnce(pl.Callback):
 
     def _embed(self, trainer: pl.Trainer, learner: pl.LightningModule, split: Split) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(learner, FeatureLearner) or not learner.backbone.each_alone or not isinstance(data, ClassEpisodes):
+        if not isinstance(learner, FeatureLearner) or not isinstance(data, ClassEpisodes):
+            return
+        if not learner.backbone.embeds_independently:
             return
         places = data.places_of(split, data.evaluation_numbers(split))
         if len(places) * learner.backbone.features * 4 > _MOST_BYTES:

@@ -93,7 +93,7 @@ def _draw(
     confusion_picture(answers, evaluation.names, path("confusion"))
     one = _as_learned(algorithm, data, int(episode.number[0]))
     with torch.no_grad():
-        features = algorithm.eval().features_around_adapting(one)
+        features = algorithm.eval().features_before_and_after(one)
         attention = algorithm.attention(one)
     if features is not None:
         before, after = features
