@@ -30,7 +30,7 @@ from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report
 from metashot.evaluation.testing import Tested, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
-from metashot.files.paths import shown
+from metashot.files.paths import printable
 from metashot.process.interruption import STOP
 from metashot.process.invocation import typed
 from metashot.tracking.csv_file import CsvLogger, read_rows
@@ -155,7 +155,9 @@ class Experiment:
             KeyboardInterrupt: if the user stops it; the message says how to go on.
         """
         if self._trained or self._folder is not None:
-            raise BadInput(f"this experiment was trained already, in {shown(self.folder)}: go on with another Experiment")
+            raise BadInput(
+                f"this experiment was trained already, in {printable(self.folder)}: go on with another Experiment"
+            )
         with self._whole():
             self.build()
             restore_random_state(self._random_state)  # whatever was drawn since
@@ -166,7 +168,7 @@ class Experiment:
             STOP.message = f"stopped; go on with: {typed('train')} resume={folder.path}"
             self._loggers, line = self._logger.loggers(folder.path) if is_first_process() else ([], "")
             self._open.callback(finish, self._loggers)
-            lines = [f"run: {shown(folder.path)}", *self._lines, *([line] if line else [])]
+            lines = [f"run: {printable(folder.path)}", *self._lines, *([line] if line else [])]
             self._console.print(*lines, sep="\n", highlight=False, markup=False)
 
             options, data, start = self._options, self.data, self._start

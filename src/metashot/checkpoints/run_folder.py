@@ -14,7 +14,7 @@ import yaml
 from metashot.bad_input import BadInput, GaveUp
 from metashot.checkpoints.stored import CONFIG, configuration_of_folder
 from metashot.files.outputs import LEFTOVER, write_whole
-from metashot.files.paths import open_lock, place_to_write, shown
+from metashot.files.paths import open_lock, place_to_write, printable
 from metashot.process.leftovers import RUN_FOLDER
 
 METRICS, REPORT, PICTURE = "metrics.csv", "report.json", "episode.png"
@@ -73,7 +73,7 @@ class RunFolder:
         for inner in path.iterdir():  # what is written there must not end up elsewhere
             if inner.is_symlink():
                 raise BadInput(
-                    f"{shown(inner)} is a link, and a run keeps its files in its own folder: put a copy in its place"
+                    f"{printable(inner)} is a link, and a run keeps its files in its own folder: put a copy in its place"
                 )
         folder = cls._locked(path)
         for leftover in [*path.glob(".*.writing"), *folder.checkpoints.glob(".*.writing")]:  # of a killed process
@@ -123,7 +123,7 @@ def refuse_lost(folder: Path) -> None:
 
 def lost(folder: Path) -> GaveUp:
     return GaveUp(
-        f"the folder of this run, {shown(folder)}, no longer exists: it was moved or deleted during the run, "
+        f"the folder of this run, {printable(folder)}, no longer exists: it was moved or deleted during the run, "
         "and nothing more was written; resume it from its new place with resume=, or start again"
     )
 

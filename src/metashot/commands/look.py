@@ -16,7 +16,7 @@ from metashot.episodes import Episode
 from metashot.evaluation.pictures.episodes import contact_sheet, curves_sheet
 from metashot.files.outputs import named_file, refuse_to_replace
 from metashot.sources.building import read_manifest, what_happened
-from metashot.sources.getting.files import shown
+from metashot.sources.getting.files import printable
 
 _NAMED = 10  # files that are listed
 
@@ -60,7 +60,7 @@ def _facts(data: EpisodicDataModule) -> Iterator[tuple[str, str]]:
 
 
 def _bank_facts(data: ImageEpisodes) -> Iterator[tuple[str, str]]:
-    files = [shown(path) for path in data.source.files(data.root)]
+    files = [printable(path) for path in data.source.files(data.root)]
     yield from (("found", path) for path in files[:_NAMED])
     if len(files) > _NAMED:
         yield "found", f"and {len(files) - _NAMED:,} more"

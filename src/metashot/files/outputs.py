@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from metashot.bad_input import BadInput
-from metashot.files.paths import place_to_write, shown
+from metashot.files.paths import place_to_write, printable
 
 Kind = Literal["picture", "table", "report", "document", "graph", "fitted learner"]
 
@@ -67,14 +67,14 @@ def write_whole(path: Path, content: bytes) -> None:
         with whole_file(path) as file:
             file.write(content)
     except OSError as error:
-        raise BadInput(f"{shown(path)} cannot be written: {error.strerror or error}") from error
+        raise BadInput(f"{printable(path)} cannot be written: {error.strerror or error}") from error
 
 
 def named_file(given: str | os.PathLike[str], key: str, example: str) -> Path:
     """The file that is to be written."""
     path = place_to_write(given, key)
     if not path.name or path.is_dir():
-        raise BadInput(f"{key}={shown(str(given))} is a folder; allowed: the name of a file, such as {key}={example}")
+        raise BadInput(f"{key}={printable(str(given))} is a folder; allowed: the name of a file, such as {key}={example}")
     return path
 
 
@@ -263,7 +263,7 @@ def _end(file: BinaryIO) -> bytes:
 
 def _not_ours(path: Path, key: str | None) -> NotOurs:
     other = f"choose another name with {key}=, or move it away" if key else "move it away"
-    return NotOurs(f"{shown(path)} would be replaced, and metashot did not write it: {other}")
+    return NotOurs(f"{printable(path)} would be replaced, and metashot did not write it: {other}")
 
 
 @contextlib.contextmanager
@@ -271,5 +271,5 @@ def _explained(path: Path, key: str | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        named = f"{key}={shown(path)}" if key else shown(path)
+        named = f"{key}={printable(path)}" if key else printable(path)
         raise BadInput(f"{named} cannot be written: {error.strerror or error}; choose another place") from error

@@ -16,14 +16,14 @@ _MOST_VISITS = 100  # of one folder, which links lead to
 REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS})
 
 
-def shown(path: Path | str) -> str:
+def printable(path: Path | str) -> str:
     """A path as text that every terminal can print in one line, whatever bytes its name has."""
     return in_one_line(str(path))
 
 
 def quoted(path: Path | str) -> str:
     """A path in a message about a key, cut where it is too long to be read."""
-    text = shown(path)
+    text = printable(path)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
 
 

@@ -32,7 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from metashot.bad_input import BadInput
 from metashot.files.paths import open_lock
-from metashot.sources.getting.files import shown, stamps
+from metashot.sources.getting.files import printable, stamps
 from metashot.sources.source import DataSource
 from metashot.sources.splitting import SPLITS
 
@@ -419,7 +419,7 @@ def what_happened(manifest: dict[str, Any]) -> list[str]:
     lines = list(manifest["notes"])
     for remark, count in Counter(remark for _, remark in manifest["remarks"]).items():
         first = next(name for name, other in manifest["remarks"] if other == remark)
-        lines.append(f"{remark} ({count} {'image' if count == 1 else 'images, first'}: {shown(first)})")
+        lines.append(f"{remark} ({count} {'image' if count == 1 else 'images, first'}: {printable(first)})")
     skipped = manifest["skipped"]
     if skipped:
         more = f"; and {len(skipped) - _NAMED} more, all in the bank's manifest.json" if len(skipped) > _NAMED else ""

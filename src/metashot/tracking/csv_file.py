@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from metashot.bad_input import BadInput
 from metashot.checkpoints.run_folder import METRICS, lost, write_text
-from metashot.files.paths import read_file, shown
+from metashot.files.paths import printable, read_file
 
 STEP = "step"
 _STEP = re.compile(r"[0-9]{1,18}")
@@ -91,7 +91,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         reason = error.strerror or str(error)
     except (ValueError, csv.Error) as error:
         reason = str(error)
-    raise BadInput(f"{shown(path)} is not a table of metrics: {reason}; move it away")
+    raise BadInput(f"{printable(path)} is not a table of metrics: {reason}; move it away")
 
 
 def _rows(text: str) -> list[dict[str, str]]:

@@ -17,7 +17,7 @@ from metashot.checkpoints.reading import our_part
 from metashot.checkpoints.run_folder import refuse_lost
 from metashot.checkpoints.stored import BEST, LAST, OURS
 from metashot.evaluation.protocol import Scoring
-from metashot.files.paths import shown
+from metashot.files.paths import printable
 from metashot.process.interruption import STOP, Stopped
 from metashot.process.invocation import typed
 from metashot.training.interruption import stopping
@@ -58,7 +58,7 @@ class Saving(Checkpoint):
         except (LookupError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
             if checkpoint is None or self.stepped or (self.restored and isinstance(error, RuntimeError)):
                 raise
-            reason = shown((str(error).splitlines() or [""])[0][:200])
+            reason = printable((str(error).splitlines() or [""])[0][:200])
             raise BadInput(
                 f"resume: the checkpoint {checkpoint} cannot be resumed, because a part of it is missing or broken "
                 f"({type(error).__name__}: {reason}); resume from another one, or begin from its weights with init_from="
