@@ -13,7 +13,7 @@ import yaml
 
 from metashot.bad_input import BadInput, GaveUp
 from metashot.checkpoints.stored import CONFIG, configuration_of_folder
-from metashot.files.outputs import LEFTOVER, write_whole
+from metashot.files.outputs import LEFTOVER, write_atomically
 from metashot.files.paths import open_lock, place_to_write, printable
 from metashot.process.leftovers import RUN_FOLDER
 
@@ -130,4 +130,4 @@ def lost(folder: Path) -> GaveUp:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file of a run's own folder whole or not at all."""
-    write_whole(path, text.encode())
+    write_atomically(path, text.encode())

@@ -53,7 +53,7 @@ class NotOurs(BadInput):
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when all of it is on the disk: a reader sees the old one or the new one."""
     with _written_beside(path) as (file, temporary):
         yield file
@@ -61,10 +61,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file of a folder that is this program's own."""
     try:
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             file.write(content)
     except OSError as error:
         raise BadInput(f"{printable(path)} cannot be written: {error.strerror or error}") from error
