@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM and a closed terminal end a run with a whole checkpoint and the command that goes on, and lose nothing."""
+"""Ctrl-C, SIGTERM and a closed terminal end a run with a intact checkpoint and the command that goes on, and lose "
+"nothing."""
 
 import signal
 import time

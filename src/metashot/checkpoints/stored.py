@@ -152,12 +152,12 @@ def configuration_of_folder(folder: Path) -> Container:
 
 def unusable(path: Path, reason: Unusable) -> BadInput:
     """Why a checkpoint is refused, with the newest one beside it that can be used."""
-    whole = newest_whole(path.parent)
-    advice = f"the newest whole checkpoint beside it is {whole}" if whole else "no whole checkpoint lies beside it"
+    whole = newest_intact(path.parent)
+    advice = f"the newest intact checkpoint beside it is {whole}" if whole else "no intact checkpoint lies beside it"
     return BadInput(f"the checkpoint {path} cannot be used: {reason}; {advice}")
 
 
-def newest_whole(folder: Path) -> Path | None:
+def newest_intact(folder: Path) -> Path | None:
     """The most recently written checkpoint of a folder that can be used."""
     for path in sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
         with contextlib.suppress(Unusable):

@@ -11,7 +11,7 @@ from torch import distributed
 from metashot.algorithms.base import Algorithm, TaskLosses
 from metashot.bad_input import GaveUp
 from metashot.checkpoints.run_folder import RunFolder
-from metashot.checkpoints.stored import newest_whole
+from metashot.checkpoints.stored import newest_intact
 
 
 class Finiteness(pl.Callback):
@@ -42,8 +42,8 @@ class Finiteness(pl.Callback):
         found = f"{'; '.join(troubles)} is not finite in step {step}"
         self.console.print(f"{found}, which is skipped ({self.in_a_row} in a row)", highlight=False, markup=False)
         if self.in_a_row >= self.most_in_a_row:
-            whole = newest_whole(self.folder.checkpoints)
-            kept = f"the last whole checkpoint is {whole}" if whole else "there is no checkpoint yet"
+            whole = newest_intact(self.folder.checkpoints)
+            kept = f"the last intact checkpoint is {whole}" if whole else "there is no checkpoint yet"
             raise GaveUp(
                 f"training stopped, because {self.in_a_row} steps in a row could not be used: {found}; {kept}; try a lower "
                 "algo.inner_lr or algo.optimizer.lr, trainer.gradient_clip, or trainer.precision=32-true"
