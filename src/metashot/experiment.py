@@ -14,7 +14,7 @@ from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.applied.learner import Device, Learner, load
 from metashot.bad_input import BadInput
-from metashot.checkpoints.initial_weights import begin_from
+from metashot.checkpoints.initial_weights import load_initial_weights
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.recipes import TRAINING
 from metashot.checkpoints.run_folder import METRICS, RunFolder, refuse_lost
@@ -141,7 +141,7 @@ class Experiment:
         self._lines = [f"episodes: {self.data.described()}", *self.algorithm.described(self._options.device_type)]
         self._lines += self._options.described()
         if config["init_from"] is not None and self._start.checkpoint is None:
-            self._lines.append(begin_from(config["init_from"], self.algorithm, config["backbone"]))
+            self._lines.append(load_initial_weights(config["init_from"], self.algorithm, config["backbone"]))
         self._random_state = random_state()
         self._built = True
         return self

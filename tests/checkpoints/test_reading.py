@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from metashot.bad_input import BadInput
-from metashot.checkpoints.reading import our_part, read_checkpoint, write_checkpoint
-from metashot.checkpoints.stored import OURS, newest_intact, of_run
+from metashot.checkpoints.reading import metashot_part, read_checkpoint, write_checkpoint
+from metashot.checkpoints.stored import OURS, find_checkpoint, newest_intact
 
 CONFIG = {"seed": 1, "algo": {"name": "maml"}}
 ORIGIN = {
@@ -33,7 +33,7 @@ def checkpoint(step: int, size: int = 50) -> dict[str, Any]:
     return {
         "state_dict": {"weight": torch.full((size,), float(step))},
         "global_step": step,
-        OURS: our_part(CONFIG, ORIGIN),
+        OURS: metashot_part(CONFIG, ORIGIN),
     }
 
 
@@ -59,7 +59,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_checkpoint(checkpoint(7), path)
     found = read_checkpoint(path)
     assert torch.equal(found.pop("state_dict")["weight"], torch.full((50,), 7.0))
-    assert found == {"global_step": 7, OURS: our_part(CONFIG, ORIGIN)}
+    assert found == {"global_step": 7, OURS: metashot_part(CONFIG, ORIGIN)}
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
@@ -258,11 +258,11 @@ def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path: Path) -> None:
 def test_a_run_is_named_by_its_folder_or_by_a_checkpoint(tmp_path: Path) -> None:
     best = tmp_path / "checkpoints" / "best.ckpt"
     write_checkpoint(checkpoint(1), best)
-    assert of_run(str(tmp_path), "ckpt", "best.ckpt") == best
-    assert of_run(str(best), "ckpt", "last.ckpt") == best
+    assert find_checkpoint(str(tmp_path), "ckpt", "best.ckpt") == best
+    assert find_checkpoint(str(best), "ckpt", "last.ckpt") == best
     with pytest.raises(BadInput, match=rf"ckpt={tmp_path}: .*checkpoints/last\.ckpt; it has {best}"):
-        of_run(str(tmp_path), "ckpt", "last.ckpt")
+        find_checkpoint(str(tmp_path), "ckpt", "last.ckpt")
     with pytest.raises(BadInput, match=r"resume=nowhere: there is no such file or folder"):
-        of_run("nowhere", "resume", "last.ckpt")
+        find_checkpoint("nowhere", "resume", "last.ckpt")
     with pytest.raises(BadInput, match="is it the folder of a run"):
-        of_run(str(best.parent), "resume", "last.ckpt")
+        find_checkpoint(str(best.parent), "resume", "last.ckpt")

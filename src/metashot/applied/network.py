@@ -20,7 +20,7 @@ from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
-from metashot.checkpoints.stored import BEST, OURS, checked_fitted, of_run
+from metashot.checkpoints.stored import BEST, OURS, checked_fitted, find_checkpoint
 from metashot.configuration.buildable import TARGET, target_of
 from metashot.configuration.plugins import enable, enabled
 from metashot.engines.learn2learn import is_installed
@@ -116,7 +116,7 @@ class TrainedNetwork:
 
 def read_network(checkpoint: str | os.PathLike[str], device: str | torch.device) -> TrainedNetwork:
     """That of a checkpoint, of the folder of a run (its best checkpoint), or of a fitted learner's file."""
-    path = of_run(checkpoint, "checkpoint", BEST)
+    path = find_checkpoint(checkpoint, "checkpoint", BEST)
     if holds_fit(path):
         content = fitted_content(path)
         return made(content["config"], content["origin"], content["weights"], path, device)

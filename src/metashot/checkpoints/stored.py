@@ -90,7 +90,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_scalar(node)
 
 
-def of_run(given: str | os.PathLike[str], key: str, preferred: str) -> Path:
+def find_checkpoint(given: str | os.PathLike[str], key: str, preferred: str) -> Path:
     """The checkpoint that a user means by a file or by a run's folder."""
     path = given_path(given, key)
     if path.is_file():
@@ -112,7 +112,7 @@ def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Contain
     Raises:
         BadInput: if there is no such checkpoint, or it cannot be used.
     """
-    path = of_run(given, key, preferred)
+    path = find_checkpoint(given, key, preferred)
     try:
         return checked(outline(path))[OURS]["config"]  # type: ignore[no-any-return]
     except Unusable as error:
@@ -121,7 +121,7 @@ def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Contain
 
 def configuration_of_learner(given: str, key: str) -> Container:
     """The configuration in a checkpoint or in the file of a fitted learner."""
-    path = of_run(given, key, BEST)
+    path = find_checkpoint(given, key, BEST)
     if not holds_fit(path):
         return configuration_of_checkpoint(given, key, BEST)
     try:

@@ -22,7 +22,7 @@ from metashot.applied.sheet import UNCERTAIN, sheet, uncertain
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import origin_of
-from metashot.checkpoints.stored import BEST, OURS, of_run
+from metashot.checkpoints.stored import BEST, OURS, find_checkpoint
 from metashot.files.outputs import holds_fit, named_file, write_output
 from metashot.sources.getting.files import printable
 
@@ -66,7 +66,7 @@ def outputs_of(config: dict[str, Any]) -> Outputs:
 
 
 def _learner(config: dict[str, Any]) -> ClassLearner:
-    path = of_run(config["ckpt"], "ckpt", BEST)
+    path = find_checkpoint(config["ckpt"], "ckpt", BEST)
     if holds_fit(path):
         learner = _fitted_learner(path, config)
     else:
