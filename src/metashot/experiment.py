@@ -17,7 +17,7 @@ from metashot.bad_input import BadInput
 from metashot.checkpoints.initial_weights import load_initial_weights
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.recipes import TRAINING
-from metashot.checkpoints.run_folder import METRICS, RunFolder, refuse_lost
+from metashot.checkpoints.run_folder import METRICS, RunFolder, refuse_missing_folder
 from metashot.checkpoints.stored import BEST
 from metashot.configuration import Container
 from metashot.configuration.composing import composed
@@ -194,7 +194,7 @@ class Experiment:
                 else:
                     trainer.validate(self.algorithm, data, ckpt_path=start.checkpoint, verbose=False)
             STOP.check()  # for a signal after the last step
-            refuse_lost(folder.path)
+            refuse_missing_folder(folder.path)
             refuse_no_best(folder.checkpoints)
             self._trained = True
         return self
@@ -216,7 +216,7 @@ class Experiment:
             raise BadInput("this experiment has not been trained: call fit() first, which validates alone with max_steps=0")
         with self._whole():
             STOP.waits_for = "these episodes"
-            refuse_lost(self.folder)
+            refuse_missing_folder(self.folder)
             config, checkpoint = self.config, self.folder / "checkpoints" / BEST
             best = read_checkpoint(checkpoint)
             self.algorithm.load_state_dict(best["state_dict"])
@@ -226,7 +226,7 @@ class Experiment:
             )
             STOP.check()
             STOP.waits_for = "the report"
-            refuse_lost(self.folder)
+            refuse_missing_folder(self.folder)
             if is_first_process():
                 pictures = write_evaluation(evaluation, self.algorithm, self.data, config["pictures"], self.folder)
                 # Not to W&B, whose first screen curves of one point would fill: there they are in the summary.

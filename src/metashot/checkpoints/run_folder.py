@@ -115,13 +115,13 @@ class RunFolder:
                     above.rmdir()
 
 
-def refuse_lost(folder: Path) -> None:
+def refuse_missing_folder(folder: Path) -> None:
     """End a run whose folder was moved or deleted meanwhile; what is written there would make it again, in part."""
     if not (folder / ".lock").is_file():
-        raise lost(folder)
+        raise missing_folder(folder)
 
 
-def lost(folder: Path) -> GaveUp:
+def missing_folder(folder: Path) -> GaveUp:
     return GaveUp(
         f"the folder of this run, {printable(folder)}, no longer exists: it was moved or deleted during the run, "
         "and nothing more was written; resume it from its new place with resume=, or start again"

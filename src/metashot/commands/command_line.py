@@ -27,7 +27,7 @@ from metashot.files.paths import REFUSED, quoted
 from metashot.process.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 from metashot.process.interruption import STOP, Stopped, ignore_signals
 from metashot.process.leftovers import is_child_of_lightning, refuse_leftovers
-from metashot.process.printing import forgive_closed_pipe, lost_output, outlast_the_streams
+from metashot.process.printing import ignore_closed_pipe, output_error, tolerate_broken_streams
 
 _NO_ROOM = ("failed to map segment", "annot allocate memory")  # what the system's loader says of a library
 
@@ -39,7 +39,7 @@ def as_a_process(run: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(run)
     def whole(*arguments: P.args, **named: P.kwargs) -> None:
-        outlast_the_streams()
+        tolerate_broken_streams()
         if is_child_of_lightning():
             ignore_signals()
         atexit.register(ignore_signals)  # the last of what is done at the end
@@ -78,7 +78,7 @@ def _exit_code(run: Callable[P, None], *arguments: P.args, **named: P.kwargs) ->
     if sweeping.Sweep.members and _is_first():
         print(f"\n{sweeping.Sweep.table()}", flush=True)
     code = code or sweeping.Sweep.code()
-    if code == 0 and (trouble := lost_output()) is not None:
+    if code == 0 and (trouble := output_error()) is not None:
         _say(f"error: standard output cannot be written: {trouble.strerror or trouble}; files were written as ever")
         code = FAILED
     return code
@@ -161,14 +161,14 @@ def run_script(
         refuse_what_cannot_be_read(sys.argv[1:], CONF, recipe.name)
         if asks_for_help(sys.argv[1:]):
             print(help_text(sys.argv[1:], CONF, recipe.name, recipe.groups if "ckpt" in recipe.stored else ()))
-            forgive_closed_pipe()
+            ignore_closed_pipe()
             return
         sys.argv[1:] = with_stored(recipe, sys.argv[1:])
         sweeping.take_the_place_of_hydras(judged)
         with suggestions_where_they_fit():
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=recipe.name)(guarded)()
         if not begun:  # --cfg and --info
-            forgive_closed_pipe()
+            ignore_closed_pipe()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(explained(error), wants_traceback)
     except BadInput as error:

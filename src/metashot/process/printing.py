@@ -19,8 +19,8 @@ class _Breakable(io.FileIO):
             return memoryview(data).nbytes
 
 
-def outlast_the_streams() -> None:
-    """From here on `sys.stdout` and `sys.stderr` never raise; `lost_output` says what was the matter."""
+def tolerate_broken_streams() -> None:
+    """From here on `sys.stdout` and `sys.stderr` never raise; `output_error` says what was the matter."""
     sys.stdout, sys.stderr = (_outlasting(stream) for stream in (sys.stdout, sys.stderr))
 
 
@@ -43,7 +43,7 @@ def _raw(stream: io.TextIOWrapper) -> object:
     return getattr(stream.buffer, "raw", stream.buffer)
 
 
-def lost_output() -> OSError | None:
+def output_error() -> OSError | None:
     """Why standard output could not be written, if it could not."""
     stream = sys.stdout
     if not isinstance(stream, io.TextIOWrapper):
@@ -53,8 +53,8 @@ def lost_output() -> OSError | None:
     return raw.trouble if isinstance(raw, _Breakable) else None
 
 
-def forgive_closed_pipe() -> None:
+def ignore_closed_pipe() -> None:
     """Nothing is lost where a reader who wanted no more, such as `head`, has closed its end of what is only printed."""
     raw = _raw(sys.stdout) if isinstance(sys.stdout, io.TextIOWrapper) else None
-    if isinstance(raw, _Breakable) and (trouble := lost_output()) is not None and trouble.errno == errno.EPIPE:
+    if isinstance(raw, _Breakable) and (trouble := output_error()) is not None and trouble.errno == errno.EPIPE:
         raw.trouble = None

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from metashot.bad_input import BadInput, GaveUp
 from metashot.checkpoints.reading import our_part
-from metashot.checkpoints.run_folder import refuse_lost
+from metashot.checkpoints.run_folder import refuse_missing_folder
 from metashot.checkpoints.stored import BEST, LAST, OURS
 from metashot.evaluation.protocol import Scoring
 from metashot.files.paths import printable
@@ -106,7 +106,7 @@ class Saving(Checkpoint):
             raise Stopped(STOP.message)
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
-        refuse_lost(self.folder.parent)
+        refuse_missing_folder(self.folder.parent)
         trainer.save_checkpoint(self.folder / name)
 
     def state_dict(self) -> dict[str, Any]:
