@@ -117,7 +117,7 @@ class Experiment:
         pl.seed_everything(config["seed"], verbose=False)
 
         self._options: TrainerOptions = configuration.build(config["trainer"])
-        self._options.refuse_what_is_not_there()
+        self._options.refuse_unavailable()
         self._logger = configuration.build(config["logger"])
         self.data = configuration.build(config["data"], seed=config["seed"])
         tasks_of_each_device(self.data.tasks_per_step, self._options.all_devices)

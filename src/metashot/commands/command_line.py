@@ -20,7 +20,7 @@ from metashot.configuration import plugins
 from metashot.configuration.buildable import CONF
 from metashot.configuration.composing import Recipe, as_hydra_reads, enable_plugins, explained, with_stored
 from metashot.configuration.overrides import (
-    refuse_what_cannot_be_read,
+    refuse_unreadable,
 )
 from metashot.configuration.suggestions import suggestions_where_they_fit
 from metashot.files.paths import REFUSED, quoted
@@ -158,7 +158,7 @@ def run_script(
     try:
         sys.argv[1:] = [as_hydra_reads(argument, bool({"-m", "--multirun"} & set(sys.argv))) for argument in sys.argv[1:]]
         enable_plugins(sys.argv[1:])
-        refuse_what_cannot_be_read(sys.argv[1:], CONF, recipe.name)
+        refuse_unreadable(sys.argv[1:], CONF, recipe.name)
         if asks_for_help(sys.argv[1:]):
             print(help_text(sys.argv[1:], CONF, recipe.name, recipe.groups if "ckpt" in recipe.stored else ()))
             ignore_closed_pipe()

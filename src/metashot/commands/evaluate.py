@@ -63,7 +63,7 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
     given = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     paths = checkpoints_of(given)
     options: TrainerOptions = configuration.build(config["trainer"])
-    options.refuse_what_is_not_there()
+    options.refuse_unavailable()
     checkpoints = [Checkpoint.read(path, place, config) for place, path in enumerate(paths)]
     if config["out"]:
         refuse_to_replace_evaluation(named_folder(config["out"]))

@@ -15,7 +15,7 @@ from metashot.data.module import EpisodicDataModule, Split
 from metashot.episodes import Episode
 from metashot.evaluation.pictures.episodes import contact_sheet, curves_sheet
 from metashot.files.outputs import named_file, refuse_to_replace
-from metashot.sources.building import read_manifest, what_happened
+from metashot.sources.building import build_notes, read_manifest
 from metashot.sources.getting.files import printable
 
 _NAMED = 10  # files that are listed
@@ -75,7 +75,7 @@ def _bank_facts(data: ImageEpisodes) -> Iterator[tuple[str, str]]:
         each = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
         yield split, f"{len(counts):,} classes, {counts.sum():,} images, {each} a class"
     yield "bank", f"{data.bank_folder}, {total / 1e6:.1f} MB, built in {manifest['seconds']} s"
-    yield from (("note", line) for line in what_happened(manifest))
+    yield from (("note", line) for line in build_notes(manifest))
 
 
 def _classes(data: EpisodicDataModule, split: Split, episode: Episode) -> Iterator[tuple[str, str]]:

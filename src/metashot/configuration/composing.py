@@ -31,7 +31,7 @@ from metashot.configuration.overrides import (
     other_choice,
     parsed,
     refuse_other_choice,
-    refuse_what_cannot_be_read,
+    refuse_unreadable,
 )
 from metashot.configuration.plugin_search import find_conf_of_plugins
 from metashot.configuration.suggestions import suggestions_where_they_fit
@@ -78,7 +78,7 @@ def composed(recipe: Recipe, overrides: Sequence[str]) -> Container:
     if options:
         raise BadInput(f"{options[0]} is an option of the command line; allowed here: group=choice and key=value")
     enable_plugins(arguments)
-    refuse_what_cannot_be_read(arguments, CONF, recipe.name)
+    refuse_unreadable(arguments, CONF, recipe.name)
     try:
         with suggestions_where_they_fit(), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             return plain(hydra.compose(recipe.name, overrides=with_stored(recipe, arguments)))

@@ -33,7 +33,7 @@ _KEY = re.compile(r"[+~]{0,2}[A-Za-z_](?![^=]*\.\.)[\w./@:-]*(?<![.])=")
 _HELP_ON_GRAMMAR = re.compile(r"\s*See https://hydra\.cc\S*(\s.*)?", re.DOTALL)
 
 
-def refuse_what_cannot_be_read(arguments: Sequence[str], conf: Path, config_name: str) -> None:
+def refuse_unreadable(arguments: Sequence[str], conf: Path, config_name: str) -> None:
     """Check what a user typed behind the name of a script whose configuration is `conf/config_name.yaml`.
 
     Raises:

@@ -65,7 +65,7 @@ def test(
     seconds = time.perf_counter() - start
     results, spec = scoring.results, data.specs[split]
     assert results is not None
-    if trouble := results.what_is_not_finite():
+    if trouble := results.first_non_finite():
         raise GaveUp(
             f"{printable(tested.checkpoint)} cannot be scored on the {split} split of {data.name}: {trouble}; nothing was "
             "reported: are its weights finite, and is trainer.precision=32-true?"

@@ -211,7 +211,7 @@ def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Pat
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    for line in what_happened(manifest):
+    for line in build_notes(manifest):
         console.print(line)
 
 
@@ -414,7 +414,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def what_happened(manifest: dict[str, Any]) -> list[str]:
+def build_notes(manifest: dict[str, Any]) -> list[str]:
     """What was noted of the files, a line for each kind of thing done with some, and one for what was left out."""
     lines = list(manifest["notes"])
     for remark, count in Counter(remark for _, remark in manifest["remarks"]).items():

@@ -130,11 +130,11 @@ class Saving(Checkpoint):
             restore_random_state(self._random_state)
             del self._random_state
         for optimizer in trainer.optimizers:
-            refuse_broken_memory(optimizer)
+            refuse_broken_optimizer_state(optimizer)
         self.restored = True
 
 
-def refuse_broken_memory(optimizer: torch.optim.Optimizer) -> None:
+def refuse_broken_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
     """What an optimiser remembers has the shape of the parameters that it is about, and no NaN. (Squares of large gradients
     can be infinite in a sound run.)"""
     for group in optimizer.param_groups:
