@@ -75,7 +75,7 @@ def _exit_code(run: Callable[P, None], *arguments: P.args, **named: P.kwargs) ->
             raise
         _say(STOP.message)
         code = INTERRUPTED
-    if sweeping.Sweep.members and _is_first():
+    if sweeping.Sweep.jobs and _is_first():
         print(f"\n{sweeping.Sweep.table()}", flush=True)
     code = code or sweeping.Sweep.code()
     if code == 0 and (trouble := output_error()) is not None:
@@ -91,7 +91,7 @@ def _refuse_no_folder() -> None:
         raise BadInput(f"the working folder cannot be used: {error.strerror}; change to one that exists") from error
 
 
-def judged(error: Exception) -> tuple[int, str]:
+def describe_failure(error: Exception) -> tuple[int, str]:
     """The exit code of what a job of a multirun ended with, and what it says; said at once, and in the table later."""
     if isinstance(error, BadInput | HydraException | OmegaConfBaseException):
         code, message = BAD_INPUT, str(error) if isinstance(error, BadInput) else explained(error)
@@ -164,7 +164,7 @@ def run_script(
             ignore_closed_pipe()
             return
         sys.argv[1:] = with_stored(recipe, sys.argv[1:])
-        sweeping.take_the_place_of_hydras(judged)
+        sweeping.replace_hydras_own(describe_failure)
         with suggestions_where_they_fit():
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=recipe.name)(guarded)()
         if not begun:  # --cfg and --info
@@ -183,7 +183,7 @@ def run_script(
     except Exception as error:
         # submitit runs a job in a process of its own, and tells of its end what that process printed.
         of_job = type(error).__module__.startswith("submitit.")
-        if not begun and not of_job and not sweeping.Sweep.members:  # Hydra's own options and keys
+        if not begun and not of_job and not sweeping.Sweep.jobs:  # Hydra's own options and keys
             _refuse(f"Hydra: {' '.join(str(error).split())[:300] or type(error).__name__}", wants_traceback)
         ours = [line for line in str(error).splitlines() if line.startswith("error: ")]
         if wants_traceback or not of_job or not ours:

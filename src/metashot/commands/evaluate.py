@@ -81,13 +81,13 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
             grid = Grid([Comparison.of([scorer.score(one) for one in of_shape]) for of_shape in scored])
             folder = folder_of_several(config, "grid")
             write_several(grid, folder, console)
-            return told(grid.cells[0].scored[0].evaluation.report, folder)
+            return score_for_sweeps(grid.cells[0].scored[0].evaluation.report, folder)
         every = [scorer.score(prepared) for prepared in scored[0]]
         if len(checkpoints) == 1:
             (prepared,), (one,) = scored[0], every
             folder = folder_of_one(config, prepared, one.evaluation.report)
             keep_one(prepared, one.evaluation, folder, config, console)
-            return told(one.evaluation.report, folder)
+            return score_for_sweeps(one.evaluation.report, folder)
         folder = folder_of_several(config, "comparison")
         for place, (prepared, one) in enumerate(zip(scored[0], every, strict=True), 1):
             own = folder / f"{place}_{prepared.checkpoint.config['algo']['name']}"
@@ -96,12 +96,12 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
         if is_first_process():
             write_output(folder / EPISODES, comparison.episodes_csv().encode())
         write_several(comparison, folder, console)
-        return told(every[0].evaluation.report, folder)
+        return score_for_sweeps(every[0].evaluation.report, folder)
 
 
-def told(report: Report, folder: Path) -> Score:
-    said = f"{report.split} {report.metric} {score_with_interval(report.metric, report.score, report.ci95)}"
-    return Score(report.score, said, folder)
+def score_for_sweeps(report: Report, folder: Path) -> Score:
+    summary = f"{report.split} {report.metric} {score_with_interval(report.metric, report.score, report.ci95)}"
+    return Score(report.score, summary, folder)
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Scorer:
         progress = ProgressBar(self.scoring, console, heartbeat=options.heartbeat)
         callbacks: list[pl.Callback] = [EmbedOnce(progress.part), self.scoring, self.timing, progress, StopsTest()]
         self.trainer = options.trainer(callbacks, [])
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
 
     def prepared(self, checkpoint: Checkpoint, shape: Stored) -> Prepared:
         """`shape` are ways and shots of all episodes, instead of those of the data's configuration."""
@@ -217,7 +217,7 @@ class Scorer:
         data: EpisodicDataModule = configuration.build(data_config, seed=self.training_seed)
         if self.seed is not None:
             data.seeds[self.split] = self.seed
-        change = adapted(data, checkpoint.origin)
+        change = match_training_data(data, checkpoint.origin)
         if data.name == checkpoint.origin["name"]:
             refuse_hidden_overrides(data_config, checkpoint.trained["data"], self.split)
         data.episodes[self.split] = self.episodes
@@ -238,9 +238,9 @@ class Scorer:
         checkpoint = prepared.checkpoint
         change = [prepared.change] if prepared.change else []
         for line in [*change, *prepared.algorithm.described(self.options.device_type)]:
-            if line not in self._said:
+            if line not in self._printed:
                 self.console.print(line, highlight=False, markup=False)
-            self._said.add(line)
+            self._printed.add(line)
         STOP.waits_for = "these episodes"
         evaluation = test(
             self.trainer,
@@ -317,7 +317,7 @@ def folder_of_several(config: Stored, kind: str) -> Path:
     return path
 
 
-def adapted(data: EpisodicDataModule, origin: Origin) -> str | None:
+def match_training_data(data: EpisodicDataModule, origin: Origin) -> str | None:
     """Let data look as those a learner was trained on, which may be another data set; a line says what that changes."""
     if data.asks.__name__ != origin["problem"]:
         raise BadInput(
