@@ -34,7 +34,7 @@ from metashot.files.paths import printable
 from metashot.process.interruption import STOP
 from metashot.process.invocation import typed
 from metashot.tracking.csv_file import CsvLogger, read_rows
-from metashot.tracking.evaluations import finish, keep_evaluation
+from metashot.tracking.evaluations import finish, log_evaluation
 from metashot.training.checks import experiment_of, refuse_training
 from metashot.training.finiteness import Finiteness
 from metashot.training.interruption import StopsTest
@@ -232,7 +232,7 @@ class Experiment:
                 # Not to W&B, whose first screen curves of one point would fill: there they are in the summary.
                 csv = [logger for logger in self._loggers if isinstance(logger, CsvLogger)]
                 log(csv, evaluation.report.metrics(), self._trainer.global_step)
-                keep_evaluation(evaluation, pictures, self._loggers, checkpoint)
+                log_evaluation(evaluation, pictures, self._loggers, checkpoint)
             self._report = evaluation.report
             self._open.close()
         return self._report

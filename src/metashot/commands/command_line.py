@@ -18,7 +18,7 @@ from metashot.commands import sweeping
 from metashot.commands.script_help import asks_for_help, help_text
 from metashot.configuration import plugins
 from metashot.configuration.buildable import CONF
-from metashot.configuration.composing import Recipe, as_hydra_reads, enable_plugins, explained, with_stored
+from metashot.configuration.composing import Recipe, enable_plugins, explained, quoted_for_hydra, with_stored_groups
 from metashot.configuration.overrides import (
     refuse_unreadable,
 )
@@ -156,14 +156,14 @@ def run_script(
             sys.exit(FAILED)
 
     try:
-        sys.argv[1:] = [as_hydra_reads(argument, bool({"-m", "--multirun"} & set(sys.argv))) for argument in sys.argv[1:]]
+        sys.argv[1:] = [quoted_for_hydra(argument, bool({"-m", "--multirun"} & set(sys.argv))) for argument in sys.argv[1:]]
         enable_plugins(sys.argv[1:])
         refuse_unreadable(sys.argv[1:], CONF, recipe.name)
         if asks_for_help(sys.argv[1:]):
             print(help_text(sys.argv[1:], CONF, recipe.name, recipe.groups if "ckpt" in recipe.stored else ()))
             ignore_closed_pipe()
             return
-        sys.argv[1:] = with_stored(recipe, sys.argv[1:])
+        sys.argv[1:] = with_stored_groups(recipe, sys.argv[1:])
         sweeping.replace_hydras_own(describe_failure)
         with suggestions_where_they_fit():
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=recipe.name)(guarded)()

@@ -45,7 +45,7 @@ from metashot.files.outputs import write_output
 from metashot.files.paths import place_to_write
 from metashot.problems import PROBLEMS
 from metashot.process.interruption import STOP
-from metashot.tracking.evaluations import finish, keep_evaluation, open_loggers
+from metashot.tracking.evaluations import finish, log_evaluation, open_loggers
 from metashot.training.interruption import StopsTest
 from metashot.training.processes import Processes, ending_together, in_all_processes, is_first_process
 from metashot.training.progress import ProgressBar
@@ -270,7 +270,7 @@ def keep_one(prepared: Prepared, evaluation: Evaluation, folder: Path, config: S
     if not is_first_process():
         return
     loggers, line = open_loggers(config["logger"], folder)
-    keep_evaluation(evaluation, pictures, loggers)
+    log_evaluation(evaluation, pictures, loggers)
     finish(loggers)
     paths = {"checkpoint": prepared.checkpoint.path, "report": folder / REPORT}
     lines = [*([line] if line else []), evaluation.report.lines(paths)]
