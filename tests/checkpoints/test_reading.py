@@ -39,7 +39,7 @@ def checkpoint(step: int, size: int = 50) -> dict[str, Any]:
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
-    """A intact checkpoint with an older whole one beside it."""
+    """An intact checkpoint with an older whole one beside it."""
     for step, name in enumerate(("older", "whole")):
         write_checkpoint(checkpoint(step), tmp_path / f"{name}.ckpt")
         os.utime(tmp_path / f"{name}.ckpt", (step, step))

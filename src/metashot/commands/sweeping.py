@@ -1,4 +1,4 @@
-"""Multirun: every combination is run whatever becomes of the others, and a table at the end says what outcome of each.
+"""Multirun: every combination is run whatever becomes of the others, and a table at the end shows the outcome of each.
 
 Hydra's own launcher and sweeper end with the first job that fails, and before the first job if one cannot be composed. Those
 here take their place under their names, so that other launchers (submitit) and sweepers (Optuna) are chosen as ever.
@@ -20,7 +20,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E40
 
 log = logging.getLogger(__name__)
 
-Describe = Callable[[Exception], tuple[int, str]]  # what a job failed with -> its exit code and what is summary of it
+Describe = Callable[[Exception], tuple[int, str]]  # what a job failed with -> its exit code and its message
 
 
 class Score(float):
@@ -38,7 +38,7 @@ class Score(float):
 
 @dataclass
 class Job:
-    """A job of a multirun, and what outcome of it."""
+    """A job of a multirun, and its outcome."""
 
     number: int
     overrides: list[str]

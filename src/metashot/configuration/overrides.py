@@ -138,7 +138,7 @@ def refuse_unknown_choice(group: str, given: str, choices: Iterable[str]) -> NoR
 
 
 def unknown_choice(group: str, given: str, choices: Iterable[str]) -> str:
-    """What is message of a choice that a group does not have."""
+    """The message for a choice that a group does not have."""
     return f"{group}={given} cannot be used; allowed: {one_of(choices, Path(given).stem)}"
 
 
