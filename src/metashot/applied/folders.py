@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metashot.applied.images import Form, prepared
 from metashot.bad_input import BadInput
 from metashot.files.outputs import Kind, refuse_to_replace
-from metashot.files.paths import Walk, given_path, why_not
+from metashot.files.paths import Walk, given_path, reason_of
 from metashot.sources.getting.files import is_junk, printable
 from metashot.sources.images.decoding import Unreadable
 
@@ -214,4 +214,4 @@ def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _unreadable(folder: Path, error: OSError) -> BadInput:
-    return BadInput(f"{printable(folder)} cannot be read: {why_not(error)}; mend it or leave it out")
+    return BadInput(f"{printable(folder)} cannot be read: {reason_of(error)}; mend it or leave it out")

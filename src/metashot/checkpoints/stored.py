@@ -246,7 +246,7 @@ def refuse_broken_weights(weights: Any) -> None:
         if not isinstance(name, str) or not (isinstance(value, Outline) or hasattr(value, "untyped_storage")):
             raise BadInput(f"its state_dict is broken: {str(name)[:60]} is a {type(value).__name__} and no tensor")
         if isinstance(value, Outline):
-            claimed, held[value.storage] = claimed + value.claimed, value.bytes
+            claimed, held[value.storage] = claimed + value.claimed_bytes, value.bytes
         else:
             storage = value.untyped_storage()
             claimed, held[storage.data_ptr()] = claimed + value.numel() * value.element_size(), storage.nbytes()

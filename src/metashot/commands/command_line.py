@@ -23,7 +23,7 @@ from metashot.configuration.overrides import (
     refuse_unreadable,
 )
 from metashot.configuration.suggestions import suggestions_where_they_fit
-from metashot.files.paths import REFUSED, quoted
+from metashot.files.paths import USER_ERRNOS, quoted
 from metashot.process.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 from metashot.process.interruption import STOP, Stopped, ignore_signals
 from metashot.process.leftovers import is_child_of_lightning, refuse_leftovers
@@ -133,7 +133,7 @@ def run_script(
                 raise
             _refuse(explained(error), wants_traceback)
         except OSError as error:
-            if error.errno not in REFUSED or error.filename is None:
+            if error.errno not in USER_ERRNOS or error.filename is None:
                 raise
             message = f"{quoted(str(error.filename))} cannot be used: {error.strerror}"
             if sweeping.Sweep.running:
@@ -174,7 +174,7 @@ def run_script(
     except BadInput as error:
         _refuse(str(error), wants_traceback)
     except OSError as error:  # a stored configuration that may not be read, or a folder that Hydra is to make
-        if (error.errno not in REFUSED and begun) or error.filename is None:
+        if (error.errno not in USER_ERRNOS and begun) or error.filename is None:
             raise
         _refuse(f"{quoted(str(error.filename))} cannot be used: {error.strerror}", wants_traceback)
     except KeyboardInterrupt:

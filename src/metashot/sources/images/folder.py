@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from metashot.arguments import Positive, Seed, Side
 from metashot.bad_input import BadInput
-from metashot.files.paths import read_file, why_not
+from metashot.files.paths import read_file, reason_of
 from metashot.sources.getting.files import LARGEST_FILE, Folder, printable
 from metashot.sources.images.decoding import Decoded, Fit, decode
 from metashot.sources.images.image_files import ImageFiles, Listing
@@ -324,7 +324,7 @@ def _read_text(path: Path) -> str:
     try:
         content = read_file(path, LARGEST_FILE)
     except OSError as error:
-        raise BadInput(f"{printable(path)} cannot be read: {why_not(error)}") from error
+        raise BadInput(f"{printable(path)} cannot be read: {reason_of(error)}") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
