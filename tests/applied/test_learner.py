@@ -17,7 +17,7 @@ import metashot
 from metashot.algorithms.base import Algorithm
 from metashot.applied.learner import Learner
 from metashot.bad_input import BadInput
-from metashot.checkpoints.reading import our_part, read_checkpoint, write_checkpoint
+from metashot.checkpoints.reading import metashot_part, read_checkpoint, write_checkpoint
 from metashot.episodes import Examples
 from tests.configuration.test_configuration import composed
 
@@ -278,7 +278,9 @@ def sinusoid(tmp_path: Path) -> Learner:
     torch.manual_seed(0)
     algorithm = built(config, origin)
     path = tmp_path / "sinusoid.ckpt"
-    write_checkpoint({"global_step": 0, "state_dict": algorithm.state_dict(), "metashot": our_part(config, origin)}, path)
+    write_checkpoint(
+        {"global_step": 0, "state_dict": algorithm.state_dict(), "metashot": metashot_part(config, origin)}, path
+    )
     return metashot.load(path)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 import metashot
 from metashot.applied.learner import ClassLearner, Learner, NumberLearner
 from metashot.bad_input import BadInput
-from metashot.checkpoints.reading import our_part, write_checkpoint
+from metashot.checkpoints.reading import metashot_part, write_checkpoint
 from tests.configuration.test_configuration import composed
 
 from .learners import built, drawings, tiny
@@ -69,7 +69,7 @@ def sinusoid(tmp_path: Path) -> Learner:
     torch.manual_seed(0)
     path = tmp_path / "sinusoid.ckpt"
     write_checkpoint(
-        {"global_step": 0, "state_dict": built(config, origin).state_dict(), "metashot": our_part(config, origin)}, path
+        {"global_step": 0, "state_dict": built(config, origin).state_dict(), "metashot": metashot_part(config, origin)}, path
     )
     return metashot.load(path)
 

@@ -344,7 +344,7 @@ def test_run_whose_losses_are_no_numbers_stops_with_a_message_and_its_last_whole
     stored.write_text(re.sub(r"(?m)^  inner_lr: .*$", "  inner_lr: 1.0e+30", stored.read_text()))
     stopped = command.run("train.py", "resume=later", "trainer.max_steps=80", "trainer.stop_after_non_finite=2")
     assert stopped.code == 1, stopped
-    assert f"the last whole checkpoint is {Path('later/checkpoints')}" in stopped.err
+    assert f"the last intact checkpoint is {Path('later/checkpoints')}" in stopped.err
     assert all(value.isfinite().all() for value in checkpoint(copied)["state_dict"].values())
 
 

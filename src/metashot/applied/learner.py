@@ -27,13 +27,13 @@ from metashot.applied.network import FORMAT, TrainedNetwork, fitted_content, mad
 from metashot.applied.photographs import PhotographsGiven, warning_of
 from metashot.bad_input import BadInput, BadValue
 from metashot.checkpoints.restoring import Origin
-from metashot.checkpoints.stored import BEST, LONGEST_LABEL, MOST_CLASSES, can_be_stored, of_run
+from metashot.checkpoints.stored import BEST, LONGEST_LABEL, MOST_CLASSES, can_be_stored, find_checkpoint
 from metashot.configuration.plugins import enable
 from metashot.episodes import Examples
 from metashot.files.outputs import FITTED, holds_fit, named_file, refuse_to_replace, write_output
 from metashot.files.paths import given_path
 from metashot.problems import PROBLEMS
-from metashot.sources.getting.files import shown
+from metashot.sources.getting.files import printable
 from metashot.version import __version__
 
 Device = str | torch.device
@@ -425,9 +425,9 @@ def load(
     `plugins` are packages that have classes which the checkpoint names. A checkpoint never imports them itself.
     """
     enable(plugins)
-    path = of_run(checkpoint, "checkpoint", BEST)
+    path = find_checkpoint(checkpoint, "checkpoint", BEST)
     if holds_fit(path):
-        raise BadInput(f"{shown(path)} is a fitted learner and not a checkpoint: read it with metashot.load_fitted")
+        raise BadInput(f"{printable(path)} is a fitted learner and not a checkpoint: read it with metashot.load_fitted")
     return learner_of(read_network(checkpoint, device), checkpoint, device, ink)
 
 
@@ -468,8 +468,8 @@ def kind_of(network: TrainedNetwork) -> type[Learner]:
     problem = network.origin["problem"]
     if problem not in _LEARNERS:
         raise BadInput(
-            f"{shown(network.path)} was trained on a {PROBLEMS[problem].kind} problem, of which nothing can be fitted yet; "
-            "evaluate.py scores it"
+            f"{printable(network.path)} was trained on a {PROBLEMS[problem].kind} problem, of which nothing can be fitted "
+            "yet; evaluate.py scores it"
         )
     return _LEARNERS[problem]
 

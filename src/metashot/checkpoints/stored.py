@@ -90,7 +90,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_scalar(node)
 
 
-def of_run(given: str | os.PathLike[str], key: str, preferred: str) -> Path:
+def find_checkpoint(given: str | os.PathLike[str], key: str, preferred: str) -> Path:
     """The checkpoint that a user means by a file or by a run's folder."""
     path = given_path(given, key)
     if path.is_file():
@@ -112,7 +112,7 @@ def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Contain
     Raises:
         BadInput: if there is no such checkpoint, or it cannot be used.
     """
-    path = of_run(given, key, preferred)
+    path = find_checkpoint(given, key, preferred)
     try:
         return checked(outline(path))[OURS]["config"]  # type: ignore[no-any-return]
     except Unusable as error:
@@ -121,7 +121,7 @@ def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Contain
 
 def configuration_of_learner(given: str, key: str) -> Container:
     """The configuration in a checkpoint or in the file of a fitted learner."""
-    path = of_run(given, key, BEST)
+    path = find_checkpoint(given, key, BEST)
     if not holds_fit(path):
         return configuration_of_checkpoint(given, key, BEST)
     try:
@@ -152,12 +152,12 @@ def configuration_of_folder(folder: Path) -> Container:
 
 def unusable(path: Path, reason: Unusable) -> BadInput:
     """Why a checkpoint is refused, with the newest one beside it that can be used."""
-    whole = newest_whole(path.parent)
-    advice = f"the newest whole checkpoint beside it is {whole}" if whole else "no whole checkpoint lies beside it"
+    whole = newest_intact(path.parent)
+    advice = f"the newest intact checkpoint beside it is {whole}" if whole else "no intact checkpoint lies beside it"
     return BadInput(f"the checkpoint {path} cannot be used: {reason}; {advice}")
 
 
-def newest_whole(folder: Path) -> Path | None:
+def newest_intact(folder: Path) -> Path | None:
     """The most recently written checkpoint of a folder that can be used."""
     for path in sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
         with contextlib.suppress(Unusable):
@@ -247,7 +247,7 @@ def refuse_broken_weights(weights: Any) -> None:
         if not isinstance(name, str) or not (isinstance(value, Outline) or hasattr(value, "untyped_storage")):
             raise BadInput(f"its state_dict is broken: {str(name)[:60]} is a {type(value).__name__} and no tensor")
         if isinstance(value, Outline):
-            claimed, held[value.storage] = claimed + value.claimed, value.bytes
+            claimed, held[value.storage] = claimed + value.claimed_bytes, value.bytes
         else:
             storage = value.untyped_storage()
             claimed, held[storage.data_ptr()] = claimed + value.numel() * value.element_size(), storage.nbytes()

@@ -5,7 +5,7 @@ from pathlib import Path
 from metashot import configuration
 from metashot.arguments import Episodes, Seed, Watched, check_value
 from metashot.bad_input import BadInput
-from metashot.checkpoints.stored import BEST, configuration_of_checkpoint, of_run
+from metashot.checkpoints.stored import BEST, configuration_of_checkpoint, find_checkpoint
 from metashot.configuration import Container, signatures
 from metashot.configuration.banks import build_banks
 
@@ -50,7 +50,7 @@ def check_of_evaluation(config: Container) -> None:
 
 def checkpoints_of(given: list[str]) -> list[Path]:
     """The checkpoints that `ckpt=` names, each once."""
-    paths = [of_run(one, "ckpt", BEST) for one in given]
+    paths = [find_checkpoint(one, "ckpt", BEST) for one in given]
     for place, path in enumerate(paths):
         if path.resolve() in [other.resolve() for other in paths[:place]]:
             raise BadInput(f"ckpt={given[place]} was given twice: give each checkpoint once")
