@@ -347,7 +347,7 @@ def test_gather_returns_the_items_at_indices_of_any_shape_as_they_are(bank_folde
     assert items.shape == (2, 2, 2, *SHAPE)
     assert items.dtype == torch.uint8
     for place in np.ndindex(indices.shape):
-        assert torch.equal(items[place], torch.from_numpy(bank.items[indices[place]]))
+        assert torch.equal(items[place], torch.from_numpy(np.array(bank.items[indices[place]])))
 
 
 def test_a_bank_held_by_a_device_gathers_the_same_images(bank_folder: Path) -> None:
