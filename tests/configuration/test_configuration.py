@@ -11,7 +11,6 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from metashot.commands.refusals import check_of_evaluation
 from omegaconf import OmegaConf
 
 from metashot import configuration
@@ -23,6 +22,7 @@ from metashot.configuration.buildable import CONF
 from metashot.configuration.signatures import parameters_of
 from metashot.configuration.suggestions import suggestions_where_they_fit
 from metashot.engines.learn2learn import Learn2Learn
+from metashot.evaluation.checks import check_of_evaluation
 from metashot.problems import Classification
 
 SCRIPTS = ("train", "evaluate", "look")
