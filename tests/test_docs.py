@@ -20,6 +20,7 @@ import metashot
 from metashot import configuration
 from metashot.configuration.buildable import CONF
 from metashot.configuration.overrides import choices_of, refuse_what_cannot_be_read
+from metashot.configuration.suggestions import suggestions_where_they_fit
 from metashot.evaluation.checks import check_of_evaluation
 
 ROOT = Path(__file__).parents[1]
@@ -114,8 +115,9 @@ def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
         for name, meaning in placeholders.items():
             text = re.sub(rf"\b{name}\b", meaning, text)
         if found := COMMAND.search(text.replace("data=NAME", "data=glyphs")):
-            script = next(filter(None, found.groups()))
-            yield CONFIGURATION_OF.get(script, script), shlex.split(found[5])
+            script, given = next(filter(None, found.groups())), shlex.split(found[5])
+            if not any(argument.startswith("plugins=[my_") for argument in given):  # run by test_tutorials.py
+                yield CONFIGURATION_OF.get(script, script), given
 
 
 WHERE: dict[tuple[str, tuple[str, ...]], list[str]] = {}  # the pages of each command
@@ -141,7 +143,7 @@ def combinations(arguments: list[str]) -> Iterator[tuple[str, ...]]:
 def composed(script: str, overrides: tuple[str, ...]) -> configuration.Container:
     GlobalHydra.instance().clear()
     folder = ["folder=runs/test"] if script == "train" else []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with suggestions_where_they_fit(), initialize_config_dir(str(CONF), version_base="1.3"):
         made = compose(script, overrides=[*folder, *overrides], return_hydra_config=True)
     own = OmegaConf.masked_copy(made, [str(key) for key in made if key != "hydra"])
     assert isinstance(own, DictConfig)

@@ -1,7 +1,7 @@
 """One experiment from its configuration to its report: what train.py runs, and what Python users call."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from metashot.checkpoints.run_folder import METRICS, RunFolder, refuse_lost
 from metashot.checkpoints.stored import BEST
 from metashot.configuration import Container
 from metashot.configuration.composing import composed
+from metashot.configuration.plugins import enable
 from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
 from metashot.data.seen_classes import TrainingClasses
 from metashot.evaluation.embedding import EmbedOnce
@@ -65,15 +66,17 @@ class Experiment:
     data: EpisodicDataModule
     algorithm: Algorithm
 
-    def __init__(self, *overrides: str) -> None:
+    def __init__(self, *overrides: str, plugins: Sequence[str] = ()) -> None:
         """Compose and check the configuration; nothing is trained or written but the banks of the data.
 
         Args:
             *overrides: what would stand behind `python train.py`: group=choice and key=value.
+            plugins: packages whose classes and conf/ may be named, which are imported for it.
 
         Raises:
             BadInput: if the configuration cannot be trained.
         """
+        enable(plugins)
         config = composed(TRAINING, overrides)
         refuse_training(config)
         refuse_processes_of_a_notebook(config["trainer"]["devices"])

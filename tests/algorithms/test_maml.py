@@ -221,7 +221,7 @@ def test_validation_adapts_although_gradients_are_off(protocol: Protocol) -> Non
     # The bright class is the first in half of the tasks, so an unadapted network cannot do better than chance over all.
     assert accuracy(before, episode) < 0.7
     assert accuracy(after["answers"], episode) > 0.95
-    assert after["scores"].tolist() == (after["answers"].argmax(-1) == episode.query.y).sum(1).tolist()
+    assert after["statistics"][:, 0].tolist() == (after["answers"].argmax(-1) == episode.query.y).sum(1).tolist()
     assert not after["answers"].requires_grad
 
 

@@ -120,7 +120,7 @@ def test_validation_reports_the_loss_and_the_right_answers_of_each_task(episode:
     for task in range(TASKS):
         one = slice(task, task + 1)
         assert answers["losses"][task].item() == pytest.approx(loss_by_hand(scores[one], y[one]), abs=1e-10)
-        assert answers["scores"][task].item() == (scores[task].argmax(-1) == y[task]).sum()
+        assert answers["statistics"][task, 0].item() == (scores[task].argmax(-1) == y[task]).sum()
 
 
 @pytest.mark.parametrize("protocol", ["transductive", "running", "support"])

@@ -27,7 +27,7 @@ class FeatureLearner(Algorithm):
 
     @abstractmethod
     def answer(self, support: Any, query: Tensor) -> Tensor:
-        """The scores of the classes [T, Q, ways] by the summary of the support sets, of queries [T, Q, features]."""
+        """The answers to queries [T, Q, features], such as logits [T, Q, ways], from the summary of the support sets."""
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         count = support.x.shape[1]
@@ -63,10 +63,10 @@ class FeatureLearner(Algorithm):
     def attention(self, episode: Episode) -> Tensor | None:
         count = episode.support.x.shape[1]
         features = self.embed(torch.cat([episode.support.x, episode.query.x], dim=1), support=count)
-        return self.looks(Examples(features[:, :count], episode.support.y), features[:, count:])
+        return self.support_attention(Examples(features[:, :count], episode.support.y), features[:, count:])
 
-    def looks(self, support: Examples, query: Tensor) -> Tensor | None:
-        """How much each query looks at each support example [T, Q, S], where an algorithm looks."""
+    def support_attention(self, support: Examples, query: Tensor) -> Tensor | None:
+        """The attention weights of each query on each support example [T, Q, S]; nothing where an algorithm has none."""
         return None
 
     def embed(self, images: Tensor, support: int) -> Tensor:

@@ -28,10 +28,11 @@ from metashot.applied.photographs import PhotographsGiven, warning_of
 from metashot.bad_input import BadInput, BadValue
 from metashot.checkpoints.restoring import Origin
 from metashot.checkpoints.stored import BEST, LONGEST_LABEL, MOST_CLASSES, can_be_stored, of_run
+from metashot.configuration.plugins import enable
 from metashot.episodes import Examples
 from metashot.files.outputs import FITTED, holds_fit, named_file, refuse_to_replace, write_output
 from metashot.files.paths import given_path
-from metashot.problems import Regression
+from metashot.problems import PROBLEMS
 from metashot.sources.getting.files import shown
 from metashot.version import __version__
 
@@ -413,20 +414,26 @@ class NumberLearner(Learner):
         return f"{len(fitted.examples.x)} points"
 
 
-def load(checkpoint: str | os.PathLike[str], device: Device = "auto", ink: Ink = "auto") -> Learner:
+def load(
+    checkpoint: str | os.PathLike[str], device: Device = "auto", ink: Ink = "auto", plugins: Sequence[str] = ()
+) -> Learner:
     """The learner in a checkpoint, or in the folder of a run (its best checkpoint).
 
     `ink` matters to learners of drawings with bright ink on dark ground, such as glyphs and omniglot: with "auto" each image
     whose border is bright is inverted, with "dark" all are, with "bright" none.
+
+    `plugins` are packages that have classes which the checkpoint names. A checkpoint never imports them itself.
     """
+    enable(plugins)
     path = of_run(checkpoint, "checkpoint", BEST)
     if holds_fit(path):
         raise BadInput(f"{shown(path)} is a fitted learner and not a checkpoint: read it with metashot.load_fitted")
     return learner_of(read_network(checkpoint, device), checkpoint, device, ink)
 
 
-def load_fitted(path: str | os.PathLike[str], device: Device = "auto") -> Learner:
-    """A learner as it was saved, which gives the answers that it gave then."""
+def load_fitted(path: str | os.PathLike[str], device: Device = "auto", plugins: Sequence[str] = ()) -> Learner:
+    """A learner as it was saved, which gives the answers that it gave then; `plugins` as in `load`."""
+    enable(plugins)
     file = given_path(path, "path")
     content = fitted_content(file)
     network = made(content["config"], content["origin"], content["weights"], file, device)
@@ -452,8 +459,19 @@ def learner_of(network: TrainedNetwork, checkpoint: str | os.PathLike[str], devi
     return learner
 
 
+# By the name of the problem that a network was trained on.
+_LEARNERS: Mapping[str, type[Learner]] = {"Classification": ClassLearner, "Regression": NumberLearner}
+
+
 def kind_of(network: TrainedNetwork) -> type[Learner]:
-    return NumberLearner if isinstance(network.algorithm.problem, Regression) else ClassLearner
+    """The class of learners for the problem that a network was trained on."""
+    problem = network.origin["problem"]
+    if problem not in _LEARNERS:
+        raise BadInput(
+            f"{shown(network.path)} was trained on a {PROBLEMS[problem].kind} problem, of which nothing can be fitted yet; "
+            "evaluate.py scores it"
+        )
+    return _LEARNERS[problem]
 
 
 def _as_inputs(x: Tensor, network: TrainedNetwork, form: Form | None) -> Tensor:

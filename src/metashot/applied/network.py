@@ -4,7 +4,7 @@ learners that were made from one another share it."""
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
 from metashot.checkpoints.stored import BEST, OURS, checked_fitted, of_run
 from metashot.configuration.buildable import TARGET, target_of
+from metashot.configuration.plugins import enable, enabled
 from metashot.engines.learn2learn import is_installed
 from metashot.episodes import Examples
 from metashot.files.archives import Unusable, read_archive
@@ -110,7 +111,7 @@ class TrainedNetwork:
 
     def __reduce__(self) -> Any:
         """A lock cannot be sent to another process: there the network is made again, and has a lock of its own."""
-        return made, (self.config, self.origin, self.weights(), self.path, str(self.device))
+        return made, (self.config, self.origin, self.weights(), self.path, str(self.device), enabled())
 
 
 def read_network(checkpoint: str | os.PathLike[str], device: str | torch.device) -> TrainedNetwork:
@@ -123,8 +124,17 @@ def read_network(checkpoint: str | os.PathLike[str], device: str | torch.device)
     return made(stored[OURS]["config"], origin_of(stored, path), stored["state_dict"], path, device)
 
 
-def made(config: dict[str, Any], origin: Origin, weights: dict[str, Tensor], path: Path, device: Any) -> TrainedNetwork:
-    """The network that a configuration describes, with these weights, which come from the file `path`."""
+def made(
+    config: dict[str, Any],
+    origin: Origin,
+    weights: dict[str, Tensor],
+    path: Path,
+    device: Any,
+    plugins: Sequence[str] = (),
+) -> TrainedNetwork:
+    """The network that a configuration describes, with these weights, which come from the file `path`. `plugins` are those
+    of the process that sent it to this one."""
+    enable(plugins)
     place = _device(device)
     for group in (*_BUILT, "data"):
         if not isinstance(config.get(group), dict):

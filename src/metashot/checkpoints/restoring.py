@@ -11,6 +11,8 @@ from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
 from metashot.checkpoints.stored import OURS
+from metashot.configuration import signatures
+from metashot.configuration.buildable import target_of
 from metashot.problems import PROBLEMS
 from metashot.sources.getting.files import shown
 
@@ -31,6 +33,11 @@ def trained_algorithm(
 ) -> Algorithm:
     """The algorithm that a checked configuration describes, with the weights from the file `path`, in 64 bits or in 32. Its
     network has the shape that it was trained with."""
+    algo = target_of(config["algo"], "algo")
+    if not _solves(algo, origin["problem"]):
+        raise BadInput(
+            f"{shown(path)} was trained on a {PROBLEMS[origin['problem']].kind} problem, which {algo} cannot learn"
+        )
     # First without memory: a configuration may ask for a network that is larger than any machine.
     with torch.device("meta"):
         _load(_built(config, origin), {name: torch.empty(value.shape) for name, value in weights.items()}, path)
@@ -39,6 +46,10 @@ def trained_algorithm(
         algorithm.double()
     _load(algorithm, weights, path)
     return algorithm
+
+
+def _solves(algorithm: str, problem: str) -> bool:
+    return problem in [name.rpartition(".")[2] for name in signatures.constant(algorithm, "solves")]
 
 
 def _built(config: configuration.Container, origin: Origin) -> Algorithm:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, NamedTuple
 
 import yaml
 
@@ -43,10 +43,25 @@ _LONGEST_NUMBER = 40  # digits
 MOST_CLASSES, LONGEST_LABEL = 100_000, 1000  # of a fitted learner
 _Size = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels of a side, or the length of a vector
 _Step = Annotated[int, AtLeast(0), AtMost(2**53)]
+
+
+class _Kept(NamedTuple):
+    """What files may say of learners that were trained on a problem."""
+
+    of_images: bool  # whether inputs are images, else vectors
+    most_outputs: int
+    fitted: bool  # whether there are files of fitted learners
+    named_classes: bool = False  # whether these have the names of their classes
+
+
+_PROBLEMS: Mapping[str, _Kept] = {
+    "Classification": _Kept(of_images=True, most_outputs=1_000_000, fitted=True, named_classes=True),
+    "Regression": _Kept(of_images=False, most_outputs=1_000_000, fitted=True),
+    "DenseLabels": _Kept(of_images=True, most_outputs=255, fitted=False),
+}
 _ORIGIN: Mapping[str, Any] = {
     "name": Name,
-    "problem": Literal["Classification", "Regression"],
-    "outputs": Annotated[int, AtLeast(1), AtMost(1_000_000)],
+    "problem": signatures.alias("metashot.problems.ProblemName"),
     "input_shape": list[_Size],
 }
 _ORIGIN_OF_IMAGES: Mapping[str, Any] = {
@@ -189,7 +204,10 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
             raise BadInput("its examples are missing or broken")
         if tuple(x.shape[1:]) != tuple(origin["input_shape"]):
             raise BadInput(f"its examples have the shape {list(x.shape)}, which its origin.input_shape does not allow")
-        if origin["problem"] == "Classification":
+        kept = _PROBLEMS[origin["problem"]]
+        if not kept.fitted:
+            raise BadInput(f"there are no fitted learners of its origin.problem={origin['problem']}")
+        if kept.named_classes:
             classes = content.get("classes")
             kinds = (str(x.dtype), x.dim(), str(y.dtype), y.dim())
             if not isinstance(classes, list) or kinds != ("torch.uint8", 4, "torch.int64", 1):
@@ -240,14 +258,16 @@ def refuse_broken_origin(origin: Any) -> None:
     """What is known of the data that a learner was trained on decides the sizes of its network and of all images."""
     if not isinstance(origin, dict):
         raise BadInput("its origin is broken")
-    of_numbers = origin.get("problem") == "Regression"
-    for key, hint in (_ORIGIN if of_numbers else {**_ORIGIN, **_ORIGIN_OF_IMAGES}).items():
+    check_value(origin.get("problem"), _ORIGIN["problem"], "its origin.problem")
+    kept = _PROBLEMS[origin["problem"]]
+    outputs = Annotated[int, AtLeast(1), AtMost(kept.most_outputs)]
+    for key, hint in {**_ORIGIN, "outputs": outputs, **(_ORIGIN_OF_IMAGES if kept.of_images else {})}.items():
         check_value(origin.get(key), hint, f"its origin.{key}")
     shape = origin["input_shape"]
-    if len(shape) != (1 if of_numbers else 3) or (not of_numbers and shape[0] not in (1, 3)):
-        raise BadInput(f"its origin.input_shape={shape} is not that of {'vectors' if of_numbers else 'images'}")
+    if len(shape) != (3 if kept.of_images else 1) or (kept.of_images and shape[0] not in (1, 3)):
+        raise BadInput(f"its origin.input_shape={shape} is not that of {'images' if kept.of_images else 'vectors'}")
     constants = [values for values in (origin.get("mean"), origin.get("std")) if values is not None]
-    if not of_numbers and (len(constants) == 1 or any(len(values) != shape[0] for values in constants)):
+    if kept.of_images and (len(constants) == 1 or any(len(values) != shape[0] for values in constants)):
         raise BadInput("its origin.mean and origin.std do not belong to its origin.input_shape")
 
 

@@ -16,8 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 from metashot.bad_input import BadInput, GaveUp
 from metashot.commands import sweeping
 from metashot.commands.script_help import asks_for_help, help_text
+from metashot.configuration import plugins
 from metashot.configuration.buildable import CONF
-from metashot.configuration.composing import Recipe, as_hydra_reads, explained, with_stored
+from metashot.configuration.composing import Recipe, as_hydra_reads, enable_plugins, explained, with_stored
 from metashot.configuration.overrides import (
     refuse_what_cannot_be_read,
 )
@@ -121,6 +122,7 @@ def run_script(
         try:
             with STOP.listening():  # jobs of submitit begin here
                 STOP.begin()
+                plugins.enable(list(config.get(plugins.KEY, [])))  # a job of submitit has none yet
                 return script(config)
         except BadInput as error:
             if sweeping.Sweep.running:
@@ -155,6 +157,7 @@ def run_script(
 
     try:
         sys.argv[1:] = [as_hydra_reads(argument, bool({"-m", "--multirun"} & set(sys.argv))) for argument in sys.argv[1:]]
+        enable_plugins(sys.argv[1:])
         refuse_what_cannot_be_read(sys.argv[1:], CONF, recipe.name)
         if asks_for_help(sys.argv[1:]):
             print(help_text(sys.argv[1:], CONF, recipe.name, recipe.groups if "ckpt" in recipe.stored else ()))

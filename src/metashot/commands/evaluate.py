@@ -43,6 +43,7 @@ from metashot.evaluation.testing import Evaluation, Tested, refuse_other_ways, t
 from metashot.evaluation.timing import Timing
 from metashot.files.outputs import write_output
 from metashot.files.paths import place_to_write
+from metashot.problems import PROBLEMS
 from metashot.process.interruption import STOP
 from metashot.tracking.evaluations import finish, keep_evaluation, open_loggers
 from metashot.training.interruption import StopsTest
@@ -320,8 +321,8 @@ def adapted(data: EpisodicDataModule, origin: Origin) -> str | None:
     """Let data look as those a learner was trained on, which may be another data set; a line says what that changes."""
     if data.asks.__name__ != origin["problem"]:
         raise BadInput(
-            f"data={data.name} is a {data.asks.__name__.lower()} problem, but the checkpoint was trained on "
-            f"{origin['name']}, a {origin['problem'].lower()} problem: choose other data"
+            f"data={data.name} is a {data.asks.kind} problem, but the checkpoint was trained on "
+            f"{origin['name']}, a {PROBLEMS[origin['problem']].kind} problem: choose other data"
         )
     if not isinstance(data, ImageEpisodes):
         return None

@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from metashot.configuration import plugins
 from metashot.configuration.overrides import choices_of, groups_of, options_of, read_yaml
 from metashot.configuration.suggestions import suggestions_where_they_fit
 from metashot.process.invocation import as_called
@@ -104,7 +105,7 @@ def explanations(overrides: Sequence[str], conf: Path, config_name: str) -> tupl
     explained: dict[str, Explanation] = {}
     for default in defaults:  # each overrides those before it
         if default.config_path and not default.config_path.startswith("hydra/"):
-            for key, comment in comments_of(conf / f"{default.config_path}.yaml", default.package or "").items():
+            for key, comment in comments_of(plugins.file_of(default.config_path), default.package or "").items():
                 own = Explanation.of(comment)
                 before = explained.get(key, own)
                 explained[key] = Explanation(own.meaning or before.meaning, own.remark)

@@ -43,6 +43,12 @@ def _built(value: Any) -> Any:
 
 def _imported(target: str) -> type[Any]:
     module, _, name = target.rpartition(".")
-    found = getattr(importlib.import_module(module), name)
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        if target.startswith("metashot."):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(f"the plug-in's {module} cannot be imported ({type(error).__name__}: {reason})") from error
     assert isinstance(found, type), target
     return found

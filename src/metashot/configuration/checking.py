@@ -96,5 +96,5 @@ def refuse_other_problem(config: Container) -> None:
     if asks not in solves:
         raise BadInput(
             f"algo={config['algo'].get('name')} cannot learn data={config['data'].get('name')}, a "
-            f"{asks.rpartition('.')[2].lower()} problem: choose other data, or an algorithm that can, such as algo=maml"
+            f"{signatures.constant(asks, 'kind')} problem: choose other data, or an algorithm that can, such as algo=maml"
         )

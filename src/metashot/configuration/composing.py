@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from metashot.bad_input import BadInput, in_one_line, one_of
-from metashot.configuration import plain
+from metashot.configuration import plain, plugins
 from metashot.configuration.buildable import CONF
 from metashot.configuration.checking import Container
 from metashot.configuration.overrides import (
@@ -29,9 +29,11 @@ from metashot.configuration.overrides import (
     choices_of,
     is_for_users,
     other_choice,
+    parsed,
     refuse_other_choice,
     refuse_what_cannot_be_read,
 )
+from metashot.configuration.plugin_search import find_conf_of_plugins
 from metashot.configuration.suggestions import suggestions_where_they_fit
 
 Stored = Callable[[str], Container]  # what a user gave for a key -> the configuration that is stored there
@@ -75,12 +77,29 @@ def composed(recipe: Recipe, overrides: Sequence[str]) -> Container:
     options = [argument for argument in arguments if argument.startswith("-")]
     if options:
         raise BadInput(f"{options[0]} is an option of the command line; allowed here: group=choice and key=value")
+    enable_plugins(arguments)
     refuse_what_cannot_be_read(arguments, CONF, recipe.name)
     try:
         with suggestions_where_they_fit(), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             return plain(hydra.compose(recipe.name, overrides=with_stored(recipe, arguments)))
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(explained(error)) from error
+
+
+def enable_plugins(arguments: Sequence[str]) -> None:
+    """Enable the plug-ins that a command line names, before anything else of it is read: they have choices and classes that
+    the rest of it may name.
+
+    Raises:
+        BadInput: if one cannot be used.
+    """
+    for argument in arguments:
+        if argument.partition("=")[0].lstrip("+") == plugins.KEY and "=" in argument:
+            override = parsed(argument)
+            if override.is_sweep_override():
+                raise BadInput(f"{argument} cannot be used: all runs have the same plug-ins; give plugins=[a,b]")
+            plugins.enable(override.value())
+    find_conf_of_plugins()
 
 
 def as_hydra_reads(argument: str, multirun: bool = False) -> str:

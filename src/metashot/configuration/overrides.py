@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from metashot.bad_input import BadInput, one_of
+from metashot.configuration import plugins
 from metashot.configuration.buildable import buildable
 from metashot.configuration.signatures import parameters_of
 from metashot.files.paths import given_path, place_to_write, quoted
@@ -101,7 +102,8 @@ def parsed(argument: str) -> Override:
 
 
 def choices_of(conf: Path, group: str) -> list[str]:
-    return sorted(path.stem for path in (conf / group).glob("*.yaml"))
+    """The choices of a group, those of plug-ins included."""
+    return sorted({path.stem for folder in (conf, *plugins.folders()) for path in (folder / group).glob("*.yaml")})
 
 
 def groups_of(script: Mapping[str, Any]) -> list[str]:
@@ -187,7 +189,11 @@ def _refuse_several_values(override: Override) -> NoReturn:
 def _takes_a_list(key: str) -> bool:
     node, _, name = key.rpartition(".")
     parameters = [parameters_of(target) for target in buildable().get(node, ())]
-    return node == "grid" or any(name in given and _may_be_list(given[name].annotation) for given in parameters)
+    return (
+        node == "grid"
+        or key == plugins.KEY
+        or any(name in given and _may_be_list(given[name].annotation) for given in parameters)
+    )
 
 
 def _may_be_list(hint: Any) -> bool:

@@ -47,7 +47,7 @@ def leave_out_unknown(suggested: DictConfig, present: Mapping[str, Any]) -> None
 
 @contextmanager
 def suggestions_where_they_fit() -> Iterator[None]:
-    """Have Hydra compose with suggestions if it is initialised in here; other programs in the process keep its own loader."""
+    """Have Hydra compose with suggestions if it is initialised here; other programs in the process keep its own loader."""
     before = hydra._internal.hydra.ConfigLoaderImpl
     hydra._internal.hydra.ConfigLoaderImpl = Loader  # Hydra has no place where one could ask for another
     try:

@@ -18,13 +18,13 @@ from metashot.data.module import Split
 _AT_ONCE = 256  # images
 _MOST_BYTES = 4 * 2**30  # of features in memory: those of whole maps of many images are left to their episodes
 
-# What, how many there are and of what -> told of how many more each time.
-Shown = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
+# What is done, of how many, in which unit -> a function that is told how many more are done.
+Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 
 
 class EmbedOnce(pl.Callback):
-    def __init__(self, shown: Shown) -> None:
-        self.shown = shown
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._embed(trainer, pl_module, "val")
@@ -48,7 +48,7 @@ class EmbedOnce(pl.Callback):
             return
         features: list[Tensor] = []
         dtype = next(learner.parameters()).dtype
-        with self.shown("embedding", len(places), "images") as advance, torch.no_grad():
+        with self.progress("embedding", len(places), "images") as advance, torch.no_grad():
             for first in range(0, len(places), _AT_ONCE):
                 images = data.images_at(split, places[first : first + _AT_ONCE], learner.device).to(dtype)
                 with trainer.precision_plugin.val_step_context():

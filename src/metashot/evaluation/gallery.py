@@ -1,10 +1,12 @@
 """What an evaluation leaves in a folder, with its pictures: of one episode, and of all of them."""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
 from metashot.checkpoints.run_folder import EPISODES, PICTURE, REPORT, REPORT_FOR_PEOPLE
@@ -14,6 +16,7 @@ from metashot.evaluation.documents import write_for_people, write_numbers
 from metashot.evaluation.pictures.attention import attention_picture
 from metashot.evaluation.pictures.episodes import curves_picture, episode_picture
 from metashot.evaluation.pictures.features import features_picture
+from metashot.evaluation.pictures.masks import masks_picture
 from metashot.evaluation.pictures.scores import (
     adaptation_picture,
     confusion_picture,
@@ -22,9 +25,15 @@ from metashot.evaluation.pictures.scores import (
 )
 from metashot.evaluation.testing import Evaluation
 from metashot.files.outputs import refuse_to_replace
+from metashot.problems import Picture
 
 Pictures = Literal["all", "episode", "none"]
 _DRAWN = ("adaptation", "histogram", "reliability", "confusion", "features", "attention")
+_EPISODE_PICTURES: Mapping[Picture, Callable[[Episode, Tensor, Sequence[str], Path], None]] = {
+    "classes": episode_picture,
+    "curves": curves_picture,
+    "masks": masks_picture,
+}
 _NAMES = (REPORT, REPORT_FOR_PEOPLE, EPISODES, PICTURE, *(f"{name}.png" for name in _DRAWN))
 
 
@@ -58,14 +67,11 @@ def _draw(
 ) -> list[Path]:
     """Of the pictures that are wanted those that there is something to show in."""
     report, results, answers = evaluation.report, evaluation.results, evaluation.answers
-    assert evaluation.shown is not None
-    episode, shown_answers = evaluation.shown
+    assert evaluation.first_batch is not None
+    episode, first_answers = evaluation.first_batch
     drawn = [folder / PICTURE]
-    names = [] if answers is None else [evaluation.names[place] for place in episode.classes[0].tolist()]
-    if answers is None:
-        curves_picture(data.looked_at(episode), shown_answers, drawn[0])
-    else:
-        episode_picture(data.looked_at(episode), shown_answers, names, drawn[0])
+    names = [evaluation.names[place] for place in episode.classes[0].tolist()] if evaluation.names else []
+    _EPISODE_PICTURES[results.problem.picture](data.looked_at(episode), first_answers, names, drawn[0])
     if wanted == "episode":
         return drawn
 

@@ -13,6 +13,7 @@ from metashot.evaluation.answers import OfClass
 from metashot.evaluation.statistics import FEW_EPISODES
 from metashot.evaluation.timing import SecondsOfATask
 from metashot.files.outputs import WRITTEN_BY, write_output
+from metashot.problems import IN_PERCENT
 from metashot.version import __version__
 
 
@@ -30,18 +31,18 @@ class AfterSteps:
 class Report:
     """A score with all that is needed to trust it and to get it again."""
 
-    metric: str  # what the score is: accuracy, or mse in regression
+    metric: str  # what the score is, such as accuracy or mse
     score: float
     ci95: float | None
     loss: float
     episodes: int
-    ways: Amount | None  # none in regression
+    ways: Amount | None  # where tasks have classes
     shots: Amount
     queries: Amount
     unequal_support: float | None
     unequal_queries: float | None
     transductive: bool
-    seen_classes: SeenClasses | None  # how many of the split's classes the learner was trained on; none in regression
+    seen_classes: SeenClasses | None  # how many of the split's classes the learner was trained on
     algo: str
     data: str
     split: str
@@ -52,7 +53,7 @@ class Report:
     seconds: float
     version: str
     worst_episodes: float  # the mean score of the worst 5 %
-    calibration_error: float | None  # expected, of the probability of the predicted class; none in regression
+    calibration_error: float | None  # expected, of the probability of the predicted class
     seconds_of_a_task: SecondsOfATask | None
     inner_steps: list[AfterSteps]  # where there are any
     classes: list[OfClass]  # those of the split that were asked for
@@ -172,7 +173,7 @@ def _known(seed: int | None) -> str:
 
 
 def plain_score(metric: str, score: float) -> str:
-    return f"{100 * score:.2f} %" if metric == "accuracy" else f"{score:.4f}"
+    return f"{100 * score:.2f} %" if metric in IN_PERCENT else f"{score:.4f}"
 
 
 def as_json(content: dict[str, Any]) -> str:
@@ -192,9 +193,9 @@ ONE_EPISODE = "one episode has no interval"
 
 
 def score_with_interval(metric: str, score: float, ci95: float | None, said: str = "", without: str = ONE_EPISODE) -> str:
-    """A score as every printed one looks: accuracies in percent, each with the half-width of its 95 % interval, or with why
-    it is `without` one."""
-    if metric == "accuracy":
+    """A score as every printed one looks: shares such as accuracies in percent, each with the half-width of its 95 %
+    interval, or with why it is `without` one."""
+    if metric in IN_PERCENT:
         value, interval = f"{100 * score:.2f} %", "" if ci95 is None else f"{100 * ci95:.2f}"
     else:
         value, interval = f"{score:.4f}", "" if ci95 is None else f"{ci95:.4f}"

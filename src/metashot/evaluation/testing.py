@@ -19,7 +19,6 @@ from metashot.evaluation.protocol import EpisodeResults, Scoring
 from metashot.evaluation.report import AfterSteps, Report
 from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
 from metashot.evaluation.timing import Timing
-from metashot.problems import Classification
 from metashot.sources.getting.files import shown as shown_path
 from metashot.version import __version__
 
@@ -41,9 +40,9 @@ class Evaluation:
 
     report: Report
     results: EpisodeResults
-    answers: Answers | None  # none in regression
+    answers: Answers | None  # where queries have predicted classes
     names: Sequence[str]  # of the split's classes
-    shown: tuple[Episode, Tensor] | None = None  # the episodes of the first batch with their answers, for the picture
+    first_batch: tuple[Episode, Tensor] | None = None  # some episodes with their answers, for the picture
 
 
 def test(
@@ -82,7 +81,7 @@ def test(
         ci95=results.ci95,
         loss=results.loss,
         episodes=len(results.scores),
-        ways=spec.ways if isinstance(data.problem, Classification) else None,
+        ways=spec.ways if results.problem.has_classes else None,
         shots=spec.shots,
         queries=spec.queries,
         unequal_support=spec.unequal_support,
@@ -102,11 +101,11 @@ def test(
         calibration_error=None if answers is None else calibration_error(answers),
         seconds_of_a_task=timing.seconds,
         inner_steps=[
-            AfterSteps(steps, *mean_and_interval(scores), len(scores)) for steps, scores in results.on_the_way.items()
+            AfterSteps(steps, *mean_and_interval(scores), len(scores)) for steps, scores in results.after_steps.items()
         ],
         classes=[] if answers is None else of_classes(answers, names),
     )
-    return Evaluation(report, results, answers, names, scoring.shown)
+    return Evaluation(report, results, answers, names, scoring.first_batch)
 
 
 def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Split, algo: str) -> None:

@@ -7,11 +7,12 @@ from metashot.arguments import Watched, check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints.compatibility import refuse_another_backbone, refuse_another_experiment
 from metashot.checkpoints.stored import BEST, configuration_of_checkpoint, configuration_of_run
-from metashot.configuration import Container, signatures
+from metashot.configuration import Container, plugins, signatures
 from metashot.configuration.banks import build_banks
 from metashot.configuration.buildable import target_of
 
-RUN_KEYS = ("resume", "repeat", "folder")  # about the run and not about the experiment
+# About the run and not about the experiment. Whoever loads what a run leaves names its plug-ins again.
+RUN_KEYS = ("resume", "repeat", "folder", plugins.KEY)
 _Pictures = signatures.alias("metashot.evaluation.gallery.Pictures")
 
 

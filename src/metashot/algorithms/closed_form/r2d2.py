@@ -50,11 +50,11 @@ class R2D2(FeatureLearner):
         self.log_lambda = nn.Parameter(torch.tensor(math.log(regularisation)), requires_grad=learned_regularisation)
         self.alpha = nn.Parameter(torch.tensor(float(scale)))
         # Added to all logits alike it changes no probability: its gradient would be rounding, which Adam makes steps of.
-        self.beta = nn.Parameter(torch.zeros([]), requires_grad=isinstance(problem, Regression))
+        self.beta = nn.Parameter(torch.zeros([]), requires_grad=not problem.has_classes)
 
     def summary(self, support: Examples) -> Tensor:
-        labels = isinstance(self.problem, Classification)
-        y = memberships(support.y, support.x) if labels else support.y.to(support.x.dtype)
+        has_classes = self.problem.has_classes
+        y = memberships(support.y, support.x) if has_classes else support.y.to(support.x.dtype)
         return ridge_regression(with_ones(support.x), y, self.log_lambda.exp())  # W [T, features + 1, outputs]
 
     def answer(self, weights: Tensor, query: Tensor) -> Tensor:

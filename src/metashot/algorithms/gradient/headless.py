@@ -24,7 +24,7 @@ class HeadlessLearner(GradientLearner):
     def __init__(self, **learner: Any) -> None:
         if learner["inner_loss"] != "auto":
             raise BadInput(
-                f"algo.inner_loss={learner['inner_loss']} judges the answers of a head, which algo={learner['name']} "
+                f"algo.inner_loss={learner['inner_loss']} judges the answers of a head, which this algorithm "
                 "lacks: leave it out"
             )
         super().__init__(**learner)

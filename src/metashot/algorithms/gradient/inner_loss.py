@@ -18,8 +18,7 @@ def loss_named(name: InnerLossName, problem: Problem) -> Loss:
         return problem.loss
     losses = problem.inner_losses
     if name not in losses:
-        kind = type(problem).__name__.lower()
         raise BadInput(
-            f"algo.inner_loss={name} cannot judge answers of a {kind} problem; allowed: auto, {', '.join(losses)}"
+            f"algo.inner_loss={name} cannot judge answers of a {problem.kind} problem; allowed: auto, {', '.join(losses)}"
         )
     return losses[name]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metashot.algorithms.base import Algorithm, Learned
+from metashot.algorithms.base import Algorithm, TrainingStep
 from metashot.algorithms.gradient.inner_loss import InnerLossName, loss_named
 from metashot.algorithms.gradient.inner_optimizer import InnerOptimizer
 from metashot.algorithms.gradient.minibatches import minibatches
@@ -163,10 +163,10 @@ class GradientLearner(Algorithm):
             features.append(functional_call(_Features(self.network), own, (*(each[task : task + 1] for each in x), step)))
         return torch.cat(features)
 
-    def training_loss(self, episode: Episode) -> Learned:
+    def training_loss(self, episode: Episode) -> TrainingStep:
         adapted = self.adapt(episode.support, episode.query.x, episode.number)
         answers = adapted.answers[:, -1]
-        return Learned(self.problem.loss(answers, episode.query.y), answers, adapted.losses)
+        return TrainingStep(self.problem.loss(answers, episode.query.y), answers, adapted.losses)
 
     def adapt(
         self,

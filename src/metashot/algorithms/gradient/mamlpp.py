@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import nn
 
-from metashot.algorithms.base import Learned
+from metashot.algorithms.base import TrainingStep
 from metashot.algorithms.gradient.descent import descended
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.arguments import AtLeast, AtMost
@@ -72,7 +72,7 @@ class MAMLpp(GradientLearner):
         own = self.alpha[:, min(step, self.inner_steps - 1)]
         return descended(theta, {name: own[self.positions[name]] for name in theta}, directions)
 
-    def training_loss(self, episode: Episode) -> Learned:
+    def training_loss(self, episode: Episode) -> TrainingStep:
         """L = sum over steps i of v_i * L_query(theta_i)"""
         weights = {step: weight for step, weight in enumerate(self.step_weights(), 1) if weight}
         adapted = self.adapt(
@@ -86,7 +86,7 @@ class MAMLpp(GradientLearner):
             weight * self.problem.loss(adapted.answers[:, position], episode.query.y)
             for position, weight in enumerate(weights.values())
         ]
-        return Learned(torch.stack(losses).sum(), adapted.answers[:, -1], adapted.losses)
+        return TrainingStep(torch.stack(losses).sum(), adapted.answers[:, -1], adapted.losses)
 
     def step_weights(self) -> list[float]:
         """v_i of the query loss after each inner step; those that begin equal move to the last step as training goes on."""

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from metashot.algorithms.base import Learned
+from metashot.algorithms.base import TrainingStep
 from metashot.algorithms.gradient.descent import descended
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.arguments import Count
@@ -49,7 +49,7 @@ class Reptile(GradientLearner):
         """mean(phi - phi_task), of the differences [T, ...] of all tasks"""
         return {name: difference.mean(0) for name, difference in differences.items()}
 
-    def training_loss(self, episode: Episode) -> Learned:
+    def training_loss(self, episode: Episode) -> TrainingStep:
         support, query = episode.support, episode.query
         examples = Examples(torch.cat([support.x, query.x], 1), torch.cat([support.y, query.y], 1))
         with torch.no_grad():
@@ -59,4 +59,4 @@ class Reptile(GradientLearner):
         towards = torch.stack([(phi[name] * gradient[name]).sum() for name in phi]).sum()  # its derivative is the gradient
         answers = adapted.answers[:, -1]
         loss = self.problem.loss(answers, query.y) + towards - towards.detach()  # its value is the loss after adapting
-        return Learned(loss, answers, adapted.losses)
+        return TrainingStep(loss, answers, adapted.losses)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metashot.algorithms.base import Learned
+from metashot.algorithms.base import TrainingStep
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.similarities import memberships
@@ -62,12 +62,12 @@ class Relation(FeatureLearner):
         parts = zip(*(torch.split(features, tasks) for features in (class_sums, support.x, query)), strict=True)
         return torch.cat([self.module(*part) for part in parts]).to(query.dtype)
 
-    def training_loss(self, episode: Episode) -> Learned:
+    def training_loss(self, episode: Episode) -> TrainingStep:
         if not self.regresses:
             return super().training_loss(episode)
         answers = self.answers_to(episode)  # [T, Q, ways]
         right = F.one_hot(episode.query.y, answers.shape[-1]).to(answers.dtype)
-        return Learned(F.mse_loss(answers.sigmoid(), right), answers)
+        return TrainingStep(F.mse_loss(answers.sigmoid(), right), answers)
 
 
 class RelationModule(nn.Module):

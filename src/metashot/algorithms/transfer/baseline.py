@@ -10,7 +10,7 @@ support set in each of 100 steps instead of to four examples in each of 200 (5-w
 
 from torch import Tensor, nn
 
-from metashot.algorithms.base import Learned
+from metashot.algorithms.base import TrainingStep
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.transfer.fitting import Classifier, Fit
@@ -31,11 +31,11 @@ class Baseline(FeatureLearner):
     def task_steps(self) -> int:
         return self.fit.steps
 
-    def training_loss(self, episode: Episode) -> Learned:
+    def training_loss(self, episode: Episode) -> TrainingStep:
         images = episode.query
         features = self.embed(images.x, support=images.x.shape[1])
         answers: Tensor = self.head(features)  # [T, N, training classes]
-        return Learned(self.problem.loss(answers, images.y), answers)
+        return TrainingStep(self.problem.loss(answers, images.y), answers)
 
     def summary(self, support: Examples) -> Classifier:
         tasks, _, features = support.x.shape
