@@ -91,6 +91,8 @@ def become(request: dict[str, Any]) -> NoReturn:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may ignore it
     sys.argv = request["arguments"]
     sys.path[0] = str(Path(sys.argv[0]).parent)
+    added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [folder for folder in added if folder and folder not in sys.path]
     code = 0
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
