@@ -104,7 +104,7 @@ def trained_once(shared: Path, name: str, train: Callable[[Path], Outcome]) -> T
     with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ended.exists():
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)  # another process may have failed at it
             outcome = train(folder)
             assert outcome.code == 0, outcome
             ended.write_text(json.dumps(asdict(outcome)))
