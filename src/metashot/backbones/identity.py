@@ -15,6 +15,7 @@ class Identity(Backbone):
         the truth about itself: its queries do not see each other."""
         super().__init__(input_shape, "none")
         self.feature_shape = input_shape
+        self.bits: Tensor
         self.register_buffer("bits", torch.zeros(()))  # has the precision that weights have in other backbones
 
     def forward(self, images: Tensor, support: int) -> Tensor:

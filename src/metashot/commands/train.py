@@ -60,6 +60,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         tasks_of_each_device(data.tasks_per_step, options.all_devices)
         data.setup()
         backbone = configuration.build(config["backbone"], input_shape=data.input_shape)
+        presented = data.present_for(backbone.wants)
         algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=data.problem)
         for split in SPLITS:
             refuse_other_ways(algorithm, data, split, config["algo"]["name"])
@@ -76,6 +77,7 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         if not config["allow_seen_classes"]:
             refuse_seen_classes(classes, data, config["init_from"])
         lines = [f"episodes: {data.described()}", *algorithm.described(options.device_type), *options.described()]
+        lines += [presented] if presented else []
         if config["init_from"] is not None and start.checkpoint is None:
             lines.append(begin_from(config["init_from"], algorithm, config["backbone"]))
         STOP.waits_for = "what is being set up"
@@ -213,9 +215,17 @@ def refuse_no_best(folder: Path) -> None:
 def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, config: dict[str, Any]) -> None:
     name = config["algo"]["name"]
     if options.max_steps and not any(parameter.requires_grad for parameter in algorithm.parameters()):
+        backbone = config["backbone"]["_target_"].rpartition(".")[2].lower()
+        what, advice = (
+            ("freeze_backbone=true", "leave it out")
+            if config["freeze_backbone"]
+            else (
+                f"backbone={backbone}",
+                "choose another one, such as backbone=mlp",
+            )
+        )
         raise BadInput(
-            f"freeze_backbone=true leaves algo={name} nothing to train: leave it out, or give trainer.max_steps=0 to test "
-            "it as it is"
+            f"{what} leaves algo={name} nothing to train: {advice}, or give trainer.max_steps=0 to test it as it is"
         )
 
 

@@ -217,9 +217,9 @@ def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
         )
     if flat:
         raise BadInput(f"{shown(root / flat[0])} has images and no class folders; {_ALLOWED}")
-    for split, count in Counter(splits.values()).items():
+    for given, count in Counter(splits.values()).items():
         if count > 1:
-            twice = " and ".join(top for top in splits if splits[top] == split)
+            twice = " and ".join(top for top in splits if splits[top] == given)
             raise BadInput(f"data.root={shown(root)} has {twice}, which are the same split; keep one of them")
     return splits
 
