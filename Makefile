@@ -1,9 +1,10 @@
-# make train: set up and train MAML.   make test: set up and run every test.   PYTHON=python3.12 make ... chooses another Python.
+# make train: set up and train MAML.   make test: set up and run every test.   make wheel: build dist/*.whl.
+#   PYTHON=python3.12 make ... chooses another Python.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test test-long lint format benchmark clean
+.PHONY: train test test-long lint format benchmark wheel clean
 
 train: $(VENV)/installed
 	$(BIN)/python train.py algo=maml
@@ -27,8 +28,14 @@ format: $(VENV)/installed-dev
 benchmark: $(VENV)/installed
 	$(BIN)/python -m benchmarks
 
+# What an older build left would go into the wheel.
+wheel: $(VENV)/installed
+	rm -rf build
+	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .
+	rm -rf build
+
 # Each stamp is written when everything behind it went well, so that a second call installs nothing.
-$(VENV)/installed: requirements.txt pyproject.toml
+$(VENV)/installed: requirements.txt pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "metashot needs Python 3.11 or later, but $(PYTHON) is older: use make PYTHON=python3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -65,7 +65,6 @@ def curves() -> Episode:
 
 def maml(backbone: Backbone, problem: Problem, engine: Engine, steps: int, recompute: bool = False) -> MAML:
     return MAML(
-        name="maml",
         backbone=backbone,
         problem=problem,
         engine=engine,

@@ -1,5 +1,6 @@
 """Train, score and apply few-shot learners."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from metashot.version import __version__ as __version__
@@ -7,18 +8,21 @@ from metashot.version import __version__ as __version__
 if TYPE_CHECKING:
     from metashot.applied.learner import load as load
     from metashot.applied.learner import load_fitted as load_fitted
+    from metashot.experiment import Experiment as Experiment
 
-_OFFERED = ("load", "load_fitted")
+_EXPORTS = {
+    "Experiment": "metashot.experiment",
+    "load": "metashot.applied.learner",
+    "load_fitted": "metashot.applied.learner",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch is imported when it is asked for: `import metashot` stays quick."""
-    if name not in _OFFERED:
+    """Import the classes that need torch on first use, so that `import metashot` stays fast."""
+    if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from metashot.applied import learner
-
-    return getattr(learner, name)
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_OFFERED})
+    return sorted({*globals(), *_EXPORTS})

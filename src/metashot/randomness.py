@@ -1,6 +1,6 @@
-"""Random numbers that are addressed instead of drawn: the same key and counter give the same number, in any order.
+"""Counter-based random numbers: a key and a counter determine a number, independent of the order of the calls.
 
-Philox4x32-10 of Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", for whole arrays at once.
+Philox4x32-10 of Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", vectorised.
 """
 
 import hashlib
@@ -37,7 +37,17 @@ def key_of(*words: int | str) -> tuple[int, int]:
 
 
 def random_words(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.uint64]:
-    """`size` random 32-bit words for each number of `number`, from the stream with that index."""
+    """Random 32-bit words for each episode.
+
+    Args:
+        key: the key of the stream's random numbers, as from `key_of`.
+        number: numbers of episodes, [...].
+        stream: the index of the stream.
+        size: how many words each episode gets.
+
+    Returns:
+        [..., size].
+    """
     episode = number.astype(np.uint64)[..., None]
     blocks = np.arange((size + 3) // 4, dtype=np.uint64)
     words = philox((blocks, np.uint64(stream), episode & _LOW, episode >> _HALF), key)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ def learner(kind: type[Any], backbone: Backbone, **settings: Any) -> Any:
     """One with parameters in float64, all of them and all averages away from where training begins."""
     optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
     torch.manual_seed(0)
-    made = kind(name=kind.__name__.lower(), backbone=backbone, problem=Classification(4), optimizer=optimizer, **settings)
+    made = kind(backbone=backbone, problem=Classification(4), optimizer=optimizer, **settings)
     assert isinstance(made, FeatureLearner)
     with torch.no_grad():
         for parameter in own_parameters(made).values():

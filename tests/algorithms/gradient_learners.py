@@ -30,6 +30,7 @@ from metashot.engines.inner import Engine
 from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Problem
+from tests.algorithms.hypernetwork import Hypernetwork
 
 ENGINES: dict[str, Engine] = {"learn2learn": Learn2Learn(), "batched": Batched(chunk=None, compile=False, cuda_graph=False)}
 
@@ -53,6 +54,7 @@ ALGORITHMS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "reptile": (Reptile, {"inner_batch": 4, "test_inner_batch": 3}),
     "average": (Average, {"inner_batch": 4, "test_inner_batch": 3}),
     "finetune": (Finetune, {"head": "new"}),
+    "hypernetwork": (Hypernetwork, {}),
 }
 
 
@@ -76,7 +78,6 @@ def learner(
         "optimizer": Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0),
     }
     made = kind(
-        name=algorithm,
         backbone=backbone,
         problem=problem or Classification(2),
         engine=engine or Learn2Learn(),

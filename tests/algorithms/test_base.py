@@ -22,7 +22,7 @@ def protonet(
 ) -> ProtoNet:
     torch.manual_seed(0)
     optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
-    return ProtoNet("protonet", MLP((4,), [8], protocol), problem, distance, 1.0, learned_temperature, optimizer).double()
+    return ProtoNet(MLP((4,), [8], protocol), problem, distance, 1.0, learned_temperature, optimizer).double()
 
 
 def episode(tasks: int, ways: int, queries: int, seed: int) -> Episode:

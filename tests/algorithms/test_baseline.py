@@ -44,7 +44,6 @@ def learner(name: str, backbone: Backbone | None = None, dampening: float = 0.0)
     """ "normalised" is Baseline++ with weight normalisation."""
     torch.manual_seed(0)
     given: dict[str, Any] = {
-        "name": name,
         "backbone": backbone or Pixels(),
         "problem": Classification(TRAINING_CLASSES),
         "fit": Fit(STEPS, RATE, MOMENTUM, DECAY, dampening),

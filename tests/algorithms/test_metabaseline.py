@@ -23,7 +23,7 @@ def metabaseline() -> MetaBaseline:
     optimizer = Optimization("sgd", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
     wanted = {name: CONFIGURED.algo[name] for name in ("distance", "temperature", "learned_temperature")}
     backbone = MLP((6,), [24], "running")
-    return MetaBaseline("metabaseline", backbone, Classification(WAYS), optimizer=optimizer, **wanted).double()
+    return MetaBaseline(backbone, Classification(WAYS), optimizer=optimizer, **wanted).double()
 
 
 def random_episode() -> Episode:

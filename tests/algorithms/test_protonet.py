@@ -36,7 +36,7 @@ def protonet(
     backbone: Backbone, distance: Any = "euclidean", temperature: float = 1.0, learned: bool = False, ways: int = WAYS
 ) -> ProtoNet:
     optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
-    made = ProtoNet("protonet", backbone, Classification(ways), distance, temperature, learned, optimizer).double()
+    made = ProtoNet(backbone, Classification(ways), distance, temperature, learned, optimizer).double()
     made.log_temperature.data.fill_(np.log(temperature))  # in float64
     return made
 
@@ -120,7 +120,7 @@ def test_validation_reports_the_loss_and_the_right_answers_of_each_task(episode:
     for task in range(TASKS):
         one = slice(task, task + 1)
         assert answers["losses"][task].item() == pytest.approx(loss_by_hand(scores[one], y[one]), abs=1e-10)
-        assert answers["scores"][task].item() == (scores[task].argmax(-1) == y[task]).sum()
+        assert answers["statistics"][task, 0].item() == (scores[task].argmax(-1) == y[task]).sum()
 
 
 @pytest.mark.parametrize("protocol", ["transductive", "running", "support"])
@@ -161,7 +161,7 @@ def test_a_temperature_is_that_of_the_configuration_and_kept_whether_it_is_learn
     distance: str, learned: bool
 ) -> None:
     optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
-    made = ProtoNet("protonet", mlp("running"), Classification(WAYS), distance, 0.4, learned, optimizer)  # type: ignore[arg-type]
+    made = ProtoNet(mlp("running"), Classification(WAYS), distance, 0.4, learned, optimizer)  # type: ignore[arg-type]
     (name,) = set(made.state_dict()) - {f"backbone.{name}" for name in made.backbone.state_dict()}
     assert made.state_dict()[name].exp().item() == pytest.approx(0.4)
     of_backbone = {f"backbone.{name}" for name, _ in made.backbone.named_parameters()}

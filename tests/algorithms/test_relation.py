@@ -236,7 +236,7 @@ def test_training_moves_the_averages_of_the_relation_module(episode: Episode) ->
 )
 def test_features_that_are_no_maps_large_enough_are_refused(backbone: Backbone, given: str) -> None:
     with pytest.raises(
-        BadInput, match=rf"algo=relation .*at least 4x4.*{given}.*backbone=conv4_maps or backbone\.halvings=2"
+        BadInput, match=rf"a relation network .*at least 4x4.*{given}.*backbone=conv4_maps or backbone\.halvings=2"
     ):
         relation(backbone=backbone)
 

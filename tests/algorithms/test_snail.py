@@ -41,7 +41,7 @@ def snail(backbone: Backbone | None = None, ways: int = WAYS, **settings: Any) -
     torch.manual_seed(0)
     sizes = {"embedding": 5, "keys": [4, 6, 3], "values": [3, 2, 4], "filters": 3, "reach": 4} | settings
     optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
-    algorithm = Snail("snail", backbone or Pixels(), Classification(ways), **sizes, optimizer=optimizer).double()
+    algorithm = Snail(backbone or Pixels(), Classification(ways), **sizes, optimizer=optimizer).double()
     with torch.no_grad():
         for parameter in algorithm.parameters():
             parameter.uniform_(-0.8, 0.8)

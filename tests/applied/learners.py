@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.checkpoints.reading import our_part, write_checkpoint
+from metashot.checkpoints.reading import metashot_part, write_checkpoint
 from metashot.problems import PROBLEMS
 from tests.configuration.test_configuration import composed
 
@@ -22,6 +22,7 @@ OWN: dict[str, list[str]] = {
     "matching": [],
     "full context": ["algo=matching", "algo.full_context=true"],
     "relation": [],
+    "r2d2": [],
     "siamese": [],
     "triplet": ["algo=siamese", "algo.loss=triplet"],
     "snail": ["algo.keys=[4,8]", "algo.values=[4,8]", "algo.filters=4", "algo.embedding=8"],
@@ -69,7 +70,9 @@ def tiny(folder: Path, algo: str, protocol: str = "support", *more: str, **origi
             if "running" in name:
                 buffer.mul_(0.1).add_(0.05)
     path = folder / f"{algo} {protocol} {len(list(folder.iterdir()))}.ckpt"
-    write_checkpoint({"global_step": 0, "state_dict": algorithm.state_dict(), "metashot": our_part(config, whole)}, path)
+    write_checkpoint(
+        {"global_step": 0, "state_dict": algorithm.state_dict(), "metashot": metashot_part(config, whole)}, path
+    )
     return path
 
 

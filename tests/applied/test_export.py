@@ -21,12 +21,19 @@ MLP = ("backbone=mlp", "backbone.hidden=[8]")  # small, because it is the graph 
 WITHOUT_IMAGES = ("matching", "siamese", "snail", "baselinepp")
 # Between them they need all that is done to a graph before it can be written; each takes the exporter ten seconds.
 LEARNERS = [
-    *[("protonet", "running"), ("relation", "support_later"), ("siamese", "running"), ("snail", "support_later")],
+    *[
+        ("protonet", "running"),
+        ("r2d2", "running"),
+        ("relation", "support_later"),
+        ("siamese", "running"),
+        ("snail", "support_later"),
+    ],
     *(
         pytest.param(algo, protocol, marks=pytest.mark.long)
         for algo, protocol in [
             *[("protonet", "support"), ("relation", "running"), ("triplet", "running"), ("full context", "support")],
             *[("matching", "support"), ("baseline", "running"), ("baselinepp", "support"), ("metabaseline", "running")],
+            ("r2d2", "support_later"),
         ]
     ),
 ]

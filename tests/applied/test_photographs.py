@@ -96,7 +96,7 @@ def test_photographs_are_noticed(mode: str) -> None:
 
 
 def test_digits_of_scikit_learn_are_drawings() -> None:
-    """Eight pixels a side, sixteen levels: the README's own example."""
+    """Eight pixels a side, sixteen levels: the example of docs/how-to/use-a-learner.md."""
     images = pytest.importorskip("sklearn.datasets").load_digits().images[:COUNT]
     assert share([Image.fromarray((image / 16 * 255).astype(np.uint8)) for image in images]) == 0
 

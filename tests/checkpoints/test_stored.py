@@ -261,6 +261,14 @@ LARGE: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
+def test_a_file_does_not_say_that_something_was_fitted_to_which_nothing_can_be(
+    fitted: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.save(fitted | {"origin": fitted["origin"] | {"problem": "DenseLabels"}}, tmp_path / "theirs.fewshot")
+    with pytest.raises(BadInput, match=r"theirs\.fewshot cannot be used: there are no fitted learners .*DenseLabels"):
+        metashot.load_fitted(tmp_path / "theirs.fewshot")
+
+
 @pytest.mark.parametrize("change", LARGE.values(), ids=LARGE.keys())
 def test_a_network_larger_than_its_weights_is_never_made(
     content: dict[str, Any], tmp_path: Path, change: Callable[[dict[str, Any]], Any]
@@ -292,7 +300,7 @@ def test_what_describes_a_tensor_cannot_be_changed_afterwards(tmp_path: Path, ch
     state = pickle.dumps(change, protocol=2)[2:-1]
     end = pickled.rindex(b"Rq") + 1  # behind the call that makes the tensor
     with_pickle(path, pickled[:end] + state + b"b" + pickled[end:])
-    with pytest.raises(Unusable, match="sets what an object holds"):
+    with pytest.raises(Unusable, match="sets the state of an object"):
         read_archive(path)
 
 
@@ -301,6 +309,13 @@ BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "origin is text": lambda whole: whole[OURS].update(origin="glyphs"),
     "origin without a shape": lambda whole: whole[OURS]["origin"].pop("input_shape"),
     "origin with another problem": lambda whole: whole[OURS]["origin"].update(problem="Chess"),
+    "origin with a problem that its algorithm cannot learn": lambda whole: whole[OURS]["origin"].update(
+        problem="DenseLabels"
+    ),
+    "origin with more classes than pixels have labels for": lambda whole: whole[OURS]["origin"].update(
+        problem="DenseLabels", outputs=256
+    ),
+    "origin with a problem that is a list": lambda whole: whole[OURS]["origin"].update(problem=["Classification"]),
     "origin with one constant": lambda whole: whole[OURS]["origin"].update(mean=None),
     "origin with a deviation of zero": lambda whole: whole[OURS]["origin"].update(std=[0.0]),
     "origin named with a path": lambda whole: whole[OURS]["origin"].update(name="../../x"),

@@ -17,6 +17,7 @@ ALGORITHMS: dict[str, list[str]] = {
     "relation": ["algo=relation"],
     "siamese": ["algo=siamese"],
     "triplets": ["algo=siamese", "algo.loss=triplet"],
+    "r2d2": ["algo=r2d2"],
     "snail": ["algo=snail"],
     "baseline": ["algo=baseline", "data.train.batch=16"],
     "baselinepp": ["algo=baselinepp", "data.train.batch=16", "data.presentation.augmentation.quarter_turns=image"],
@@ -59,7 +60,7 @@ def test_supervised_training_says_what_it_goes_through_and_measures_it(supervise
 
 def test_supervised_learner_is_scored_on_any_ways_and_on_training_classes(command: Command, supervised: Trained) -> None:
     for override in ("data.ways=12", "split=train", "data.shots=4"):
-        outcome = command.run("evaluate.py", f"ckpt={supervised.run}", "episodes=6", override, f"out={override[-2:]}")
+        outcome = command.evaluate(f"ckpt={supervised.run}", "episodes=6", override, f"out={override[-2:]}")
         assert outcome.code == 0, outcome
 
 
@@ -94,13 +95,14 @@ def test_frozen_backbone_stays_as_it_was_given_with_its_averages(command: Comman
 
 # What cannot be done -> what the message has to say.
 REFUSED: dict[str, list[str]] = {
-    "algo=relation backbone.halvings=4": ["algo=relation", "maps of 2x2", "at least 4x4", "backbone.halvings=2"],
+    "algo=relation backbone.halvings=4": ["relation network", "maps of 2x2", "at least 4x4", "backbone.halvings=2"],
     "algo=snail data.test.ways=7": ["7 ways", "test split", "snail", "5 classes", "data.test.ways=5"],
     "algo=snail algo.reach=6": ["algo.reach=6", "power of two"],
     "algo=snail data.train.ways=[3,5]": ["data.train.ways", "3-5 ways", "snail"],
     "algo=matching algo.temperature=0": ["algo.temperature=0", "above 0"],
     "algo=matching algo.reading_steps=0": ["algo.reading_steps=0", "at least 1"],
     "algo=protonet algo.distance=manhattan": ["algo.distance=manhattan", "euclidean, cosine"],
+    "algo=r2d2 algo.regularisation=0": ["algo.regularisation=0", "above 0"],
     "algo=relation algo.loss=hinge": ["algo.loss=hinge", "mse, cross_entropy"],
     "algo=siamese algo.loss=pairs": ["algo.loss=pairs", "verification, contrastive, triplet"],
     "algo=siamese algo.neighbours=0": ["algo.neighbours=0", "at least 1"],
@@ -132,7 +134,7 @@ def test_what_an_algorithm_cannot_use_is_refused(command: Command, overrides: st
 
 def test_backbones_and_data_that_an_algorithm_cannot_use_are_refused(command: Command) -> None:
     banks = f"data.banks={command.banks}"
-    said = ["algo=relation", "64 numbers without height and width", "backbone=conv4_maps"]
+    said = ["relation network", "64 numbers without height and width", "backbone=conv4_maps"]
     refused(command.run("train.py", "algo=relation", "backbone=mlp", banks), said)
     refused(command.run("train.py", "algo=baseline", "data=sinusoid", "backbone=mlp_sinusoid"), ["baseline", "sinusoid"])
     assert contents(command.folder) == {}

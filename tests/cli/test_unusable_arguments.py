@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from .conftest import Command, Trained
-from .launcher import UNPRIVILEGED
+from .forking import UNPRIVILEGED
 from .test_bad_input import refused
 
 TRAIN, EVALUATE = "train.py", "evaluate.py"

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from metashot.algorithms.gradient.maml import MAML
 from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.backbones.mlp import MLP
 from metashot.bad_input import BadInput
-from metashot.commands.refusals import check_of_evaluation
 from metashot.configuration.buildable import CONF
+from metashot.configuration.signatures import parameters_of
+from metashot.configuration.suggestions import suggestions_where_they_fit
 from metashot.engines.learn2learn import Learn2Learn
+from metashot.evaluation.checks import check_of_evaluation
 from metashot.problems import Classification
 
 SCRIPTS = ("train", "evaluate", "look")
@@ -28,8 +31,14 @@ CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"
 
 
 def composed(script: str, *overrides: str) -> configuration.Container:
+    """The configuration of a script: a test's own, which is composed once for all that want the same one."""
+    return copy.deepcopy(_composed(script, overrides))
+
+
+@cache
+def _composed(script: str, overrides: tuple[str, ...]) -> configuration.Container:
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with suggestions_where_they_fit(), initialize_config_dir(str(CONF), version_base="1.3"):
         made = compose(script, overrides=["folder=runs/test", *overrides] if script == "train" else list(overrides))
     return configuration.plain(made)
 
@@ -65,6 +74,28 @@ CALLS = [(script, group, choice) for script in SCRIPTS for group, choice in CHOI
 def test_every_choice_of_every_group_composes_and_is_accepted(script: str, group: str, choice: str) -> None:
     check = check_of_evaluation if script == "evaluate" else configuration.check  # the former may leave the seed open
     check(composed(script, f"{group}={choice}"))
+
+
+@pytest.mark.parametrize("algo", ["maml", "r2d2", "reptile"])
+def test_an_algorithms_file_suggests_only_what_the_data_have(algo: str) -> None:
+    of_images, of_curves = (
+        composed("train", f"algo={algo}", f"data={data}", "backbone=mlp") for data in ("glyphs", "sinusoid")
+    )
+    own = composed("train", "data=sinusoid", "algo=maml")["data"]
+    configuration.check(of_curves)
+    assert {key: set(split) for key, split in of_curves["data"].items() if isinstance(split, dict)} == {
+        key: set(split) for key, split in own.items() if isinstance(split, dict)
+    }
+    for key in own["train"].keys() - {"_target_"}:
+        assert of_curves["data"]["train"][key] == of_images["data"]["train"][key]
+    for other in ("algo", "backbone", "trainer"):
+        assert of_curves[other] == of_images[other]
+
+
+def test_a_script_without_data_gets_none_from_an_algorithms_file() -> None:
+    config = composed("predict", "algo=r2d2")
+    assert config["algo"]["name"] == "r2d2"
+    assert not {"data", "trainer"} & set(config)
 
 
 @pytest.mark.parametrize("algo", ["maml", "protonet"])
@@ -287,6 +318,19 @@ def test_a_missing_key_is_named(config: configuration.Container, key: str) -> No
     del node[last]
     with pytest.raises(BadInput, match=f"missing key {key}, which has no default"):
         configuration.check(config)
+
+
+def test_a_name_is_checked_and_kept_but_not_an_argument_of_the_class(config: configuration.Container) -> None:
+    assert "name" not in parameters_of(config["algo"]["_target_"])
+    for name in ("a/b", None, "", {"_target_": "os.system"}):
+        with pytest.raises(BadInput, match=r"algo\.name"):
+            configuration.check(changed(copy.deepcopy(config), "algo.name", name))
+    made = changed(config, "algo.name", "mine")
+    configuration.check(made)
+    network = MLP((1, 2, 2), [3], "transductive")
+    algorithm = configuration.build_algorithm(made, backbone=network, problem=Classification(5))
+    assert type(algorithm) is MAML
+    assert made["algo"]["name"] == "mine"
 
 
 def test_differences_are_found_at_every_depth() -> None:

@@ -107,6 +107,8 @@ def test_reading_every_signature_imports_nothing_slow(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom metashot.configuration import signatures\nfrom metashot.configuration.buildable import buildable\n"
         "for targets in buildable().values():\n    for target in targets:\n        signatures.parameters_of(target)\n"
+        "problem = signatures.constant('metashot.data.regression.RegressionEpisodes', 'asks')\n"
+        "assert signatures.constant(problem, 'kind') == 'regression'\n"
         "print({'torch', 'pytorch_lightning', 'matplotlib', 'wandb'} & set(sys.modules))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -327,7 +327,7 @@ def test_shuffled_images_are_changed_by_their_batch_alone_and_have_all_classes(s
     assert data.shuffled
     assert data.problem.outputs == classes == 70
     assert data.origin()["outputs"] == 70
-    assert "train 6 x 5 shuffled images a step" in data.described()
+    assert "train 6 x 5 shuffled images a step" in data.description()
     (together,) = data.training_batch(np.array([3, 8]), CPU)
     assert together.support.x.shape == (2, 0, *SHAPE)
     assert together.query.x.shape == (2, 5, *SHAPE)

@@ -182,14 +182,14 @@ def test_an_inner_loop_that_cannot_be_compiled_is_refused() -> None:
 
 
 def test_a_cuda_graph_needs_a_gpu() -> None:
-    said = r"engine\.cuda_graph=true needs a GPU of NVIDIA, and this runs on cpu: leave it out"
+    said = r"engine\.cuda_graph=true needs an NVIDIA GPU, and this runs on cpu: leave it out"
     engine = Batched(chunk=None, compile=False, cuda_graph=True)
     made = learner("maml", MLP(SHAPE, [4], "none"), Classification(WAYS), engine)
     with pytest.raises(BadInput, match=said):
-        engine.described("cpu", made.network)
+        engine.description("cpu", made.network)
     with pytest.raises(BadInput, match=said):
         outcome(made, images())
-    assert engine.described("cuda", made.network).endswith(
+    assert engine.description("cuda", made.network).endswith(
         "all tasks of a step at once, compiled and recorded in CUDA graphs"
     )
 
@@ -208,7 +208,7 @@ def test_a_cuda_graph_does_not_go_with_steps_that_are_computed_again(monkeypatch
     compiler = compilation.Compiler(cuda_graph=True)
     tasks: Any = None
     with pytest.raises(BadInput, match=r"engine\.cuda_graph=true .* algo\.checkpoint_inner_steps=true"):
-        compiler.compiled(replace(described[0], recompute=True), tasks, "cuda")
+        compiler.compiled(replace(described[0], recompute=True), tasks, "cuda", True)
 
 
 WITHOUT_A_COMPILER = """

@@ -22,7 +22,7 @@ from metashot.training.trainer import TrainerOptions
 from tests.configuration.test_configuration import composed
 from tests.data.test_module import data_module
 
-LEARNERS = ("protonet", "matching", "relation", "siamese", "snail", "baseline", "baselinepp", "metabaseline")
+LEARNERS = ("protonet", "matching", "relation", "siamese", "r2d2", "snail", "baseline", "baselinepp", "metabaseline")
 EPISODES = 13
 
 

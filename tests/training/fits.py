@@ -28,7 +28,18 @@ from metashot.training.trainer import TrainerOptions
 from ..configuration.test_configuration import composed
 
 GRADIENT = ("maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "reptile", "average")
-FEATURES = ("protonet", "matching", "full context", "relation", "siamese", "snail", "baseline", "baselinepp", "metabaseline")
+FEATURES = (
+    "protonet",
+    "matching",
+    "full context",
+    "relation",
+    "siamese",
+    "r2d2",
+    "snail",
+    "baseline",
+    "baselinepp",
+    "metabaseline",
+)
 ALGORITHMS = GRADIENT + FEATURES
 PROTOCOLS = ("transductive", "running")
 SHAPE, WAYS, SHOTS, QUERIES = (1, 12, 12), 3, 2, 2

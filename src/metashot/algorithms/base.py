@@ -9,26 +9,26 @@ from torch import Tensor
 
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
-from metashot.backbones.normalisation import learning_together
+from metashot.backbones.normalisation import deferred_average_updates
 from metashot.bad_input import BadInput
 from metashot.episodes import Batch, Episode, Examples
 from metashot.problems import Classification, Problem
 
 
-class Learned(NamedTuple):
-    """What a step of training found on a batch of tasks."""
+class TrainingStep(NamedTuple):
+    """What training on a batch of tasks computes."""
 
     loss: Tensor  # to minimise
-    answers: Tensor  # [T, Q, outputs]
-    inner_losses: Tensor | None = None  # [T, steps]: of support sets, where there is an inner loop
+    answers: Tensor  # [T, Q, ...]: to the queries
+    inner_losses: Tensor | None = None  # [T, steps]: of the support sets, where there is an inner loop
 
 
-class Judged(NamedTuple):
-    """The losses of a batch of tasks that were trained on, to be looked at and not to learn from."""
+class TaskLosses(NamedTuple):
+    """The losses of each task in a training step, which are monitored and not minimised."""
 
-    numbers: Tensor  # [T]: of the episodes
-    losses: Tensor  # [T]: of the queries
-    inner_losses: Tensor | None  # [T, steps]
+    numbers: Tensor  # [T]: the episodes' numbers
+    losses: Tensor  # [T]: the mean loss of the queries
+    inner_losses: Tensor | None  # [T, steps]: of the support sets
 
 
 class Algorithm(pl.LightningModule):
@@ -46,34 +46,34 @@ class Algorithm(pl.LightningModule):
         super().__init__()
         if not isinstance(problem, self.solves):
             raise BadInput(
-                f"{type(self).__name__} cannot learn a {type(problem).__name__.lower()} problem: "
+                f"{type(self).__name__} cannot learn a {problem.kind} problem: "
                 "choose other data with data=, or an algorithm such as algo=maml"
             )
         self.optimization = optimizer
         self.transductive = transductive  # whether the queries of a task could see each other
         self.problem = problem
-        self.judged: list[Judged] = []  # in the last step of training
-        self.watched_episodes = 0  # of a test, the first ones: they are answered after each of `watched_steps` too
+        self.task_losses: list[TaskLosses] = []  # of the last training step
+        self.watched_episodes = 0  # the first test episodes, which are scored after each of `watched_steps` too
 
     @property
     def progress(self) -> float:
         """The share of the steps of training that have been taken."""
         return self.global_step / self.trainer.max_steps if self._trainer is not None else 0.0
 
-    def described(self, device_type: str) -> list[str]:
+    def description(self, device_type: str) -> list[str]:
         """What has to be said of how it computes on a device, in lines."""
         return []
 
     @abstractmethod
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
-        """The answer to each query: [T, Q, outputs], scores of the classes [T, Q, ways] in classification."""
+        """The answer to each query: [T, Q, ...], in the shape that the problem asks for, such as logits [T, Q, ways]."""
 
-    def learn(self, support: Examples) -> Any:
-        """What is kept of support sets, all that `answers_from` needs: here they themselves."""
+    def adapt(self, support: Examples) -> Any:
+        """What is kept of support sets, all that `answer_queries` needs: here they themselves."""
         return support
 
-    def answers_from(self, learned: Any, query_x: Tensor) -> Tensor:
-        """What `forward` would say, of support sets that were learned before: [T, Q, outputs]."""
+    def answer_queries(self, learned: Any, query_x: Tensor) -> Tensor:
+        """What `forward` would say, of support sets that were learned before: [T, Q, ...]."""
         answers: Tensor = self(learned, query_x)
         return answers
 
@@ -88,20 +88,20 @@ class Algorithm(pl.LightningModule):
 
     @property
     def watched_steps(self) -> tuple[int, ...]:
-        """After how many inner steps `answers_on_the_way` answers; none where there are no inner steps."""
+        """After how many inner steps `answers_after_steps` answers; none where there are no inner steps."""
         return ()
 
-    def answers_on_the_way(self, episode: Episode) -> Tensor:
-        """Answers to queries after each of `watched_steps`, the last of which is the end: [T, times, Q, outputs]."""
+    def answers_after_steps(self, episode: Episode) -> Tensor:
+        """Answers to queries after each of `watched_steps`, the last of which is the end: [T, times, Q, ...]."""
         return self.answers_to(episode).unsqueeze(1)
 
-    def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None] | None:
+    def features_before_and_after(self, episode: Episode) -> tuple[Tensor, Tensor | None] | None:
         """Features of support examples and queries [T, S + Q, features] before a task is learned, and after it where that
         changes them; nothing where an algorithm has none to show."""
         return None
 
     def attention(self, episode: Episode) -> Tensor | None:
-        """How much each query looked at each support example [T, Q, S], where an algorithm looks."""
+        """The attention weights of each query on each support example [T, Q, S]; nothing where an algorithm has none."""
         return None
 
     def freeze_backbone(self) -> None:
@@ -110,49 +110,49 @@ class Algorithm(pl.LightningModule):
             if isinstance(module, Backbone):
                 module.freeze()
 
-    def training_loss(self, episode: Episode) -> Learned:
+    def training_loss(self, episode: Episode) -> TrainingStep:
         answers = self.answers_to(episode)
-        return Learned(self.problem.loss(answers, episode.query.y), answers)
+        return TrainingStep(self.problem.loss(answers, episode.query.y), answers)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Every task counts the same, whatever the shape of its episode."""
         tasks = sum(map(len, batch))
         losses, scores = [], []
-        self.judged = []
-        with learning_together(self) as end_group:
+        self.task_losses = []
+        with deferred_average_updates(self) as end_group:
             for episode in batch:
-                learned = self.training_loss(episode)
+                step = self.training_loss(episode)
                 end_group()
-                of_queries = self.problem.losses(learned.answers.detach(), episode.query.y).mean(1)
-                self.judged.append(Judged(episode.number, of_queries, learned.inner_losses))
+                answers, y = step.answers.detach(), episode.query.y
+                query_losses = self.problem.losses(answers, y).mean(1)
+                self.task_losses.append(TaskLosses(episode.number, query_losses, step.inner_losses))
                 share = len(episode) / tasks
-                losses.append(learned.loss * share)
-                scores.append(self.problem.scores(learned.answers.detach(), episode.query.y).mean() * share)
+                losses.append(step.loss * share)
+                scores.append(self.problem.score(answers, y) * share)
         return {"loss": torch.stack(losses).sum(), "score": torch.stack(scores).sum()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:
-        return {"episodes": [self._answers(episode) for episode in batch]}
+        return {"episodes": [self._scored(self.answers_to(episode).detach(), episode.query.y) for episode in batch]}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:
-        return {"episodes": [self._answers_on_the_way(episode) for episode in batch]}
+        return {"episodes": [self._scored_after_steps(episode) for episode in batch]}
 
-    def _answers(self, episode: Episode) -> dict[str, Tensor]:
-        return self._judged(self.answers_to(episode).detach(), episode.query.y)
-
-    def _answers_on_the_way(self, episode: Episode) -> dict[str, Tensor]:
-        """Those of episodes that are not watched count for nothing."""
+    def _scored_after_steps(self, episode: Episode) -> dict[str, Tensor]:
+        """The statistics of episodes that are not watched are zeros, which nobody reads."""
+        y = episode.query.y
         if not self.watched_steps or (episode.number >= self.watched_episodes).all():
-            found = self._answers(episode)
-            return found | {"on_the_way": found["scores"].new_zeros(len(episode), len(self.watched_steps))}
-        answers, y = self.answers_on_the_way(episode).detach(), episode.query.y
-        on_the_way = torch.stack([self.problem.scores(at, y).sum(1) for at in answers.unbind(1)], dim=1)
-        return self._judged(answers[:, -1], y) | {"on_the_way": on_the_way}
+            found = self._scored(self.answers_to(episode).detach(), y)
+            tasks, size = found["statistics"].shape
+            return found | {"after_steps": found["statistics"].new_zeros(tasks, len(self.watched_steps), size)}
+        answers = self.answers_after_steps(episode).detach()
+        after_steps = torch.stack([self.problem.statistics(at, y) for at in answers.unbind(1)], dim=1)
+        return self._scored(answers[:, -1], y) | {"after_steps": after_steps}
 
-    def _judged(self, answers: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def _scored(self, answers: Tensor, y: Tensor) -> dict[str, Tensor]:
         return {
-            "answers": answers,
-            "scores": self.problem.scores(answers, y).sum(1),
-            "losses": self.problem.losses(answers, y).mean(1),
+            "answers": answers,  # [T, Q, ...]
+            "statistics": self.problem.statistics(answers, y),  # [T, K]
+            "losses": self.problem.losses(answers, y).mean(1),  # [T]
         }
 
     def configure_optimizers(self) -> Any:

@@ -27,7 +27,7 @@ class FeatureLearner(Algorithm):
 
     @abstractmethod
     def answer(self, support: Any, query: Tensor) -> Tensor:
-        """The scores of the classes [T, Q, ways] by the summary of the support sets, of queries [T, Q, features]."""
+        """The answers to queries [T, Q, features], such as logits [T, Q, ways], from the summary of the support sets."""
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         count = support.x.shape[1]
@@ -44,19 +44,19 @@ class FeatureLearner(Algorithm):
         x = episode.query.x
         return x if episode.embedded else self.embed(x, support=x.shape[1])
 
-    def learn(self, support: Examples) -> Any:
-        if not self._each_alone:
+    def adapt(self, support: Examples) -> Any:
+        if not self._embeds_independently:
             return support
         return self.summary(Examples(self.embed(support.x, support=support.x.shape[1]), support.y))
 
-    def answers_from(self, learned: Any, query_x: Tensor) -> Tensor:
-        return self.answer(learned, self.embed(query_x, support=0)) if self._each_alone else self(learned, query_x)
+    def answer_queries(self, learned: Any, query_x: Tensor) -> Tensor:
+        return self.answer(learned, self.embed(query_x, support=0)) if self._embeds_independently else self(learned, query_x)
 
     @property
-    def _each_alone(self) -> bool:
-        return self.backbone.each_alone and not self.training
+    def _embeds_independently(self) -> bool:
+        return self.backbone.embeds_independently and not self.training
 
-    def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
+    def features_before_and_after(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
         count = episode.support.x.shape[1]
         before = self.embed(torch.cat([episode.support.x, episode.query.x], dim=1), support=count)
         return before, self.adapted_features(Examples(before[:, :count], episode.support.y), before[:, count:])
@@ -68,10 +68,10 @@ class FeatureLearner(Algorithm):
     def attention(self, episode: Episode) -> Tensor | None:
         count = episode.support.x.shape[1]
         features = self.embed(torch.cat([episode.support.x, episode.query.x], dim=1), support=count)
-        return self.looks(Examples(features[:, :count], episode.support.y), features[:, count:])
+        return self.support_attention(Examples(features[:, :count], episode.support.y), features[:, count:])
 
-    def looks(self, support: Examples, query: Tensor) -> Tensor | None:
-        """How much each query looks at each support example [T, Q, S], where an algorithm looks."""
+    def support_attention(self, support: Examples, query: Tensor) -> Tensor | None:
+        """The attention weights of each query on each support example [T, Q, S]; nothing where an algorithm has none."""
         return None
 
     def embed(self, images: Tensor, support: int) -> Tensor:

@@ -88,7 +88,7 @@ class _Graph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = normalised(images, self.form).to(next(self.algorithm.parameters()).dtype)
-        answers = self.algorithm.answers_from(self.learned, x[None])[0]  # [N, outputs]
+        answers = self.algorithm.answer_queries(self.learned, x[None])[0]  # [N, outputs]
         return answers[:, : self.classes].softmax(-1).float()
 
 
@@ -123,7 +123,7 @@ def _graph_of(learner: ClassLearner) -> _Graph:
     support = Examples(as_inputs(kept.x.numpy(), learner.form, torch.device("cpu"), dtype)[None], kept.y[None])
     with torch.no_grad():
         _fix_statistics(algorithm, support)
-        return _Graph(algorithm, algorithm.learn(support), learner.form, len(learner.classes_)).eval()
+        return _Graph(algorithm, algorithm.adapt(support), learner.form, len(learner.classes_)).eval()
 
 
 def _fix_statistics(algorithm: FeatureLearner, support: Examples) -> None:

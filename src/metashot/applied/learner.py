@@ -28,13 +28,14 @@ from metashot.applied.network import FORMAT, TrainedNetwork, fitted_content, mad
 from metashot.applied.photographs import PhotographsGiven, warning_of
 from metashot.bad_input import BadInput, BadValue
 from metashot.checkpoints.restoring import Origin
-from metashot.checkpoints.stored import BEST, LONGEST_LABEL, MOST_CLASSES, can_be_stored, of_run
+from metashot.checkpoints.stored import BEST, LONGEST_LABEL, MOST_CLASSES, can_be_stored, find_checkpoint
+from metashot.configuration.plugins import enable
 from metashot.data.presentation.features import Features
 from metashot.episodes import Examples
 from metashot.files.outputs import FITTED, holds_fit, named_file, refuse_to_replace, write_output
 from metashot.files.paths import given_path
-from metashot.problems import Regression
-from metashot.sources.getting.files import shown
+from metashot.problems import PROBLEMS
+from metashot.sources.getting.files import printable
 from metashot.sources.source import FEATURES, PIXELS
 from metashot.version import __version__
 
@@ -467,20 +468,26 @@ class NumberLearner(Learner):
         return f"{len(fitted.examples.x)} points"
 
 
-def load(checkpoint: str | os.PathLike[str], device: Device = "auto", ink: Ink = "auto") -> Learner:
+def load(
+    checkpoint: str | os.PathLike[str], device: Device = "auto", ink: Ink = "auto", plugins: Sequence[str] = ()
+) -> Learner:
     """The learner in a checkpoint, or in the folder of a run (its best checkpoint).
 
     `ink` matters to learners of drawings with bright ink on dark ground, such as glyphs and omniglot: with "auto" each image
     whose border is bright is inverted, with "dark" all are, with "bright" none.
+
+    `plugins` are packages that have classes which the checkpoint names. A checkpoint never imports them itself.
     """
-    path = of_run(checkpoint, "checkpoint", BEST)
+    enable(plugins)
+    path = find_checkpoint(checkpoint, "checkpoint", BEST)
     if holds_fit(path):
-        raise BadInput(f"{shown(path)} is a fitted learner and not a checkpoint: read it with metashot.load_fitted")
+        raise BadInput(f"{printable(path)} is a fitted learner and not a checkpoint: read it with metashot.load_fitted")
     return learner_of(read_network(checkpoint, device), checkpoint, device, ink)
 
 
-def load_fitted(path: str | os.PathLike[str], device: Device = "auto") -> Learner:
-    """A learner as it was saved, which gives the answers that it gave then."""
+def load_fitted(path: str | os.PathLike[str], device: Device = "auto", plugins: Sequence[str] = ()) -> Learner:
+    """A learner as it was saved, which gives the answers that it gave then; `plugins` as in `load`."""
+    enable(plugins)
     file = given_path(path, "path")
     content = fitted_content(file)
     network = made(content["config"], content["origin"], content["weights"], file, device)
@@ -509,17 +516,27 @@ def learner_of(network: TrainedNetwork, checkpoint: str | os.PathLike[str], devi
     return learner
 
 
+# By the problem that a network was trained on, and the kind of items.
+_LEARNERS: Mapping[str, Mapping[str, type[Learner]]] = {
+    "Classification": {PIXELS: ClassLearner, FEATURES: VectorLearner},
+    "Regression": {PIXELS: NumberLearner},
+}
+
+
 def kind_of(network: TrainedNetwork) -> type[Learner]:
-    if isinstance(network.algorithm.problem, Regression):
-        return NumberLearner
-    presentation = network.origin.get("presentation", PIXELS)
-    kinds: dict[str, type[Learner]] = {PIXELS: ClassLearner, FEATURES: VectorLearner}
-    if presentation not in kinds:
+    """The class of learners for the problem and the kind of items that a network was trained on."""
+    problem, presentation = network.origin["problem"], network.origin.get("presentation", PIXELS)
+    if problem not in _LEARNERS:
         raise BadInput(
-            f"{shown(network.path)} was trained on {presentation}, which cannot be given in Python yet: score it with "
+            f"{printable(network.path)} was trained on a {PROBLEMS[problem].kind} problem, of which nothing can be fitted "
+            "yet; evaluate.py scores it"
+        )
+    if presentation not in _LEARNERS[problem]:
+        raise BadInput(
+            f"{printable(network.path)} was trained on {presentation}, which cannot be given in Python yet: score it with "
             "evaluate.py"
         )
-    return kinds[presentation]
+    return _LEARNERS[problem][presentation]
 
 
 def _as_inputs(x: Tensor, network: TrainedNetwork, form: Form | None) -> Tensor:

@@ -4,7 +4,7 @@ learners that were made from one another share it."""
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,14 @@ from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
-from metashot.checkpoints.stored import BEST, OURS, checked_fitted, of_run
-from metashot.configuration.buildable import target_of
+from metashot.checkpoints.stored import BEST, OURS, checked_fitted, find_checkpoint
+from metashot.configuration.buildable import TARGET, target_of
+from metashot.configuration.plugins import enable, enabled
+from metashot.engines.learn2learn import is_installed
 from metashot.episodes import Examples
 from metashot.files.archives import Unusable, read_archive
 from metashot.files.outputs import FITTED, holds_fit
-from metashot.sources.getting.files import shown
+from metashot.sources.getting.files import printable
 from metashot.version import __version__
 
 FORMAT = 1  # of a fitted learner's file
@@ -33,6 +35,7 @@ FORMAT = 1  # of a fitted learner's file
 _AT_ONCE = 256  # queries, where they cannot see each other
 _PATIENCE = 10.0  # seconds, after which a user is told what is waited for
 _BUILT = ("backbone", "engine", "algo")  # the groups of a configuration that make a learner
+_LEARN2LEARN, _AUTO = "metashot.engines.learn2learn.Learn2Learn", "metashot.engines.choice.Auto"
 _COMPILED = ("compile", "cuda_graph")
 
 
@@ -70,7 +73,7 @@ class TrainedNetwork:
         """What the algorithm keeps of a support set x [N, ...] and y [N] or [N, outputs]."""
         y = y.to(self.device)
         with self._used, _own_modes(), self._announced(f"learning {len(x):,} examples"):
-            return self.algorithm.learn(Examples(x[None], (y.to(self.dtype) if y.is_floating_point() else y)[None]))
+            return self.algorithm.adapt(Examples(x[None], (y.to(self.dtype) if y.is_floating_point() else y)[None]))
 
     def answers(self, learned: Any, x: Tensor) -> NDArray[np.float64]:
         """To queries [N, ...], by what was learned: [N, outputs]."""
@@ -79,7 +82,7 @@ class TrainedNetwork:
         with self._announced(f"answering {len(x):,} queries"):
             for part in torch.split(x, size):
                 with self._used, _own_modes():
-                    parts.append(self.algorithm.answers_from(learned, part[None])[0])
+                    parts.append(self.algorithm.answer_queries(learned, part[None])[0])
         answers = torch.cat(parts).detach().cpu().double().numpy()
         if not np.isfinite(answers).all():
             raise BadInput(
@@ -96,7 +99,7 @@ class TrainedNetwork:
             if self.algorithm.task_steps
             else ""
         )
-        told = f"{self.name} from {shown(self.path)}: {what}{steps} takes more than {_PATIENCE:.0f} s; Ctrl-C stops it"
+        told = f"{self.name} from {printable(self.path)}: {what}{steps} takes more than {_PATIENCE:.0f} s; Ctrl-C stops it"
         timer = threading.Timer(_PATIENCE, lambda: print(told, file=sys.stderr, flush=True))
         timer.daemon = True
         timer.start()
@@ -110,12 +113,12 @@ class TrainedNetwork:
 
     def __reduce__(self) -> Any:
         """A lock cannot be sent to another process: there the network is made again, and has a lock of its own."""
-        return made, (self.config, self.origin, self.weights(), self.path, str(self.device))
+        return made, (self.config, self.origin, self.weights(), self.path, str(self.device), enabled())
 
 
 def read_network(checkpoint: str | os.PathLike[str], device: str | torch.device) -> TrainedNetwork:
     """That of a checkpoint, of the folder of a run (its best checkpoint), or of a fitted learner's file."""
-    path = of_run(checkpoint, "checkpoint", BEST)
+    path = find_checkpoint(checkpoint, "checkpoint", BEST)
     if holds_fit(path):
         content = fitted_content(path)
         return made(content["config"], content["origin"], content["weights"], path, device)
@@ -123,19 +126,32 @@ def read_network(checkpoint: str | os.PathLike[str], device: str | torch.device)
     return made(stored[OURS]["config"], origin_of(stored, path), stored["state_dict"], path, device)
 
 
-def made(config: dict[str, Any], origin: Origin, weights: dict[str, Tensor], path: Path, device: Any) -> TrainedNetwork:
-    """The network that a configuration describes, with these weights, which come from the file `path`."""
+def made(
+    config: dict[str, Any],
+    origin: Origin,
+    weights: dict[str, Tensor],
+    path: Path,
+    device: Any,
+    plugins: Sequence[str] = (),
+) -> TrainedNetwork:
+    """The network that a configuration describes, with these weights, which come from the file `path`. `plugins` are those
+    of the process that sent it to this one."""
+    enable(plugins)
     place = _device(device)
     for group in (*_BUILT, "data"):
         if not isinstance(config.get(group), dict):
-            raise BadInput(f"{shown(path)}: its configuration has no {group}; it was not written by metashot")
+            raise BadInput(f"{printable(path)}: its configuration has no {group}; it was not written by metashot")
     # To compile takes minutes, and there is one task.
-    config = config | {"engine": {key: key not in _COMPILED and value for key, value in config["engine"].items()}}
+    engine = {key: key not in _COMPILED and value for key, value in config["engine"].items()}
+    # What was trained with learn2learn is used without it, too: another engine gives the same answers.
+    if engine.get(TARGET) == _LEARN2LEARN and not is_installed():
+        engine = {TARGET: _AUTO}
+    config = config | {"engine": engine}
     try:
         configuration.check({"seed": 0, **{group: config[group] for group in _BUILT}})
         target_of(config["data"].get("source"), "data.source")
     except BadInput as error:
-        raise BadInput(f"{shown(path)}: {error}") from error
+        raise BadInput(f"{printable(path)}: {error}") from error
     with _own_modes(), torch.random.fork_rng(devices=[]):
         double = any(value.dtype == torch.float64 for value in weights.values())
         algorithm = trained_algorithm(config, origin, weights, path, double)
@@ -146,22 +162,22 @@ def made(config: dict[str, Any], origin: Origin, weights: dict[str, Tensor], pat
 def fitted_content(path: Path) -> dict[str, Any]:
     """What `learner.save` wrote."""
     if not path.is_file():
-        raise BadInput(f"there is no fitted learner {shown(path)}")
+        raise BadInput(f"there is no fitted learner {printable(path)}")
     try:
         content = read_archive(path)
         if isinstance(content, dict) and OURS in content:
-            raise BadInput(f"{shown(path)} is a checkpoint: read it with metashot.load, and fit it")
+            raise BadInput(f"{printable(path)} is a checkpoint: read it with metashot.load, and fit it")
         if not isinstance(content, dict) or FITTED not in content:
-            raise BadInput(f"{shown(path)} is not a fitted learner; allowed: a file that learner.save wrote")
+            raise BadInput(f"{printable(path)} is not a fitted learner; allowed: a file that learner.save wrote")
         if type(content[FITTED]) is not int or content[FITTED] != FORMAT:
             raise BadInput(
-                f"{shown(path)} was written by metashot {shown(str(content.get('version'))[:50])} in a form that this one, "
-                f"{__version__}, cannot read: save it again with this one"
+                f"{printable(path)} was written by metashot {printable(str(content.get('version'))[:50])} in a form that "
+                f"this one, {__version__}, cannot read: save it again with this one"
             )
         return checked_fitted(content)
     except Unusable as error:
         raise BadInput(
-            f"the fitted learner {shown(path)} cannot be used: {error}; allowed: a file that learner.save wrote"
+            f"the fitted learner {printable(path)} cannot be used: {error}; allowed: a file that learner.save wrote"
         ) from error
 
 

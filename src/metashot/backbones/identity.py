@@ -10,6 +10,8 @@ from metashot.backbones.normalisation import Protocol
 class Identity(Backbone):
     """Inputs [T, N, ...] to features [T, N, features], flattened. There is nothing to train, and nothing to normalise."""
 
+    bits: Tensor
+
     def __init__(self, input_shape: tuple[int, ...], normalisation: Protocol) -> None:
         """`normalisation` is a key that algorithms' files set for every backbone. It has no effect here, and a learner says
         the truth about itself: its queries do not see each other."""

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, NamedTuple
 
 import yaml
 
@@ -18,7 +18,7 @@ from metashot.arguments import AtLeast, AtMost, Matching, Positive, Seed, Watche
 from metashot.bad_input import BadInput
 from metashot.configuration import signatures
 from metashot.configuration.buildable import TARGET, refuse_misplaced
-from metashot.configuration.checking import GROUPS, SUPPLIED, Container, Name, check_node
+from metashot.configuration.checking import GROUPS, Container, Name, check_group
 from metashot.configuration.former_names import bring_state_up_to_date, bring_up_to_date
 from metashot.files.archives import Outline, Unusable, outline
 from metashot.files.outputs import holds_fit
@@ -45,16 +45,31 @@ MOST_CLASSES, LONGEST_LABEL = 100_000, 1000  # of a fitted learner
 _Size = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels of a side, or the length of a row of a regression
 _Length = Annotated[int, AtLeast(1), AtMost(65_536)]  # numbers of a vector, or tokens of a text
 _Step = Annotated[int, AtLeast(0), AtMost(2**53)]
+
+
+class _Kept(NamedTuple):
+    """What files may say of learners that were trained on a problem."""
+
+    of_items: bool  # whether inputs are the items of a bank, else points of a curve
+    most_outputs: int
+    fitted: bool  # whether there are files of fitted learners
+    named_classes: bool = False  # whether these have the names of their classes
+
+
+_PROBLEMS: Mapping[str, _Kept] = {
+    "Classification": _Kept(of_items=True, most_outputs=1_000_000, fitted=True, named_classes=True),
+    "Regression": _Kept(of_items=False, most_outputs=1_000_000, fitted=True),
+    "DenseLabels": _Kept(of_items=True, most_outputs=255, fitted=False),
+}
 _ORIGIN: Mapping[str, Any] = {
     "name": Name,
-    "problem": Literal["Classification", "Regression"],
-    "outputs": Annotated[int, AtLeast(1), AtMost(1_000_000)],
+    "problem": signatures.alias("metashot.problems.ProblemName"),
     "input_shape": list[_Size],
 }
 _MOST_NUMBERS, _MOST_DIMENSIONS = 10**7, 4  # of an input
 _CONSTANTS: Mapping[str, Any] = {"mean": list[float] | None, "std": list[Positive] | None}
 # What each kind of items adds; a kind that a plug-in brings has the last one.
-_ORIGIN_OF_CLASSES: Mapping[str, Mapping[str, Any]] = {
+_ORIGIN_OF_ITEMS: Mapping[str, Mapping[str, Any]] = {
     PIXELS: {**_CONSTANTS, "images": str | None},
     FEATURES: {**_CONSTANTS, "items": str | None, "input_shape": list[_Length]},
     "others": {"items": str | None, "input_shape": list[_Length]},
@@ -80,7 +95,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_scalar(node)
 
 
-def of_run(given: str | os.PathLike[str], key: str, preferred: str) -> Path:
+def find_checkpoint(given: str | os.PathLike[str], key: str, preferred: str) -> Path:
     """The checkpoint that a user means by a file or by a run's folder."""
     path = given_path(given, key)
     if path.is_file():
@@ -102,7 +117,7 @@ def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Contain
     Raises:
         BadInput: if there is no such checkpoint, or it cannot be used.
     """
-    path = of_run(given, key, preferred)
+    path = find_checkpoint(given, key, preferred)
     try:
         return checked(outline(path))[OURS]["config"]  # type: ignore[no-any-return]
     except Unusable as error:
@@ -111,7 +126,7 @@ def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Contain
 
 def configuration_of_learner(given: str, key: str) -> Container:
     """The configuration in a checkpoint or in the file of a fitted learner."""
-    path = of_run(given, key, BEST)
+    path = find_checkpoint(given, key, BEST)
     if not holds_fit(path):
         return configuration_of_checkpoint(given, key, BEST)
     try:
@@ -142,12 +157,12 @@ def configuration_of_folder(folder: Path) -> Container:
 
 def unusable(path: Path, reason: Unusable) -> BadInput:
     """Why a checkpoint is refused, with the newest one beside it that can be used."""
-    whole = newest_whole(path.parent)
-    advice = f"the newest whole checkpoint beside it is {whole}" if whole else "no whole checkpoint lies beside it"
+    whole = newest_intact(path.parent)
+    advice = f"the newest intact checkpoint beside it is {whole}" if whole else "no intact checkpoint lies beside it"
     return BadInput(f"the checkpoint {path} cannot be used: {reason}; {advice}")
 
 
-def newest_whole(folder: Path) -> Path | None:
+def newest_intact(folder: Path) -> Path | None:
     """The most recently written checkpoint of a folder that can be used."""
     for path in sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
         with contextlib.suppress(Unusable):
@@ -195,7 +210,10 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
             raise BadInput("its examples are missing or broken")
         if tuple(x.shape[1:]) != tuple(origin["input_shape"]):
             raise BadInput(f"its examples have the shape {list(x.shape)}, which its origin.input_shape does not allow")
-        if origin["problem"] == "Classification":
+        kept = _PROBLEMS[origin["problem"]]
+        if not kept.fitted:
+            raise BadInput(f"there are no fitted learners of its origin.problem={origin['problem']}")
+        if kept.named_classes:
             classes = content.get("classes")
             # The dimensions are those of origin.input_shape, and one for the examples.
             allowed = {PIXELS: "torch.uint8", FEATURES: "torch.float32"}.get(origin.get("presentation", PIXELS))
@@ -238,7 +256,7 @@ def refuse_broken_weights(weights: Any) -> None:
         if not isinstance(name, str) or not (isinstance(value, Outline) or hasattr(value, "untyped_storage")):
             raise BadInput(f"its state_dict is broken: {str(name)[:60]} is a {type(value).__name__} and no tensor")
         if isinstance(value, Outline):
-            claimed, held[value.storage] = claimed + value.claimed, value.bytes
+            claimed, held[value.storage] = claimed + value.claimed_bytes, value.bytes
         else:
             storage = value.untyped_storage()
             claimed, held[storage.data_ptr()] = claimed + value.numel() * value.element_size(), storage.nbytes()
@@ -250,14 +268,15 @@ def refuse_broken_origin(origin: Any) -> None:
     """What is known of the data that a learner was trained on decides the sizes of its network and of all images."""
     if not isinstance(origin, dict):
         raise BadInput("its origin is broken")
-    of_numbers = origin.get("problem") == "Regression"
-    kind = origin.get("presentation", PIXELS)
+    check_value(origin.get("problem"), _ORIGIN["problem"], "its origin.problem")
+    kept, kind = _PROBLEMS[origin["problem"]], origin.get("presentation", PIXELS)
     check_value(kind, Name, "its origin.presentation")
-    more = {} if of_numbers else _ORIGIN_OF_CLASSES.get(kind, _ORIGIN_OF_CLASSES["others"])
-    for key, hint in {**_ORIGIN, **more}.items():
+    outputs = Annotated[int, AtLeast(1), AtMost(kept.most_outputs)]
+    more = _ORIGIN_OF_ITEMS.get(kind, _ORIGIN_OF_ITEMS["others"]) if kept.of_items else {}
+    for key, hint in {**_ORIGIN, "outputs": outputs, **more}.items():
         check_value(origin.get(key), hint, f"its origin.{key}")
     shape, constants = origin["input_shape"], [origin.get("mean"), origin.get("std")]
-    if of_numbers:
+    if not kept.of_items:
         if len(shape) != 1:
             raise BadInput(f"its origin.input_shape={shape} is not that of vectors")
         return
@@ -303,7 +322,7 @@ def refuse_unsafe(config: Any, where: str) -> Container:
         refuse_misplaced({key: value for key, value in config.items() if key not in GROUPS})
         for group in GROUPS:  # what describes no class is refused where the group is needed
             if isinstance(config.get(group), dict) and TARGET in config[group]:
-                check_node(config[group], group, SUPPLIED[group])
+                check_group(config[group], group)
         for key, hint in _OWN_KEYS.items():
             if key in config:
                 check_value(config[key], hint, key)

@@ -15,8 +15,8 @@ from metashot.data.module import EpisodicDataModule
 from metashot.episodes import Episode
 from metashot.evaluation.pictures.episodes import contact_sheet, curves_sheet
 from metashot.files.outputs import named_file, refuse_to_replace
-from metashot.sources.building import read_manifest, what_happened
-from metashot.sources.getting.files import shown
+from metashot.sources.building import build_notes, read_manifest
+from metashot.sources.getting.files import printable
 from metashot.sources.source import PIXELS
 from metashot.sources.splitting import Split
 
@@ -62,7 +62,7 @@ def _facts(data: EpisodicDataModule) -> Iterator[tuple[str, str]]:
 
 
 def _bank_facts(data: ClassEpisodes) -> Iterator[tuple[str, str]]:
-    files = [shown(path) for path in data.source.files(data.root)]
+    files = [printable(path) for path in data.source.files(data.root)]
     yield from (("found", path) for path in files[:_NAMED])
     if len(files) > _NAMED:
         yield "found", f"and {len(files) - _NAMED:,} more"
@@ -76,7 +76,7 @@ def _bank_facts(data: ClassEpisodes) -> Iterator[tuple[str, str]]:
         each = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
         yield split, f"{len(counts):,} classes, {counts.sum():,} {noun}, {each} a class"
     yield "bank", f"{data.bank_folder}, {total / 1e6:.1f} MB, built in {manifest['seconds']} s"
-    yield from (("note", line) for line in what_happened(manifest))
+    yield from (("note", line) for line in build_notes(manifest))
 
 
 def _form(data: ClassEpisodes) -> str:

@@ -14,7 +14,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from metashot.configuration import plugins
 from metashot.configuration.overrides import choices_of, groups_of, options_of, read_yaml
+from metashot.configuration.suggestions import suggestions_where_they_fit
+from metashot.process.invocation import as_called
 
 _WIDTH, _NARROWEST = 100, 60  # columns
 _VALUES = 34  # columns of keys and values, beside which their explanations stand
@@ -72,7 +75,7 @@ def help_text(arguments: Sequence[str], conf: Path, config_name: str, of_checkpo
     text = str(script["hydra"]["help"]["template"])
     for placeholder, part in parts.items():
         text = text.replace(placeholder, part)
-    return text.rstrip()
+    return as_called(text).rstrip()
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Explanation:
 def explanations(overrides: Sequence[str], conf: Path, config_name: str) -> tuple[dict[str, Any], dict[str, Explanation]]:
     """A configuration, and what is said of its keys: the last meaning that a file gives, and the remark, if there is one, of
     the file that sets the value. The command line sets values without a remark."""
-    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+    with suggestions_where_they_fit(), hydra.initialize_config_dir(str(conf), version_base="1.3"):
         config = OmegaConf.to_container(hydra.compose(config_name, overrides=overrides), resolve=False)
         loader = GlobalHydra.instance().config_loader()
         defaults = loader.compute_defaults_list(config_name, overrides, RunMode.RUN).defaults
@@ -103,7 +106,7 @@ def explanations(overrides: Sequence[str], conf: Path, config_name: str) -> tupl
     explained: dict[str, Explanation] = {}
     for default in defaults:  # each overrides those before it
         if default.config_path and not default.config_path.startswith("hydra/"):
-            for key, comment in comments_of(conf / f"{default.config_path}.yaml", default.package or "").items():
+            for key, comment in comments_of(plugins.file_of(default.config_path), default.package or "").items():
                 own = Explanation.of(comment)
                 before = explained.get(key, own)
                 explained[key] = Explanation(own.meaning or before.meaning, own.remark)

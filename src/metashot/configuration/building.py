@@ -7,7 +7,7 @@ from typing import Any
 from metashot.bad_input import BadInput
 from metashot.configuration import signatures
 from metashot.configuration.buildable import TARGET, buildable, target_of
-from metashot.configuration.checking import Container
+from metashot.configuration.checking import Container, arguments_of_class
 
 
 def locate(node: Any, key: str) -> type[Any]:
@@ -34,7 +34,7 @@ def build_algorithm(config: Container, **supplied: Any) -> Any:
         supplied["engine"] = build(config["engine"])
     elif (engine := target_of(config["engine"], "engine").rpartition(".")[2].lower()) != "auto":
         raise BadInput(f"algo={config['algo']['name']} has no inner loop that engine={engine} could run: leave engine out")
-    return build(config["algo"], **supplied)
+    return build(arguments_of_class(config["algo"], "algo"), **supplied)
 
 
 def _built(value: Any) -> Any:
@@ -43,6 +43,12 @@ def _built(value: Any) -> Any:
 
 def _imported(target: str) -> type[Any]:
     module, _, name = target.rpartition(".")
-    found = getattr(importlib.import_module(module), name)
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        if target.startswith("metashot."):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(f"the plug-in's {module} cannot be imported ({type(error).__name__}: {reason})") from error
     assert isinstance(found, type), target
     return found

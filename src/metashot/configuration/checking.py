@@ -18,6 +18,8 @@ SUPPLIED: Mapping[str, frozenset[str]] = {
     "logger": frozenset(),
 }
 GROUPS = tuple(SUPPLIED)
+# Keys of a group that the program reads itself, and that the group's class is not given.
+KEPT: Mapping[str, frozenset[str]] = {"algo": frozenset({"name"})}
 # Names become parts of files' and folders' names.
 Name = Annotated[str, Matching(r"[A-Za-z0-9][\w.+-]{0,99}", "of letters, digits, _, -, + and dots, at most 100")]
 
@@ -28,14 +30,25 @@ def check(config: Container) -> None:
     """Refuse a configuration with a key, a type or a value that cannot be used, before anything is imported or built."""
     refuse_misplaced(config)
     if "algo" in config and "data" in config:
-        refuse_other_problem(config)  # first: an algorithm's file may set keys that other problems' data do not have
+        refuse_other_problem(config)  # first: of two wrong choices it says more than a key does
     check_value(config.get("seed"), Seed, "seed")
     for group in GROUPS:
         if group in config:
-            check_node(config[group], group, SUPPLIED[group])
+            check_group(config[group], group)
     for group in ("algo", "data"):
         if group in config:
             check_value(config[group].get("name"), Name, f"{group}.name")
+
+
+def check_group(node: Any, group: str) -> None:
+    """Check a group's own node, which has keys that its class is not given, and lacks arguments that the program adds."""
+    target_of(node, group)
+    check_node(arguments_of_class(node, group), group, SUPPLIED[group])
+
+
+def arguments_of_class(node: Container, group: str) -> Container:
+    """A group's node with what its class is given."""
+    return {name: value for name, value in node.items() if name not in KEPT.get(group, ())}
 
 
 def check_node(node: Any, key: str, supplied: frozenset[str] = frozenset()) -> None:
@@ -83,5 +96,5 @@ def refuse_other_problem(config: Container) -> None:
     if asks not in solves:
         raise BadInput(
             f"algo={config['algo'].get('name')} cannot learn data={config['data'].get('name')}, a "
-            f"{asks.rpartition('.')[2].lower()} problem: choose other data, or an algorithm that can, such as algo=maml"
+            f"{signatures.constant(asks, 'kind')} problem: choose other data, or an algorithm that can, such as algo=maml"
         )

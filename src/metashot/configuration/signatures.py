@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from metashot.arguments import node_of
+from metashot.bad_input import BadInput
 
 _LIGHT = ("typing", "collections.abc", "metashot.arguments")  # modules whose names are taken as they are
 _OUTSIDE = object  # a class outside metashot, of which nothing is known
@@ -42,6 +43,10 @@ class _Class:
 
 class NoSuchClass(Exception):
     """The name is not that of a class which stands in a file of its module."""
+
+
+class NotUnderstood(BadInput):
+    """A source file, as a plug-in may have it, says something of a class in a way that is not read here."""
 
 
 def parameters_of(target: str) -> dict[str, Parameter]:
@@ -126,7 +131,7 @@ def _evaluated(node: ast.expr, module: str) -> Any:
             return _evaluated(function, module)(*(_evaluated(argument, module) for argument in arguments))
         case ast.Attribute():
             return _OUTSIDE
-    raise NotImplementedError(f"{module} has an annotation that is not understood: {ast.unparse(node)}")
+    raise NotUnderstood(f"{module} has an annotation that is not understood: {ast.unparse(node)}")
 
 
 def _combined(left: Any, operation: ast.operator, right: Any) -> Any:
@@ -139,7 +144,7 @@ def _combined(left: Any, operation: ast.operator, right: Any) -> Any:
             return left * right
         case ast.Pow():
             return left**right
-    raise NotImplementedError(f"annotations with {type(operation).__name__} are not understood")
+    raise NotUnderstood(f"annotations with {type(operation).__name__} are not understood")
 
 
 def _named(name: str, module: str) -> Any:
@@ -147,10 +152,12 @@ def _named(name: str, module: str) -> Any:
     found = _definition(name, module)
     match found:
         case None:
+            if not hasattr(builtins, name):
+                raise NotUnderstood(f"{module} uses the name {name} in an annotation, and does not say where it is from")
             return getattr(builtins, name)
         case _Class():
             return node_of(found.target)
-        case ast.ImportFrom(module=str(origin)):
+        case ast.ImportFrom(module=origin):
             return getattr(importlib.import_module(origin), _original(found, name)) if origin in _LIGHT else _OUTSIDE
         case ast.Import():
             return _OUTSIDE
@@ -168,12 +175,20 @@ def _definition(name: str, module: str) -> Any:
                 return value, module
             case ast.AnnAssign(target=ast.Name(id=defined), value=ast.expr() as value) if defined == name:
                 return value, module
-            case ast.ImportFrom(module=str(origin), level=0) if _original(statement, name):
-                inside = origin.partition(".")[0] == module.partition(".")[0] and origin not in _LIGHT
+            case ast.ImportFrom() if _original(statement, name):
+                origin = _origin(statement, module)
+                inside = origin.partition(".")[0] in ("metashot", module.partition(".")[0]) and origin not in _LIGHT
                 return _definition(_original(statement, name), origin) if inside else statement
             case ast.Import(names=names) if any((alias.asname or alias.name) == name for alias in names):
                 return statement
     return None
+
+
+def _origin(statement: ast.ImportFrom, module: str) -> str:
+    """The full name of the module that a statement imports from."""
+    package = module if _file(module).name == "__init__.py" else module.rpartition(".")[0]
+    relative = f"{'.' * statement.level}{statement.module or ''}"
+    return importlib.util.resolve_name(relative, package) if statement.level else str(statement.module)
 
 
 def _original(statement: ast.ImportFrom, name: str) -> str:
@@ -220,9 +235,26 @@ def _class(target: str) -> _Class:
 @cache
 def _tree(module: str) -> ast.Module:
     try:
-        found = importlib.util.find_spec(module)
+        return ast.parse(_file(module).read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise NotUnderstood(f"the module {module} cannot be read: {error}") from error
+
+
+@cache
+def _file(module: str) -> Path:
+    """Where a module's source stands. `find_spec` would import the packages that a module lies in, and all that these
+    import."""
+    package, *inside = module.split(".")
+    try:
+        found = importlib.util.find_spec(package)
     except (ImportError, ValueError) as error:
         raise NoSuchClass(f"there is no module {module}") from error
-    if found is None or found.origin is None or not found.origin.endswith(".py"):
-        raise NoSuchClass(f"there is no module {module}")
-    return ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    if found is not None and found.origin is not None and all(part.isidentifier() for part in inside):
+        if not inside and found.origin.endswith(".py"):
+            return Path(found.origin)
+        for folder in found.submodule_search_locations or ():
+            place = Path(folder, *inside)
+            for file in (place / "__init__.py", place.with_suffix(".py")):
+                if inside and file.is_file():
+                    return file
+    raise NoSuchClass(f"there is no module {module}")

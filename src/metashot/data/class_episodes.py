@@ -19,7 +19,7 @@ from metashot.data.feature_bank import FeatureBank
 from metashot.data.module import ClassIdentity, Counts, EpisodicDataModule, amount, own_seeds
 from metashot.data.presentation.presentation import Presentation
 from metashot.data.shuffling import ShuffledSampler
-from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, most
+from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, maximum
 from metashot.files.paths import given_path
 from metashot.problems import Classification
 from metashot.sources.building import build_bank, read_digests, read_manifest
@@ -111,7 +111,7 @@ class ClassEpisodes(EpisodicDataModule):
             )
         if source.item_shape is not None:
             self._expect(source.item_shape)
-        self.problem = Classification(most(specs["train"].ways))
+        self.problem = Classification(maximum(specs["train"].ways))
         self.bank_folder: Path  # when the banks are open, which are then in it
         self.banks: dict[Split, Bank] = {}
         self.fingerprint: str | None = None  # of all items and what they are called, when the banks are open

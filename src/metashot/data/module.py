@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from metashot.arguments import Images
 from metashot.bad_input import BadInput
 from metashot.data.memory import refuse_too_many_episodes
-from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples, most
+from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples, maximum
 from metashot.problems import Problem
 from metashot.sources.splitting import SPLITS, Split
 
@@ -87,7 +87,7 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     def _inputs_of_a_task(self, split: Split) -> int:
         spec = self.specs[split]
-        return most(spec.ways) * (most(spec.shots) + most(spec.queries))
+        return maximum(spec.ways) * (maximum(spec.shots) + maximum(spec.queries))
 
     @abstractmethod
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
@@ -135,12 +135,12 @@ class EpisodicDataModule(pl.LightningDataModule):
         """The classes of the split that the episodes with these numbers are about."""
         return dict.fromkeys(numbers.tolist(), ())
 
-    def described(self) -> str:
+    def description(self) -> str:
         """The shape of each split's episodes, in a line."""
         return ", ".join(f"{split} {self.shape_of(split)}" for split in SPLITS)
 
     def shape_of(self, split: Split) -> str:
-        return self.specs[split].described()
+        return self.specs[split].description()
 
     def train_dataloader(self) -> "EpisodeNumbers":
         share = tasks_of_each_device(self.tasks_per_step, self._devices)

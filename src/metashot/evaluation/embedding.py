@@ -23,16 +23,16 @@ from metashot.version import __version__
 _AT_ONCE = 256  # items
 _MOST_BYTES = 4 * 2**30  # of features in memory: those of whole maps of many images are left to their episodes
 
-# What, how many there are and of what -> told of how many more each time.
-Shown = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
+# What is done, of how many, in which unit -> a function that is told how many more are done.
+Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 
 
 class EmbedOnce(pl.Callback):
     """A frozen backbone embeds all items of a split, in training too, and their features are kept beside the banks for the
     next run; another one embeds the items of an evaluation, whose features are forgotten when its weights may change."""
 
-    def __init__(self, shown: Shown) -> None:
-        self.shown = shown
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -57,7 +57,9 @@ class EmbedOnce(pl.Callback):
 
     def _embed(self, trainer: pl.Trainer, learner: pl.LightningModule, split: Split) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(learner, FeatureLearner) or not learner.backbone.each_alone or not isinstance(data, ClassEpisodes):
+        if not isinstance(learner, FeatureLearner) or not isinstance(data, ClassEpisodes):
+            return
+        if not learner.backbone.embeds_independently:
             return
         if self._keep(trainer, learner, data, split):
             return
@@ -69,7 +71,11 @@ class EmbedOnce(pl.Callback):
 
     def _keep(self, trainer: pl.Trainer, learner: pl.LightningModule, data: ClassEpisodes, split: Split) -> bool:
         """Whether the features of the whole split are those of a frozen backbone and could be kept, and are in use now."""
-        if not isinstance(learner, FeatureLearner) or not learner.backbone.frozen or not learner.backbone.each_alone:
+        if (
+            not isinstance(learner, FeatureLearner)
+            or not learner.backbone.frozen
+            or not learner.backbone.embeds_independently
+        ):
             return False
         items, features = len(data.banks[split].items), learner.backbone.features
         if learner.dtype != torch.float32 or items * features * 4 > _MOST_BYTES:
@@ -97,7 +103,7 @@ class EmbedOnce(pl.Callback):
         self, trainer: pl.Trainer, learner: FeatureLearner, data: ClassEpisodes, split: Split, places: NDArray[np.int64]
     ) -> Iterator[Tensor]:
         """Of the items of a split in these places, in pieces."""
-        with self.shown("embedding", len(places), data.presentation.noun) as advance, torch.no_grad():
+        with self.progress("embedding", len(places), data.presentation.noun) as advance, torch.no_grad():
             for first in range(0, len(places), _AT_ONCE):
                 x = data.inputs_at(split, places[first : first + _AT_ONCE], learner.device)
                 x = x.to(learner.dtype) if x.is_floating_point() else x

@@ -1,10 +1,12 @@
 """What an evaluation leaves in a folder, with its pictures: of one episode, and of all of them."""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
 from metashot.checkpoints.run_folder import EPISODES, PICTURE, REPORT, REPORT_FOR_PEOPLE
@@ -14,6 +16,7 @@ from metashot.evaluation.documents import write_for_people, write_numbers
 from metashot.evaluation.pictures.attention import attention_picture
 from metashot.evaluation.pictures.episodes import curves_picture, episode_picture
 from metashot.evaluation.pictures.features import features_picture
+from metashot.evaluation.pictures.masks import masks_picture
 from metashot.evaluation.pictures.scores import (
     adaptation_picture,
     confusion_picture,
@@ -22,9 +25,15 @@ from metashot.evaluation.pictures.scores import (
 )
 from metashot.evaluation.testing import Evaluation
 from metashot.files.outputs import refuse_to_replace
+from metashot.problems import Picture
 
 Pictures = Literal["all", "episode", "none"]
 _DRAWN = ("adaptation", "histogram", "reliability", "confusion", "features", "attention")
+_EPISODE_PICTURES: Mapping[Picture, Callable[[Episode, Tensor, Sequence[str], Path], None]] = {
+    "classes": episode_picture,
+    "curves": curves_picture,
+    "masks": masks_picture,
+}
 _NAMES = (REPORT, REPORT_FOR_PEOPLE, EPISODES, PICTURE, *(f"{name}.png" for name in _DRAWN))
 
 
@@ -58,17 +67,14 @@ def _draw(
 ) -> list[Path]:
     """Of the pictures that are wanted those that there is something to show in."""
     report, results, answers = evaluation.report, evaluation.results, evaluation.answers
-    assert evaluation.shown is not None
-    episode, shown_answers = evaluation.shown
+    assert evaluation.first_batch is not None
+    episode, first_answers = evaluation.first_batch
     drawn: list[Path] = []
-    names = [] if answers is None else [evaluation.names[place] for place in episode.classes[0].tolist()]
+    names = [evaluation.names[place] for place in episode.classes[0].tolist()] if evaluation.names else []
     seen = data.for_display(episode)
     if seen is not None:
         drawn.append(folder / PICTURE)
-        if answers is None:
-            curves_picture(seen, shown_answers, drawn[0])
-        else:
-            episode_picture(seen, shown_answers, names, drawn[0])
+        _EPISODE_PICTURES[results.problem.picture](seen, first_answers, names, drawn[0])
     if wanted == "episode":
         return drawn
 
@@ -87,7 +93,7 @@ def _draw(
     confusion_picture(answers, evaluation.names, path("confusion"))
     one = _as_learned(algorithm, data, int(episode.number[0]))
     with torch.no_grad():
-        features = algorithm.eval().features_around_adapting(one)
+        features = algorithm.eval().features_before_and_after(one)
         attention = algorithm.attention(one)
     if features is not None:
         before, after = features

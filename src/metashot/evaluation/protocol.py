@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -14,7 +14,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from metashot.episodes import Batch, Episode
 from metashot.evaluation.statistics import mean_and_interval
-from metashot.problems import Classification, Problem
+from metashot.problems import Predictions, Problem
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class EpisodeResults:
     scores: list[float]
     losses: list[float]
     numbers: list[int] = field(default_factory=list)
-    on_the_way: dict[int, list[float]] = field(default_factory=dict)  # scores after so many inner steps
+    after_steps: dict[int, list[float]] = field(default_factory=dict)  # scores of the watched ones after n inner steps
     non_finite: list[int] = field(default_factory=list)  # queries of each episode whose answers are not finite
     queries: int = 0  # of all episodes
 
@@ -42,7 +42,7 @@ class EpisodeResults:
     def loss(self) -> float:
         return float("nan") if any(self.non_finite) else mean_and_interval(self.losses)[0]
 
-    def what_is_not_finite(self) -> str | None:
+    def first_non_finite(self) -> str | None:
         """How many answers are not finite, in words; nothing where all are."""
         episodes = sum(count > 0 for count in self.non_finite)
         if not episodes:
@@ -57,51 +57,70 @@ class EpisodeResults:
         return {f"{prefix}/{self.problem.metric}": self.score, **interval, f"{prefix}/loss": self.loss}
 
 
+class Collected(NamedTuple):
+    """What was measured on E episodes, in the order of their numbers."""
+
+    numbers: NDArray[np.int64]  # [E]
+    losses: NDArray[np.float64]  # [E]
+    non_finite: NDArray[np.int64]  # [E]: queries whose answers are not finite
+    queries: NDArray[np.int64]  # [E]
+    statistics: Tensor  # [E, 1 + times, K], in 64 bits: at the end, and after some inner steps
+
+
 class EpisodeScores(Metric):
-    """Collects what each device measured; torchmetrics brings the devices together."""
+    """Collects what each device measured; torchmetrics brings the devices together. What is kept of an episode is what its
+    problem makes a score of, whatever its answers look like."""
 
     full_state_update = False
     numbers: list[Tensor]
-    values: list[Tensor]
+    losses: list[Tensor]
+    counts: list[Tensor]
+    statistics: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("numbers", [], dist_reduce_fx="cat")
-        self.add_state("values", [], dist_reduce_fx="cat")
+        for name in ("numbers", "losses", "counts", "statistics"):
+            self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(
         self,
         numbers: Tensor,
-        scores: Tensor,
-        answered: int,
+        answers: Tensor,
         losses: Tensor,
-        non_finite: Tensor,
-        on_the_way: Tensor | None = None,
+        statistics: Tensor,
+        after_steps: Tensor | None = None,
     ) -> None:
-        """Of T tasks the sums of their queries' scores, also after some inner steps [T, times], their mean losses, and how
-        many of their queries have answers that are not finite."""
-        self.numbers.append(numbers)
-        queries = scores.new_full([len(scores), 1], answered)
-        columns = [losses.unsqueeze(1), non_finite.to(scores).unsqueeze(1), queries, scores.unsqueeze(1)]
-        self.values.append(torch.cat([*columns, *([] if on_the_way is None else [on_the_way])], dim=1))
+        """Add T tasks.
 
-    def compute(self) -> Tensor:
-        """Number, score and loss of each episode, how many of its queries have no finite answer and how many it has, and its
-        scores after inner steps, in the order of the numbers: [episodes, 5 + times]."""
+        Args:
+            numbers: of their episodes [T].
+            answers: to their queries [T, Q, ...].
+            losses: the mean of each task's queries [T].
+            statistics: what the problem makes each task's score of [T, K].
+            after_steps: the same after some inner steps [T, times, K].
+        """
+        non_finite = answers.isfinite().reshape(*answers.shape[:2], -1).all(-1).logical_not().sum(1)  # [T]
+        at_end = statistics.unsqueeze(1)
+        self.numbers.append(numbers)
+        self.losses.append(losses)
+        self.counts.append(torch.stack([non_finite, torch.full_like(non_finite, answers.shape[1])], dim=1))
+        self.statistics.append(at_end if after_steps is None else torch.cat([at_end, after_steps], dim=1))
+
+    def compute(self) -> Collected:
         numbers = dim_zero_cat(self.numbers).cpu()
         # Devices that would run out of episodes answer the last one again: each number counts once.
         place = {number: position for position, number in enumerate(numbers.tolist())}
         order = torch.tensor([place[number] for number in sorted(place)])
-        values = dim_zero_cat(self.values).cpu().double()[order]
-        losses, non_finite, answered, sums = values.tensor_split([1, 2, 3], dim=1)
-        scores = sums / answered
-        of_episodes = [numbers[order].double().unsqueeze(1), scores[:, :1], losses, non_finite, answered]
-        return torch.cat([*of_episodes, scores[:, 1:]], dim=1)
+        losses, counts, statistics = (
+            dim_zero_cat(state).cpu()[order] for state in (self.losses, self.counts, self.statistics)
+        )
+        non_finite, queries = counts.numpy().T
+        return Collected(numbers[order].numpy(), losses.double().numpy(), non_finite, queries, statistics.double())
 
 
 class QueryAnswers(Metric):
-    """Collects what was answered to each query of classification: the classes of the split that it has and was given, and
-    the probability of the latter."""
+    """Collects the predicted class of each query: the classes of the split that it has and was given, and the probability of
+    the latter."""
 
     full_state_update = False
     rows: list[Tensor]
@@ -112,14 +131,13 @@ class QueryAnswers(Metric):
         self.add_state("rows", [], dist_reduce_fx="cat")
         self.add_state("confidences", [], dist_reduce_fx="cat")
 
-    def update(self, episode: Episode, answers: Tensor) -> None:
-        confidence, predicted = answers.float().softmax(-1).max(-1)  # [T, Q]
-        y, count = episode.query.y, episode.query.y.shape[1]
+    def update(self, episode: Episode, predictions: Predictions) -> None:
+        y, count = predictions.labels, predictions.labels.shape[1]
         place = torch.arange(count, device=y.device).expand_as(y)
-        classes = [episode.classes.gather(1, labels) for labels in (y, predicted)]
+        classes = [episode.classes.gather(1, labels) for labels in (y, predictions.predicted)]
         rows = torch.stack([episode.number.unsqueeze(1).expand_as(y), place, *classes], dim=-1)
         self.rows.append(rows.flatten(0, 1))
-        self.confidences.append(confidence.flatten())
+        self.confidences.append(predictions.confidence.flatten())
 
     def compute(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Number, class and predicted class of each query [3, N], and the confidence [N], in the order of the numbers."""
@@ -136,8 +154,8 @@ class Scoring(pl.Callback):
         self.scores = EpisodeScores()
         self.queries = QueryAnswers()
         self.results: EpisodeResults | None = None
-        self.answered: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None  # to the queries of classification
-        self.shown: tuple[Episode, Tensor] | None = None
+        self.answered: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None  # where queries have predicted classes
+        self.first_batch: tuple[Episode, Tensor] | None = None  # of a test, with its answers
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin(pl_module)
@@ -146,7 +164,7 @@ class Scoring(pl.Callback):
         self._begin(pl_module)
         self.queries.reset()
         self.queries.to(pl_module.device)
-        self.shown = None
+        self.first_batch = None
 
     def on_validation_batch_end(
         self,
@@ -169,11 +187,13 @@ class Scoring(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         self._add(outputs["episodes"], batch)
-        if isinstance(self._problem(pl_module), Classification):
-            for episode, of_episode in zip(batch, outputs["episodes"], strict=True):
-                self.queries.update(episode, of_episode["answers"])
-        if self.shown is None:
-            self.shown = batch[0], outputs["episodes"][0]["answers"]
+        problem = self._problem(pl_module)
+        for episode, found in zip(batch, outputs["episodes"], strict=True):
+            predictions = problem.predictions(found["answers"], episode.query.y)
+            if predictions is not None:
+                self.queries.update(episode, predictions)
+        if self.first_batch is None:
+            self.first_batch = batch[0], outputs["episodes"][0]["answers"]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.results = self._results(pl_module, ())
@@ -183,7 +203,7 @@ class Scoring(pl.Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         steps: tuple[int, ...] = pl_module.watched_steps  # type: ignore[assignment]
         self.results = self._results(pl_module, steps)
-        self.answered = self.queries.compute() if isinstance(self.results.problem, Classification) else None
+        self.answered = self.queries.compute() if self.queries.update_called else None
 
     def _begin(self, pl_module: pl.LightningModule) -> None:
         self.scores.reset()
@@ -191,19 +211,26 @@ class Scoring(pl.Callback):
 
     def _add(self, outputs: list[dict[str, Tensor]], batch: Batch) -> None:
         for episode, found in zip(batch, outputs, strict=True):
-            answered = episode.query.y.shape[1]
-            non_finite = found["answers"].isfinite().all(-1).logical_not().sum(1)  # [T]
             self.scores.update(
-                episode.number, found["scores"], answered, found["losses"], non_finite, found.get("on_the_way")
+                episode.number, found["answers"], found["losses"], found["statistics"], found.get("after_steps")
             )
 
     def _results(self, algorithm: pl.LightningModule, steps: Sequence[int]) -> EpisodeResults:
-        numbers, scores, losses, non_finite, queries, *on_the_way = self.scores.compute().T.tolist()
+        problem = self._problem(algorithm)
+        found: Collected = self.scores.compute()
         # Numbers ascend, and the first episodes are the ones that were watched.
-        watched = sum(number < algorithm.watched_episodes for number in numbers)  # type: ignore[operator]
-        of_steps = {at: scores[:watched] for at, scores in zip(steps, on_the_way, strict=True)} if watched else {}
-        whole = [list(map(int, counts)) for counts in (numbers, non_finite)]
-        return EpisodeResults(self._problem(algorithm), scores, losses, whole[0], of_steps, whole[1], int(sum(queries)))
+        first: int = algorithm.watched_episodes  # type: ignore[assignment]
+        watched = int((found.numbers < first).sum())
+        at_end, *after_steps = problem.score_of(found.statistics).T.tolist()  # each [E]
+        return EpisodeResults(
+            problem,
+            at_end,
+            found.losses.tolist(),
+            found.numbers.tolist(),
+            {at: scores[:watched] for at, scores in zip(steps, after_steps, strict=True)} if watched else {},
+            found.non_finite.tolist(),
+            int(found.queries.sum()),
+        )
 
     def _problem(self, algorithm: pl.LightningModule) -> Problem:
         assert isinstance(algorithm.problem, Problem)

@@ -8,11 +8,12 @@ from typing import Any
 
 from metashot.bad_input import in_one_line
 from metashot.data.seen_classes import SeenClasses
-from metashot.episodes import Amount, shown
+from metashot.episodes import Amount, format_amount
 from metashot.evaluation.answers import OfClass
 from metashot.evaluation.statistics import FEW_EPISODES
 from metashot.evaluation.timing import SecondsOfATask
 from metashot.files.outputs import WRITTEN_BY, write_output
+from metashot.problems import IN_PERCENT
 from metashot.version import __version__
 
 
@@ -30,18 +31,18 @@ class AfterSteps:
 class Report:
     """A score with all that is needed to trust it and to get it again."""
 
-    metric: str  # what the score is: accuracy, or mse in regression
+    metric: str  # what the score is, such as accuracy or mse
     score: float
     ci95: float | None
     loss: float
     episodes: int
-    ways: Amount | None  # none in regression
+    ways: Amount | None  # where tasks have classes
     shots: Amount
     queries: Amount
     unequal_support: float | None
     unequal_queries: float | None
     transductive: bool
-    seen_classes: SeenClasses | None  # how many of the split's classes the learner was trained on; none in regression
+    seen_classes: SeenClasses | None  # how many of the split's classes the learner was trained on
     algo: str
     data: str
     split: str
@@ -52,7 +53,7 @@ class Report:
     seconds: float
     version: str
     worst_episodes: float  # the mean score of the worst 5 %
-    calibration_error: float | None  # expected, of the probability of the predicted class; none in regression
+    calibration_error: float | None  # expected, of the probability of the predicted class
     seconds_of_a_task: SecondsOfATask | None
     inner_steps: list[AfterSteps]  # where there are any
     classes: list[OfClass]  # those of the split that were asked for
@@ -102,6 +103,18 @@ class Report:
         rows.insert(1, (self.metric, scored))
         return "\n".join(f"{name:<15} {value}" for name, value in rows)
 
+    def __str__(self) -> str:
+        return self.lines({})
+
+    def _repr_markdown_(self) -> str:
+        """The same table as a notebook shows it."""
+        scored = score_with_interval(self.metric, self.score, self.ci95, " (95 % interval)")
+        (name, where), *others = self.rows().items()
+        rows = [(name, where), (self.metric, scored), *others]
+        return "\n".join(
+            ["| | |", "|---|---|", *(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows)]
+        )
+
     def rows(self) -> dict[str, str]:
         """What was scored, and what is said beside the score."""
         unequal = {"support": self.unequal_support, "queries": self.unequal_queries}
@@ -109,9 +122,9 @@ class Report:
             self.algo: f"on {self.data}, {self.split} split",
             "seeds": f"{self.episode_seed} of the episodes, {_known(self.training_seed)} of the training",
             "episodes": f"{self.episodes}{few_episodes(self.episodes)}",
-            **({} if self.ways is None else {"ways": shown(self.ways)}),
-            "shots": shown(self.shots),
-            "queries": shown(self.queries) + ("" if self.ways is None else " a class"),
+            **({} if self.ways is None else {"ways": format_amount(self.ways)}),
+            "shots": format_amount(self.shots),
+            "queries": format_amount(self.queries) + ("" if self.ways is None else " a class"),
             **{f"unequal {name}": f"Dirichlet {value:g}" for name, value in unequal.items() if value is not None},
             "transductive": str(self.transductive).lower(),
             **({} if self.seen_classes is None else {"seen classes": str(self.seen_classes)}),
@@ -120,10 +133,14 @@ class Report:
 
     def asked(self) -> str:
         """What was asked, in a line."""
-        shape = f"{shown(self.shots)} shots" if self.ways is None else f"{shown(self.ways)}-way {shown(self.shots)}-shot"
+        shape = (
+            f"{format_amount(self.shots)} shots"
+            if self.ways is None
+            else f"{format_amount(self.ways)}-way {format_amount(self.shots)}-shot"
+        )
         where = f"{self.data}, {self.split} split, episodes of seed {self.episode_seed}"
         few = few_episodes(self.episodes)
-        return f"{where}: {self.episodes} episodes{few}, {shape}, {shown(self.queries)} queries"
+        return f"{where}: {self.episodes} episodes{few}, {shape}, {format_amount(self.queries)} queries"
 
     def seen_in_short(self) -> str:
         """How many of the classes were seen in training, in a column of a table; regression has none."""
@@ -160,7 +177,7 @@ def _known(seed: int | None) -> str:
 
 
 def plain_score(metric: str, score: float) -> str:
-    return f"{100 * score:.2f} %" if metric == "accuracy" else f"{score:.4f}"
+    return f"{100 * score:.2f} %" if metric in IN_PERCENT else f"{score:.4f}"
 
 
 def as_json(content: dict[str, Any]) -> str:
@@ -180,9 +197,9 @@ ONE_EPISODE = "one episode has no interval"
 
 
 def score_with_interval(metric: str, score: float, ci95: float | None, said: str = "", without: str = ONE_EPISODE) -> str:
-    """A score as every printed one looks: accuracies in percent, each with the half-width of its 95 % interval, or with why
-    it is `without` one."""
-    if metric == "accuracy":
+    """A score as every printed one looks: shares such as accuracies in percent, each with the half-width of its 95 %
+    interval, or with why it is `without` one."""
+    if metric in IN_PERCENT:
         value, interval = f"{100 * score:.2f} %", "" if ci95 is None else f"{100 * ci95:.2f}"
     else:
         value, interval = f"{score:.4f}", "" if ci95 is None else f"{ci95:.4f}"

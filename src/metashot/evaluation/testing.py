@@ -13,14 +13,13 @@ from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput, GaveUp
 from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
-from metashot.episodes import Episode, shown
+from metashot.episodes import Episode, format_amount
 from metashot.evaluation.answers import Answers, calibration_error, of_classes
 from metashot.evaluation.protocol import EpisodeResults, Scoring
 from metashot.evaluation.report import AfterSteps, Report
 from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
 from metashot.evaluation.timing import Timing
-from metashot.problems import Classification
-from metashot.sources.getting.files import shown as shown_path
+from metashot.sources.getting.files import printable
 from metashot.sources.splitting import Split
 from metashot.version import __version__
 
@@ -42,9 +41,9 @@ class Evaluation:
 
     report: Report
     results: EpisodeResults
-    answers: Answers | None  # none in regression
+    answers: Answers | None  # where queries have predicted classes
     names: Sequence[str]  # of the split's classes
-    shown: tuple[Episode, Tensor] | None = None  # the episodes of the first batch with their answers, for the picture
+    first_batch: tuple[Episode, Tensor] | None = None  # some episodes with their answers, for the picture
 
 
 def test(
@@ -67,9 +66,9 @@ def test(
     seconds = time.perf_counter() - start
     results, spec = scoring.results, data.specs[split]
     assert results is not None
-    if trouble := results.what_is_not_finite():
+    if trouble := results.first_non_finite():
         raise GaveUp(
-            f"{shown_path(tested.checkpoint)} cannot be scored on the {split} split of {data.name}: {trouble}; nothing was "
+            f"{printable(tested.checkpoint)} cannot be scored on the {split} split of {data.name}: {trouble}; nothing was "
             "reported: are its weights finite, and is trainer.precision=32-true?"
         )
     names = data.class_names(split)
@@ -83,7 +82,7 @@ def test(
         ci95=results.ci95,
         loss=results.loss,
         episodes=len(results.scores),
-        ways=spec.ways if isinstance(data.problem, Classification) else None,
+        ways=spec.ways if results.problem.has_classes else None,
         shots=spec.shots,
         queries=spec.queries,
         unequal_support=spec.unequal_support,
@@ -103,11 +102,11 @@ def test(
         calibration_error=None if answers is None else calibration_error(answers),
         seconds_of_a_task=timing.seconds,
         inner_steps=[
-            AfterSteps(steps, *mean_and_interval(scores), len(scores)) for steps, scores in results.on_the_way.items()
+            AfterSteps(steps, *mean_and_interval(scores), len(scores)) for steps, scores in results.after_steps.items()
         ],
         classes=[] if answers is None else of_classes(answers, names),
     )
-    return Evaluation(report, results, answers, names, scoring.shown)
+    return Evaluation(report, results, answers, names, scoring.first_batch)
 
 
 def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Split, algo: str) -> None:
@@ -117,8 +116,8 @@ def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Spl
     others = "use an algorithm without a head, such as algo=protonet"
     if isinstance(ways, tuple):
         raise BadInput(
-            f"data.{split}.ways draws {shown(ways)} ways, but the head of this {algo} is for one number of classes: give "
-            f"one number, or {others}"
+            f"data.{split}.ways draws {format_amount(ways)} ways, but the head of this {algo} is for one number of classes: "
+            f"give one number, or {others}"
         )
     raise BadInput(
         f"{ways} ways were asked for on the {split} split, but this {algo} has a head for {algorithm.fixed_ways} "

@@ -30,7 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from metashot.bad_input import BadInput
 from metashot.files.whole_folders import locked, make_once, whole_folder
-from metashot.sources.getting.files import shown, stamps
+from metashot.sources.getting.files import printable, stamps
 from metashot.sources.source import PIXELS, DataSource
 from metashot.sources.splitting import SPLITS
 
@@ -189,7 +189,7 @@ def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Pat
         }
         (temporary / "manifest.json").write_text(json.dumps(manifest))
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    for line in what_happened(manifest):
+    for line in build_notes(manifest):
         console.print(line)
 
 
@@ -404,12 +404,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def what_happened(manifest: dict[str, Any]) -> list[str]:
+def build_notes(manifest: dict[str, Any]) -> list[str]:
     """What was noted of the files, a line for each kind of thing done with some, and one for what was left out."""
     lines = list(manifest["notes"])
     for remark, count in Counter(remark for _, remark in manifest["remarks"]).items():
         first = next(name for name, other in manifest["remarks"] if other == remark)
-        lines.append(f"{remark} ({count} {'image' if count == 1 else 'images, first'}: {shown(first)})")
+        lines.append(f"{remark} ({count} {'image' if count == 1 else 'images, first'}: {printable(first)})")
     skipped = manifest["skipped"]
     if skipped:
         more = f"; and {len(skipped) - _NAMED} more, all in the bank's manifest.json" if len(skipped) > _NAMED else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metashot.bad_input import BadInput
-from metashot.files.paths import given_path, read_file, why_not
+from metashot.files.paths import given_path, read_file, reason_of
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -165,7 +165,7 @@ def _list_of(folder: Path, split: str) -> Path:
     try:
         lists = [folder / name for name in sorted(os.listdir(folder)) if name.endswith(".txt")]
     except OSError as error:
-        raise BadInput(f"data.source.split={folder} cannot be read: {why_not(error)}") from error
+        raise BadInput(f"data.source.split={folder} cannot be read: {reason_of(error)}") from error
     found = [p for p in lists if p.stem.lower().replace("-", "_").rpartition("_")[2] in wanted]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
@@ -180,5 +180,5 @@ def _names(path: Path) -> list[str]:
     try:
         content = read_file(path, _LARGEST_LIST)
     except OSError as error:
-        raise BadInput(f"{path} cannot be read as a list of names: {why_not(error)}") from error
+        raise BadInput(f"{path} cannot be read as a list of names: {reason_of(error)}") from error
     return names_listed(content, str(path))

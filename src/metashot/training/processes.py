@@ -96,6 +96,15 @@ def refuse_other_processes(devices: int, nodes: int) -> None:
     )
 
 
+def refuse_processes_of_a_notebook(devices: int) -> None:
+    """Other processes repeat the script that started them, and a notebook is none."""
+    if devices > 1 and hasattr(sys, "ps1"):
+        raise BadInput(
+            f"trainer.devices={devices} starts a script {devices} times, and this is an interactive session: put the "
+            "experiment into a script, or give trainer.devices=1"
+        )
+
+
 def is_first_process() -> bool:
     """Whether this process is the one that writes and prints."""
     return int(getattr(rank_zero_only, "rank", None) or 0) == 0
@@ -106,6 +115,16 @@ class Processes:
 
     def __init__(self) -> None:
         self.agreed = False  # whether none has refused its input, so that each may go on alone
+
+    @classmethod
+    def joined(cls, within: int) -> "Processes":
+        """All processes that were started together, when each has met the others within some seconds."""
+        check_value(within, Count, "trainer.join_within")
+        _join(timedelta(seconds=within))
+        STOP.quiet = not is_first_process()
+        # A terminal and torchrun both tell every process of the same Ctrl-C.
+        STOP.echo = 0.0 if Launch.detect() is None else _ECHO
+        return cls()
 
     def run_folder(self, claim: Callable[[], RunFolder]) -> RunFolder:
         """The folder that the first process claims, on a file system that all of them see."""
@@ -143,13 +162,7 @@ def in_all_processes(script: Callable[[DictConfig, Processes], float]) -> Callab
 
     @functools.wraps(script)
     def run(config: DictConfig) -> float:
-        within = config["trainer"].get("join_within", JOIN_WITHIN)
-        check_value(within, Count, "trainer.join_within")
-        _join(timedelta(seconds=within))
-        STOP.quiet = not is_first_process()
-        # A terminal and torchrun both tell every process of the same Ctrl-C.
-        STOP.echo = 0.0 if Launch.detect() is None else _ECHO
-        processes = Processes()
+        processes = Processes.joined(config["trainer"].get("join_within", JOIN_WITHIN))
         try:
             with _own_command(), enough_memory():
                 return script(config, processes)

@@ -111,7 +111,7 @@ class TrainerOptions:
             enable_model_summary=False,
         )
 
-    def described(self) -> list[str]:
+    def description(self) -> list[str]:
         """What a user should know of what they chose."""
         if (
             self.device_type == "cpu"
@@ -124,7 +124,7 @@ class TrainerOptions:
             ]
         return []
 
-    def refuse_what_is_not_there(self) -> None:
+    def refuse_unavailable(self) -> None:
         """Refuse a device or a precision that this machine does not have, and processes that were not started."""
         refuse_other_processes(self.devices, self.nodes)
         if self.accelerator == "cpu":

@@ -1,5 +1,5 @@
-"""Every combination that README.md offers, the way a user goes: trained and tested by train.py with the curve over inner
-steps, scored again by evaluate.py, and fitted through `metashot.load`.
+"""Every combination that the documentation offers, the way a user goes: trained and tested by train.py with the curve over
+inner steps, scored again by evaluate.py, and fitted through `metashot.load`.
 
 What there is comes from conf/: a new algorithm or engine is crossed with all others as soon as its file is there.
 """

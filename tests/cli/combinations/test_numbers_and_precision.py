@@ -6,15 +6,24 @@ import pytest
 
 from ..conftest import Command
 from .conftest import Starts
-from .runs import OF_NUMBERS, of_images, runs_through, starts_elsewhere
+from .runs import OF_NUMBERS, arguments_of, of_images, runs_through, starts_elsewhere
 
-PRECISE = [("maml", "learn2learn"), ("maml", "batched"), ("reptile", "auto"), ("protonet", "auto"), ("baselinepp", "auto")]
+PRECISE = [
+    ("maml", "learn2learn"),
+    ("maml", "batched"),
+    ("reptile", "auto"),
+    ("protonet", "auto"),
+    ("r2d2", "auto"),
+    ("baselinepp", "auto"),
+]
 
 
 @pytest.mark.parametrize(("algo", "engine"), OF_NUMBERS)
 def test_numbers_are_trained_tested_scored_and_fitted(command: Command, starts: Starts, algo: str, engine: str) -> None:
     start = [f"init_from={starts('numbers')}"] if starts_elsewhere(algo) else []
-    runs_through(command, algo, engine, "experiment=sinusoid", *start)
+    # The experiment is about inner loops, and sets them.
+    curves = ["experiment=sinusoid"] if "inner_lr" in arguments_of(algo) else ["data=sinusoid", "backbone=mlp_sinusoid"]
+    runs_through(command, algo, engine, *curves, *start)
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])

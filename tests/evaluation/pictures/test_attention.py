@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metashot.episodes import Episode, Examples
-from metashot.evaluation.pictures.attention import attention_picture, most_attended, spread_over_classes
+from metashot.evaluation.pictures.attention import attention_picture, examples_to_draw, spread_over_classes
 from tests.evaluation.pictures.files import NAMES, clear_of_the_edges, words_of, written
 
 
@@ -21,7 +21,7 @@ def episode(ways: int, shots: int, queries: int, channels: int) -> Episode:
     return Episode(examples(shots), examples(queries), torch.arange(2), torch.arange(ways).expand(2, -1))
 
 
-def looks(given: Episode) -> Tensor:
+def attention_of(given: Episode) -> Tensor:
     """Weights [Q, S]."""
     shape = given.query.y.shape[1], given.support.y.shape[1]
     return torch.randn(shape, generator=torch.Generator().manual_seed(1)).softmax(-1)
@@ -36,9 +36,9 @@ def test_queries_are_spread_over_the_classes() -> None:
 
 def test_many_support_examples_are_the_largest_weights_and_few_keep_their_order() -> None:
     weights = torch.tensor([0.1, 0.4, 0.0, 0.3, 0.2])
-    assert list(most_attended(weights, 5)) == [0, 1, 2, 3, 4]
-    assert list(most_attended(weights, 3)) == [1, 3, 4]
-    assert list(most_attended(torch.full((4,), 0.25), 2)) == [0, 1]
+    assert list(examples_to_draw(weights, 5)) == [0, 1, 2, 3, 4]
+    assert list(examples_to_draw(weights, 3)) == [1, 3, 4]
+    assert list(examples_to_draw(torch.full((4,), 0.25), 2)) == [0, 1]
 
 
 @pytest.mark.parametrize(("ways", "shots", "queries", "channels"), [(2, 1, 1, 3), (5, 1, 15, 1), (20, 1, 1, 3)])
@@ -46,7 +46,9 @@ def test_attention_is_drawn_whatever_the_episode(tmp_path: Path, ways: int, shot
     given = episode(ways, shots, queries, channels)
     if ways == 20:  # a few rows take seconds less
         given = replace(given, query=Examples(given.query.x[:, :2], given.query.y[:, :2]))
-    pixels = written(tmp_path, lambda path: attention_picture(given, looks(given).requires_grad_(), NAMES[:ways], path))
+    pixels = written(
+        tmp_path, lambda path: attention_picture(given, attention_of(given).requires_grad_(), NAMES[:ways], path)
+    )
     assert clear_of_the_edges(pixels)
 
 
@@ -57,7 +59,7 @@ def test_weights_that_are_no_numbers_are_drawn_as_none(tmp_path: Path) -> None:
     assert np.array_equal(undefined, none)
 
 
-def test_the_frame_of_what_was_looked_at_is_darker_and_wider(tmp_path: Path) -> None:
+def test_the_frame_of_what_was_examples_to_draw_is_darker_and_wider(tmp_path: Path) -> None:
     given = episode(2, 1, 1, 1)
     given.support.x.zero_()  # white, so that what is dark are frames and words
     given.query.x.zero_()

@@ -11,12 +11,15 @@ from typing import Any, Literal
 
 from torch import nn
 
+from metashot.algorithms.gradient.descent import descended
 from metashot.algorithms.gradient.learner import GradientLearner
+from metashot.algorithms.gradient.network import Network
 from metashot.engines.inner import Parameters
 
 
 class Finetune(GradientLearner):
     trains = False
+    network: Network
 
     def __init__(self, head: Literal["new", "kept"], **learner: Any) -> None:
         super().__init__(**learner)
@@ -26,4 +29,4 @@ class Finetune(GradientLearner):
 
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha * gradient"""
-        return {name: theta[name] - self.alpha * directions[name] for name in theta}
+        return descended(theta, self.alpha, directions)

@@ -9,38 +9,45 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metashot.algorithms.base import Algorithm, Learned
+from metashot.algorithms.base import Algorithm, TrainingStep
 from metashot.algorithms.gradient.inner_loss import InnerLossName, loss_named
 from metashot.algorithms.gradient.inner_optimizer import InnerOptimizer
 from metashot.algorithms.gradient.minibatches import minibatches
-from metashot.algorithms.gradient.network import Network
+from metashot.algorithms.gradient.network import FeatureNetwork, Network
 from metashot.algorithms.optimization import Optimization
 from metashot.arguments import AtLeast, AtMost, Count, NotNegative, Positive, Steps
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
-from metashot.engines.inner import Adapted, Engine, InnerLoop, Memory, Parameters
+from metashot.engines.inner import Engine, InnerLoop, InnerLoopResult, OptimizerState, Parameters, Support
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Problem, Regression
 
-_WATCHED = 10  # inner steps: after each of so many first ones, and after the last, it is seen how well queries are answered
+_WATCHED = 10  # the first inner steps after each of which, and after the last one, a test answers its queries
 
 
 class AdaptedTasks(NamedTuple):
-    """What T support sets made of the network."""
+    """What the network has become for each of T support sets."""
 
     parameters: Parameters  # [T, ...]: those that adapt
-    support_x: Tensor
+    support: Examples
 
 
 class GradientLearner(Algorithm):
-    """`adapts` are patterns of the names of the parameters that change in the inner loop, such as `head.*`; a pattern that
-    begins with a minus takes out what those before it took in."""
+    """A network that adapts to each task by gradient steps. A subclass writes `update`, the step of its paper.
+
+    It may also bring the outer loss (`training_loss`), step sizes to learn (`step_sizes`), initial parameters for each task
+    (`initial_parameters`) and another network (`network_on`).
+
+    `adapts` are patterns of the names of the parameters that change in the inner loop, such as `head.*`; a pattern that
+    begins with a minus takes out what those before it took in.
+    """
+
+    network: FeatureNetwork
 
     solves = (Classification, Regression)
 
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         engine: Engine,
@@ -59,13 +66,13 @@ class GradientLearner(Algorithm):
         super().__init__(optimizer, backbone.transductive, problem)
         if backbone.draws:  # neither all tasks at once nor steps that are computed again could repeat what is drawn
             raise BadInput(
-                f"algo={name} takes gradient steps within a task, for which the backbone must not draw random numbers: give "
-                "backbone.drop_block=0"
+                "an algorithm with an inner loop takes gradient steps within a task, for which the backbone must not draw "
+                "random numbers: give backbone.drop_block=0"
             )
-        self.network = Network(backbone, problem.outputs)
-        self.fixed_ways = problem.outputs if isinstance(problem, Classification) else None
+        self.network = self.network_on(backbone, problem)
+        self.fixed_ways = self.network.outputs if problem.has_classes else None
         self.engine = engine
-        self.adapting = self._matching(adapts)
+        self.adapted_names = self._matching(adapts)
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
         self.inner_batch = inner_batch
@@ -90,17 +97,26 @@ class GradientLearner(Algorithm):
                 "parts of them: set one of the two to null"
             )
 
-    def described(self, device_type: str) -> list[str]:
-        return [f"engine: {self.engine.described(device_type, self.network.backbone.input_shape)}"]
+    def description(self, device_type: str) -> list[str]:
+        return [f"engine: {self.engine.description(device_type, self.network.backbone.input_shape)}"]
 
     def freeze_backbone(self) -> None:
-        moving = [name for name in self.adapting if name.startswith("backbone.")]
+        moving = [name for name in self.adapted_names if name.startswith("backbone.")]
         if moving:
             raise BadInput(
                 f"freeze_backbone=true leaves the backbone as it is, but the inner loop changes {moving[0]} and others: "
-                "give algo.adapts=[head.*] too"
+                + ("leave it out" if self.network.outputs is None else "give algo.adapts=[head.*] too")
             )
         super().freeze_backbone()
+
+    def network_on(self, backbone: Backbone, problem: Problem) -> FeatureNetwork:
+        """The network that adapts: the backbone with a linear head, which fixes the number of outputs."""
+        return Network(backbone, problem.outputs)
+
+    def initial_parameters(self, support: Examples) -> Parameters | None:
+        """Each task's own parameters [T, ...] before the first step, by the names in `adapted_names`; None where all tasks
+        begin with the network's own. The outer gradient flows back into what makes them."""
+        return None
 
     def step_sizes(self, inner_lr: float) -> Any:
         """What the update calls alpha: a constant, or parameters that begin with it."""
@@ -111,14 +127,14 @@ class GradientLearner(Algorithm):
         """One inner step: theta' from theta and what the inner optimiser makes of the gradients of the support loss."""
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
-        return self.adapt(support, query_x).answers[:, -1]
+        return self.run_inner_loop(support, query_x).answers[:, -1]
 
-    def learn(self, support: Examples) -> AdaptedTasks:
-        adapted = self.adapt(support, support.x[:, :0], answered=())
-        return AdaptedTasks(adapted.parameters, support.x)
+    def adapt(self, support: Examples) -> AdaptedTasks:
+        adapted = self.run_inner_loop(support, support.x[:, :0], answer_after=())
+        return AdaptedTasks(adapted.parameters, support)
 
-    def answers_from(self, learned: AdaptedTasks, query_x: Tensor) -> Tensor:
-        return self.engine.answer(self._inner_loop((), None), *learned, query_x)
+    def answer_queries(self, learned: AdaptedTasks, query_x: Tensor) -> Tensor:
+        return self.engine.answer(self._inner_loop((), None), learned.parameters, learned.support.x, query_x)
 
     @property
     def task_steps(self) -> int:
@@ -129,61 +145,85 @@ class GradientLearner(Algorithm):
         steps = self.test_inner_steps
         return tuple(sorted({*range(min(steps, _WATCHED) + 1), steps}))
 
-    def answers_on_the_way(self, episode: Episode) -> Tensor:
-        return self.adapt(episode.support, episode.query.x, answered=self.watched_steps).answers
+    def answers_after_steps(self, episode: Episode) -> Tensor:
+        return self.run_inner_loop(episode.support, episode.query.x, answer_after=self.watched_steps).answers
 
-    def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
+    def features_before_and_after(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
+        start = self.initial_parameters(episode.support)
         x = episode.support.x, episode.query.x
-        before = self.network.features(*x)
-        adapted = self.learn(episode.support).parameters
-        step, after = max(self.test_inner_steps - 1, 0), []
+        before = self.network.features(*x) if start is None else self._features(start, episode, 0)
+        adapted = self.adapt(episode.support).parameters
+        return before, self._features(adapted, episode, max(self.test_inner_steps - 1, 0))
+
+    def _features(self, parameters: Parameters, episode: Episode, step: int) -> Tensor:
+        """Features [T, S + Q, features] of networks with these parameters [T, ...]."""
+        x, features = (episode.support.x, episode.query.x), []
         for task in range(len(episode)):
-            of_task = {f"network.{name}": value[task] for name, value in adapted.items()}
-            after.append(functional_call(_Features(self.network), of_task, (*(each[task : task + 1] for each in x), step)))
-        return before, torch.cat(after)
+            own = {f"network.{name}": value[task] for name, value in parameters.items()}
+            features.append(functional_call(_Features(self.network), own, (*(each[task : task + 1] for each in x), step)))
+        return torch.cat(features)
 
-    def training_loss(self, episode: Episode) -> Learned:
-        adapted = self.adapt(episode.support, episode.query.x, episode.number)
+    def training_loss(self, episode: Episode) -> TrainingStep:
+        adapted = self.run_inner_loop(episode.support, episode.query.x, episode.number)
         answers = adapted.answers[:, -1]
-        return Learned(self.problem.loss(answers, episode.query.y), answers, adapted.losses)
+        return TrainingStep(self.problem.loss(answers, episode.query.y), answers, adapted.losses)
 
-    def adapt(
+    def run_inner_loop(
         self,
-        support: Examples,
+        support: Support,
         query_x: Tensor,
         number: Tensor | None = None,
-        answered: tuple[int, ...] | None = None,
+        answer_after: tuple[int, ...] | None = None,
         first_order: bool | None = None,
-    ) -> Adapted:
-        """Adapt to each task, and answer its queries after the last step or after each number of steps in `answered`.
-        Mini-batches are drawn by the numbers of the episodes, the same ones for every task where these are not given."""
-        inner = self._inner_loop(answered, first_order)
+    ) -> InnerLoopResult:
+        """Adapt to each task and answer its queries.
+
+        Args:
+            support: The support sets, or what collects the examples of each inner step (`Collect` in engines/inner.py).
+            query_x: Inputs [T, Q, ...] of the queries.
+            number: The numbers [T] of the episodes, by which mini-batches are drawn; None for the same ones in every task.
+            answer_after: The numbers of steps after which queries are answered; None for the last one alone.
+            first_order: Whether second derivatives are left out; None for what the algorithm is configured to do.
+
+        Raises:
+            BadInput: Examples are collected, but `inner_batch` or `least_fall` need a support set to begin with.
+        """
+        inner = self._inner_loop(answer_after, first_order)
+        if not isinstance(support, Examples):
+            if self.batch_size is not None:
+                raise BadInput(
+                    f"algo.inner_batch={self.batch_size} takes parts of support sets, but this algorithm collects the "
+                    "examples of each inner step: set it to null"
+                )
+            return self.engine(inner, support, query_x)
         batches = None
         examples = support.x.shape[1]
         if self.batch_size is not None and self.batch_size < examples:
             numbers = np.zeros(len(query_x), dtype=np.int64) if number is None else number.cpu().numpy()
             batches = minibatches(numbers, examples, self.batch_size, inner.steps).to(query_x.device)
-        return self.engine(inner, support, query_x, batches)
+        return self.engine(inner, support, query_x, batches, self.initial_parameters(support))
 
-    def _inner_loop(self, answered: tuple[int, ...] | None, first_order: bool | None) -> InnerLoop:
+    def _inner_loop(self, answer_after: tuple[int, ...] | None, first_order: bool | None) -> InnerLoop:
         steps = self.inner_steps if self.training else self.test_inner_steps
         return InnerLoop(
             network=self.network,
-            adapting=self.adapting,
-            learned=tuple(parameter for parameter in self.parameters() if parameter.requires_grad),
+            adapted_names=self.adapted_names,
+            outer_parameters=tuple(parameter for parameter in self.parameters() if parameter.requires_grad),
             loss=self.inner_loss,
-            remember=self.inner_optimizer.remember,
+            initial_state=self.inner_optimizer.initial_state,
             update=self._step,
             steps=steps,
             first_order=self.first_order if first_order is None else first_order,
-            answered=(steps,) if answered is None else answered,
+            answer_after=(steps,) if answer_after is None else answer_after,
             least_fall=self.least_fall,
             recompute=self.checkpoint_inner_steps,
         )
 
-    def _step(self, theta: Parameters, gradients: Parameters, memory: Memory, step: int) -> tuple[Parameters, Memory]:
-        directions, memory = self.inner_optimizer.directions(gradients, memory, step)
-        return self.update(theta, directions, step), memory
+    def _step(
+        self, theta: Parameters, gradients: Parameters, state: OptimizerState, step: int
+    ) -> tuple[Parameters, OptimizerState]:
+        directions, state = self.inner_optimizer.directions(gradients, state, step)
+        return self.update(theta, directions, step), state
 
     def _matching(self, patterns: list[str]) -> tuple[str, ...]:
         names = [name for name, _ in self.network.named_parameters()]
@@ -203,7 +243,7 @@ class GradientLearner(Algorithm):
 class _Features(nn.Module):
     """The features of a network as what it computes, which `functional_call` needs."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: FeatureNetwork) -> None:
         super().__init__()
         self.network = network
 

@@ -15,6 +15,7 @@ the papers: the outer rate falls to zero along a cosine; on drawings it is 0.003
 tests instead of three, FOMAML and ANIL take five shorter steps (0.1 and 0.2), and BOIL has MAML's step.
 """
 
+from metashot.algorithms.gradient.descent import descended
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.engines.inner import Parameters
 
@@ -22,4 +23,4 @@ from metashot.engines.inner import Parameters
 class MAML(GradientLearner):
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha * gradient"""
-        return {name: theta[name] - self.alpha * directions[name] for name in theta}
+        return descended(theta, self.alpha, directions)

@@ -20,7 +20,8 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import nn
 
-from metashot.algorithms.base import Learned
+from metashot.algorithms.base import TrainingStep
+from metashot.algorithms.gradient.descent import descended
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.arguments import AtLeast, AtMost
 from metashot.backbones.normalisation import normalisations
@@ -61,31 +62,31 @@ class MAMLpp(GradientLearner):
     def step_sizes(self, inner_lr: float) -> Any:
         if not self.learned_step_sizes:
             return inner_lr
-        self.positions = {name: position for position, name in enumerate(self.adapting)}  # in the rows of alpha
-        return nn.Parameter(torch.full((len(self.adapting), self.inner_steps), inner_lr))
+        self.positions = {name: position for position, name in enumerate(self.adapted_names)}  # in the rows of alpha
+        return nn.Parameter(torch.full((len(self.adapted_names), self.inner_steps), inner_lr))
 
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha * gradient, with an alpha for each layer and step"""
         if not self.learned_step_sizes:
-            return {name: theta[name] - self.alpha * directions[name] for name in theta}
+            return descended(theta, self.alpha, directions)
         own = self.alpha[:, min(step, self.inner_steps - 1)]
-        return {name: theta[name] - own[self.positions[name]] * directions[name] for name in theta}
+        return descended(theta, {name: own[self.positions[name]] for name in theta}, directions)
 
-    def training_loss(self, episode: Episode) -> Learned:
+    def training_loss(self, episode: Episode) -> TrainingStep:
         """L = sum over steps i of v_i * L_query(theta_i)"""
         weights = {step: weight for step, weight in enumerate(self.step_weights(), 1) if weight}
-        adapted = self.adapt(
+        adapted = self.run_inner_loop(
             episode.support,
             episode.query.x,
             episode.number,
-            answered=tuple(weights),
+            answer_after=tuple(weights),
             first_order=self.first_order or self.progress < self.first_order_share,
         )
         losses = [
             weight * self.problem.loss(adapted.answers[:, position], episode.query.y)
             for position, weight in enumerate(weights.values())
         ]
-        return Learned(torch.stack(losses).sum(), adapted.answers[:, -1], adapted.losses)
+        return TrainingStep(torch.stack(losses).sum(), adapted.answers[:, -1], adapted.losses)
 
     def step_weights(self) -> list[float]:
         """v_i of the query loss after each inner step; those that begin equal move to the last step as training goes on."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from metashot.algorithms.gradient.descent import descended
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.arguments import Positive
 from metashot.bad_input import BadInput
@@ -31,12 +32,12 @@ class MetaSGD(GradientLearner):
 
     def step_sizes(self, inner_lr: float) -> nn.ParameterList:
         parameters = dict(self.network.named_parameters())
-        self.positions = {name: position for position, name in enumerate(self.adapting)}  # in the list
-        sizes = [torch.full_like(parameters[name], inner_lr) for name in self.adapting]
+        self.positions = {name: position for position, name in enumerate(self.adapted_names)}  # in the list
+        sizes = [torch.full_like(parameters[name], inner_lr) for name in self.adapted_names]
         if self.inner_lr_until is not None:
             sizes = [size.uniform_(inner_lr, self.inner_lr_until) for size in sizes]
         return nn.ParameterList(sizes)
 
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha o gradient, element by element"""
-        return {name: theta[name] - self.alpha[self.positions[name]] * directions[name] for name in theta}
+        return descended(theta, {name: self.alpha[self.positions[name]] for name in theta}, directions)

@@ -1,38 +1,37 @@
-"""A backbone with a linear head: the network that gradient-based algorithms adapt."""
+"""The networks that gradient-based algorithms adapt: a backbone, alone or with a linear head."""
 
 import torch
 from torch import Tensor, nn
 
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import normalisations
+from metashot.engines.inner import Adaptable
 
 
-class Network(nn.Module):
-    """Inputs [T, N, ...] to answers [T, N, outputs]. `step` is that of the inner loop which a pass belongs to."""
+class FeatureNetwork(Adaptable):
+    """A backbone without a head: inputs [T, N, ...] to features [T, N, features].
 
-    def __init__(self, backbone: Backbone, outputs: int) -> None:
+    `step` is the number of the inner step that a pass belongs to.
+    """
+
+    outputs: int | None = None  # numbers in an answer, where a head fixes them
+
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(backbone.features, outputs)
 
     def forward(self, x: Tensor, step: int = 0) -> Tensor:
-        """Answers to inputs that are normalised among themselves, such as a support set."""
+        """Features of inputs that are normalised among themselves, such as a support set."""
         self._set(step)
-        answers: Tensor = self.head(self.backbone(x, support=x.shape[1]))
-        return answers
+        features: Tensor = self.backbone(x, support=x.shape[1])
+        return features
 
     def answer(self, support_x: Tensor, query_x: Tensor, step: int = 0) -> Tensor:
-        """Answers to queries, normalised as the backbone's protocol says."""
-        if not any(layer.by_support for layer in normalisations(self.backbone)):
-            return self.forward(query_x, step)
-        self._set(step)
-        count = support_x.shape[1]
-        features = self.backbone(torch.cat([support_x, query_x], dim=1), support=count)
-        answers: Tensor = self.head(features[:, count:])
-        return answers
+        """Without a head, the features of both, so that they can be compared."""
+        return self.features(support_x, query_x, step)
 
     def features(self, support_x: Tensor, query_x: Tensor, step: int = 0) -> Tensor:
-        """Of support examples and queries [T, S + Q, features], normalised as for their answers."""
+        """Features of support examples and queries [T, S + Q, features], normalised as the backbone's protocol says."""
         self._set(step)
         count = support_x.shape[1]
         if any(layer.by_support for layer in normalisations(self.backbone)):
@@ -43,3 +42,24 @@ class Network(nn.Module):
     def _set(self, step: int) -> None:
         for layer in normalisations(self):
             layer.step = step
+
+
+class Network(FeatureNetwork):
+    """A backbone with a linear head: inputs [T, N, ...] to answers [T, N, outputs]."""
+
+    def __init__(self, backbone: Backbone, outputs: int) -> None:
+        super().__init__(backbone)
+        self.outputs = outputs
+        self.head = nn.Linear(backbone.features, outputs)
+
+    def forward(self, x: Tensor, step: int = 0) -> Tensor:
+        """Answers to inputs that are normalised among themselves, such as a support set."""
+        answers: Tensor = self.head(super().forward(x, step))
+        return answers
+
+    def answer(self, support_x: Tensor, query_x: Tensor, step: int = 0) -> Tensor:
+        """Answers to queries, normalised as the backbone's protocol says."""
+        if not any(layer.by_support for layer in normalisations(self.backbone)):
+            return self.forward(query_x, step)
+        answers: Tensor = self.head(self.features(support_x, query_x, step)[:, support_x.shape[1] :])
+        return answers

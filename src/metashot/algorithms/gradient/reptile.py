@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from metashot.algorithms.base import Learned
+from metashot.algorithms.base import TrainingStep
+from metashot.algorithms.gradient.descent import descended
 from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.arguments import Count
 from metashot.engines.inner import Parameters
@@ -34,7 +35,7 @@ class Reptile(GradientLearner):
         self.test_inner_batch = test_inner_batch
         self.refuse_to_compare_parts("test_inner_batch", test_inner_batch)
         for name, parameter in self.network.named_parameters():  # what no task changes stays as it begins
-            parameter.requires_grad_(name in self.adapting)
+            parameter.requires_grad_(name in self.adapted_names)
 
     @property
     def batch_size(self) -> int | None:
@@ -42,20 +43,20 @@ class Reptile(GradientLearner):
 
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha * gradient"""
-        return {name: theta[name] - self.alpha * directions[name] for name in theta}
+        return descended(theta, self.alpha, directions)
 
     def outer_gradient(self, differences: Parameters) -> Parameters:
         """mean(phi - phi_task), of the differences [T, ...] of all tasks"""
         return {name: difference.mean(0) for name, difference in differences.items()}
 
-    def training_loss(self, episode: Episode) -> Learned:
+    def training_loss(self, episode: Episode) -> TrainingStep:
         support, query = episode.support, episode.query
         examples = Examples(torch.cat([support.x, query.x], 1), torch.cat([support.y, query.y], 1))
         with torch.no_grad():
-            adapted = self.adapt(examples, query.x, episode.number)
-        phi = {name: value for name, value in self.network.named_parameters() if name in self.adapting}
+            adapted = self.run_inner_loop(examples, query.x, episode.number)
+        phi = {name: value for name, value in self.network.named_parameters() if name in self.adapted_names}
         gradient = self.outer_gradient({name: phi[name].detach() - adapted.parameters[name] for name in phi})
         towards = torch.stack([(phi[name] * gradient[name]).sum() for name in phi]).sum()  # its derivative is the gradient
         answers = adapted.answers[:, -1]
         loss = self.problem.loss(answers, query.y) + towards - towards.detach()  # its value is the loss after adapting
-        return Learned(loss, answers, adapted.losses)
+        return TrainingStep(loss, answers, adapted.losses)

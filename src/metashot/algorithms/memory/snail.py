@@ -30,7 +30,6 @@ class Snail(FeatureLearner):
 
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         embedding: Units,
@@ -69,7 +68,7 @@ class Snail(FeatureLearner):
             scores: Tensor = self.scores(x[:, count:])
         return scores
 
-    def looks(self, support: Examples, query: Tensor) -> Tensor:
+    def support_attention(self, support: Examples, query: Tensor) -> Tensor:
         """The mean of the attention blocks."""
         x, order = self.sequence(support, query)
         count = support.x.shape[1]

@@ -29,7 +29,6 @@ from metashot.problems import Problem
 class Matching(FeatureLearner):
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         temperature: Positive,
@@ -51,7 +50,7 @@ class Matching(FeatureLearner):
         """Of each query to each support example: [T, Q, S]."""
         return (cosines(query, support) / self.log_temperature.exp()).log_softmax(-1)
 
-    def looks(self, support: Examples, query: Tensor) -> Tensor:
+    def support_attention(self, support: Examples, query: Tensor) -> Tensor:
         if self.full_context is None:
             return self.log_attention(support.x, query).exp()
         read, query = self.full_context(support, query)

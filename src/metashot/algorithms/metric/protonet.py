@@ -26,7 +26,6 @@ from metashot.problems import Problem
 class ProtoNet(FeatureLearner):
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         distance: Literal["euclidean", "cosine"],

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metashot.algorithms.base import Learned
+from metashot.algorithms.base import TrainingStep
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.similarities import memberships
@@ -35,7 +35,6 @@ _AT_ONCE = 4000  # pairs that are in memory together where nothing is learned fr
 class Relation(FeatureLearner):
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         channels: Channels,
@@ -47,13 +46,13 @@ class Relation(FeatureLearner):
         shape = backbone.feature_shape
         if len(backbone.input_shape) != 3:
             raise BadInput(
-                f"algo={name} compares feature maps, and inputs of the shape {list(backbone.input_shape)} have none: use "
+                f"relation networks compare feature maps, and inputs of shape {list(backbone.input_shape)} have none: use "
                 "images, or an algorithm that compares vectors, such as algo=protonet"
             )
         if len(shape) != 3 or min(shape[1:]) < LEAST:
             given = f"maps of {shape[1]}x{shape[2]}" if len(shape) == 3 else f"{shape[0]} numbers without height and width"
             raise BadInput(
-                f"algo={name} compares feature maps of at least {LEAST}x{LEAST}, and of these images the backbone "
+                f"a relation network compares feature maps of at least {LEAST}x{LEAST}, and of these images the backbone "
                 f"makes {given}: choose backbone=conv4_maps or backbone.halvings=2"
             )
         self.regresses = loss == "mse"
@@ -68,12 +67,12 @@ class Relation(FeatureLearner):
         parts = zip(*(torch.split(features, tasks) for features in (class_sums, support.x, query)), strict=True)
         return torch.cat([self.module(*part) for part in parts]).to(query.dtype)
 
-    def training_loss(self, episode: Episode) -> Learned:
+    def training_loss(self, episode: Episode) -> TrainingStep:
         if not self.regresses:
             return super().training_loss(episode)
         answers = self.answers_to(episode)  # [T, Q, ways]
         right = F.one_hot(episode.query.y, answers.shape[-1]).to(answers.dtype)
-        return Learned(F.mse_loss(answers.sigmoid(), right), answers)
+        return TrainingStep(F.mse_loss(answers.sigmoid(), right), answers)
 
 
 class RelationModule(nn.Module):

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metashot.algorithms.base import Learned
+from metashot.algorithms.base import TrainingStep
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.similarities import squared_distances, weighted_absolute_differences
@@ -40,7 +40,6 @@ from metashot.problems import Problem
 class Siamese(FeatureLearner):
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         loss: Literal["verification", "contrastive", "triplet"],
@@ -62,7 +61,7 @@ class Siamese(FeatureLearner):
     def answer(self, support: Examples, query: Tensor) -> Tensor:
         return nearest(self.similarities(self.h(query), self.h(support.x)), support.y, self.neighbours)
 
-    def training_loss(self, episode: Episode) -> Learned:
+    def training_loss(self, episode: Episode) -> TrainingStep:
         support, query = episode.support, episode.query
         count = support.x.shape[1]
         images = torch.cat([support.x, query.x], dim=1)
@@ -75,7 +74,7 @@ class Siamese(FeatureLearner):
             loss = contrastive_loss(-similarities, y, self.margin)
         else:
             loss = triplet_loss(-similarities, y, self.margin)
-        return Learned(loss, nearest(similarities[:, count:, :count].detach(), support.y, self.neighbours))
+        return TrainingStep(loss, nearest(similarities[:, count:, :count].detach(), support.y, self.neighbours))
 
     def h(self, features: Tensor) -> Tensor:
         """What is compared of each image: [T, N, features], in full precision."""

@@ -10,7 +10,7 @@ support set in each of 100 steps instead of to four examples in each of 200 (5-w
 
 from torch import Tensor, nn
 
-from metashot.algorithms.base import Learned
+from metashot.algorithms.base import TrainingStep
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.transfer.fitting import Classifier, Fit
@@ -22,7 +22,7 @@ from metashot.problems import Problem
 class Baseline(FeatureLearner):
     supervised = True
 
-    def __init__(self, name: str, backbone: Backbone, problem: Problem, fit: Fit, optimizer: Optimization) -> None:
+    def __init__(self, backbone: Backbone, problem: Problem, fit: Fit, optimizer: Optimization) -> None:
         super().__init__(backbone, problem, optimizer)
         self.fit = fit
         self.head = nn.Linear(backbone.features, problem.outputs)
@@ -31,10 +31,10 @@ class Baseline(FeatureLearner):
     def task_steps(self) -> int:
         return self.fit.steps
 
-    def training_loss(self, episode: Episode) -> Learned:
+    def training_loss(self, episode: Episode) -> TrainingStep:
         features = self.query_features(episode)
         answers: Tensor = self.head(features)  # [T, N, training classes]
-        return Learned(self.problem.loss(answers, episode.query.y), answers)
+        return TrainingStep(self.problem.loss(answers, episode.query.y), answers)
 
     def summary(self, support: Examples) -> Classifier:
         tasks, _, features = support.x.shape

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metashot.algorithms.base import Learned
+from metashot.algorithms.base import TrainingStep
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.similarities import class_means, cosines
@@ -37,7 +37,6 @@ class BaselinePlusPlus(FeatureLearner):
 
     def __init__(
         self,
-        name: str,
         backbone: Backbone,
         problem: Problem,
         scale: Positive | None,
@@ -55,10 +54,10 @@ class BaselinePlusPlus(FeatureLearner):
     def task_steps(self) -> int:
         return self.fit.steps
 
-    def training_loss(self, episode: Episode) -> Learned:
+    def training_loss(self, episode: Episode) -> TrainingStep:
         features = self.query_features(episode)
         answers = self.scores(self.head.classifier(), features)  # [T, N, training classes]
-        return Learned(self.problem.loss(answers, episode.query.y), answers)
+        return TrainingStep(self.problem.loss(answers, episode.query.y), answers)
 
     def summary(self, support: Examples) -> Classifier:
         weight = class_means(F.normalize(support.x, dim=-1), support.y)

@@ -1,4 +1,4 @@
-"""What each query of an episode looked at: how much of its attention went to which support example."""
+"""How the attention of an episode's queries is spread over the support examples."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,34 +16,34 @@ _NAME_LENGTH = 15  # letters of a line of a name below an image
 
 
 def attention_picture(episode: Episode, weights: Tensor, names: Sequence[str], path: Path) -> None:
-    """The first task of a batch, with the names of its classes: a row a query, beside it what it looked at, with its weight
-    [Q, S] and framed by it."""
+    """The first task of a batch, with the names of its classes: a row a query, beside it the support examples with the
+    largest of its attention weights [Q, S], framed by them."""
     support, query = episode.support, episode.query
     support_y, query_y = support.y[0].cpu(), query.y[0].cpu()
     weights = weights.detach().float().cpu().nan_to_num()
     count = weights.shape[1]
     queries = spread_over_classes(query_y, _QUERIES)
-    shown = min(_EXAMPLES, count)
+    drawn = min(_EXAMPLES, count)
     classes = wrapped_names(names, range(len(names)), _NAME_LENGTH)
     lines = 1 + max(name.count("\n") for name in classes)
-    figure = new_figure(max(0.95 * (shown + 1.4) + 0.3, 4.8), (1.13 + 0.12 * lines) * len(queries) + 0.7)
-    grid = figure.subplots(len(queries), 2 + shown, squeeze=False, width_ratios=[1, 0.35] + [1] * shown)
+    figure = new_figure(max(0.95 * (drawn + 1.4) + 0.3, 4.8), (1.13 + 0.12 * lines) * len(queries) + 0.7)
+    grid = figure.subplots(len(queries), 2 + drawn, squeeze=False, width_ratios=[1, 0.35] + [1] * drawn)
     for row, place in zip(grid, queries, strict=True):
         label = int(query_y[place])
         of_query = weights[place]  # [S]
         own = float(of_query[support_y == label].sum())
         _show(row[0], query.x[0, place], "0.75", 1.0, f"{classes[label]}\n{own:.0%} to its own", False)
         row[1].axis("off")
-        for axes, example in zip(row[2:], most_attended(of_query, shown), strict=True):
+        for axes, example in zip(row[2:], examples_to_draw(of_query, drawn), strict=True):
             weight, of_class = float(of_query[example]), int(support_y[example])
             true = of_class == label
             text = f"{'✓ ' if true else ''}{classes[of_class]}\n{weight:.0%}"
             _show(axes, support.x[0, example], f"{0.85 * (1 - weight):.3f}", 0.8 + 4 * weight, text, true)
     which = (
-        "the whole support set" if shown == count else f"the {shown} of {count} support examples with the largest weights"
+        "the whole support set" if drawn == count else f"the {drawn} of {count} support examples with the largest weights"
     )
     figure.suptitle(
-        f"left: queries; right: {which}\npercent: how much a query looked at it; ✓: of the query's class", fontsize=9
+        f"left: queries; right: {which}\npercent: the attention of the query; ✓: of the query's class", fontsize=9
     )
     write_picture(figure, path)
 
@@ -58,8 +58,8 @@ def spread_over_classes(y: Tensor, most: int) -> list[int]:
     return sorted((place for _, _, place in sorted(keys)[:most]), key=lambda place: (int(y[place]), place))
 
 
-def most_attended(weights: Tensor, most: int) -> Sequence[int]:
-    """The places of the support examples to show: all in their order, or the largest weights, largest first."""
+def examples_to_draw(weights: Tensor, most: int) -> Sequence[int]:
+    """The places of all support examples in their order, or of those with the largest weights, largest first."""
     if len(weights) <= most:
         return range(len(weights))
     places: list[int] = torch.sort(weights, descending=True, stable=True).indices[:most].tolist()

@@ -12,7 +12,7 @@ from metashot.evaluation.pictures.drawing import RIGHT, WRONG, numbered_names, s
 
 _SHOWN_SHOTS = 5
 _SHOWN_QUERIES = 8  # of each class: what fits beside its support examples and is still readable
-_SHOWN_TASKS = 4  # of regression
+_SHOWN_TASKS = 4  # of functions
 _NAME_WIDTH = 1.6  # inches beside a row
 _NARROWEST = 4.8  # inches, so that the title fits
 
@@ -52,8 +52,9 @@ def contact_sheet(episode: Episode, names: Sequence[str], path: Path) -> None:
     )
 
 
-def curves_picture(episode: Episode, answers: Tensor, path: Path) -> None:
-    """Regression with one input: the first tasks of a batch, their points to learn from, the truth and the answers."""
+def curves_picture(episode: Episode, answers: Tensor, names: Sequence[str], path: Path) -> None:
+    """Functions of one input, which have no names: the first tasks of a batch, their points to learn from, the truth and the
+    answers."""
     figure, panels = _panels(episode)
     for task, axes in enumerate(panels):
         x, order = _sorted(episode.query.x[task])
@@ -65,7 +66,7 @@ def curves_picture(episode: Episode, answers: Tensor, path: Path) -> None:
 
 
 def curves_sheet(episode: Episode, path: Path) -> None:
-    """Regression with one input: the first tasks of a batch, without answers."""
+    """Functions of one input: the first tasks of a batch, without answers."""
     figure, panels = _panels(episode)
     for task, axes in enumerate(panels):
         x, order = _sorted(episode.query.x[task])
@@ -82,11 +83,11 @@ def _grid(
     ways = len(names)
     support = [_of_class(episode.support.x[0], episode.support.y[0], label)[:_SHOWN_SHOTS] for label in range(ways)]
     queries = [_of_class(episode.query.x[0], episode.query.y[0], label)[:_SHOWN_QUERIES] for label in range(ways)]
-    shots, shown = max(map(len, support)), max(map(len, queries))
+    shots, asked = max(map(len, support)), max(map(len, queries))
     # A gap as wide as half an image keeps what was learned from apart from what was asked.
-    width = max(_NARROWEST, 0.9 * (shots + shown + 0.5) + _NAME_WIDTH)
+    width = max(_NARROWEST, 0.9 * (shots + asked + 0.5) + _NAME_WIDTH)
     figure = Figure(figsize=(width, 1.12 * ways + 0.9), dpi=120, layout="constrained")
-    grid = figure.subplots(ways, shots + 1 + shown, squeeze=False, width_ratios=[1] * shots + [0.35] + [1] * shown)
+    grid = figure.subplots(ways, shots + 1 + asked, squeeze=False, width_ratios=[1] * shots + [0.35] + [1] * asked)
     for label in range(ways):
         for column, axes in enumerate(grid[label]):
             axes.set(xticks=[], yticks=[])

@@ -35,13 +35,13 @@ def features_picture(
     panels = {"features": before} if after is None else {"before adaptation": before, "after adaptation": after}
     ways = len(names)
     columns = -(-ways // _LEGEND_ROWS)
-    shown = wrapped_names(names, range(ways)) if ways <= len(_SHAPES) else names_in_a_line(names)
-    longest = max(len(line) for name in shown for line in name.split("\n"))
+    legend_names = wrapped_names(names, range(ways)) if ways <= len(_SHAPES) else names_in_a_line(names)
+    longest = max(len(line) for name in legend_names for line in name.split("\n"))
     figure = new_figure(4.2 * len(panels) + (0.6 + _LETTER * max(longest, _SHORTEST)) * columns, 4.2)
     for axes, (title, features) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         axes.set_title(title, fontsize=9)
         _show_features(axes, features.detach().cpu(), y, support, ways)
-    figure.legend(handles=_legend(shown), loc="outside right upper", fontsize=8, ncols=columns, frameon=False)
+    figure.legend(handles=_legend(legend_names), loc="outside right upper", fontsize=8, ncols=columns, frameon=False)
     write_picture(figure, path)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metashot.evaluation.answers import Answers, reliability
 from metashot.evaluation.pictures.drawing import new_figure, say, wrapped_names, write_picture
+from metashot.problems import IN_PERCENT
 
 _BARS = 30  # of a histogram at most
 _UNEVEN = 0.05  # of a step: so far from whole numbers are scores that are no counts
@@ -30,8 +31,8 @@ def adaptation_picture(
     """The score after each number of inner steps with its 95 % interval; scores that are no numbers leave a gap."""
     figure = new_figure(6.4, 3.8)
     axes = figure.subplots()
-    x, y = np.asarray(steps, dtype=np.float64), _shown_values(scores, metric)
-    half = _shown_values([np.nan if width is None else width for width in ci95], metric)
+    x, y = np.asarray(steps, dtype=np.float64), _axis_values(scores, metric)
+    half = _axis_values([np.nan if width is None else width for width in ci95], metric)
     if not np.isfinite(y).any():
         say(axes, f"No {metric} after {_counted(len(steps), 'number')} of inner steps is a number.")
         write_picture(figure, path)
@@ -51,10 +52,10 @@ def adaptation_picture(
     ticks = labelled_steps(steps, uneven)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(ticks, [str(step) for step in ticks])
-    if metric != "accuracy" and _widely_spread(y):
+    if metric not in IN_PERCENT and _widely_spread(y):
         axes.set_yscale("log")
     axes.set_xlabel("inner steps" + (" (square root)" if uneven else ""), fontsize=9)
-    axes.set_ylabel("accuracy (%)" if metric == "accuracy" else metric, fontsize=9)
+    axes.set_ylabel(f"{metric} (%)" if metric in IN_PERCENT else metric, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -78,10 +79,10 @@ def histogram_picture(scores: Sequence[float], ci95: float | None, worst: float,
         say(axes, f"The {metric} of no episode is a number.")
         write_picture(figure, path)
         return
-    mean, logarithmic = float(finite.mean()), metric != "accuracy" and _widely_spread(finite)
+    mean, logarithmic = float(finite.mean()), metric not in IN_PERCENT and _widely_spread(finite)
     edges = histogram_edges(finite, logarithmic)
     scale = 1.0
-    if metric == "accuracy":
+    if metric in IN_PERCENT:
         scale, edges = 100.0, edges.clip(0, 1)
     counts = np.histogram(finite, edges)[0]
     axes.bar(
@@ -91,7 +92,7 @@ def histogram_picture(scores: Sequence[float], ci95: float | None, worst: float,
         axes.set_xlim(scale * (edges[0] - 4 * np.ptp(edges)), scale * (edges[1] + 4 * np.ptp(edges)))
     if logarithmic:
         axes.set_xscale("log")
-    if metric == "accuracy":
+    if metric in IN_PERCENT:
         low, high = axes.get_xlim()
         beyond = 0.02 * (high - low)
         axes.set_xlim(max(low, -beyond), min(high, 100 + beyond))
@@ -106,7 +107,7 @@ def histogram_picture(scores: Sequence[float], ci95: float | None, worst: float,
     if np.isfinite(worst):
         label = f"mean of the worst 5 %: {_amount(metric, worst)}"
         axes.axvline(worst * scale, color="black", linewidth=1.5, linestyle="--", label=label)
-    axes.set_xlabel("accuracy of an episode (%)" if metric == "accuracy" else f"{metric} of an episode", fontsize=9)
+    axes.set_xlabel(f"{metric} of an episode (%)" if metric in IN_PERCENT else f"{metric} of an episode", fontsize=9)
     axes.set_ylabel("episodes", fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.tick_params(labelsize=8)
@@ -143,9 +144,9 @@ def reliability_picture(answers: Answers, error: float, path: Path) -> None:
     upper.set(xlim=(0, 1), ylim=(0, 1.02))
     upper.set_ylabel("accuracy (%)", fontsize=9)
     upper.yaxis.set_major_formatter(_PERCENT)
-    shown_error = f"{100 * error:.2f} %" if np.isfinite(error) else "not a number"
+    told_error = f"{100 * error:.2f} %" if np.isfinite(error) else "not a number"
     upper.set_title(
-        f"expected calibration error {shown_error}, {_counted(total, 'query', 'queries')}\n"
+        f"expected calibration error {told_error}, {_counted(total, 'query', 'queries')}\n"
         "a bin is drawn the paler the fewer queries it has",
         fontsize=9,
     )
@@ -301,9 +302,9 @@ def _percent(value: float, position: int | None) -> str:
 _PERCENT = FuncFormatter(_percent)
 
 
-def _shown_values(values: ArrayLike, metric: str) -> NDArray[np.float64]:
-    """As they stand on an axis: accuracies in percent, NaN for whatever is no number."""
-    array = np.asarray(values, dtype=np.float64) * (100 if metric == "accuracy" else 1)
+def _axis_values(values: ArrayLike, metric: str) -> NDArray[np.float64]:
+    """As they stand on an axis: shares in percent, NaN for what is not finite."""
+    array = np.asarray(values, dtype=np.float64) * (100 if metric in IN_PERCENT else 1)
     return np.where(np.isfinite(array), array, np.nan)
 
 
@@ -326,11 +327,11 @@ def _amount(metric: str, value: float) -> str:
     """As the report has it; what is too large for that in powers of ten."""
     if not np.isfinite(value):
         return "not a number"
-    return f"{_number(metric, value)} %" if metric == "accuracy" else _number(metric, value)
+    return f"{_number(metric, value)} %" if metric in IN_PERCENT else _number(metric, value)
 
 
 def _number(metric: str, value: float) -> str:
-    if metric == "accuracy":
+    if metric in IN_PERCENT:
         return f"{100 * value:.2f}"
     return f"{value:.4f}" if abs(value) < _LARGE else f"{value:.3e}"
 

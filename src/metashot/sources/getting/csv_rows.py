@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metashot.bad_input import BadInput
-from metashot.files.paths import read_file, shown, why_not
+from metashot.files.paths import printable, read_file, reason_of
 
 _DELIMITERS = ",;\t"
 
@@ -34,7 +34,7 @@ def csv_rows(path: Path, largest: int) -> Iterator[Row]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise BadInput(f"{shown(path)} is no CSV file: line {line}: {error}") from error
+            raise BadInput(f"{printable(path)} is no CSV file: line {line}: {error}") from error
         if any(fields):
             yield Row(line, fields)
 
@@ -43,11 +43,11 @@ def _read_text(path: Path, largest: int) -> str:
     try:
         content = read_file(path, largest)
     except OSError as error:
-        raise BadInput(f"{shown(path)} cannot be read: {why_not(error)}") from error
+        raise BadInput(f"{printable(path)} cannot be read: {reason_of(error)}") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise BadInput(
-            f"{shown(path)} is not UTF-8 text: line {line} has {content[error.start]:#x}; save it as UTF-8"
+            f"{printable(path)} is not UTF-8 text: line {line} has {content[error.start]:#x}; save it as UTF-8"
         ) from error

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from metashot.arguments import Positive, Seed, Side
 from metashot.bad_input import BadInput
 from metashot.sources.getting.csv_rows import csv_rows
-from metashot.sources.getting.files import LARGEST_FILE, Folder, shown
+from metashot.sources.getting.files import LARGEST_FILE, Folder, printable
 from metashot.sources.images.decoding import Decoded, Fit, decode
 from metashot.sources.images.image_files import ImageFiles, Listing
 from metashot.sources.splitting import (
@@ -81,13 +81,13 @@ class OwnImages(ImageFiles):
             return Folder(root)
         if not os.path.isfile(root):
             what = "is neither a folder nor a file" if os.path.exists(root) else "does not exist"
-            raise BadInput(f"data.root={shown(root)} {what}; {_ALLOWED}")
+            raise BadInput(f"data.root={printable(root)} {what}; {_ALLOWED}")
         return Folder(root.parent)
 
     def list_images(self, root: Path) -> Listing:
         self.notes = []
         given, is_divided = self._in_folders(root) if os.path.isdir(root) else self._in_csv(root)
-        where = f"data.root={shown(root)}"
+        where = f"data.root={printable(root)}"
         refuse_shared_classes(where, given)
         if "train" not in given:
             raise BadInput(f"{where} has images for {' and '.join(given)} and none for train, which is needed")
@@ -96,7 +96,7 @@ class OwnImages(ImageFiles):
         return {split: {name: given[split][name] for name in sorted(given[split])} for split in SPLITS}
 
     def decode_image(self, name: str) -> Decoded:
-        return decode(self.opened.read(name), shown(name), self.item_shape, self.fit)
+        return decode(self.opened.read(name), printable(name), self.item_shape, self.fit)
 
     def _in_folders(self, root: Path) -> tuple[Listing, bool]:
         """The images as the folders divide them, and whether they are in splits; without these, all are in train."""
@@ -120,11 +120,11 @@ class OwnImages(ImageFiles):
                 loose.append(name)
             else:
                 classes = given.setdefault(splits.get(parts[0], "train"), {})
-                classes.setdefault(shown(parts[above - 1]), []).append(name)
+                classes.setdefault(printable(parts[above - 1]), []).append(name)
         self._say(loose, "{} in no class folder and {} left out", "lies|lie", "is|are")
         if not given:
             what = "has no images in class folders" if names else "is empty"
-            raise BadInput(f"data.root={shown(root)} {what}{self._noted()}; {_ALLOWED}")
+            raise BadInput(f"data.root={printable(root)} {what}{self._noted()}; {_ALLOWED}")
         self._say_what_is_empty(given, splits)
         return given, bool(splits)
 
@@ -147,19 +147,21 @@ class OwnImages(ImageFiles):
                 missing.append(f"line {row.line}: {path}")
         if missing:
             count = f"{len(missing)} of its files {'is' if len(missing) == 1 else 'are'}"
-            raise BadInput(f"{shown(root)}: {count} not there: {_listed(missing)}; files are sought beside the CSV file")
+            raise BadInput(f"{printable(root)}: {count} not there: {_listed(missing)}; files are sought beside the CSV file")
         if otherwise:
-            raise BadInput(f"{shown(root)} gives a file two classes or splits: {_listed(otherwise)}; keep one line of each")
+            raise BadInput(
+                f"{printable(root)} gives a file two classes or splits: {_listed(otherwise)}; keep one line of each"
+            )
         self._say(again, "{} named twice in the CSV file and counted once", "is|are")
         given: Listing = {}
         for path, row in first.items():
             if _kind(row.file) not in _UNSUPPORTED:
-                given.setdefault(row.split or "train", {}).setdefault(shown(row.label), []).append(path)
+                given.setdefault(row.split or "train", {}).setdefault(printable(row.label), []).append(path)
         for classes in given.values():
             for paths in classes.values():
                 paths.sort()
         if not given:
-            raise BadInput(f"{shown(root)} names no image that can be used{self._noted()}")
+            raise BadInput(f"{printable(root)} names no image that can be used{self._noted()}")
         return given, any(row.split for row in rows)
 
     def _say_what_is_unsupported(self, names: Iterable[str]) -> None:
@@ -174,7 +176,7 @@ class OwnImages(ImageFiles):
         empty = []
         for top in splits or ("",):
             classes = given[splits.get(top, "train")]
-            empty += [f"{top}/{name}".lstrip("/") for name in self.opened.folders(top) if shown(name) not in classes]
+            empty += [f"{top}/{name}".lstrip("/") for name in self.opened.folders(top) if printable(name) not in classes]
         self._say(empty, "{} without images and left out", "is|are", thing="folder|folders")
 
     def _say(self, names: Collection[str], what: str, *forms: str, thing: str = "file|files") -> None:
@@ -195,7 +197,7 @@ def _kind(name: str) -> str:
 def _listed(names: Collection[str]) -> str:
     """Some of the names, and how many there are more."""
     more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return "; ".join(shown(name) for name in list(names)[:_NAMED]) + more
+    return "; ".join(printable(name) for name in list(names)[:_NAMED]) + more
 
 
 def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
@@ -212,22 +214,22 @@ def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
         return {}  # a class may be called train
     if others:
         raise BadInput(
-            f"data.root={shown(root)} has folders of splits ({', '.join(splits)}) and others beside them "
+            f"data.root={printable(root)} has folders of splits ({', '.join(splits)}) and others beside them "
             f"({_listed(others)}); move the others away, or rename a class that is called like a split"
         )
     if flat:
-        raise BadInput(f"{shown(root / flat[0])} has images and no class folders; {_ALLOWED}")
-    for given, count in Counter(splits.values()).items():
+        raise BadInput(f"{printable(root / flat[0])} has images and no class folders; {_ALLOWED}")
+    for found, count in Counter(splits.values()).items():
         if count > 1:
-            twice = " and ".join(top for top in splits if splits[top] == given)
-            raise BadInput(f"data.root={shown(root)} has {twice}, which are the same split; keep one of them")
+            twice = " and ".join(top for top in splits if splits[top] == found)
+            raise BadInput(f"data.root={printable(root)} has {twice}, which are the same split; keep one of them")
     return splits
 
 
 def _read_rows(path: Path) -> list[_Row]:
     """The lines of a CSV file with the columns file, class and, if wanted, split, in any order and among others."""
     if path.suffix.lower() not in _CSV:
-        raise BadInput(f"data.root={shown(path)} is neither a folder nor a .csv file; {_ALLOWED}")
+        raise BadInput(f"data.root={printable(path)} is neither a folder nor a .csv file; {_ALLOWED}")
     rows: list[_Row] = []
     wrong: list[str] = []
     columns: list[str] = []
@@ -245,11 +247,11 @@ def _read_rows(path: Path) -> list[_Row]:
             rows.append(_Row(line, fields[file], fields[label], None if split is None else split_called(fields[split])))
     if wrong:
         raise BadInput(
-            f"{shown(path)} has {len(wrong)} line{'s' if len(wrong) > 1 else ''} that cannot be used: {_listed(wrong)}"
+            f"{printable(path)} has {len(wrong)} line{'s' if len(wrong) > 1 else ''} that cannot be used: {_listed(wrong)}"
         )
     if not rows:
         what = "has a header and no lines below it" if columns else "is empty"
-        raise BadInput(f"{shown(path)} {what}; it needs the header file,class[,split] and a line for each image")
+        raise BadInput(f"{printable(path)} {what}; it needs the header file,class[,split] and a line for each image")
     return rows
 
 
@@ -258,10 +260,10 @@ def _places(path: Path, columns: list[str]) -> tuple[int, int, int | None]:
     missing = [name for name in _COLUMNS if name not in columns]
     if missing:
         raise BadInput(
-            f"{shown(path)} has no column {' and no column '.join(missing)}; its first line has "
-            f"{shown(', '.join(columns))}, but has to be a header with file, class and, if wanted, split"
+            f"{printable(path)} has no column {' and no column '.join(missing)}; its first line has "
+            f"{printable(', '.join(columns))}, but has to be a header with file, class and, if wanted, split"
         )
     twice = [name for name in (*_COLUMNS, "split") if columns.count(name) > 1]
     if twice:
-        raise BadInput(f"{shown(path)} has two columns {twice[0]}; keep one of them")
+        raise BadInput(f"{printable(path)} has two columns {twice[0]}; keep one of them")
     return columns.index("file"), columns.index("class"), columns.index("split") if "split" in columns else None

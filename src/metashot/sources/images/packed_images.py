@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metashot.bad_input import BadInput
-from metashot.sources.getting.files import DAMAGE, shown
+from metashot.sources.getting.files import DAMAGE, printable
 from metashot.sources.getting.npy import read_header
 
 _INDEX = np.dtype(np.int64)
@@ -67,7 +67,7 @@ class PackedImages:
         try:
             return self.packs[pack].read(int(number))
         except OSError as error:
-            raise BadInput(f"{shown(self.path)}: {name} cannot be read: {error.strerror or error}") from error
+            raise BadInput(f"{printable(self.path)}: {name} cannot be read: {error.strerror or error}") from error
 
 
 class Numbered(Sequence[str]):
@@ -126,17 +126,19 @@ class Packing:
                 shape, fortran, dtype = read_header(member)
                 if dtype != np.uint8 or fortran:
                     kind = "Python objects, which could run code" if dtype.hasobject else f"{dtype} in another layout"
-                    raise BadInput(f"{shown(self.file)}: its {key!r} holds {kind}; it was not loaded: give images as uint8")
+                    raise BadInput(
+                        f"{printable(self.file)}: its {key!r} holds {kind}; it was not loaded: give images as uint8"
+                    )
                 place = self._copied(_pieces(member))
                 if place.length != np.prod(shape, dtype=object):
                     raise EOFError(f"it has {place.length} bytes for an array of shape {shape}")
         except KeyError as error:
-            raise BadInput(f"{shown(self.file)} has no array {key!r}: it is not the file that was published") from error
+            raise BadInput(f"{printable(self.file)} has no array {key!r}: it is not the file that was published") from error
         except (*DAMAGE, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise BadInput(
-                f"{shown(self.file)} is damaged or no .npz file ({error}); fetch or copy the file again"
+                f"{printable(self.file)} is damaged or no .npz file ({error}); fetch or copy the file again"
             ) from error
         return place, shape
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metashot.arguments import Positive, Seed
 from metashot.bad_input import BadInput
-from metashot.files.paths import shown
+from metashot.files.paths import printable
 from metashot.sources.getting.csv_rows import csv_rows
 from metashot.sources.getting.files import DAMAGE, Zip
 from metashot.sources.getting.npy import array_in
@@ -101,7 +101,7 @@ class Vectors(DataSource):
                     )
                 split = named
             given.setdefault(split, {}).setdefault(label, []).append(row)
-        where = f"data.root={shown(root)}"
+        where = f"data.root={printable(root)}"
         refuse_shared_classes(where, given)
         self.notes += take_from_train(where, given, self.shares, self.split_seed, is_divided=table.splits is not None)
         refuse_few_classes(where, given)
@@ -131,10 +131,10 @@ class Vectors(DataSource):
     def _read(self, root: Path) -> _Table:
         kind = root.suffix.lower()
         if not root.exists():
-            raise BadInput(f"data.root={shown(root)} does not exist; {_ALLOWED}")
+            raise BadInput(f"data.root={printable(root)} does not exist; {_ALLOWED}")
         if kind not in (".csv", ".npz") or root.is_dir():
             what = "is a folder" if root.is_dir() else "is neither a .csv nor an .npz file"
-            raise BadInput(f"data.root={shown(root)} {what}; {_ALLOWED}")
+            raise BadInput(f"data.root={printable(root)} {what}; {_ALLOWED}")
         if kind == ".npz" and self.label != LABEL:
             raise BadInput(f"data.source.label={self.label} is for CSV files, and the classes of an .npz file are its y")
         table = _read_csv(root, self.label) if kind == ".csv" else _read_npz(root)
@@ -177,7 +177,7 @@ def _read_csv(path: Path, label: str) -> _Table:
         if not fields[of_label]:
             _refuse(path, f"line {line} has nothing in the column {_quoted(label)}")
         x.append(np.array([_number(path, line, name, fields[place]) for place, name in places.items()], np.float32))
-        labels.append(shown(fields[of_label]))
+        labels.append(printable(fields[of_label]))
         lines.append(line)
         if of_split is not None:
             splits.append(fields[of_split])
@@ -230,7 +230,7 @@ def _read_npz(path: Path) -> _Table:
         _refuse(
             path, f"row {row}, column {column} of its x has {x[row, column]}, and a finite number of 32 bits belongs there"
         )
-    labels = [shown(text) for text in _texts(path, "y", y)]
+    labels = [printable(text) for text in _texts(path, "y", y)]
     if "" in labels:
         _refuse(path, f"row {labels.index('')} of its y is empty")
     return _Table(numbers, labels, None if split is None else _texts(path, _SPLIT, split), range(len(numbers)))
@@ -257,8 +257,8 @@ def _place(path: Path, place: int) -> str:
 
 
 def _quoted(text: str) -> str:
-    return shown(repr(text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."))
+    return printable(repr(text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."))
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:
-    raise BadInput(f"{shown(path)}: {reason}")
+    raise BadInput(f"{printable(path)}: {reason}")

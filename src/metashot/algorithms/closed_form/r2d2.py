@@ -1,0 +1,93 @@
+"""R2-D2: Bertinetto, Henriques, Torr, Vedaldi 2019, "Meta-learning with differentiable closed-form solvers",
+arXiv:1805.08136.
+
+For each task a linear layer is fitted to the features of the support set by ridge regression onto one-hot labels.
+The solution has a closed form, through which the loss of the queries is differentiated: training learns features, and a
+regularisation lambda, from which such a layer generalises. The logits are its predictions times a learned scale alpha plus a
+learned bias beta, and training minimises their cross-entropy. Regression works in the same way: the numbers are the targets,
+and training minimises the squared error of the predictions.
+
+As in the authors' code (bertinetto/r2d2, `r2d2.py`), features and targets are divided by the square root of the number of
+support examples, a constant 1 stands beside the features for the layer's own bias, and of the two equivalent linear systems
+the smaller one is solved.
+
+Where this departs from the paper: lambda is learned as its logarithm, so that it stays positive (the authors' code keeps it
+at 50 by default, which is `learned_regularisation=false`); beta, which changes no probability of a class, is learned in
+regression only; the default backbone is conv4 with 64 channels, where the paper has `backbone=conv4_512` with dropout and
+leaky ReLUs.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metashot.algorithms.features import FeatureLearner
+from metashot.algorithms.optimization import Optimization
+from metashot.algorithms.similarities import memberships
+from metashot.arguments import Positive
+from metashot.backbones.base import Backbone
+from metashot.episodes import Examples
+from metashot.problems import Classification, Problem, Regression
+
+
+class R2D2(FeatureLearner):
+    """Ridge regression on the features of the backbone; `regularisation` and `scale` are where lambda and alpha begin."""
+
+    solves = (Classification, Regression)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        problem: Problem,
+        regularisation: Positive,
+        learned_regularisation: bool,
+        scale: Positive,
+        optimizer: Optimization,
+    ) -> None:
+        super().__init__(backbone, problem, optimizer)
+        self.log_lambda = nn.Parameter(torch.tensor(math.log(regularisation)), requires_grad=learned_regularisation)
+        self.alpha = nn.Parameter(torch.tensor(float(scale)))
+        # Added to all logits alike it changes no probability: its gradient would be rounding, which Adam makes steps of.
+        self.beta = nn.Parameter(torch.zeros([]), requires_grad=not problem.has_classes)
+
+    def summary(self, support: Examples) -> Tensor:
+        has_classes = self.problem.has_classes
+        y = memberships(support.y, support.x) if has_classes else support.y.to(support.x.dtype)
+        return ridge_regression(with_ones(support.x), y, self.log_lambda.exp())  # W [T, features + 1, outputs]
+
+    def answer(self, weights: Tensor, query: Tensor) -> Tensor:
+        with torch.autocast(query.device.type, enabled=False):
+            return self.alpha * (with_ones(query) @ weights) + self.beta
+
+
+def with_ones(features: Tensor) -> Tensor:
+    """Features [T, N, features] and a constant 1, whose weight is the bias: [T, N, features + 1]."""
+    return F.pad(features, (0, 1), value=1.0)
+
+
+def ridge_regression(x: Tensor, y: Tensor, regularisation: Tensor) -> Tensor:
+    """The weights W that minimise the mean over the examples of |x W - y|^2, plus lambda |W|^2.
+
+    Args:
+        x: [T, S, features].
+        y: [T, S, outputs].
+        regularisation: lambda, above 0.
+
+    Returns:
+        [T, features, outputs]; not finite where `x` or `y` is not.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        _, count, features = x.shape
+        x, y = x / math.sqrt(count), y / math.sqrt(count)
+        if count > features:
+            return _solution(x.mT @ x, x.mT @ y, regularisation)  # (X'X + lambda I)^-1 X'Y
+        return x.mT @ _solution(x @ x.mT, y, regularisation)  # X'(XX' + lambda I)^-1 Y, the same by Woodbury's identity
+
+
+def _solution(gram: Tensor, target: Tensor, regularisation: Tensor) -> Tensor:
+    # Without checks: features that are not finite become answers that are not, which training and tests know how to handle.
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    solution: Tensor = torch.linalg.solve_ex(gram + regularisation * identity, target).result
+    return solution

@@ -1,0 +1,33 @@
+"""What can be refused of a prediction by its configuration alone, before torch is imported."""
+
+from metashot.arguments import check_value
+from metashot.bad_input import BadInput
+from metashot.checkpoints.stored import BEST, find_checkpoint
+from metashot.configuration import Container, signatures
+from metashot.files.outputs import holds_fit
+from metashot.files.paths import printable
+
+
+def refuse_prediction(config: Container) -> None:
+    """Refuse what cannot be answered."""
+    for key in ("ckpt", "query"):
+        if config[key] is None:
+            raise BadInput(f"missing key {key}: give it as in ckpt=runs/... support=pets/ query=photos/")
+    check_value(config["support"], str | None, "support")
+    check_value(config["query"], str | list[str], "query")
+    check_value(config["out"], str, "out")
+    check_value(config["export"], str | None, "export")
+    check_value(config["save"], str | None, "save")
+    check_value(config["ink"], signatures.alias("metashot.applied.images.Ink"), "ink")
+    check_value(config["device"], str, "device")
+    is_fitted = holds_fit(find_checkpoint(config["ckpt"], "ckpt", BEST))
+    if is_fitted and config["support"] is not None:
+        raise BadInput(
+            f"ckpt={printable(config['ckpt'])} is a fitted learner, which has its examples: leave support out, or give the "
+            "checkpoint of a run to learn from other ones"
+        )
+    if not is_fitted and config["support"] is None:
+        raise BadInput(
+            "missing key support: give it as in ckpt=runs/... support=pets/ query=photos/, or give a fitted learner, as in "
+            "ckpt=pets.fewshot"
+        )

@@ -1,0 +1,80 @@
+"""The four commands, as train.py, evaluate.py, `python -m metashot.predict`, `python -m metashot.data` and `metashot` call
+them: the configuration of each, and what is refused before torch is imported, which takes seconds."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from metashot import configuration
+from metashot.applied.checks import refuse_prediction
+from metashot.arguments import AtLeast, AtMost, check_value
+from metashot.checkpoints.recipes import EVALUATION, LOOKING, PREDICTION, TRAINING
+from metashot.commands.command_line import run_script
+from metashot.configuration import Container, plain, signatures
+from metashot.configuration.banks import build_banks
+from metashot.evaluation.checks import refuse_evaluation
+from metashot.training.checks import refuse_training
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_Split = signatures.alias("metashot.sources.splitting.Split")
+
+
+def train() -> None:
+    """Train a few-shot learner, test its best checkpoint, and write the report."""
+    run_script(_train, TRAINING)
+
+
+def evaluate() -> None:
+    """Score checkpoints on episodes, and compare several on the same ones."""
+    run_script(_evaluate, EVALUATION)
+
+
+def predict() -> None:
+    """Learn classes from a folder of a few images each, and name the classes of other images."""
+    run_script(_predict, PREDICTION)
+
+
+def data() -> None:
+    """Show what a data set has, and a picture of one of its episodes."""
+    run_script(_look, LOOKING)
+
+
+COMMANDS: dict[str, Callable[[], None]] = {"train": train, "evaluate": evaluate, "predict": predict, "data": data}
+
+
+def _train(config: "DictConfig") -> float:
+    refuse_training(plain(config))
+    from metashot.commands.train import train_and_test
+
+    return train_and_test(config)
+
+
+def _evaluate(config: "DictConfig") -> float:
+    refuse_evaluation(plain(config))
+    from metashot.commands.evaluate import evaluate_checkpoints
+
+    return evaluate_checkpoints(config)
+
+
+def _predict(config: "DictConfig") -> Any:
+    refuse_prediction(plain(config))
+    from metashot.commands.predict import predict_files
+
+    return predict_files(config)
+
+
+def _look(config: "DictConfig") -> Any:
+    _refuse_looking(plain(config))
+    from metashot.commands.look import look_at_data
+
+    return look_at_data(config)
+
+
+def _refuse_looking(config: Container) -> None:
+    """What cannot be shown."""
+    configuration.check(config)
+    check_value(config["split"], _Split, "split")
+    check_value(config["number"], Annotated[int, AtLeast(0), AtMost(2**63 - 1)], "number")
+    check_value(config["out"], str, "out")
+    build_banks(config["data"])

@@ -1,0 +1,185 @@
+"""From what a user types to a configuration: Hydra's grammar, stored configurations, and what Hydra says as users need it.
+
+`resume=`, `repeat=` and `ckpt=` name a stored configuration. It takes the place of the configuration files: every group
+that the user does not choose becomes the stored one, and the rest of the command line is applied over it by Hydra.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
+
+from metashot.bad_input import BadInput, in_one_line, one_of
+from metashot.configuration import plain, plugins
+from metashot.configuration.buildable import CONF
+from metashot.configuration.checking import Container
+from metashot.configuration.overrides import (
+    HYDRA,
+    PATHS,
+    choices_of,
+    is_user_key,
+    parse_override,
+    refuse_unknown_choice,
+    refuse_unreadable,
+    unknown_choice,
+    unresolved_reference,
+)
+from metashot.configuration.plugin_search import find_conf_of_plugins
+from metashot.configuration.suggestions import suggestions_where_they_fit
+
+Stored = Callable[[str], Container]  # what a user gave for a key -> the configuration that is stored there
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a configuration is composed from.
+
+    Attributes:
+        name: of its file in conf/.
+        groups: what a stored configuration stands for.
+        stored: the keys that name a stored configuration, and how each is read.
+        keys: what a stored configuration gives beside its groups.
+        parts: keys that stand for one group of another configuration.
+        several: those of `stored` that can be lists, of which the first one stands for all.
+    """
+
+    name: str
+    groups: Sequence[str]
+    stored: Mapping[str, Stored] = field(default_factory=dict)
+    keys: Sequence[str] = ()
+    parts: Mapping[str, tuple[Stored, str]] = field(default_factory=dict)
+    several: Sequence[str] = ()
+
+
+def composed(recipe: Recipe, overrides: Sequence[str]) -> Container:
+    """The configuration that a command line describes, for one run.
+
+    Args:
+        recipe: what it is composed from.
+        overrides: what a user would type behind the name of a script, such as `algo=maml`.
+
+    Returns:
+        The resolved configuration, which is not yet checked.
+
+    Raises:
+        BadInput: for keys, choices and values that cannot be read.
+    """
+    arguments = [quoted_for_hydra(argument) for argument in overrides]
+    options = [argument for argument in arguments if argument.startswith("-")]
+    if options:
+        raise BadInput(f"{options[0]} is an option of the command line; allowed here: group=choice and key=value")
+    enable_plugins(arguments)
+    refuse_unreadable(arguments, CONF, recipe.name)
+    try:
+        with suggestions_where_they_fit(), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return plain(hydra.compose(recipe.name, overrides=with_stored_groups(recipe, arguments)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BadInput(explained(error)) from error
+
+
+def enable_plugins(arguments: Sequence[str]) -> None:
+    """Enable the plug-ins that a command line names, before anything else of it is read: they have choices and classes that
+    the rest of it may name.
+
+    Raises:
+        BadInput: if one cannot be used.
+    """
+    for argument in arguments:
+        if argument.partition("=")[0].lstrip("+") == plugins.KEY and "=" in argument:
+            override = parse_override(argument)
+            if override.is_sweep_override():
+                raise BadInput(f"{argument} cannot be used: all runs have the same plug-ins; give plugins=[a,b]")
+            plugins.enable(override.value())
+    find_conf_of_plugins()
+
+
+def quoted_for_hydra(argument: str, multirun: bool = False) -> str:
+    """A path as Hydra reads it: files have names that its grammar does not know, in other scripts or with brackets."""
+    key, equals, value = argument.partition("=")
+    if not equals or key.lstrip("+") not in PATHS or value.startswith(("'", '"')) or "${" in value:
+        return argument
+    with contextlib.suppress(HydraException):
+        (override,) = OverridesParser.create().parse_overrides([argument])
+        sweeps = isinstance(override.value(), ChoiceSweep)
+        is_number = isinstance(override.value(), int | float) and not isinstance(override.value(), bool)
+        if not is_number and (not sweeps or multirun):
+            return argument
+    quote = "'" if '"' in value else '"'
+    return f"{key}={quote}{value.replace(quote, chr(92) + quote)}{quote}"
+
+
+def with_stored_groups(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
+    """A command line on which stored configurations, if it names any, stand for the groups that it does not choose."""
+    given = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    overrides = OverridesParser.create().parse_overrides(given)
+    chosen = {override.key_or_group: override for override in overrides}
+    for group in (*recipe.groups, "experiment"):
+        allowed = (str, ChoiceSweep, type(None)) if group == "experiment" else (str, ChoiceSweep)
+        if group in chosen and not isinstance(chosen[group].value(), allowed):
+            refuse_unknown_choice(group, chosen[group].get_value_element_as_str(), choices_of(CONF, group))
+    added: list[str] = []
+    keys = [key for key in recipe.stored if key in chosen and chosen[key].value() is not None]
+    if not keys:
+        for key, (load, group) in recipe.parts.items():
+            if key in chosen and group not in chosen and isinstance(value := chosen[key].value(), str):
+                _use_stored_group(f"{key}={value}", load(value), group)
+                added.append(f"{group}=stored")
+        return [*arguments, *added]
+    if len(keys) > 1:
+        raise BadInput(f"{keys[0]} and {keys[1]} were both given: use one of them")
+    value = chosen[keys[0]].value()
+    if keys[0] in recipe.several and isinstance(value, list):
+        if not value or not all(isinstance(one, str) for one in value):
+            raise BadInput(f"{keys[0]}={value} cannot be used; allowed: checkpoints or run folders, as in [RUN1,RUN2]")
+        value = value[0]
+    if not isinstance(value, str):
+        one_or_several = "one checkpoint or one run folder" + (", or a list of them" if keys[0] in recipe.several else "")
+        given_value = chosen[keys[0]].get_value_element_as_str()
+        raise BadInput(f"{keys[0]}={given_value} cannot be used; allowed: {one_or_several}")
+    config = recipe.stored[keys[0]](value)
+    for group in recipe.groups:
+        _use_stored_group(f"{keys[0]}={value}", config, group)
+        if group not in chosen:
+            added.append(f"{group}=stored")
+    for key in recipe.keys:
+        if key not in chosen and config.get(key) is not None:
+            added.append(quoted_for_hydra(f"{key}={config[key]}"))
+    return [*arguments, *added]
+
+
+def _use_stored_group(given: str, config: dict[str, Any], group: str) -> None:
+    if not isinstance(config.get(group), dict):
+        raise BadInput(f"{given}: its configuration has no {group}; it was not written by metashot")
+    ConfigStore.instance().store(group=group, name="stored", node=config[group])
+
+
+def explained(error: Exception) -> str:
+    """Hydra's message, with what is allowed where Hydra does not say it."""
+    cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
+    if isinstance(cause, InterpolationResolutionError):
+        return unresolved_reference(cause)
+    if isinstance(cause, ValidationError):  # Hydra's own keys have types
+        given = str(error).removeprefix("Error merging override ") if cause is not error else cause.full_key
+        return in_one_line(f"{given} cannot be used: {str(cause).splitlines()[0]}")
+    key = getattr(cause, "full_key", None)
+    parent = getattr(cause, "parent_node", None)
+    if key and isinstance(parent, DictConfig):
+        place, _, name = str(key).rpartition(".")
+        where = f"under {place}" if place else "at the top"
+        return f"unknown key {key}; allowed {where}: {one_of(filter(is_user_key, map(str, parent)), name)}"
+    # What Hydra says of a choice that a group does not have ends with the folders it searched.
+    message = str(error).partition("Config search path")[0]
+    if missing := re.search(r"Could not find '([\w/]+)/(.+)'", message):
+        of_hydra = missing[1].startswith(f"{HYDRA}/")
+        choices = re.findall(r"^\t(.+)", message, re.MULTILINE) if of_hydra else choices_of(CONF, missing[1])
+        return unknown_choice(missing[1], missing[2], choices)
+    return in_one_line(" ".join(message.split())) or type(error).__name__

@@ -1,0 +1,293 @@
+"""One experiment from its configuration to its report: what train.py runs, and what Python users call."""
+
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytorch_lightning as pl
+from rich.console import Console
+
+from metashot import configuration
+from metashot.algorithms.base import Algorithm
+from metashot.applied.learner import Device, Learner, load
+from metashot.bad_input import BadInput
+from metashot.checkpoints.initial_weights import load_initial_weights
+from metashot.checkpoints.reading import read_checkpoint
+from metashot.checkpoints.recipes import TRAINING
+from metashot.checkpoints.run_folder import METRICS, RunFolder, refuse_missing_folder
+from metashot.checkpoints.stored import BEST
+from metashot.configuration import Container
+from metashot.configuration.composing import composed
+from metashot.configuration.plugins import enable
+from metashot.data.module import EpisodicDataModule, tasks_of_each_device
+from metashot.data.seen_classes import TrainingClasses
+from metashot.evaluation.embedding import EmbedOnce
+from metashot.evaluation.gallery import write_evaluation
+from metashot.evaluation.protocol import Scoring
+from metashot.evaluation.report import Report
+from metashot.evaluation.testing import Tested, refuse_other_ways, test
+from metashot.evaluation.timing import Timing
+from metashot.files.paths import printable
+from metashot.process.interruption import STOP
+from metashot.process.invocation import typed
+from metashot.sources.splitting import SPLITS
+from metashot.tracking.csv_file import CsvLogger, read_rows
+from metashot.tracking.evaluations import finish, log_evaluation
+from metashot.training.checks import experiment_of, refuse_training
+from metashot.training.finiteness import Finiteness
+from metashot.training.interruption import StopsTest
+from metashot.training.measurements import Measurements, log
+from metashot.training.memory import enough_memory
+from metashot.training.processes import Processes, ending_together, is_first_process, refuse_processes_of_a_notebook
+from metashot.training.progress import ProgressBar
+from metashot.training.requirements import refuse_nothing_to_train, refuse_other_batches, refuse_seen_classes
+from metashot.training.saving import Saving, random_state, refuse_no_best, restore_random_state
+from metashot.training.start import Start
+from metashot.training.trainer import TrainerOptions
+
+
+class Experiment:
+    """An algorithm, the data that it learns from, and how it is trained, as a command line describes them.
+
+    Example:
+        ```python
+        report = metashot.Experiment("algo=protonet", "data.shots=5", "trainer.max_steps=200").fit().test()
+        print(report.score, report.ci95)
+        ```
+
+    Attributes:
+        config: the resolved configuration.
+        data: the data module, when the experiment is built.
+        algorithm: the algorithm, when the experiment is built; its weights are those of the best checkpoint after a test.
+    """
+
+    data: EpisodicDataModule
+    algorithm: Algorithm
+
+    def __init__(self, *overrides: str, plugins: Sequence[str] = ()) -> None:
+        """Compose and check the configuration; nothing is trained or written but the banks of the data.
+
+        Args:
+            *overrides: what would stand behind `python train.py`: group=choice and key=value.
+            plugins: packages whose classes and conf/ may be named, which are imported for it.
+
+        Raises:
+            BadInput: if the configuration cannot be trained.
+        """
+        enable(plugins)
+        config = composed(TRAINING, overrides)
+        refuse_training(config)
+        refuse_processes_of_a_notebook(config["trainer"]["devices"])
+        self._begin(config, Processes.joined(config["trainer"]["join_within"]))
+
+    @classmethod
+    def of(cls, config: Container, processes: Processes) -> Self:
+        """The experiment of a configuration that was composed and checked already.
+
+        Args:
+            config: the resolved configuration of a run.
+            processes: those that go through it together.
+        """
+        experiment = cls.__new__(cls)
+        experiment._begin(config, processes)
+        return experiment
+
+    def _begin(self, config: Container, processes: Processes) -> None:
+        self.config = config
+        self._processes = processes
+        self._console = Console(quiet=not is_first_process(), soft_wrap=True)
+        self._open = ExitStack()  # what ends with the run: its folder's lock, its loggers, other processes
+        self._close = weakref.finalize(self, self._open.close)
+        self._folder: RunFolder | None = None
+        self._built = self._trained = False
+        self._report: Report | None = None
+
+    def build(self) -> Self:
+        """Build the data and the algorithm, and refuse what does not fit together. `fit` calls it where nobody else did.
+
+        Raises:
+            BadInput: if parts of the configuration do not fit together, or this machine lacks what they need.
+        """
+        if self._built:
+            return self
+        config = self.config
+        self._start = Start.of(config["resume"], experiment_of(config))
+        pl.seed_everything(config["seed"], verbose=False)
+
+        self._options: TrainerOptions = configuration.build(config["trainer"])
+        self._options.refuse_unavailable()
+        self._logger = configuration.build(config["logger"])
+        self.data = configuration.build(config["data"], seed=config["seed"])
+        tasks_of_each_device(self.data.tasks_per_step, self._options.all_devices)
+        self.data.setup()
+        backbone = configuration.build(config["backbone"], input_shape=self.data.input_shape)
+        self.data.present_for(backbone.wants)
+        self.algorithm = configuration.build_algorithm(config, backbone=backbone, problem=self.data.problem)
+        for split in SPLITS:
+            refuse_other_ways(self.algorithm, self.data, split, config["algo"]["name"])
+
+        self._options.arrange(self.algorithm)
+        if config["freeze_backbone"]:
+            self.algorithm.freeze_backbone()
+        refuse_nothing_to_train(self.algorithm, self._options, config)
+        refuse_other_batches(self.algorithm, self.data, config["algo"]["name"])
+        self._start.refuse_other_images(self.data)
+        self._classes = self._start.classes(config["init_from"])
+        if self._options.max_steps:  # else nothing is trained on them
+            self._classes |= TrainingClasses.of(self.data)
+        if not config["allow_seen_classes"]:
+            refuse_seen_classes(self._classes, self.data, config["init_from"])
+        self._lines = [f"episodes: {self.data.description()}", *self.algorithm.description(self._options.device_type)]
+        self._lines += self._options.description()
+        if config["init_from"] is not None and self._start.checkpoint is None:
+            self._lines.append(load_initial_weights(config["init_from"], self.algorithm, config["backbone"]))
+        self._random_state = random_state()
+        self._built = True
+        return self
+
+    def fit(self) -> Self:
+        """Train in a run's folder, which keeps the best and the last checkpoint; without steps, validate.
+
+        Raises:
+            BadInput: if the experiment cannot be built, or its folder cannot be written to.
+            GaveUp: if training cannot go on, after too many non-finite losses for example.
+            KeyboardInterrupt: if the user stops it; the message says how to go on.
+        """
+        if self._trained or self._folder is not None:
+            raise BadInput(
+                f"this experiment was trained already, in {printable(self.folder)}: go on with another Experiment"
+            )
+        with self._whole():
+            self.build()
+            restore_random_state(self._random_state)  # whatever was drawn since
+            record = experiment_of(self.config)
+            STOP.waits_for = "what is being set up"
+            folder = self._folder = self._open.enter_context(self._processes.run_folder(lambda: self._claim(record)))
+            self._open.enter_context(enough_memory(folder.checkpoints))
+            STOP.message = f"stopped; go on with: {typed('train')} resume={folder.path}"
+            self._loggers, line = self._logger.loggers(folder.path) if is_first_process() else ([], "")
+            self._open.callback(finish, self._loggers)
+            lines = [f"run: {printable(folder.path)}", *self._lines, *([line] if line else [])]
+            self._console.print(*lines, sep="\n", highlight=False, markup=False)
+
+            options, data, start = self._options, self.data, self._start
+            self._scoring, self._timing = Scoring(), Timing()
+            measurements = Measurements(self._scoring, data.problem.metric, data.tasks_per_step, options.log_every)
+            origin = data.origin() | {"classes": self._classes.plain()}
+            self._saving = saving = Saving(folder.checkpoints, record, origin, self._scoring, options)
+            progress = ProgressBar(self._scoring, self._console, measurements, saving, options.heartbeat)
+            finiteness = Finiteness(self._console, folder, options.stop_after_non_finite)
+            callbacks = [EmbedOnce(progress.part), self._scoring, self._timing, saving, finiteness, measurements, progress]
+            self._trainer = trainer = options.trainer([*callbacks, StopsTest()], self._loggers)
+            self._open.enter_context(ending_together(trainer))
+            for logger in self._loggers:
+                logger.log_hyperparams(record)
+                if isinstance(logger, CsvLogger):
+                    logger.continue_from(start.step)
+
+            STOP.check()
+            STOP.waits_for = "this step and a checkpoint"
+            with saving.resuming(start.checkpoint):
+                if options.max_steps:
+                    trainer.fit(self.algorithm, data, ckpt_path=start.checkpoint)
+                else:
+                    trainer.validate(self.algorithm, data, ckpt_path=start.checkpoint, verbose=False)
+            STOP.check()  # for a signal after the last step
+            refuse_missing_folder(folder.path)
+            refuse_no_best(folder.checkpoints)
+            self._trained = True
+        return self
+
+    def test(self) -> Report:
+        """Answer the test episodes by the best checkpoint, and keep the report in the run's folder.
+
+        Returns:
+            The report, whose `score` and `ci95` are the mean over episodes and the half-width of its 95 % interval.
+
+        Raises:
+            BadInput: if `fit` was not called.
+            GaveUp: if answers are not finite.
+            KeyboardInterrupt: if the user stops it.
+        """
+        if self._report is not None:
+            return self._report
+        if not self._trained:
+            raise BadInput("this experiment has not been trained: call fit() first, which validates alone with max_steps=0")
+        with self._whole():
+            STOP.waits_for = "these episodes"
+            refuse_missing_folder(self.folder)
+            config, checkpoint = self.config, self.folder / "checkpoints" / BEST
+            best = read_checkpoint(checkpoint)
+            self.algorithm.load_state_dict(best["state_dict"])
+            tested = Tested(config["algo"]["name"], checkpoint, best["global_step"], config["seed"], self._classes)
+            evaluation = test(
+                self._trainer, self.algorithm, self.data, self._scoring, self._timing, "test", config["curve"], tested
+            )
+            STOP.check()
+            STOP.waits_for = "the report"
+            refuse_missing_folder(self.folder)
+            if is_first_process():
+                pictures = write_evaluation(evaluation, self.algorithm, self.data, config["pictures"], self.folder)
+                # Not to W&B, whose first screen curves of one point would fill: there they are in the summary.
+                csv = [logger for logger in self._loggers if isinstance(logger, CsvLogger)]
+                log(csv, evaluation.report.metrics(), self._trainer.global_step)
+                log_evaluation(evaluation, pictures, self._loggers, checkpoint)
+            self._report = evaluation.report
+            self._open.close()
+        return self._report
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is kept."""
+        if self._folder is None:
+            raise BadInput("this experiment has no folder yet: call fit() first")
+        return self._folder.path
+
+    @property
+    def best_score(self) -> float:
+        """The validation score of the best checkpoint."""
+        if not self._trained or self._saving.best_score is None:
+            raise BadInput("this experiment has no score yet: call fit() first")
+        return self._saving.best_score
+
+    @property
+    def learner(self) -> Learner:
+        """The best checkpoint as a learner that can be fitted to anyone's examples."""
+        return self.learner_on("auto")
+
+    def learner_on(self, device: Device) -> Learner:
+        """As `learner`, on a device such as "cpu"."""
+        if not self._trained:
+            raise BadInput("this experiment has not been trained: call fit() first")
+        return load(self.folder / "checkpoints" / BEST, device)
+
+    def close(self) -> None:
+        """Let go of the run's folder, and end its loggers. A test does so, too."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        what = f"{self.config['algo']['name']} on {self.config['data']['name']}"
+        state = "tested" if self._report else "trained" if self._trained else "built" if self._built else "not built yet"
+        return f"<Experiment: {what}, {state}>"
+
+    def _claim(self, record: Container) -> RunFolder:
+        if self._start.continued is not None:
+            read_rows(self._start.continued / METRICS)  # refused before anything in the folder is changed
+        return self._start.folder(self.config["folder"], record)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Keep open what was opened if all goes well, and close it, with the error, if not."""
+        with STOP.as_keyboard_interrupt(), ExitStack() as ends:
+            ends.push(self._open)
+            yield
+            ends.pop_all()

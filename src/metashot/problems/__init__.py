@@ -1,0 +1,18 @@
+"""Problems: what tasks ask for, how answers are judged, and by which score learners are compared."""
+
+from typing import Literal
+
+from metashot.problems.base import Loss as Loss
+from metashot.problems.base import Picture as Picture
+from metashot.problems.base import Predictions as Predictions
+from metashot.problems.base import Problem as Problem
+from metashot.problems.base import ScoredByQuery as ScoredByQuery
+from metashot.problems.classification import Classification as Classification
+from metashot.problems.dense import DenseLabels as DenseLabels
+from metashot.problems.regression import Regression as Regression
+
+ProblemName = Literal["Classification", "Regression", "DenseLabels"]  # by which checkpoints say what they were trained on
+
+PROBLEMS: dict[str, type[Problem]] = {kind.__name__: kind for kind in (Classification, Regression, DenseLabels)}
+# The scores that are shares and read in percent: a report may be read without its problem.
+IN_PERCENT = frozenset(kind.metric for kind in PROBLEMS.values() if kind.in_percent)

@@ -1,0 +1,55 @@
+"""What can be refused of a run by its configuration alone, before torch is imported."""
+
+from typing import Any
+
+from metashot import configuration
+from metashot.arguments import Watched, check_value
+from metashot.bad_input import BadInput
+from metashot.checkpoints.compatibility import refuse_another_backbone, refuse_another_experiment
+from metashot.checkpoints.stored import BEST, configuration_of_checkpoint, configuration_of_run
+from metashot.configuration import Container, plugins, signatures
+from metashot.configuration.banks import build_banks
+from metashot.configuration.buildable import target_of
+
+# About the run and not about the experiment. Whoever loads what a run leaves names its plug-ins again.
+RUN_KEYS = ("resume", "repeat", "folder", plugins.KEY)
+_Pictures = signatures.alias("metashot.evaluation.gallery.Pictures")
+
+
+def experiment_of(config: Container) -> Container:
+    """What of a configuration decides an experiment, and is kept with it."""
+    return {key: value for key, value in config.items() if key not in RUN_KEYS}
+
+
+def refuse_training(config: Container) -> None:
+    """Refuse what cannot be trained; the banks of the data are built on the way."""
+    configuration.check(config)
+    check_value(config["folder"], str, "folder")
+    check_value(config["init_from"], str | None, "init_from")
+    check_value(config["freeze_backbone"], bool, "freeze_backbone")
+    check_value(config["allow_seen_classes"], bool, "allow_seen_classes")
+    check_value(config["pictures"], _Pictures, "pictures")
+    check_value(config["curve"], Watched, "curve")
+    if config["resume"] is not None:
+        refuse_another_experiment(
+            experiment_of(config),
+            configuration_of_run(config["resume"], "resume"),
+        )
+    _refuse_nothing_to_train(config)
+    if config["init_from"] is not None and config["resume"] is None:  # a resumed run has its weights
+        theirs = configuration_of_checkpoint(config["init_from"], "init_from", BEST)
+        refuse_another_backbone(config["init_from"], config["backbone"], theirs.get("backbone", {}))
+    build_banks(config["data"])
+
+
+def _refuse_nothing_to_train(config: dict[str, Any]) -> None:
+    name, steps = config["algo"]["name"], config["trainer"]["max_steps"]
+    algorithm = target_of(config["algo"], "algo")
+    trains, needs_start = (signatures.constant(algorithm, key) for key in ("trains", "needs_start"))
+    if not trains and steps:
+        raise BadInput(
+            f"trainer.max_steps={steps} cannot be done by algo={name}, which learns nothing before it sees a task: leave "
+            "it at 0"
+        )
+    if (needs_start or not trains) and config["init_from"] is None:
+        raise BadInput(f"missing key init_from: algo={name} starts from a trained learner, as in init_from=runs/...")

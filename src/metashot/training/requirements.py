@@ -1,0 +1,46 @@
+"""What training needs: parameters to train, data in the form that an algorithm is trained on, held-out classes."""
+
+from typing import Any
+
+from metashot.algorithms.base import Algorithm
+from metashot.bad_input import BadInput
+from metashot.data.class_episodes import ClassEpisodes
+from metashot.data.module import EpisodicDataModule
+from metashot.data.seen_classes import TrainingClasses
+from metashot.sources.splitting import Split
+from metashot.training.trainer import TrainerOptions
+
+
+def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, config: dict[str, Any]) -> None:
+    name = config["algo"]["name"]
+    if options.max_steps and not any(parameter.requires_grad for parameter in algorithm.parameters()):
+        backbone = config["backbone"]["_target_"].rpartition(".")[2].lower()
+        what, advice = f"backbone={backbone}", "choose another one, such as backbone=mlp"
+        if config["freeze_backbone"]:
+            what, advice = "freeze_backbone=true", "leave it out"
+        raise BadInput(
+            f"{what} leaves algo={name} nothing to train: {advice}, or give trainer.max_steps=0 to test it as it is"
+        )
+
+
+def refuse_other_batches(algorithm: Algorithm, data: EpisodicDataModule, name: str) -> None:
+    """Algorithms are trained on episodes or on shuffled images of all classes."""
+    if algorithm.supervised and not data.shuffled:
+        raise BadInput(f"data.train.batch=null makes episodes, but algo={name} is trained on shuffled images: give a number")
+    if data.shuffled and not algorithm.supervised:
+        raise BadInput(
+            f"data.train.batch shuffles images, but algo={name} is trained on episodes: use data.train.batch=null"
+        )
+    sampler = data.shuffled_sampler if isinstance(data, ClassEpisodes) else None
+    if sampler is not None and sampler.size > len(sampler.labels):
+        raise BadInput(
+            f"data.train.batch={sampler.size} cannot be used: the training split of data={data.name} has "
+            f"{len(sampler.labels)} images; give at most as many"
+        )
+
+
+def refuse_seen_classes(classes: TrainingClasses, data: EpisodicDataModule, init_from: str | None) -> None:
+    """Validation and testing are about classes that were not seen in training, here or where the run begins from."""
+    splits: tuple[Split, Split] = ("val", "test")
+    for split in splits:
+        classes.refuse_seen(data, split, "this run" if init_from is None else f"init_from={init_from}, or this run,")
