@@ -84,7 +84,7 @@ def test_what_vectors_cannot_be_given_to_is_refused(command: Command, algo: str)
     if algo == "protonet":
         refused(command.run("train.py", *given, "backbone=conv4"), ["backbone=conv4 is for images", "backbone=mlp"])
     else:
-        refused(command.run("train.py", *given), ["algo=relation compares feature maps", "algo=protonet"])
+        refused(command.run("train.py", *given), ["compare feature maps", "algo=protonet"])
 
 
 def test_a_file_that_cannot_be_used_is_refused_before_torch_by_line_and_column(command: Command) -> None:
