@@ -1,4 +1,4 @@
-"""Random numbers that are addressed instead of drawn: the same key and counter give the same number, in any order.
+"""Counter-based random numbers: the same key and counter always give the same number, in whatever order they are computed.
 
 Philox4x32-10 of Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", for whole arrays at once.
 """
@@ -31,13 +31,23 @@ def philox(counter: tuple[NDArray[np.uint64], ...], key: tuple[int, int]) -> tup
 
 
 def key_of(*words: int | str) -> tuple[int, int]:
-    """A Philox key from anything that names a stream, such as a seed and a split."""
+    """A Philox key from values that identify a stream, such as a seed and a split."""
     digest = hashlib.sha256(repr(words).encode()).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
 def random_words(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.uint64]:
-    """`size` random 32-bit words for each number of `number`, from the stream with that index."""
+    """Random 32-bit words of episodes.
+
+    Args:
+        key: The Philox key.
+        number: The numbers of the episodes.
+        stream: The index of the stream.
+        size: The number of words for each episode.
+
+    Returns:
+        Words with the shape of `number` and a last dimension of `size`.
+    """
     episode = number.astype(np.uint64)[..., None]
     blocks = np.arange((size + 3) // 4, dtype=np.uint64)
     words = philox((blocks, np.uint64(stream), episode & _LOW, episode >> _HALF), key)  # type: ignore[arg-type]
