@@ -1,4 +1,4 @@
-"""Episodes: what they are made of, and how an episode's number becomes indices of images."""
+"""Episodes: their tensors, their shapes, and the sampler that turns an episode's number into image indices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from metashot.randomness import key_of, random_words
 # The random streams of an episode. Augmentation has its own.
 _CLASSES, _IMAGES, _SHAPE, _SUPPORT_SHARES, _QUERY_SHARES = range(5)
 
-Amount = int | tuple[int, int]  # a fixed number, or the least and the most of a number that each episode draws
+Amount = int | tuple[int, int]  # a fixed number, or the smallest and the largest of a number drawn for each episode
 
 
 @dataclass(frozen=True)
@@ -26,37 +26,38 @@ class Examples:
 
 @dataclass(frozen=True)
 class Episode:
-    """A batch of T few-shot tasks: learn from the support set, answer the queries."""
+    """A batch of T few-shot tasks: adapt to the support set, answer the queries."""
 
     support: Examples  # x [T, S, ...], y [T, S]
     query: Examples  # x [T, Q, ...], y [T, Q]
-    number: Tensor  # [T]: with the seed and the split, all there is to an episode
-    classes: Tensor  # [T, ways]: the class of the split behind each label; [T, 0] in regression
-    embedded: bool = False  # whether x are the features of images and not images
+    number: Tensor  # [T]; seed, split and number determine an episode completely
+    classes: Tensor  # [T, ways], the class in the split that each label stands for; [T, 0] in regression
+    embedded: bool = False  # whether x are features instead of images
 
     def __len__(self) -> int:
         return len(self.number)
 
 
-Batch = list[Episode]  # the episodes of a step: one `Episode` for each shape that occurs among them
+Batch = list[Episode]  # the episodes of a step, grouped into one `Episode` for each shape
 
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """The shape of an episode: classes, support examples a class, query examples a class.
+    """The shape of an episode.
 
-    With `unequal_support` a support set still has ways times shots examples, but classes have shares of it (at least one
-    example each) that follow a symmetric Dirichlet distribution with this concentration: 1 is any shares, more is nearer to
-    equal ones. `unequal_queries` is the same for queries, of which a class may have none.
+    With `unequal_support` a support set still has ways times shots examples, but the shares of the classes, of at least one
+    example each, follow a symmetric Dirichlet distribution with this concentration: at 1 all shares are equally likely,
+    larger values give more equal shares. `unequal_queries` is the same for queries, of which a class may have none.
     """
 
-    ways: Amount
-    shots: Amount
-    queries: Amount
+    ways: Amount  # classes
+    shots: Amount  # support examples per class
+    queries: Amount  # queries per class
     unequal_support: float | None = None
     unequal_queries: float | None = None
 
     def description(self) -> str:
+        """The shape in a few words, such as `5-way 1-shot 15 queries`."""
         ways, shots, queries = map(format_amount, (self.ways, self.shots, self.queries))
         parts = [f"{ways}-way", f"{shots}-shot", f"{queries} queries"]
         parts += ["unequal support"] if self.unequal_support else []
@@ -65,16 +66,18 @@ class EpisodeSpec:
 
 
 def format_amount(amount: Amount) -> str:
+    """An amount as text, such as `5` or `5-20`."""
     return f"{amount[0]}-{amount[1]}" if isinstance(amount, tuple) else str(amount)
 
 
 def maximum(amount: Amount) -> int:
+    """The largest number that can be drawn."""
     return amount[1] if isinstance(amount, tuple) else amount
 
 
 @dataclass(frozen=True)
 class EpisodeIndices:
-    """Where the images of T episodes of one shape stand in their bank, ordered by label."""
+    """The positions of the images of T episodes of one shape in their bank, ordered by label."""
 
     support: NDArray[np.int64]  # [T, S]
     support_y: NDArray[np.int64]  # [T, S]
@@ -87,8 +90,18 @@ class EpisodeIndices:
 class EpisodeSampler:
     """Turns episode numbers into indices; an episode is a pure function of (seed, split, number).
 
-    Classes and images are ordered by random words that belong to (episode, class) and (episode, label, image), and the
-    first ones are taken. More queries therefore keep the support set as it was.
+    Classes and images are sorted by random words addressed by (episode, class) and (episode, label, image), and the first
+    ones are chosen. The support set therefore does not depend on the number of queries.
+
+    Args:
+        spec: The shape of episodes.
+        images_per_class: The number of images [classes] of each class in the bank.
+        seed: The seed.
+        split: The name of the split.
+        class_names: The names of the classes, for messages.
+
+    Raises:
+        BadInput: The split has too few classes, or a class too few images, for such episodes.
     """
 
     def __init__(
@@ -103,23 +116,23 @@ class EpisodeSampler:
         self.images_per_class = images_per_class
         self.first_image = np.concatenate([[0], np.cumsum(images_per_class)[:-1]])  # of each class in its bank
         self.key = key_of(seed, split)
-        self._refuse_what_cannot_be_drawn(split, class_names)
+        self._check_spec(split, class_names)
 
     def groups(self, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """The numbers, apart by the shape of their episodes, in the order in which shapes occur."""
+        """Group episode numbers by the shape of their episodes, in the order in which shapes first occur."""
         spec = self.spec
         if not any(isinstance(amount, tuple) for amount in (spec.ways, spec.shots, spec.queries)):
             return [numbers]
         shapes = self._shapes(numbers)
-        _, first, which = np.unique(shapes, axis=0, return_index=True, return_inverse=True)
-        return [numbers[which.reshape(-1) == group] for group in np.argsort(first)]
+        _, first, group_of = np.unique(shapes, axis=0, return_index=True, return_inverse=True)
+        return [numbers[group_of.reshape(-1) == group] for group in np.argsort(first)]
 
     def __call__(self, numbers: NDArray[np.int64]) -> EpisodeIndices:
-        """The indices of the episodes with these numbers, which have one shape."""
+        """The indices of the episodes with these numbers, which must have the same shape (see `groups`)."""
         ways, shots, queries = self._shapes(numbers[:1])[0].tolist()
         words = random_words(self.key, numbers, _CLASSES, len(self.images_per_class))
-        everywhere = np.asarray(len(self.images_per_class))
-        classes = _first_in_random_order(words, everywhere, ways)  # [T, ways]; the position is the label
+        total = np.asarray(len(self.images_per_class))
+        classes = _first_in_random_order(words, total, ways)  # [T, ways]; the position is the label
         sizes = self.images_per_class[classes]
         support_counts, query_counts = self._counts(numbers, sizes, shots, queries)  # [T, ways]
         largest = int(self.images_per_class.max())
@@ -128,13 +141,13 @@ class EpisodeSampler:
         images += self.first_image[classes][..., None]
         support_y, place = _by_label(support_counts, ways * shots)
         query_y, query_place = _by_label(query_counts, ways * queries)
-        query_place += np.take_along_axis(support_counts, query_y, axis=1)  # behind those of the support set
+        query_place += np.take_along_axis(support_counts, query_y, axis=1)  # behind the support examples of the class
         tasks = np.arange(len(numbers))[:, None]
         support, query = images[tasks, support_y, place], images[tasks, query_y, query_place]
         return EpisodeIndices(support, support_y, query, query_y, numbers, classes)
 
     def _shapes(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Ways, shots and queries of each number: [T, 3]."""
+        """Ways, shots and queries of each episode: [T, 3]."""
         amounts = (self.spec.ways, self.spec.shots, self.spec.queries)
         low = np.array([amount[0] if isinstance(amount, tuple) else amount for amount in amounts], dtype=np.uint64)
         high = np.array([maximum(amount) for amount in amounts], dtype=np.uint64)
@@ -144,7 +157,7 @@ class EpisodeSampler:
     def _counts(
         self, numbers: NDArray[np.int64], sizes: NDArray[np.int64], shots: int, queries: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """How many support examples and queries each class of each episode has: two of [T, ways]."""
+        """The numbers of support examples and of queries in each class of each episode, both [T, ways]."""
         support, query = np.full_like(sizes, shots), np.full_like(sizes, queries)
         spec, ways = self.spec, sizes.shape[1]
         if spec.unequal_support is not None:
@@ -156,7 +169,7 @@ class EpisodeSampler:
             query = _unequal_counts(words, sizes - support, spec.unequal_queries)
         return support, query
 
-    def _refuse_what_cannot_be_drawn(self, split: str, class_names: Sequence[str]) -> None:
+    def _check_spec(self, split: str, class_names: Sequence[str]) -> None:
         spec, available = self.spec, len(self.images_per_class)
         ways, shots, queries = maximum(spec.ways), maximum(spec.shots), maximum(spec.queries)
         if ways > available:
@@ -174,8 +187,8 @@ class EpisodeSampler:
 
 
 def _first_in_random_order(words: NDArray[np.uint64], size: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The positions of the `count` smallest words among the first `size` of the last axis, smallest first."""
-    # The position rides in the low half of each word, so that one partial sort of plain numbers is enough.
+    """The positions of the `count` smallest words among the first `size` along the last axis, smallest first."""
+    # Each position is packed into the low half of its word, so that a partial sort of plain integers yields positions.
     position = np.arange(words.shape[-1], dtype=np.uint64)
     ranked = np.where(position < size[..., None], (words << np.uint64(32)) | position, np.uint64(2**64 - 1))
     smallest = np.partition(ranked, count - 1, axis=-1)[..., :count]
@@ -183,7 +196,7 @@ def _first_in_random_order(words: NDArray[np.uint64], size: NDArray[np.int64], c
 
 
 def _by_label(counts: NDArray[np.int64], total: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For counts [T, ways] with one total: the label of each example and its place within the label, two of [T, total]."""
+    """The label of each example and its position within the class, both [T, total], for counts [T, ways] of equal total."""
     ends = np.cumsum(counts, axis=1)
     position = np.arange(total)
     label = (position[None, :, None] >= ends[:, None, :]).sum(-1)  # [T, total]
@@ -192,10 +205,18 @@ def _by_label(counts: NDArray[np.int64], total: int) -> tuple[NDArray[np.int64],
 
 
 def _unequal_counts(words: NDArray[np.uint64], room: NDArray[np.int64], concentration: float) -> NDArray[np.int64]:
-    """One of [T, classes] for each of the words [T, N], by shares from a Dirichlet distribution, at most `room` a class.
+    """Distribute N examples over classes by shares from a symmetric Dirichlet distribution.
 
-    Drawn as Polya's urn, which is the same distribution: each example goes to a class in proportion to the concentration
-    and to what the class has already.
+    This is drawn as Polya's urn, which has the same distribution: the probability that an example goes to a class is
+    proportional to the concentration plus the number of examples already there.
+
+    Args:
+        words: Random words [T, N], one for each example.
+        room: The largest number of examples [T, classes] in each class.
+        concentration: The concentration of the distribution.
+
+    Returns:
+        The number of examples [T, classes] in each class.
     """
     counts = np.zeros_like(room)
     rows = np.arange(len(room))

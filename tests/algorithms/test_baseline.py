@@ -175,7 +175,7 @@ def test_the_scale_of_the_authors_goes_by_the_number_of_classes(classes: int, sc
     assert isinstance(made, BaselinePlusPlus)
     made.scale = None
     features = torch.randn(1, 2, 5, dtype=torch.float64)
-    (cosine,) = made.scores((torch.ones(1, classes, 5, dtype=torch.float64),), features).unbind()
+    (cosine,) = made.logits((torch.ones(1, classes, 5, dtype=torch.float64),), features).unbind()
     expected = scale * F.cosine_similarity(features[0], torch.ones(5, dtype=torch.float64), dim=-1)
     torch.testing.assert_close(cosine, expected[:, None].expand(-1, classes))
 

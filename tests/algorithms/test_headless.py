@@ -102,7 +102,7 @@ def test_a_headless_network_has_no_parameters_of_a_head() -> None:
 
 
 def test_what_needs_a_head_is_refused_without_one() -> None:
-    with pytest.raises(BadInput, match=r"^algo\.inner_loss=hinge judges the answers of a head, which this algorithm lacks"):
+    with pytest.raises(BadInput, match=r"^algo\.inner_loss=hinge is a loss of a head's answers, and this"):
         made(ENGINES["batched"], inner_loss="hinge")
     with pytest.raises(BadInput, match=r"algo\.adapts=head\.\* matches no parameter"):
         made(ENGINES["batched"], adapts=["head.*"])

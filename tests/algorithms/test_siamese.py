@@ -210,7 +210,7 @@ def test_images_that_are_the_same_leave_gradients_finite(episode: Episode, loss:
 
 
 @LOSSES
-@pytest.mark.parametrize("y", [[0, 1, 2], [1, 1, 1]], ids=["of_two_classes", "of_one_class"])
+@pytest.mark.parametrize("y", [[0, 1, 2], [1, 1, 1]], ids=["different_classes", "same_class"])
 def test_pairs_of_one_kind_alone_leave_the_loss_and_its_gradient_finite(loss: str, y: list[int]) -> None:
     values = -torch.tensor([[[0.0, 1.0, 0.5], [1.0, 0.0, 2.0], [0.5, 2.0, 0.0]]], dtype=torch.float64)
     values.requires_grad_()

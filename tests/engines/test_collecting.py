@@ -165,7 +165,7 @@ def test_collected_examples_are_neither_split_nor_compared(engine: Engine) -> No
     worlds = Worlds()
     with pytest.raises(BadInput, match=r"^algo\.least_fall=0\.1 compares .* collects other examples .* null$"):
         engine(inner_loop(Linear(worlds.theta), least_fall=0.1), worlds.collect, worlds.query_x)
-    with pytest.raises(ValueError, match=r"^mini-batches are parts of support sets"):
+    with pytest.raises(ValueError, match=r"^mini-batches need fixed support sets"):
         engine(inner_loop(Linear(worlds.theta)), worlds.collect, worlds.query_x, torch.zeros(TASKS, STEPS, 1).long())
     assert not worlds.asked
     for key, value in (("inner_batch", 2), ("least_fall", 0.1)):

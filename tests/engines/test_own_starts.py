@@ -162,7 +162,7 @@ def test_what_was_compiled_for_a_shared_start_is_not_taken_for_own_ones(monkeypa
         for one, other in zip(of_found, of_expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-11)
     assert engine.compiler is not None
-    assert len(engine.compiler.made) == 2
+    assert len(engine.compiler.cache) == 2
     torch._dynamo.reset()
 
 

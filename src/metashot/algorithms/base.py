@@ -1,4 +1,4 @@
-"""What every algorithm is: a Lightning module that learns from support sets and answers queries."""
+"""The base class of all algorithms: a Lightning module that adapts to support sets and answers queries."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar, NamedTuple
@@ -16,31 +16,42 @@ from metashot.problems import Classification, Problem
 
 
 class TrainingStep(NamedTuple):
-    """What training on a batch of tasks computes."""
+    """The result of `Algorithm.training_loss` for a batch of T tasks."""
 
-    loss: Tensor  # to minimise
-    answers: Tensor  # [T, Q, ...]: to the queries
-    inner_losses: Tensor | None = None  # [T, steps]: of the support sets, where there is an inner loop
+    loss: Tensor  # the scalar that training minimises
+    answers: Tensor  # [T, Q, ...] to the queries
+    inner_losses: Tensor | None = None  # [T, steps] on the support sets, if there is an inner loop
 
 
 class TaskLosses(NamedTuple):
-    """The losses of each task in a training step, which are monitored and not minimised."""
+    """The losses of each task in a training step, for monitoring."""
 
-    numbers: Tensor  # [T]: the episodes' numbers
-    losses: Tensor  # [T]: the mean loss of the queries
-    inner_losses: Tensor | None  # [T, steps]: of the support sets
+    numbers: Tensor  # [T], of the episodes
+    losses: Tensor  # [T], the mean query loss
+    inner_losses: Tensor | None  # [T, steps] on the support sets
 
 
 class Algorithm(pl.LightningModule):
-    """An algorithm writes `forward`, and `training_loss` where its paper trains on something else than the answers."""
+    """A few-shot algorithm: adapts to a support set and answers queries.
+
+    A subclass implements `forward`, and overrides `training_loss` if its paper does not train on the loss of the answers.
+
+    Args:
+        optimizer: The outer optimiser and its schedule.
+        transductive: Whether the answer to a query may depend on the other queries of its task.
+        problem: What the answers are and how they are scored.
+
+    Raises:
+        BadInput: The algorithm cannot solve this kind of problem.
+    """
 
     solves: ClassVar[tuple[type[Problem], ...]] = (Classification,)
-    trains: ClassVar[bool] = True  # whether there is anything to learn before a task is seen
-    supervised: ClassVar[bool] = False  # whether it is trained on shuffled images of all classes instead of episodes
-    needs_start: ClassVar[bool] = False  # whether it begins with what another learner has learned (`init_from`)
-    takes_head = True  # whether `init_from` gives it a head too, where there is one that fits
-    needs_head = False  # whether it has to
-    fixed_ways: int | None = None  # the only number of classes it can tell apart, where its head fixes one
+    trains: ClassVar[bool] = True  # False if it only adapts at test time
+    supervised: ClassVar[bool] = False  # trained on shuffled images of all classes instead of episodes
+    needs_start: ClassVar[bool] = False  # starts from the weights of another checkpoint (`init_from`)
+    takes_head = True  # `init_from` also restores the head, if one fits
+    needs_head = False  # `init_from` must provide a head
+    fixed_ways: int | None = None  # the number of classes, if the head fixes it
 
     def __init__(self, optimizer: Optimization, transductive: bool, problem: Problem) -> None:
         super().__init__()
@@ -50,72 +61,97 @@ class Algorithm(pl.LightningModule):
                 "choose other data with data=, or an algorithm such as algo=maml"
             )
         self.optimization = optimizer
-        self.transductive = transductive  # whether the queries of a task could see each other
+        self.transductive = transductive
         self.problem = problem
         self.task_losses: list[TaskLosses] = []  # of the last training step
-        self.watched_episodes = 0  # the first test episodes, which are scored after each of `watched_steps` too
+        self.watched_episodes = 0  # the first `watched_episodes` test episodes are also scored after each of `watched_steps`
 
     @property
     def progress(self) -> float:
-        """The share of the steps of training that have been taken."""
+        """The fraction of the training steps taken so far."""
         return self.global_step / self.trainer.max_steps if self._trainer is not None else 0.0
 
     def description(self, device_type: str) -> list[str]:
-        """What has to be said of how it computes on a device, in lines."""
+        """Lines, printed before a run, on how the algorithm computes on this type of device."""
         return []
 
     @abstractmethod
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
-        """The answer to each query: [T, Q, ...], in the shape that the problem asks for, such as logits [T, Q, ways]."""
+        """Adapt to each support set and answer its queries.
+
+        Args:
+            support: The support sets of T tasks.
+            query_x: Query inputs [T, Q, ...].
+
+        Returns:
+            Answers [T, Q, ...] of the shape that the problem defines, such as logits [T, Q, ways].
+        """
 
     def adapt(self, support: Examples) -> Any:
-        """What is kept of support sets, all that `answer_queries` needs: here they themselves."""
+        """Adapt to each support set before its queries are known.
+
+        Returns:
+            Everything that `answer_queries` needs; by default the support sets themselves.
+        """
         return support
 
-    def answer_queries(self, learned: Any, query_x: Tensor) -> Tensor:
-        """What `forward` would say, of support sets that were learned before: [T, Q, ...]."""
-        answers: Tensor = self(learned, query_x)
+    def answer_queries(self, adapted: Any, query_x: Tensor) -> Tensor:
+        """Answer queries with what `adapt` returned.
+
+        Args:
+            adapted: The result of `adapt` for T support sets.
+            query_x: Query inputs [T, Q, ...].
+
+        Returns:
+            The answers [T, Q, ...] that `forward` gives for the same support sets and queries.
+        """
+        answers: Tensor = self(adapted, query_x)
         return answers
 
     def answers_to(self, episode: Episode) -> Tensor:
+        """The answers [T, Q, ...] to the queries of an episode, whose inputs may already be features."""
         answers: Tensor = self(episode.support, episode.query.x)
         return answers
 
     @property
     def task_steps(self) -> int:
-        """How many steps it takes to learn a task, one after the other; none where it only compares."""
+        """The number of gradient steps in which the algorithm adapts to a task; 0 if it takes none."""
         return 0
 
     @property
     def watched_steps(self) -> tuple[int, ...]:
-        """After how many inner steps `answers_after_steps` answers; none where there are no inner steps."""
+        """The numbers of inner steps after which `answers_after_steps` answers; empty without an inner loop."""
         return ()
 
     def answers_after_steps(self, episode: Episode) -> Tensor:
-        """Answers to queries after each of `watched_steps`, the last of which is the end: [T, times, Q, ...]."""
+        """Answers [T, len(watched_steps), Q, ...] after each of `watched_steps`, the last of which is the final step."""
         return self.answers_to(episode).unsqueeze(1)
 
     def features_before_and_after(self, episode: Episode) -> tuple[Tensor, Tensor | None] | None:
-        """Features of support examples and queries [T, S + Q, features] before a task is learned, and after it where that
-        changes them; nothing where an algorithm has none to show."""
+        """Features [T, S + Q, features] of support examples and queries, for pictures.
+
+        Returns:
+            The features before adapting, and after adapting if it changes them; None if the algorithm has no features.
+        """
         return None
 
     def attention(self, episode: Episode) -> Tensor | None:
-        """The attention weights of each query on each support example [T, Q, S]; nothing where an algorithm has none."""
+        """The attention weights [T, Q, S] of each query on each support example; None if the algorithm has no attention."""
         return None
 
     def freeze_backbone(self) -> None:
-        """Leave the backbone as it is in training."""
+        """Exclude the backbone, running averages included, from training."""
         for module in self.modules():
             if isinstance(module, Backbone):
                 module.freeze()
 
     def training_loss(self, episode: Episode) -> TrainingStep:
+        """The training loss of a batch of tasks; by default the problem's loss of the answers to the queries."""
         answers = self.answers_to(episode)
         return TrainingStep(self.problem.loss(answers, episode.query.y), answers)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Every task counts the same, whatever the shape of its episode."""
+        """Average over the tasks of all episodes, so that each task has the same weight whatever its shape."""
         tasks = sum(map(len, batch))
         losses, scores = [], []
         self.task_losses = []
@@ -138,14 +174,14 @@ class Algorithm(pl.LightningModule):
         return {"episodes": [self._scored_after_steps(episode) for episode in batch]}
 
     def _scored_after_steps(self, episode: Episode) -> dict[str, Tensor]:
-        """The statistics of episodes that are not watched are zeros, which nobody reads."""
+        # Every step returns the same keys: `after_steps` is zero, and never read, where no watched episode is in the batch.
         y = episode.query.y
         if not self.watched_steps or (episode.number >= self.watched_episodes).all():
-            found = self._scored(self.answers_to(episode).detach(), y)
-            tasks, size = found["statistics"].shape
-            return found | {"after_steps": found["statistics"].new_zeros(tasks, len(self.watched_steps), size)}
+            scored = self._scored(self.answers_to(episode).detach(), y)
+            tasks, size = scored["statistics"].shape
+            return scored | {"after_steps": scored["statistics"].new_zeros(tasks, len(self.watched_steps), size)}
         answers = self.answers_after_steps(episode).detach()
-        after_steps = torch.stack([self.problem.statistics(at, y) for at in answers.unbind(1)], dim=1)
+        after_steps = torch.stack([self.problem.statistics(step, y) for step in answers.unbind(1)], dim=1)
         return self._scored(answers[:, -1], y) | {"after_steps": after_steps}
 
     def _scored(self, answers: Tensor, y: Tensor) -> dict[str, Tensor]:

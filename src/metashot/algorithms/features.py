@@ -1,4 +1,4 @@
-"""What algorithms share that compare features: one pass of the backbone over a task's images, then answers from features."""
+"""The base class of algorithms whose answers follow from features: the backbone embeds the images of a task in one pass."""
 
 from abc import abstractmethod
 from typing import Any
@@ -14,20 +14,31 @@ from metashot.problems import Problem
 
 
 class FeatureLearner(Algorithm):
-    """An algorithm writes `answer`, and `summary` where it needs less of a support set, or more, than its examples. Where an
-    image's features depend on nothing else, evaluation embeds each image once."""
+    """An algorithm whose answers are a function of features.
+
+    A subclass implements `answer`, and overrides `summary` to compute something once per support set, such as prototypes.
+    If the features of an image depend on nothing else, evaluation embeds each image only once.
+    """
 
     def __init__(self, backbone: Backbone, problem: Problem, optimizer: Optimization) -> None:
         super().__init__(optimizer, backbone.transductive, problem)
         self.backbone = backbone
 
     def summary(self, support: Examples) -> Any:
-        """What is kept of support sets whose examples are features [T, S, features]: what `answer` gets."""
+        """Summarise support sets of features [T, S, features] for `answer`; by default nothing is summarised."""
         return support
 
     @abstractmethod
     def answer(self, support: Any, query: Tensor) -> Tensor:
-        """The answers to queries [T, Q, features], such as logits [T, Q, ways], from the summary of the support sets."""
+        """Answer queries.
+
+        Args:
+            support: The result of `summary`.
+            query: Query features [T, Q, features].
+
+        Returns:
+            Answers, such as logits [T, Q, ways].
+        """
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         count = support.x.shape[1]
@@ -49,8 +60,8 @@ class FeatureLearner(Algorithm):
             return support
         return self.summary(Examples(self.embed(support.x, support=support.x.shape[1]), support.y))
 
-    def answer_queries(self, learned: Any, query_x: Tensor) -> Tensor:
-        return self.answer(learned, self.embed(query_x, support=0)) if self._embeds_independently else self(learned, query_x)
+    def answer_queries(self, adapted: Any, query_x: Tensor) -> Tensor:
+        return self.answer(adapted, self.embed(query_x, support=0)) if self._embeds_independently else self(adapted, query_x)
 
     @property
     def _embeds_independently(self) -> bool:
@@ -62,7 +73,7 @@ class FeatureLearner(Algorithm):
         return before, self.adapted_features(Examples(before[:, :count], episode.support.y), before[:, count:])
 
     def adapted_features(self, support: Examples, query: Tensor) -> Tensor | None:
-        """What a task makes of the features of its images [T, S + Q, features], where it changes them."""
+        """The features [T, S + Q, features] after adapting; None if adapting does not change them."""
         return None
 
     def attention(self, episode: Episode) -> Tensor | None:
@@ -71,11 +82,18 @@ class FeatureLearner(Algorithm):
         return self.support_attention(Examples(features[:, :count], episode.support.y), features[:, count:])
 
     def support_attention(self, support: Examples, query: Tensor) -> Tensor | None:
-        """The attention weights of each query on each support example [T, Q, S]; nothing where an algorithm has none."""
+        """The attention weights [T, Q, S] of each query on each support example; None if the algorithm has no attention."""
         return None
 
     def embed(self, images: Tensor, support: int) -> Tensor:
-        """Images [T, N, ...] to features [T, N, features], in as many bits as the weights have: what is made of them is
-        cheap and can need them."""
+        """Embed images.
+
+        Args:
+            images: [T, N, ...].
+            support: The number of leading images in each task that belong to its support set.
+
+        Returns:
+            Features [T, N, features] in the precision of the weights: the operations that follow are cheap and may need it.
+        """
         features: Tensor = self.backbone(images, support=support)
         return features.to(self.dtype)

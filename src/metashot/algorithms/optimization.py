@@ -12,8 +12,18 @@ from metashot.arguments import AtLeast, Below, Count, NotNegative, Positive
 
 
 class Optimization:
-    """`constant` keeps the rate, `cosine` and `linear` take it to zero at the last step, `step` multiplies it every so many
-    steps."""
+    """The outer optimiser with its learning-rate schedule.
+
+    Args:
+        name: The optimiser.
+        lr: The initial learning rate.
+        momentum: The momentum of SGD, or beta1 of Adam and AdamW.
+        weight_decay: The weight decay.
+        schedule: `constant` keeps the rate, `cosine` and `linear` decay it to zero at the last step, `step` multiplies it by
+            `step_factor` every `step_size` steps.
+        step_size: The number of steps between two changes of the rate.
+        step_factor: The factor of each change.
+    """
 
     def __init__(
         self,
@@ -34,7 +44,7 @@ class Optimization:
         self.step_factor = step_factor
 
     def build(self, parameters: Iterable[nn.Parameter], last_step: int) -> dict[str, Any]:
-        """What Lightning's `configure_optimizers` returns."""
+        """The optimiser and schedule in the form that Lightning's `configure_optimizers` returns."""
         optimizer: torch.optim.Optimizer
         if self.name == "sgd":
             optimizer = torch.optim.SGD(parameters, self.lr, self.momentum, weight_decay=self.weight_decay)
@@ -45,7 +55,7 @@ class Optimization:
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def factor(self, step: int, last_step: int) -> float:
-        """What the learning rate is multiplied by in this step."""
+        """The factor on the initial learning rate in this step."""
         if self.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * min(step / last_step, 1)))
         if self.schedule == "linear":

@@ -1,4 +1,4 @@
-"""How alike features are: class means, distances and cosines, for all tasks at once and without mixed precision."""
+"""Class means, distances and cosines of features, for all tasks at once and without mixed precision."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def memberships(y: Tensor, like: Tensor) -> Tensor:
-    """One for the class of each example, zero for the others: [T, N, ways], in the type of `like`."""
+    """One-hot labels [T, N, ways] with the dtype of `like`."""
     return F.one_hot(y).to(like.dtype)
 
 
@@ -18,22 +18,22 @@ def class_means(features: Tensor, y: Tensor) -> Tensor:
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Between each row of `a` [T, N, features] and of `b` [T, M, features]: [T, N, M]."""
+    """The squared Euclidean distances [T, N, M] between the rows of `a` [T, N, features] and of `b` [T, M, features]."""
     with torch.autocast(a.device.type, enabled=False):
         return a.square().sum(-1, keepdim=True) - 2 * a @ b.transpose(1, 2) + b.square().sum(-1).unsqueeze(1)
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Of the angles between each row of `a` [T, N, features] and of `b` [T, M, features]: [T, N, M]."""
+    """The cosine similarities [T, N, M] between the rows of `a` [T, N, features] and of `b` [T, M, features]."""
     with torch.autocast(a.device.type, enabled=False):
         return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).transpose(1, 2)
 
 
 def weighted_absolute_differences(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
-    """The sum over features of their weight, which may be negative, times the absolute difference between each row of `a`
-    [T, N, features] and of `b` [T, M, features]: [T, N, M].
+    """sum_j weights_j |a_j - b_j| [T, N, M] between the rows of `a` [T, N, features] and of `b` [T, M, features].
 
-    It is one distance less another, so that no [T, N, M, features] is made. A weight of exactly zero gets no gradient.
+    Weights may be negative. The sum is computed as the difference of two distances, which avoids a tensor
+    [T, N, M, features]. A weight of exactly zero gets no gradient.
     """
     with torch.autocast(a.device.type, enabled=False):
         positive, negative = (torch.cdist(a * size, b * size, p=1) for size in (weights.relu(), (-weights).relu()))

@@ -1,4 +1,4 @@
-"""What every backbone is: a network from inputs to features that knows whose statistics normalise them."""
+"""The base class of backbones: networks from inputs to features, with a protocol for batch normalisation."""
 
 import hashlib
 import math
@@ -15,42 +15,47 @@ _MARK = "public_digest"  # stands for all weights of a frozen public backbone
 
 
 class Backbone(nn.Module):
-    """Inputs [T, N, ...], such as images [T, N, channels, height, width], of T tasks to features [T, N, features].
+    """Maps inputs, such as images [T, N, channels, height, width], of T tasks to features [T, N, features].
 
-    A backbone whose weights are published names them by `public_digest`, and `bring_back` gets them again. While it is
-    frozen, its state holds that name instead of the weights.
+    A subclass sets `feature_shape` and implements `forward`. A backbone whose weights are published names them by
+    `public_digest`, and `bring_back` loads them again; while it is frozen, its state holds that name instead of the weights.
+
+    Args:
+        input_shape: The shape of one input.
+        normalisation: The statistics that normalise inputs (see `normalisation.py`).
     """
 
     public_digest: str | None = None  # of published weights, in hexadecimal digits
     wants: Mapping[str, Any] | None = None  # the inputs it was trained on: input_shape, mean and std, None for any
 
-    feature_shape: tuple[int, ...]  # of one image's features: channels, height and width of a map, or a length alone
+    feature_shape: tuple[int, ...]  # of one image: (channels, height, width) of its map, or (features,)
 
     def __init__(self, input_shape: tuple[int, ...], normalisation: Protocol) -> None:
         super().__init__()
         self.input_shape = input_shape
         self.normalisation = normalisation
-        self.draws = False  # whether a pass in training draws random numbers
-        self.frozen = False  # whether training leaves it as it is, averages and all
+        self.draws = False  # whether a forward pass in training draws random numbers
+        self.frozen = False  # whether weights and running averages are excluded from training
         self.register_state_dict_post_hook(_name_instead_of_weights)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_weights_instead_of_name)  # type: ignore[no-untyped-call]
 
     @property
     def features(self) -> int:
-        """Numbers in one image's features."""
+        """The number of features of one image."""
         return math.prod(self.feature_shape)
 
     @property
     def embeds_independently(self) -> bool:
-        """Whether an image's features depend on nothing but the image, once training is over."""
+        """Whether, after training, the features of an image depend on no other image."""
         return self.normalisation in ("running", "none")
 
     @property
     def transductive(self) -> bool:
-        """Whether what is said of one image depends on the others that are not in the support set."""
+        """Whether the features of a query depend on the other queries of its task."""
         return self.normalisation == "transductive"
 
     def freeze(self) -> None:
+        """Exclude weights and running averages from training, permanently."""
         self.frozen = True
         self.requires_grad_(False)
         self.train(False)
@@ -80,7 +85,15 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def forward(self, images: Tensor, support: int) -> Tensor:
-        """The first `support` images of each task are its support set."""
+        """Embed inputs.
+
+        Args:
+            images: [T, N, ...].
+            support: The number of leading images in each task that form its support set.
+
+        Returns:
+            Features [T, N, features].
+        """
 
 
 _LONGEST_DIGEST = 64  # bytes that a message quotes

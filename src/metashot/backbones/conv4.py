@@ -14,11 +14,20 @@ BLOCKS = 4
 
 
 class Conv4(Backbone):
-    """Images [T, N, channels, height, width] to features [T, N, features].
+    """Maps images [T, N, channels, height, width] to features [T, N, features].
 
     A block is a 3x3 convolution, batch normalisation and ReLU, and halves the image by max pooling, or by the stride of
-    its convolution as Finn et al. 2017 do on Omniglot (about five times cheaper). Blocks have the same number of channels,
-    or each its own, as in Bertinetto et al. 2019. With fewer `halvings` only the first blocks halve the image.
+    its convolution as in Finn et al. 2017 on Omniglot (about five times cheaper).
+
+    Args:
+        input_shape: The shape of one image.
+        channels: The number of channels of all blocks, or of each block as in Bertinetto et al. 2019.
+        downsampling: Whether pooling or stride halves the image.
+        normalisation: The statistics that normalise images.
+        halvings: The number of blocks, from the first, that halve the image.
+
+    Raises:
+        BadInput: The inputs are not images or too small, or `channels` has the wrong length.
     """
 
     def __init__(
@@ -44,7 +53,7 @@ class Conv4(Backbone):
         self.normalisations = nn.ModuleList()
         for block, outputs in enumerate(channels if isinstance(channels, list) else [channels] * BLOCKS):
             halves = block < halvings
-            # A bias would be taken out again by the normalisation.
+            # The normalisation would cancel a bias.
             self.convolutions.append(nn.Conv2d(inputs, outputs, 3, 2 if halves and not self.pool else 1, 1, bias=False))
             self.normalisations.append(Normalisation(outputs, normalisation))
             if halves:

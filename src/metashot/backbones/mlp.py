@@ -12,7 +12,7 @@ from metashot.backbones.normalisation import Normalisation, Protocol
 
 
 class MLP(Backbone):
-    """Inputs [T, N, ...] to features [T, N, features]: linear, batch normalisation, ReLU."""
+    """Maps inputs [T, N, ...] to features [T, N, features]; a layer is linear, batch normalisation, ReLU."""
 
     def __init__(self, input_shape: tuple[int, ...], hidden: list[Units], normalisation: Protocol) -> None:
         super().__init__(input_shape, normalisation)

@@ -1,13 +1,13 @@
-"""Batch normalisation as part of the few-shot protocol: whose statistics normalise which images.
+"""Batch normalisation as part of the few-shot protocol: the statistics that normalise the images of a task.
 
-- `transductive`: the statistics of all images of the task that are passed together; queries can see each other.
-- `running`: in training as above, while averages are learned; afterwards the learned averages.
-- `support`: every image is normalised by the statistics of the task's support set.
-- `support_later`: in training as `transductive`, where more images give steadier statistics; afterwards as `support`.
-- `none`: nothing is normalised, and each layer has a bias of its own.
+- `transductive`: statistics of all images of the task in the forward pass; queries affect each other.
+- `running`: in training as `transductive`, while running averages are accumulated; afterwards the running averages.
+- `support`: statistics of the task's support set for all images.
+- `support_later`: in training as `transductive`, where more images give more stable statistics; afterwards as `support`.
+- `none`: no normalisation; each layer has a bias instead.
 
-Where a network adapts in steps, weights, biases and averages can be separate ones for each step (`separate_steps`).
-Statistics never mix tasks, so that a task's answer depends on neither its batch nor the number of devices.
+If a network adapts in steps, weights, biases and running averages can be separate for each step (`separate_steps`).
+Statistics never mix tasks, so the answers to a task depend neither on its batch nor on the number of devices.
 """
 
 import contextlib
@@ -22,7 +22,14 @@ Protocol = Literal["transductive", "running", "support", "support_later", "none"
 
 
 class Normalisation(nn.Module):
-    """Batch normalisation [T * N, channels, ...] of T tasks, each with its first `support` of N images as support set."""
+    """Batch normalisation of [T * N, channels, ...]: T tasks of N images, of which the first `support` are the support set.
+
+    Args:
+        channels: The number of channels.
+        protocol: The statistics that normalise images.
+        epsilon: Added to variances.
+        momentum: The weight of new statistics in the running averages.
+    """
 
     running_mean: Tensor
     running_var: Tensor
@@ -38,18 +45,24 @@ class Normalisation(nn.Module):
         if protocol == "running":
             self.register_buffer("running_mean", torch.zeros(channels))
             self.register_buffer("running_var", torch.ones(channels))
-        self.step = 0  # which step of adapting a pass belongs to
-        self.pending: list[tuple[int, Tensor]] | None = None  # steps and statistics to learn from at the end
-        self.recorded: list[Tensor] | None = None  # the statistics of a pass, where the averages learn from them later
-        self.in_batches = False  # whether tasks are a dimension that this module does not see
+        self.step = 0  # the number of the inner step that a forward pass belongs to
+        self.pending: list[tuple[int, Tensor]] | None = None  # steps and statistics of deferred updates of the averages
+        self.recorded: list[Tensor] | None = None  # statistics that are recorded instead of updating the averages
+        self.in_batches = False  # whether vmap hides a batch dimension from this module
 
     @property
     def by_support(self) -> bool:
-        """Whether the support set's statistics are those of all images, now."""
+        """Whether the statistics of the support set normalise all images in the current mode."""
         return self.protocol == "support" or (self.protocol == "support_later" and not self.training)
 
     def separate_steps(self, steps: int, averages: bool, affine: bool) -> None:
-        """Give each of so many steps of adapting averages, or a weight and a bias, of its own; later ones share the last."""
+        """Use separate values for each inner step; steps beyond the last one share its values.
+
+        Args:
+            steps: The number of inner steps.
+            averages: Whether running averages are separate.
+            affine: Whether weights and biases are separate.
+        """
         if averages:
             self.running_mean, self.running_var = self.running_mean.repeat(steps, 1), self.running_var.repeat(steps, 1)
         if affine:
@@ -65,7 +78,7 @@ class Normalisation(nn.Module):
         if self.protocol == "running" and not self.training:
             mean, variance = _of_step(self.running_mean, self.step), _of_step(self.running_var, self.step)
             return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, self.epsilon)
-        per_task = x.chunk(tasks)  # one call a task is faster than reductions over a [T, N, ...] view (benchmarks/)
+        per_task = x.chunk(tasks)  # one call per task is faster than reductions over a [T, N, ...] view (benchmarks/)
         if self.by_support and support < len(per_task[0]):
             normalised = [self._by_support(task, support, weight, bias) for task in per_task]
         elif self.in_batches:
@@ -74,7 +87,7 @@ class Normalisation(nn.Module):
                 variances, means = torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
                 self._record(means[None], variances[None])
         else:
-            # native_batch_norm is F.batch_norm that also returns the statistics it used.
+            # native_batch_norm is F.batch_norm, but also returns the statistics.
             calls = [torch.native_batch_norm(t, weight, bias, None, None, True, 0.0, self.epsilon) for t in per_task]
             normalised = [call[0] for call in calls]
             if self.protocol == "running":
@@ -85,7 +98,7 @@ class Normalisation(nn.Module):
     def _by_support(self, task: Tensor, support: int, weight: Tensor, bias: Tensor) -> Tensor:
         dimensions = [d for d in range(task.dim()) if d != 1]
         variance, mean = torch.var_mean(task[:support], dimensions, correction=0)
-        # batch_norm in evaluation mode would do the same, but without a gradient towards the statistics.
+        # batch_norm in evaluation mode would compute the same, but without gradients through the statistics.
         scale = weight * torch.rsqrt(variance + self.epsilon)
         shape = [1, -1] + [1] * (task.dim() - 2)
         return task * scale.view(shape) + (bias - mean * scale).view(shape)
@@ -97,40 +110,46 @@ class Normalisation(nn.Module):
         else:
             self.recorded.append(statistics)
 
-    def update_averages(self, of_tasks: Tensor, step: int) -> None:
-        """Move the averages towards the mean of the tasks' statistics [T, 2, channels], or wait for those of other tasks."""
+    def update_averages(self, statistics: Tensor, step: int) -> None:
+        """Update the running averages with the mean statistics of the tasks, or defer it (`deferred_average_updates`).
+
+        Args:
+            statistics: Means and variances [T, 2, channels] of T tasks.
+            step: The number of the inner step.
+        """
         if self.pending is None:
-            self._update_now(of_tasks, step)
+            self._update_now(statistics, step)
         else:
-            self.pending.append((step, of_tasks))
+            self.pending.append((step, statistics))
 
     @torch.no_grad()
-    def _update_now(self, of_tasks: Tensor, step: int) -> None:
-        statistics = of_tasks.mean(0).to(self.running_mean.dtype)
+    def _update_now(self, statistics: Tensor, step: int) -> None:
+        mean = statistics.mean(0).to(self.running_mean.dtype)  # [2, channels]
         if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(statistics)
-            statistics /= distributed.get_world_size()
-        _of_step(self.running_mean, step).lerp_(statistics[0], self.momentum)
-        _of_step(self.running_var, step).lerp_(statistics[1], self.momentum)
+            distributed.all_reduce(mean)
+            mean /= distributed.get_world_size()
+        _of_step(self.running_mean, step).lerp_(mean[0], self.momentum)
+        _of_step(self.running_var, step).lerp_(mean[1], self.momentum)
 
 
 def _of_step(values: Tensor, step: int) -> Tensor:
-    """Those of a step, of values [channels] for all steps or [steps, channels]."""
+    """The values [channels] of a step, from [channels] shared by all steps or [steps, channels]."""
     return values if values.dim() == 1 else values[min(step, len(values) - 1)]
 
 
 def normalisations(network: nn.Module) -> list[Normalisation]:
+    """All normalisation layers of a network, in the order of its modules."""
     return [module for module in network.modules() if isinstance(module, Normalisation)]
 
 
 def averaging_layers(network: nn.Module) -> list[Normalisation]:
-    """The layers whose averages learn from what passes through them."""
+    """The layers whose running averages are updated by a forward pass."""
     return [layer for layer in normalisations(network) if layer.protocol == "running" and layer.training]
 
 
 @contextlib.contextmanager
 def recording_statistics(layers: list[Normalisation]) -> Iterator[None]:
-    """Let layers note the statistics of a pass instead of learning from it."""
+    """Record the statistics of forward passes instead of updating the running averages with them."""
     for layer in layers:
         layer.recorded = []
     try:
@@ -141,18 +160,24 @@ def recording_statistics(layers: list[Normalisation]) -> Iterator[None]:
 
 
 def recorded_statistics(layers: list[Normalisation]) -> list[Tensor]:
-    """What was noted of one pass: of each layer [T, 2, channels]."""
-    taken = []
+    """Take the recorded statistics of one forward pass: [T, 2, channels] for each layer."""
+    statistics = []
     for layer in layers:
         assert layer.recorded is not None
-        taken.append(layer.recorded.pop())
-    return taken
+        statistics.append(layer.recorded.pop())
+    return statistics
 
 
 @contextlib.contextmanager
 def deferred_average_updates(network: nn.Module) -> Iterator[Callable[[], None]]:
-    """Let layers learn from all groups of tasks at once at the end, pass by pass: devices share tasks of different shapes
-    unevenly, and all of them have to bring their averages together as often. What is yielded ends a group."""
+    """Defer updates of running averages, and apply one for each forward pass with the statistics of all groups of tasks.
+
+    Groups are tasks of the same shape. Devices may have different numbers of groups, but must take part in the same number
+    of reductions.
+
+    Yields:
+        A function to call at the end of each group.
+    """
     layers = averaging_layers(network)
     groups: list[list[list[tuple[int, Tensor]]]] = []  # group by group, layer by layer, pass by pass
 
@@ -168,14 +193,14 @@ def deferred_average_updates(network: nn.Module) -> Iterator[Callable[[], None]]
     finally:
         for layer in layers:
             layer.pending = None
-    for layer, *of_groups in zip(layers, *groups, strict=True):
-        for same_pass in zip(*of_groups, strict=True):
-            layer.update_averages(torch.cat([of_tasks for _, of_tasks in same_pass]), same_pass[0][0])
+    for layer, *by_group in zip(layers, *groups, strict=True):
+        for same_pass in zip(*by_group, strict=True):
+            layer.update_averages(torch.cat([statistics for _, statistics in same_pass]), same_pass[0][0])
 
 
 @contextlib.contextmanager
 def in_batches(network: nn.Module) -> Iterator[None]:
-    """Let layers use formulas that `torch.func` derives twice: vmap gets the second derivative of batch_norm wrong."""
+    """Use formulas that `torch.func` differentiates twice: with vmap the second derivative of batch_norm is wrong."""
     layers = normalisations(network)
     for layer in layers:
         layer.in_batches = True

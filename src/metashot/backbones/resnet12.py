@@ -1,10 +1,10 @@
 """ResNet12, the residual network of few-shot papers: Oreshkin, Rodriguez, Lacoste 2018, "TADAM", arXiv:1805.10123, with the
-widths, rectifiers and dropped squares of Lee, Maji, Ravichandran, Soatto 2019, "MetaOptNet", arXiv:1904.03758.
+widths, activations and DropBlock of Lee, Maji, Ravichandran, Soatto 2019, "MetaOptNet", arXiv:1904.03758.
 
-Squares of the last two blocks' maps are dropped in training: Ghiasi, Lin, Le 2018, "DropBlock", arXiv:1810.12890. Departures
-from MetaOptNet's code: the rate is the same from the beginning, where theirs rises over the first 40,000 batches; the first
-two blocks drop nothing, where theirs drop single numbers; and what is kept is scaled by the share kept of its image, not of
-the batch, so that no image depends on others.
+DropBlock (Ghiasi, Lin, Le 2018, arXiv:1810.12890) zeroes squares of the last two blocks' maps in training. Departures from
+MetaOptNet's code: the rate is constant, while theirs increases over the first 40,000 batches; the first two blocks drop
+nothing, while theirs drop single activations; and the remaining activations are rescaled by the share kept in their image,
+not in the batch, so that no image depends on others.
 """
 
 from typing import Annotated, Literal
@@ -18,13 +18,23 @@ from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.bad_input import BadInput
 
 BLOCKS = 4
-SLOPE = 0.1  # of a rectifier below zero
+SLOPE = 0.1  # of the leaky ReLUs
 
 
 class ResNet12(Backbone):
-    """Images [T, N, channels, height, width] to features [T, N, features]: the means of the last maps, or without `pooling`
-    the maps themselves. Each of four blocks halves the image; the last two drop a share `drop_block` of their maps in
-    training."""
+    """Maps images [T, N, channels, height, width] to features [T, N, features]; each of four blocks halves the image.
+
+    Args:
+        input_shape: The shape of one image.
+        widths: The number of channels of each block.
+        pooling: Whether features are the averages of the last maps or the maps themselves.
+        drop_block: The share of the last two blocks' maps that is dropped in training.
+        drop_block_size: The side of the dropped squares.
+        normalisation: The statistics that normalise images.
+
+    Raises:
+        BadInput: The inputs are not images or too small, or `widths` has the wrong length.
+    """
 
     def __init__(
         self,
@@ -47,7 +57,7 @@ class ResNet12(Backbone):
             )
         if len(widths) != BLOCKS:
             raise BadInput(f"backbone.widths={widths} cannot be used; allowed: a list of {BLOCKS}")
-        colours, height, width = input_shape
+        image_channels, height, width = input_shape
         if min(height, width) < 2**BLOCKS:
             raise BadInput(
                 f"images of {height}x{width} are too small for backbone=resnet12, which halves them {BLOCKS} times: "
@@ -55,7 +65,7 @@ class ResNet12(Backbone):
             )
         self.blocks = nn.ModuleList(
             ResidualBlock(inputs, outputs, normalisation)
-            for inputs, outputs in zip([colours, *widths[:-1]], widths, strict=True)
+            for inputs, outputs in zip([image_channels, *widths[:-1]], widths, strict=True)
         )
         maps = (height // 2**BLOCKS, width // 2**BLOCKS)
         self.feature_shape = (widths[-1],) if pooling == "average" else (widths[-1], *maps)
@@ -73,12 +83,12 @@ class ResNet12(Backbone):
 
 
 class ResidualBlock(nn.Module):
-    """Three 3x3 convolutions beside a shortcut, a 1x1 convolution that is the last of `convolutions`."""
+    """Three 3x3 convolutions with a shortcut, a 1x1 convolution that is the last of `convolutions`."""
 
     def __init__(self, inputs: int, outputs: int, normalisation: Protocol) -> None:
         super().__init__()
         shapes = [(inputs, 3), (outputs, 3), (outputs, 3), (inputs, 1)]
-        # A bias would be taken out again by the normalisation.
+        # The normalisation would cancel a bias.
         convolutions = [nn.Conv2d(channels, outputs, size, padding=size // 2, bias=False) for channels, size in shapes]
         for convolution in convolutions:
             nn.init.kaiming_normal_(convolution.weight, SLOPE, mode="fan_out", nonlinearity="leaky_relu")
@@ -97,15 +107,21 @@ class ResidualBlock(nn.Module):
 
 
 def drop_squares(x: Tensor, rate: float, size: int) -> Tensor:
-    """Maps [N, channels, height, width] with squares set to zero, others in each image and channel. They lie inside the map,
-    are no larger than it is, and cover a share `rate` of it on average, somewhat less where they overlap. What is kept of an
-    image is scaled so that the mean of its mask is one.
+    """Set random squares to zero, different ones in each image and channel, and rescale the rest.
+
+    Squares lie inside the map, are at most as large as it is, and cover a share `rate` of it on average, somewhat less where
+    they overlap. The remaining activations of an image are rescaled so that its mask has a mean of 1.
+
+    Args:
+        x: Maps [N, channels, height, width].
+        rate: The share to drop.
+        size: The side of a square.
     """
     images, channels, height, width = x.shape
     size = min(size, height, width)
-    rows, columns = height - size + 1, width - size + 1  # where the upper left corner of a square can be
-    gamma = rate / size**2 * height * width / (rows * columns)  # the paper's probability of a square at each of these places
+    rows, columns = height - size + 1, width - size + 1  # the possible upper left corners of a square
+    gamma = rate / size**2 * height * width / (rows * columns)  # the paper's probability of a square at each corner
     corners = x.new_empty(images, channels, rows, columns).bernoulli_(gamma)
     kept = 1 - F.max_pool2d(F.pad(corners, [size - 1] * 4), size, stride=1)  # [N, channels, height, width]
     share = kept.mean((1, 2, 3), keepdim=True)  # [N, 1, 1, 1]
-    return x * (kept / share.clamp(min=1 / kept[0].numel()))  # zero, where nothing of an image is kept
+    return x * (kept / share.clamp(min=1 / kept[0].numel()))  # zero if nothing of an image is kept

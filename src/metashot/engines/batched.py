@@ -1,4 +1,4 @@
-"""The inner loop of all tasks at once, with torch.func: one kernel where the reference launches one for each task."""
+"""The inner loops of all tasks at once with torch.func: one kernel launch where the reference needs one per task."""
 
 from dataclasses import dataclass
 
@@ -17,10 +17,12 @@ Answered = tuple[Tensor, course.Statistics]
 
 
 class Batched:
-    """`engine=batched`; `chunk` tasks at once, all of them where it is null. Fewer take less state.
+    """`engine=batched`.
 
-    With `compile` the work on them is compiled, which takes a minute or more at the beginning; with `cuda_graph` it is also
-    recorded, so that a GPU starts all kernels of an inner step at once.
+    Args:
+        chunk: The number of tasks to compute at once; None for all of them. Smaller chunks need less memory.
+        compile: Whether to compile inner steps and answers, which takes a minute or more before the first step.
+        cuda_graph: Whether to also record them, so that a GPU launches all kernels of an inner step at once.
     """
 
     def __init__(self, chunk: Count | None, compile: bool, cuda_graph: bool) -> None:
@@ -57,60 +59,60 @@ class Batched:
 class _TasksAtOnce:
     inner: InnerLoop
     methods: nn.Module
-    shared_start: bool  # whether all tasks have the same parameters before step 0, the network's own
+    shared_start: bool  # whether all tasks start from the network's own parameters
 
     def step(self, theta: Parameters, state: OptimizerState, examples: Examples, number: int) -> course.StepResult:
         inner = self.inner
         layers = averaging_layers(inner.network)
         first_order = inner.first_order or not torch.is_grad_enabled()
 
-        def of_one(theta: Parameters, state: OptimizerState, x: Tensor, y: Tensor) -> course.StepResult:
+        def step_of_task(theta: Parameters, state: OptimizerState, x: Tensor, y: Tensor) -> course.StepResult:
             def support_loss(theta: Parameters) -> Tensor:
                 return inner.loss(self._call(theta, "forward", number, x), y.unsqueeze(0))
 
             gradients, loss = grad_and_value(support_loss)(theta)
-            statistics = [of_tasks[0] for of_tasks in recorded_statistics(layers)]
+            statistics = [values[0] for values in recorded_statistics(layers)]
             if first_order:
                 gradients = {name: value.detach() for name, value in gradients.items()}
             return course.StepResult(*inner.update(theta, gradients, state, number), loss, statistics)
 
         shared = number == 0 and self.shared_start
-        if shared:  # a convolution with the same weights for all tasks is one, and not a grouped one
+        if shared:  # with the same weights for all tasks, vmap needs no grouped convolution
             theta = {name: value[0] for name, value in theta.items()}
         with recording_statistics(layers), in_batches(inner.network):
-            stepped: course.StepResult = vmap(of_one, in_dims=(None if shared else 0, 0, 0, 0))(
+            result: course.StepResult = vmap(step_of_task, in_dims=(None if shared else 0, 0, 0, 0))(
                 theta, state, examples.x, examples.y
             )
-        return stepped
+        return result
 
     def answer(self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int) -> tuple[Tensor, course.Statistics]:
         layers = averaging_layers(self.inner.network)
 
-        def of_one(theta: Parameters, support_x: Tensor, query_x: Tensor) -> Answered:
+        def answer_of_task(theta: Parameters, support_x: Tensor, query_x: Tensor) -> Answered:
             answers = self._call(theta, "answer", number, support_x, query_x)[0]
-            return answers, [of_tasks[0] for of_tasks in recorded_statistics(layers)]
+            return answers, [values[0] for values in recorded_statistics(layers)]
 
         with recording_statistics(layers), in_batches(self.inner.network):
-            answered: tuple[Tensor, course.Statistics] = vmap(of_one)(theta, support_x, query_x)
+            answered: Answered = vmap(answer_of_task)(theta, support_x, query_x)
         return answered
 
     def _call(self, theta: Parameters, method: str, number: int, *x: Tensor) -> Tensor:
-        """A method of the network with these parameters, on inputs of one task."""
+        """Call a method of the network with these parameters on the inputs of one task."""
         network = self.inner.network
         fixed = {name: value for name, value in network.named_parameters() if name not in theta}
-        named = {f"network.{name}": value for name, value in (fixed | theta).items()}
+        parameters = {f"network.{name}": value for name, value in (fixed | theta).items()}
         inputs = (method, number, *(values.unsqueeze(0) for values in x))
-        answers: Tensor = functional_call(self.methods, named, inputs)
-        return answers
+        outputs: Tensor = functional_call(self.methods, parameters, inputs)
+        return outputs
 
 
 class _Methods(nn.Module):
-    """A network whose methods can be named, which `functional_call` needs to reach more than `forward`."""
+    """A network whose forward pass calls a method by name, since `functional_call` reaches only `forward`."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, method: str, number: int, *x: Tensor) -> Tensor:
-        answers: Tensor = getattr(self.network, method)(*x, number)
-        return answers
+        outputs: Tensor = getattr(self.network, method)(*x, number)
+        return outputs

@@ -1,4 +1,4 @@
-"""`engine=auto`: which engine suits the device and the inputs."""
+"""`engine=auto`: choose the engine by the device and the inputs."""
 
 import math
 
@@ -12,12 +12,11 @@ LARGE = 28 * 28  # pixels
 
 
 class Auto:
-    """All tasks at once, because on a GPU and for small inputs starting kernels is what single tasks wait for; one by one
-    for larger images on a CPU, where batching turns convolutions into slow grouped ones.
+    """All tasks at once on a GPU and for small inputs, where kernel launches dominate; task by task for larger images on a
+    CPU, where batching turns convolutions into slow grouped ones.
 
-    Measured on two CPU cores with conv4, times of all at once against one by one: 0.7 to 0.9 on images of 28x28, 1.2 to 1.3
-    on 32x32, 1.5 on 64x64 (`python -m benchmarks engines-conv4-pool`). Where learn2learn is not installed,
-    always all at once.
+    Time of all tasks at once relative to task by task, measured on two CPU cores with conv4: 0.7 to 0.9 for images of 28x28,
+    1.2 to 1.3 for 32x32, 1.5 for 64x64 (`python -m benchmarks engines-conv4-pool`). Without learn2learn, always all at once.
     """
 
     def __init__(self) -> None:
@@ -28,8 +27,8 @@ class Auto:
         return self.one_by_one if self.one_by_one and _suits_one_by_one(device_type, input_shape) else self.batched
 
     def description(self, device_type: str, input_shape: tuple[int, ...]) -> str:
-        is_missed = self.one_by_one is None and _suits_one_by_one(device_type, input_shape)
-        reason = ", since learn2learn is not installed, which is faster here" if is_missed else ""
+        is_missing = self.one_by_one is None and _suits_one_by_one(device_type, input_shape)
+        reason = ", since learn2learn is not installed, which would be faster here" if is_missing else ""
         return f"{self.chosen(device_type, input_shape).description(device_type, input_shape)} (chosen by auto{reason})"
 
     def __call__(

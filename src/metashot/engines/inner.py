@@ -1,4 +1,4 @@
-"""What engines run: the inner loop of gradient-based algorithms, described without knowing who runs it."""
+"""The interface between gradient-based algorithms and engines: the description of an inner loop, and its result."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -10,31 +10,31 @@ from torch import Tensor, nn
 from metashot.episodes import Examples
 
 Parameters = dict[str, Tensor]  # by their names in the network
-OptimizerState = dict[str, Tensor]  # what an inner optimiser remembers from step to step
-# Parameters, their gradients, what is remembered and the number of the step give new parameters and a new memory.
+OptimizerState = dict[str, Tensor]  # of an inner optimiser, carried from step to step
+# (parameters, gradients, state, number of the step) -> (new parameters, new state)
 Update = Callable[[Parameters, Parameters, OptimizerState, int], tuple[Parameters, OptimizerState]]
-# The parameters [C, ...] of some tasks, the number of the inner step and the place of these tasks among all T tasks give
-# the examples [C, N, ...] of this step. An engine asks for as many tasks at once as it computes together. To the gradient
-# of the inner loss the examples are constants; an outer gradient flows back through them unless they are detached.
+# (parameters [C, ...] of a chunk of tasks, number of the inner step, position of the chunk among all T tasks) -> the
+# examples [C, N, ...] of this step. An engine calls it for the tasks that it computes together. The gradient of the inner
+# loss treats the examples as constants; the outer gradient flows through them unless they are detached.
 Collect = Callable[[Parameters, int, slice], Examples]
-Support = Examples | Collect  # the support sets, or what collects them step by step
+Support = Examples | Collect  # fixed support sets, or a function that collects the examples of each step
 
 
 class Adaptable(nn.Module):
-    """All that engines ask of a network, besides having its parameters by name: no backbone, no head, no number of classes.
+    """The interface of a network that engines can adapt; it need not have a backbone, a head or a number of classes.
 
-    Parameters that adapt are replaced by those of a task while one of the two methods runs. `step` is the number of the
-    inner step that a pass belongs to, for layers that have something of their own for each step. Nothing may be written to
-    the network, and nothing may be drawn at random: a pass is repeated where memory is saved.
+    While one of the two methods runs, the adapted parameters are replaced by those of a task. `step` is the number of the
+    inner step that the pass belongs to, for layers with separate parameters for each step. A pass must not modify the
+    network or draw random numbers, since it is repeated where activations are recomputed to save memory.
     """
 
     @abstractmethod
     def forward(self, x: Tensor, step: int) -> Tensor:
-        """Outputs [T, S, ...] for the support inputs [T, S, ...], for the inner loss."""
+        """Outputs [T, S, ...] for support inputs [T, S, ...], from which the inner loss is computed."""
 
     @abstractmethod
     def answer(self, support_x: Tensor, query_x: Tensor, step: int) -> Tensor:
-        """Answers [T, ...] to the queries [T, Q, ...], of any shape that is the same for every task."""
+        """Answers [T, ...] to queries [T, Q, ...], of any shape that is the same for all tasks."""
 
 
 @dataclass(frozen=True)
@@ -42,28 +42,28 @@ class InnerLoop:
     """How a network adapts to a task."""
 
     network: Adaptable
-    adapted_names: tuple[str, ...]  # the names of the parameters that change
+    adapted_names: tuple[str, ...]  # of the parameters that adapt
     outer_parameters: tuple[Tensor, ...]  # that receive an outer gradient: the network's and the algorithm's own
-    loss: Callable[[Tensor, Tensor], Tensor]  # of the outputs for a support set
-    initial_state: Callable[[Parameters], OptimizerState]  # what an inner optimiser remembers before the first step
+    loss: Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) of a support set -> scalar
+    initial_state: Callable[[Parameters], OptimizerState]  # before the first step
     update: Update
     steps: int
-    first_order: bool  # gradients of the inner loss count as constants
-    answer_after: tuple[int, ...]  # after how many steps the queries are answered
-    least_fall: float | None = None  # of the support loss in a step; with less, a task takes the step back and stops
-    recompute: bool = False  # the inside of each step, and of all answers but one alone, instead of keeping it
+    first_order: bool  # the outer gradient treats inner gradients as constants
+    answer_after: tuple[int, ...]  # the numbers of steps after which queries are answered
+    least_fall: float | None = None  # a task whose support loss falls by less in a step undoes the step and stops
+    recompute: bool = False  # recompute activations of steps, and of answers if there are several, in the backward pass
 
 
 class InnerLoopResult(NamedTuple):
-    """What became of the tasks."""
+    """The outcome of an inner loop for T tasks."""
 
-    answers: Tensor  # [T, number of times answered, Q, ...], or whatever shape the network's answers have
-    losses: Tensor  # [T, steps]: of the support set, before each step; a task that stopped keeps its last one
-    parameters: Parameters  # [T, ...]: after the last step
+    answers: Tensor  # [T, len(answer_after), ...], where [T, ...] is the shape of the network's answers
+    losses: Tensor  # [T, steps], the support loss before each step; a task that stopped repeats its last one
+    parameters: Parameters  # [T, ...] after the last step
 
 
 class Engine(Protocol):
-    """Runs the inner loop over the tasks of a step."""
+    """Runs the inner loops of a batch of tasks."""
 
     def __call__(
         self,
@@ -76,21 +76,31 @@ class Engine(Protocol):
         """Adapt a network to each task.
 
         Args:
-            inner: What an inner step does.
-            support: The support sets, or a function that collects the examples of each step with the parameters at hand.
-                Queries are then answered beside the examples of the step before, or of step 0 where none was taken.
-            query_x: Inputs [T, Q, ...] of the queries; Q may be 0.
-            batches: The places [T, steps, B] of the support examples that each step takes; None for all of them.
-            start: Each task's own initial parameters [T, ...], by the names of all that adapt; None for the network's own.
-                Gradients flow back into what made them.
+            inner: The inner loop.
+            support: The support sets, or a function that collects the examples of each step with the current parameters.
+                Queries are then answered together with the examples of the last step taken, or of step 0 before any step.
+            query_x: Query inputs [T, Q, ...]; Q may be 0.
+            batches: The positions [T, steps, B] of the support examples in each step; None for all of them.
+            start: Each task's own initial parameters [T, ...], for all `adapted_names`; None for the network's own. The
+                outer gradient flows through them.
 
         Raises:
-            BadInput: Examples are collected, and tasks are to stop by their losses (`least_fall`).
-            ValueError: Examples are collected and there are `batches`, or `start` does not fit the parameters that adapt.
+            BadInput: Examples are collected, but `least_fall` compares losses on a fixed support set.
+            ValueError: Examples are collected but `batches` are given, or `start` does not match the adapted parameters.
         """
 
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
-        """Answers [T, Q, ...] of networks that have these parameters [T, ...] after all steps."""
+        """Answer queries with parameters that were adapted before.
+
+        Args:
+            inner: The inner loop that adapted them.
+            theta: The parameters [T, ...] after the last step.
+            support_x: Support inputs [T, S, ...].
+            query_x: Query inputs [T, Q, ...].
+
+        Returns:
+            Answers [T, Q, ...].
+        """
 
     def description(self, device_type: str, input_shape: tuple[int, ...]) -> str:
-        """How inner loops on such inputs are run there, in a few words."""
+        """How inner loops run on this type of device with inputs of this shape, in a few words."""

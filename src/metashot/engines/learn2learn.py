@@ -1,4 +1,4 @@
-"""The reference: the inner loop task by task, with learn2learn's clone and update. The only place that imports it."""
+"""The reference engine: task by task, with learn2learn's `clone_module` and `update_module`. No other file imports it."""
 
 import contextlib
 import importlib.util
@@ -18,7 +18,7 @@ from metashot.episodes import Examples
 
 
 def is_installed() -> bool:
-    """Whether learn2learn, which is an extra of metashot, can be found; it is not imported for it."""
+    """Whether learn2learn, an optional dependency, can be imported; checked without importing it."""
     return importlib.util.find_spec("learn2learn") is not None
 
 
@@ -26,7 +26,7 @@ class Learn2Learn:
     """`engine=learn2learn`.
 
     Raises:
-        BadInput: if learn2learn is not installed.
+        BadInput: learn2learn is not installed.
     """
 
     def __init__(self) -> None:
@@ -51,37 +51,37 @@ class Learn2Learn:
 
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
         answers = []
-        for k in range(len(query_x)):
-            own = slice(k, k + 1)
-            of_task = {name: value[own] for name, value in theta.items()}
-            answers.append(_OneTask(inner).answer(of_task, support_x[own], query_x[own], max(inner.steps - 1, 0))[0])
+        for number in range(len(query_x)):
+            task = slice(number, number + 1)
+            parameters = {name: value[task] for name, value in theta.items()}
+            answers.append(_OneTask(inner).answer(parameters, support_x[task], query_x[task], max(inner.steps - 1, 0))[0])
         return torch.cat(answers)
 
 
 class _OneTask:
-    """A task and a copy of the network, which goes with it from step to step."""
+    """One task, with a copy of the network that is carried from step to step."""
 
     def __init__(self, inner: InnerLoop) -> None:
         self.inner = inner
-        self.adapted: Any = None
-        self.theta: Parameters = {}  # that the copy has
+        self.adapted: Any = None  # the copy
+        self.theta: Parameters = {}  # the parameters of the copy
 
-    def step(self, theta: Parameters, memory: OptimizerState, examples: Examples, number: int) -> course.StepResult:
+    def step(self, theta: Parameters, state: OptimizerState, examples: Examples, number: int) -> course.StepResult:
         second_order = torch.is_grad_enabled() and not self.inner.first_order
-        with torch.enable_grad():  # adapting needs gradients, in validation and testing too
+        with torch.enable_grad():  # adapting needs gradients in validation and tests too
             adapted = self._network(theta)
             layers = averaging_layers(adapted)
             with recording_statistics(layers):
-                answers, statistics = adapted(examples.x, number), recorded_statistics(layers)
-            loss = self.inner.loss(answers, examples.y)
-            own = {name: value for name, value in adapted.named_parameters() if name in theta}
-            gradients = torch.autograd.grad(loss, list(own.values()), create_graph=second_order)
-        remembered = {name: value[0] for name, value in memory.items()}
-        changed, remembered = self.inner.update(own, dict(zip(own, gradients, strict=True)), remembered, number)
-        self.theta = _leading(changed)
-        with torch.enable_grad():  # so that the next step can be derived
-            self._move(adapted, {name: value - own[name] for name, value in changed.items()})
-        return course.StepResult(self.theta, _leading(remembered), loss.unsqueeze(0), statistics)
+                outputs, statistics = adapted(examples.x, number), recorded_statistics(layers)
+            loss = self.inner.loss(outputs, examples.y)
+            current = {name: value for name, value in adapted.named_parameters() if name in theta}
+            gradients = torch.autograd.grad(loss, list(current.values()), create_graph=second_order)
+        state = {name: value[0] for name, value in state.items()}
+        updated, state = self.inner.update(current, dict(zip(current, gradients, strict=True)), state, number)
+        self.theta = _with_task_dimension(updated)
+        with torch.enable_grad():  # so that the next step is differentiable
+            self._move(adapted, {name: value - current[name] for name, value in updated.items()})
+        return course.StepResult(self.theta, _with_task_dimension(state), loss.unsqueeze(0), statistics)
 
     def answer(self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int) -> tuple[Tensor, course.Statistics]:
         adapted = self._network(theta)
@@ -93,33 +93,36 @@ class _OneTask:
     def _network(self, theta: Parameters) -> Any:
         """The copy of the network, with these parameters.
 
-        Whoever asks first makes it for all: a copy made without gradients, to answer in a test, could not take a step later.
+        It is created with gradients enabled even if it only answers queries at first, since later steps differentiate it.
         """
         if self.adapted is None or theta is not self.theta:
             with torch.enable_grad():
                 self.adapted, self.theta = _library().clone_module(self.inner.network), theta
-                own = dict(self.adapted.named_parameters())
-                self._move(self.adapted, {name: _from_there(value[0], own[name]) for name, value in theta.items()})
+                current = dict(self.adapted.named_parameters())
+                self._move(self.adapted, {name: _difference(value[0], current[name]) for name, value in theta.items()})
         return self.adapted
 
     def _move(self, adapted: Any, differences: Parameters) -> None:
         _library().update_module(adapted, [differences.get(name) for name, _ in adapted.named_parameters()])
 
 
-def _from_there(value: Tensor, own: Tensor) -> Tensor:
-    """How far a parameter moves to have this value, which a step can be derived by in any case: a network whose parameters
-    are frozen, because tasks bring their own, has nothing else to derive by without an outer gradient."""
-    return (value if value.requires_grad or own.requires_grad else value.detach().requires_grad_()) - own
+def _difference(target: Tensor, current: Tensor) -> Tensor:
+    """The update from the current to the target value of a parameter, which always requires a gradient.
+
+    If the network is frozen because tasks have their own initial parameters, and there is no outer gradient, nothing else
+    requires one, and an inner step could not be differentiated.
+    """
+    return (target if target.requires_grad or current.requires_grad else target.detach().requires_grad_()) - current
 
 
-def _leading(values: Parameters) -> Parameters:
-    """With the dimension of the tasks, of which there is one."""
+def _with_task_dimension(values: Parameters) -> Parameters:
+    """Prepend the task dimension, of size 1."""
     return {name: value.unsqueeze(0) for name, value in values.items()}
 
 
 @cache
 def _library() -> Any:
-    # Its import takes seconds and prints advice about gym to both streams, which no user of ours can act on.
+    # The import takes seconds, and prints advice about gym to both streams, which users of metashot cannot act on.
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stderr(io.StringIO()),

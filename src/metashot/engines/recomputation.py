@@ -1,6 +1,6 @@
-"""OptimizerState for time: keep what goes into a function, and compute what is inside again when it is differentiated.
+"""Activation checkpointing: save only the inputs of a function, and recompute its activations in the backward pass.
 
-`torch.utils.checkpoint` cannot do that around `torch.func.grad`, which does not let it hook into what is kept.
+`torch.utils.checkpoint` cannot do this around `torch.func.grad`, which does not support its hooks on saved tensors.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,16 @@ Function = Callable[..., tuple[Tensor, ...]]
 
 
 def recomputed(function: Function, arguments: Sequence[Tensor], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """`function(*arguments)`, which may also depend on the tensors `others` without being handed them."""
+    """Call a function, and recompute its activations in the backward pass.
+
+    Args:
+        function: Maps tensors to tensors; it is called again in the backward pass and must compute the same.
+        arguments: Its arguments.
+        others: Further tensors that its results depend on, such as the parameters of a network that it calls.
+
+    Returns:
+        `function(*arguments)`.
+    """
     values: tuple[Tensor, ...] = _Recomputed.apply(function, len(arguments), *arguments, *others)  # type: ignore[no-untyped-call]
     return values
 
@@ -35,19 +44,19 @@ class _Recomputed(torch.autograd.Function):
             arguments = [argument.detach().requires_grad_(argument.requires_grad) for argument in arguments]
             values = ctx.function(*arguments)
         inputs = [*arguments, *others]
-        reached = [position for position, tensor in enumerate(inputs) if tensor.requires_grad]
+        differentiated = [position for position, tensor in enumerate(inputs) if tensor.requires_grad]
         pairs = [
-            (value, given)
-            for value, given in zip(values, gradients, strict=True)
-            if given is not None and value.requires_grad
+            (value, gradient)
+            for value, gradient in zip(values, gradients, strict=True)
+            if gradient is not None and value.requires_grad
         ]
-        found = torch.autograd.grad(
+        input_gradients = torch.autograd.grad(
             [value for value, _ in pairs],
-            [inputs[position] for position in reached],
-            [given for _, given in pairs],
+            [inputs[position] for position in differentiated],
+            [gradient for _, gradient in pairs],
             allow_unused=True,
         )
         result: list[Tensor | None] = [None] * len(inputs)
-        for position, gradient in zip(reached, found, strict=True):
+        for position, gradient in zip(differentiated, input_gradients, strict=True):
             result[position] = gradient
         return None, None, *result

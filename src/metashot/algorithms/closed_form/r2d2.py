@@ -3,13 +3,13 @@ arXiv:1805.08136.
 
 For each task a linear layer is fitted to the features of the support set by ridge regression onto one-hot labels.
 The solution has a closed form, through which the loss of the queries is differentiated: training learns features, and a
-regularisation lambda, from which such a layer generalises. The logits are its predictions times a learned scale alpha plus a
-learned bias beta, and training minimises their cross-entropy. Regression works in the same way: the numbers are the targets,
-and training minimises the squared error of the predictions.
+regularisation lambda, with which such a layer generalises. The logits are its predictions times a learned scale alpha plus a
+learned bias beta, and training minimises their cross-entropy. Regression works in the same way: the layer is fitted to the
+targets themselves, and training minimises the squared error of the predictions.
 
 As in the authors' code (bertinetto/r2d2, `r2d2.py`), features and targets are divided by the square root of the number of
-support examples, a constant 1 stands beside the features for the layer's own bias, and of the two equivalent linear systems
-the smaller one is solved.
+support examples, a constant 1 is appended to the features for the layer's bias, and the smaller one of the two equivalent
+linear systems is solved.
 
 Where this departs from the paper: lambda is learned as its logarithm, so that it stays positive (the authors' code keeps it
 at 50 by default, which is `learned_regularisation=false`); beta, which changes no probability of a class, is learned in
@@ -33,7 +33,7 @@ from metashot.problems import Classification, Problem, Regression
 
 
 class R2D2(FeatureLearner):
-    """Ridge regression on the features of the backbone; `regularisation` and `scale` are where lambda and alpha begin."""
+    """Ridge regression on features; `regularisation` and `scale` are the initial lambda and alpha."""
 
     solves = (Classification, Regression)
 
@@ -49,7 +49,7 @@ class R2D2(FeatureLearner):
         super().__init__(backbone, problem, optimizer)
         self.log_lambda = nn.Parameter(torch.tensor(math.log(regularisation)), requires_grad=learned_regularisation)
         self.alpha = nn.Parameter(torch.tensor(float(scale)))
-        # Added to all logits alike it changes no probability: its gradient would be rounding, which Adam makes steps of.
+        # A constant added to all logits changes no probability: its gradient is a rounding error, which Adam would amplify.
         self.beta = nn.Parameter(torch.zeros([]), requires_grad=not problem.has_classes)
 
     def summary(self, support: Examples) -> Tensor:
@@ -63,7 +63,7 @@ class R2D2(FeatureLearner):
 
 
 def with_ones(features: Tensor) -> Tensor:
-    """Features [T, N, features] and a constant 1, whose weight is the bias: [T, N, features + 1]."""
+    """Append a constant 1, whose weight is the bias: [T, N, features + 1]."""
     return F.pad(features, (0, 1), value=1.0)
 
 
@@ -87,7 +87,7 @@ def ridge_regression(x: Tensor, y: Tensor, regularisation: Tensor) -> Tensor:
 
 
 def _solution(gram: Tensor, target: Tensor, regularisation: Tensor) -> Tensor:
-    # Without checks: features that are not finite become answers that are not, which training and tests know how to handle.
+    # Unchecked: non-finite features give non-finite answers, which training and evaluation know how to handle.
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     solution: Tensor = torch.linalg.solve_ex(gram + regularisation * identity, target).result
     return solution

@@ -1,9 +1,9 @@
-"""Fine-tuning, the plain way of transfer: Chen et al. 2019, "A closer look at few-shot classification", arXiv:1904.04232.
+"""Fine-tuning: Chen et al. 2019, "A closer look at few-shot classification", arXiv:1904.04232.
 
-A network that was trained before, supervised or meta-trained (`init_from`), is adapted to each task by gradient steps on
-its support set, all of it or its head alone (`adapts`). It has nothing to learn from training episodes, so
-`trainer.max_steps` is 0. With `head=new` the head begins at zero, which favours no class; `kept` begins with that of the
-checkpoint, which a meta-trained network has learned to begin with. The paper trains a new linear layer on a frozen network
+A network that was trained before, with supervision or by meta-training (`init_from`), is adapted to each task by gradient
+steps on its support set: all of it, or its head alone (`adapts`). Nothing is learned from training episodes, so
+`trainer.max_steps` is 0. With `head=new` the head starts at zero, which favours no class; `kept` starts from the head of the
+checkpoint, which meta-training has optimised as a starting point. The paper trains a new linear layer on a frozen network
 for 100 steps, which is `adapts=[head.*]`. The settings are the same for drawings and photographs.
 """
 

@@ -1,5 +1,8 @@
-"""Gradient-based algorithms without a head: the adapted backbone's features of queries are compared with those of the
-support set, so that a task may have any number of classes."""
+"""The base class of gradient-based algorithms without a head.
+
+The adapted backbone embeds queries and support examples, and their features are compared, so that a task can have any number
+of classes.
+"""
 
 from abc import abstractmethod
 from typing import Any
@@ -17,15 +20,21 @@ from metashot.problems import Problem
 
 
 class HeadlessLearner(GradientLearner):
-    """A subclass writes `support_loss`, `compare`, and as every gradient-based algorithm `update`."""
+    """A backbone that adapts to each task by gradient steps, and answers by comparing features.
+
+    A subclass implements `support_loss` and `compare`, and as every gradient-based algorithm `update`.
+
+    Raises:
+        BadInput: `inner_loss` names a loss of a head's answers.
+    """
 
     takes_head = False
 
     def __init__(self, **learner: Any) -> None:
         if learner["inner_loss"] != "auto":
             raise BadInput(
-                f"algo.inner_loss={learner['inner_loss']} judges the answers of a head, which this algorithm "
-                "lacks: leave it out"
+                f"algo.inner_loss={learner['inner_loss']} is a loss of a head's answers, and this algorithm has no head: "
+                "leave it out"
             )
         super().__init__(**learner)
         self.inner_loss = self.support_loss
@@ -35,27 +44,42 @@ class HeadlessLearner(GradientLearner):
 
     @abstractmethod
     def support_loss(self, features: Tensor, y: Tensor) -> Tensor:
-        """What a task minimises, of features [1, S, features] and targets [1, S, ...] of its support set.
+        """The loss that the inner loop minimises on the support set of one task.
 
-        An engine may run it for all tasks at once (`torch.func.vmap`), so it must not look at the values of `y`, as counting
-        classes would.
+        An engine may run it for all tasks at once (`torch.func.vmap`), so its control flow and shapes must not depend on the
+        values of `y`, as the number of classes does.
+
+        Args:
+            features: [1, S, features].
+            y: Targets [1, S, ...].
+
+        Returns:
+            A scalar.
         """
 
     @abstractmethod
     def compare(self, support: Examples, query: Tensor) -> Tensor:
-        """Answers [T, Q, ...] to queries with the features `query`, beside a support set with the features `support.x`."""
+        """Answer queries by comparing their features with those of the support set.
+
+        Args:
+            support: Features `x` [T, S, features] with their targets `y`.
+            query: Features [T, Q, features].
+
+        Returns:
+            Answers [T, Q, ...].
+        """
 
     def run_inner_loop(self, support: Support, *rest: Any, **options: Any) -> InnerLoopResult:
-        adapted = super().run_inner_loop(support, *rest, **options)
-        if not isinstance(support, Examples) or not adapted.answers.shape[1]:
-            return adapted
-        answers = [self._compared(features, support.y) for features in adapted.answers.unbind(1)]
-        return adapted._replace(answers=torch.stack(answers, dim=1))
+        result = super().run_inner_loop(support, *rest, **options)
+        if not isinstance(support, Examples) or not result.answers.shape[1]:
+            return result
+        answers = [self._compare(features, support.y) for features in result.answers.unbind(1)]
+        return result._replace(answers=torch.stack(answers, dim=1))
 
-    def answer_queries(self, learned: AdaptedTasks, query_x: Tensor) -> Tensor:
-        return self._compared(super().answer_queries(learned, query_x), learned.support.y)
+    def answer_queries(self, adapted: AdaptedTasks, query_x: Tensor) -> Tensor:
+        return self._compare(super().answer_queries(adapted, query_x), adapted.support.y)
 
-    def _compared(self, features: Tensor, y: Tensor) -> Tensor:
-        """Answers, from the features [T, S + Q, features] of both."""
+    def _compare(self, features: Tensor, y: Tensor) -> Tensor:
+        """Answers from the features [T, S + Q, features] of support examples and queries."""
         count = y.shape[1]
         return self.compare(Examples(features[:, :count], y), features[:, count:])

@@ -1,4 +1,4 @@
-"""The inner optimiser: how a task's gradients become the directions of its steps. All of them can be differentiated."""
+"""The inner optimiser: it turns a task's gradients into the directions of its steps, differentiably."""
 
 from typing import Annotated, Literal
 
@@ -11,9 +11,13 @@ _BETA2, _EPSILON = 0.999, 1e-8  # as in Adam's paper
 
 
 class InnerOptimizer:
-    """`sgd` goes along the gradient, `momentum` along a decaying sum of gradients, `adam` as Kingma and Ba 2015.
+    """The update directions of an inner step.
 
-    Adam's root is taken of v + epsilon^2 and not of v, because at v = 0, where a unit is dead, it has no derivative.
+    Adam divides by sqrt(v + epsilon^2), because sqrt(v) has no derivative at v = 0, which dead units have.
+
+    Args:
+        name: `sgd` follows the gradient, `momentum` a decaying sum of gradients, `adam` Kingma and Ba 2015.
+        momentum: The decay of that sum, or beta1 of Adam.
     """
 
     def __init__(self, name: Literal["sgd", "momentum", "adam"], momentum: Annotated[float, AtLeast(0), Below(1)]) -> None:
@@ -21,12 +25,21 @@ class InnerOptimizer:
         self.momentum = momentum
 
     def initial_state(self, theta: Parameters) -> OptimizerState:
-        """The sums of gradients, and of their squares, before the first step."""
+        """The running averages of gradients and of their squares, as far as they are needed, before the first step."""
         kinds = {"sgd": (), "momentum": ("m",), "adam": ("m", "v")}[self.name]
         return {f"{kind} {name}": torch.zeros_like(value) for kind in kinds for name, value in theta.items()}
 
     def directions(self, gradients: Parameters, state: OptimizerState, step: int) -> tuple[Parameters, OptimizerState]:
-        """In which direction each parameter goes in this step, and what to remember."""
+        """The directions of a step.
+
+        Args:
+            gradients: The gradients of the support loss.
+            state: The state after the step before.
+            step: The number of the step, from 0.
+
+        Returns:
+            The direction that is subtracted from each parameter, and the new state.
+        """
         if self.name == "sgd":
             return gradients, state
         decay = self.momentum
@@ -38,7 +51,7 @@ class InnerOptimizer:
             f"v {name}": _BETA2 * state[f"v {name}"] + (1 - _BETA2) * gradient.square()
             for name, gradient in gradients.items()
         }
-        mean_share, square_share = 1 - decay ** (step + 1), 1 - _BETA2 ** (step + 1)  # what the sums miss at the beginning
+        mean_share, square_share = 1 - decay ** (step + 1), 1 - _BETA2 ** (step + 1)  # Adam's bias correction
         directions = {
             name: first[f"m {name}"] / mean_share / (second[f"v {name}"] / square_share + _EPSILON**2).sqrt()
             for name in gradients

@@ -1,4 +1,4 @@
-"""What the gradient-based algorithms share: a network that adapts to each task, by steps that their own files define."""
+"""The base class of gradient-based algorithms: a network that adapts to each task by inner steps that subclasses define."""
 
 from abc import abstractmethod
 from fnmatch import fnmatchcase
@@ -22,24 +22,41 @@ from metashot.engines.inner import Engine, InnerLoop, InnerLoopResult, Optimizer
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Problem, Regression
 
-_WATCHED = 10  # the first inner steps after each of which, and after the last one, a test answers its queries
+_WATCHED = 10  # the number of initial inner steps that are scored in tests, besides the last one
 
 
 class AdaptedTasks(NamedTuple):
-    """What the network has become for each of T support sets."""
+    """The networks adapted to T support sets."""
 
-    parameters: Parameters  # [T, ...]: those that adapt
+    parameters: Parameters  # [T, ...], the adapted ones
     support: Examples
 
 
 class GradientLearner(Algorithm):
-    """A network that adapts to each task by gradient steps. A subclass writes `update`, the step of its paper.
+    """A network that adapts to each task by gradient steps.
 
-    It may also bring the outer loss (`training_loss`), step sizes to learn (`step_sizes`), initial parameters for each task
-    (`initial_parameters`) and another network (`network_on`).
+    A subclass implements `update`, the inner step of its paper. It may also override the outer loss (`training_loss`), the
+    step sizes (`step_sizes`), the initial parameters of each task (`initial_parameters`) and the network (`network_on`).
 
-    `adapts` are patterns of the names of the parameters that change in the inner loop, such as `head.*`; a pattern that
-    begins with a minus takes out what those before it took in.
+    Args:
+        backbone: The network up to the features; it must not draw random numbers.
+        problem: What the answers are and how they are scored.
+        engine: How the inner loops run.
+        adapts: Patterns for the names of the parameters that adapt, such as `head.*`. A pattern with a leading minus removes
+            names that earlier patterns added.
+        inner_lr: The step size, or the initial one if it is learned.
+        inner_steps: The number of inner steps in training.
+        test_inner_steps: The number of inner steps in validation, tests and use.
+        inner_batch: The number of support examples in each inner step; None for all of them.
+        inner_loss: The loss that the inner loop minimises.
+        inner_optimizer: Turns gradients into the directions of inner steps.
+        first_order: Whether to omit second derivatives.
+        least_fall: A task whose support loss falls by less in a step undoes the step and stops; None for no such rule.
+        checkpoint_inner_steps: Whether to save memory by recomputing each inner step in the backward pass.
+        optimizer: The outer optimiser and its schedule.
+
+    Raises:
+        BadInput: The arguments contradict each other, or `adapts` matches no parameter.
     """
 
     network: FeatureNetwork
@@ -64,7 +81,7 @@ class GradientLearner(Algorithm):
         optimizer: Optimization,
     ) -> None:
         super().__init__(optimizer, backbone.transductive, problem)
-        if backbone.draws:  # neither all tasks at once nor steps that are computed again could repeat what is drawn
+        if backbone.draws:  # neither batched tasks nor recomputed steps could reproduce the random numbers
             raise BadInput(
                 "an algorithm with an inner loop takes gradient steps within a task, for which the backbone must not draw "
                 "random numbers: give backbone.drop_block=0"
@@ -72,7 +89,7 @@ class GradientLearner(Algorithm):
         self.network = self.network_on(backbone, problem)
         self.fixed_ways = self.network.outputs if problem.has_classes else None
         self.engine = engine
-        self.adapted_names = self._matching(adapts)
+        self.adapted_names = self._matching(adapts)  # of the network's parameters
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
         self.inner_batch = inner_batch
@@ -86,11 +103,19 @@ class GradientLearner(Algorithm):
 
     @property
     def batch_size(self) -> int | None:
-        """Support examples of a step; all of them where it is None."""
+        """The number of support examples in an inner step; None for all of them."""
         return self.inner_batch
 
     def refuse_to_compare_parts(self, key: str, size: int | None) -> None:
-        """Whether a task's loss falls can be seen on its whole support set only."""
+        """Refuse `least_fall` together with mini-batches: only losses on the same examples can be compared.
+
+        Args:
+            key: The name of the mini-batch size under `algo`.
+            size: The mini-batch size; None for whole support sets.
+
+        Raises:
+            BadInput: Both are given.
+        """
         if self.least_fall is not None and size is not None:
             raise BadInput(
                 f"algo.least_fall={self.least_fall} compares the losses of whole support sets, but algo.{key}={size} takes "
@@ -101,40 +126,57 @@ class GradientLearner(Algorithm):
         return [f"engine: {self.engine.description(device_type, self.network.backbone.input_shape)}"]
 
     def freeze_backbone(self) -> None:
-        moving = [name for name in self.adapted_names if name.startswith("backbone.")]
-        if moving:
+        adapted = [name for name in self.adapted_names if name.startswith("backbone.")]
+        if adapted:
             raise BadInput(
-                f"freeze_backbone=true leaves the backbone as it is, but the inner loop changes {moving[0]} and others: "
+                f"freeze_backbone=true leaves the backbone as it is, but the inner loop changes {adapted[0]} and others: "
                 + ("leave it out" if self.network.outputs is None else "give algo.adapts=[head.*] too")
             )
         super().freeze_backbone()
 
     def network_on(self, backbone: Backbone, problem: Problem) -> FeatureNetwork:
-        """The network that adapts: the backbone with a linear head, which fixes the number of outputs."""
+        """Build the network that adapts; by default the backbone with a linear head, which fixes the number of outputs."""
         return Network(backbone, problem.outputs)
 
     def initial_parameters(self, support: Examples) -> Parameters | None:
-        """Each task's own parameters [T, ...] before the first step, by the names in `adapted_names`; None where all tasks
-        begin with the network's own. The outer gradient flows back into what makes them."""
+        """The initial parameters of each task, as a hypernetwork predicts them.
+
+        The outer gradient flows through them into whatever computed them.
+
+        Args:
+            support: The support sets of T tasks.
+
+        Returns:
+            Parameters [T, ...] for all `adapted_names`; None if every task starts from the network's own parameters.
+        """
         return None
 
     def step_sizes(self, inner_lr: float) -> Any:
-        """What the update calls alpha: a constant, or parameters that begin with it."""
+        """Build `alpha` of the update; by default the constant `inner_lr`."""
         return inner_lr
 
     @abstractmethod
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
-        """One inner step: theta' from theta and what the inner optimiser makes of the gradients of the support loss."""
+        """Take one inner step.
+
+        Args:
+            theta: The adapted parameters of one task before the step.
+            directions: The gradients of the support loss, as the inner optimiser transforms them.
+            step: The number of the step, from 0.
+
+        Returns:
+            The parameters theta' after the step.
+        """
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         return self.run_inner_loop(support, query_x).answers[:, -1]
 
     def adapt(self, support: Examples) -> AdaptedTasks:
-        adapted = self.run_inner_loop(support, support.x[:, :0], answer_after=())
-        return AdaptedTasks(adapted.parameters, support)
+        result = self.run_inner_loop(support, support.x[:, :0], answer_after=())
+        return AdaptedTasks(result.parameters, support)
 
-    def answer_queries(self, learned: AdaptedTasks, query_x: Tensor) -> Tensor:
-        return self.engine.answer(self._inner_loop((), None), learned.parameters, learned.support.x, query_x)
+    def answer_queries(self, adapted: AdaptedTasks, query_x: Tensor) -> Tensor:
+        return self.engine.answer(self._inner_loop((), None), adapted.parameters, adapted.support.x, query_x)
 
     @property
     def task_steps(self) -> int:
@@ -157,16 +199,17 @@ class GradientLearner(Algorithm):
 
     def _features(self, parameters: Parameters, episode: Episode, step: int) -> Tensor:
         """Features [T, S + Q, features] of networks with these parameters [T, ...]."""
-        x, features = (episode.support.x, episode.query.x), []
+        network, features = _Features(self.network), []
         for task in range(len(episode)):
-            own = {f"network.{name}": value[task] for name, value in parameters.items()}
-            features.append(functional_call(_Features(self.network), own, (*(each[task : task + 1] for each in x), step)))
+            theta = {f"network.{name}": value[task] for name, value in parameters.items()}
+            x = (x[task : task + 1] for x in (episode.support.x, episode.query.x))
+            features.append(functional_call(network, theta, (*x, step)))
         return torch.cat(features)
 
     def training_loss(self, episode: Episode) -> TrainingStep:
-        adapted = self.run_inner_loop(episode.support, episode.query.x, episode.number)
-        answers = adapted.answers[:, -1]
-        return TrainingStep(self.problem.loss(answers, episode.query.y), answers, adapted.losses)
+        result = self.run_inner_loop(episode.support, episode.query.x, episode.number)
+        answers = result.answers[:, -1]
+        return TrainingStep(self.problem.loss(answers, episode.query.y), answers, result.losses)
 
     def run_inner_loop(
         self,
@@ -179,14 +222,18 @@ class GradientLearner(Algorithm):
         """Adapt to each task and answer its queries.
 
         Args:
-            support: The support sets, or what collects the examples of each inner step (`Collect` in engines/inner.py).
-            query_x: Inputs [T, Q, ...] of the queries.
-            number: The numbers [T] of the episodes, by which mini-batches are drawn; None for the same ones in every task.
-            answer_after: The numbers of steps after which queries are answered; None for the last one alone.
-            first_order: Whether second derivatives are left out; None for what the algorithm is configured to do.
+            support: The support sets, or a function that collects the examples of each inner step (`Collect` in
+                engines/inner.py).
+            query_x: Query inputs [T, Q, ...].
+            number: The numbers [T] of the episodes, which determine the mini-batches; None for the same ones in every task.
+            answer_after: The numbers of steps after which queries are answered; None for the last step alone.
+            first_order: Whether to omit second derivatives; None for the algorithm's own setting.
+
+        Returns:
+            The answers after each of these steps, the support losses and the adapted parameters.
 
         Raises:
-            BadInput: Examples are collected, but `inner_batch` or `least_fall` need a support set to begin with.
+            BadInput: Examples are collected, but `inner_batch` or `least_fall` need a fixed support set.
         """
         inner = self._inner_loop(answer_after, first_order)
         if not isinstance(support, Examples):
@@ -241,7 +288,7 @@ class GradientLearner(Algorithm):
 
 
 class _Features(nn.Module):
-    """The features of a network as what it computes, which `functional_call` needs."""
+    """A network whose forward pass returns its features, since `functional_call` reaches only `forward`."""
 
     def __init__(self, network: FeatureNetwork) -> None:
         super().__init__()

@@ -1,18 +1,18 @@
 """MAML++: Antoniou, Edwards, Storkey 2019, "How to train your MAML", arXiv:1810.09502.
 
-MAML with improvements that can each be switched off. The outer loss is a weighted sum of the query losses after every
-inner step, whose weights move to the last step while training goes on (`multi_step_loss`); each parameter tensor has a
-learned step size for each inner step (`learned_step_sizes`); batch normalisation has averages, and weights and biases, for
-each inner step (`averages_per_step`, `affine_per_step`); second derivatives are left out at the beginning
-(`first_order_share`). The outer rate falls along a cosine (`optimizer.schedule`), the outer gradient's norm is limited
-(`trainer.gradient_clip`).
+MAML with improvements that can be switched off one by one. The outer loss is a weighted sum of the query losses after every
+inner step, whose weights shift to the last step in the course of training (`multi_step_loss`); each parameter tensor has a
+learned step size for each inner step (`learned_step_sizes`); batch normalisation has running averages, and weights and
+biases, for each inner step (`averages_per_step`, `affine_per_step`); second derivatives are omitted early in training
+(`first_order_share`). The outer rate decays along a cosine (`optimizer.schedule`), and the norm of the outer gradient is
+clipped (`trainer.gradient_clip`).
 
-Where this departs from the paper: with `backbone.normalisation=running` the averages of each step are really used at test
-time, while the authors' code normalises by the batch at hand there too, which is `transductive`. The discounted form of the
-outer loss (weight gamma^k for the loss k steps before the last) and `least_fall`, with which a task takes fewer steps, are
-not in the paper. Steps beyond those of training use the step sizes and the normalisation of the last one. Step sizes begin
-at 0.01 on photographs, for five steps, as in the authors' settings for miniImageNet (conf/paper/photographs/mamlpp.yaml); on
-drawings at 0.4, for three, where the authors have 0.1 and five.
+Where this departs from the paper: with `backbone.normalisation=running` the running averages of each step are used at test
+time, while the authors' code uses the statistics of the current batch there too, which is `transductive`. The discounted
+outer loss (weight gamma^k for the loss k steps before the last) and early stopping of a task by `least_fall` are not in the
+paper. Test steps beyond the number of training steps use the step sizes and the normalisation of the last training step.
+Step sizes start at 0.01 on photographs, for five steps, as in the authors' settings for miniImageNet
+(conf/paper/photographs/mamlpp.yaml); on drawings at 0.4, for three, where the authors have 0.1 and five.
 """
 
 from typing import Annotated, Any, Literal
@@ -30,7 +30,7 @@ from metashot.engines.inner import Parameters
 from metashot.episodes import Episode
 
 Share = Annotated[float, AtLeast(0), AtMost(1)]
-_LEAST = 0.03  # of an equal weight: what losses before the last keep while the weights are annealed, as in the authors' code
+_LEAST = 0.03  # the least weight of an early loss during annealing, relative to equal weights, as in the authors' code
 
 
 class MAMLpp(GradientLearner):
@@ -54,7 +54,7 @@ class MAMLpp(GradientLearner):
         protocol = self.network.backbone.normalisation
         if averages_per_step and protocol != "running":
             raise BadInput(
-                f"algo.averages_per_step=true needs backbone.normalisation=running, because {protocol} learns no averages"
+                f"algo.averages_per_step=true needs backbone.normalisation=running, because {protocol} has no averages"
             )
         for layer in normalisations(self.network):
             layer.separate_steps(self.inner_steps, averages_per_step, affine_per_step)
@@ -66,16 +66,16 @@ class MAMLpp(GradientLearner):
         return nn.Parameter(torch.full((len(self.adapted_names), self.inner_steps), inner_lr))
 
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
-        """theta' = theta - alpha * gradient, with an alpha for each layer and step"""
+        """theta' = theta - alpha * gradient, with one alpha for each parameter tensor and step"""
         if not self.learned_step_sizes:
             return descended(theta, self.alpha, directions)
-        own = self.alpha[:, min(step, self.inner_steps - 1)]
-        return descended(theta, {name: own[self.positions[name]] for name in theta}, directions)
+        alpha = self.alpha[:, min(step, self.inner_steps - 1)]
+        return descended(theta, {name: alpha[self.positions[name]] for name in theta}, directions)
 
     def training_loss(self, episode: Episode) -> TrainingStep:
         """L = sum over steps i of v_i * L_query(theta_i)"""
         weights = {step: weight for step, weight in enumerate(self.step_weights(), 1) if weight}
-        adapted = self.run_inner_loop(
+        result = self.run_inner_loop(
             episode.support,
             episode.query.x,
             episode.number,
@@ -83,13 +83,13 @@ class MAMLpp(GradientLearner):
             first_order=self.first_order or self.progress < self.first_order_share,
         )
         losses = [
-            weight * self.problem.loss(adapted.answers[:, position], episode.query.y)
+            weight * self.problem.loss(result.answers[:, position], episode.query.y)
             for position, weight in enumerate(weights.values())
         ]
-        return TrainingStep(torch.stack(losses).sum(), adapted.answers[:, -1], adapted.losses)
+        return TrainingStep(torch.stack(losses).sum(), result.answers[:, -1], result.losses)
 
     def step_weights(self) -> list[float]:
-        """v_i of the query loss after each inner step; those that begin equal move to the last step as training goes on."""
+        """The weights v_i of the query losses after each inner step; annealed weights shift from equal to the last step."""
         steps = self.inner_steps
         if self.multi_step_loss == "discounted":
             weights = [self.gamma ** (steps - step) for step in range(1, steps + 1)]

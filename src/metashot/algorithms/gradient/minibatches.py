@@ -1,4 +1,4 @@
-"""Mini-batches of support sets: which examples each inner step sees."""
+"""Mini-batches of support sets: the examples of each inner step."""
 
 import functools
 
@@ -11,10 +11,19 @@ from metashot.randomness import key_of, random_words
 
 
 def minibatches(numbers: NDArray[np.int64], examples: int, size: int, steps: int) -> Tensor:
-    """For each episode number and step the positions of `size` examples: [T, steps, size].
+    """Choose the support examples of each inner step.
 
-    A task goes through all its examples in an order of its own before it sees one of them again in the next order, and
-    these orders depend on the episode's number alone.
+    A task runs through all its examples in random order before any of them is repeated in the next order. The orders depend
+    on the episode's number alone.
+
+    Args:
+        numbers: The numbers [T] of the episodes.
+        examples: The size S of a support set.
+        size: The number of examples in a mini-batch.
+        steps: The number of inner steps.
+
+    Returns:
+        Positions [T, steps, size] in the support sets.
     """
     return torch.from_numpy(np.stack([_positions(int(number), examples, size, steps) for number in numbers]))
 

@@ -9,29 +9,29 @@ from metashot.engines.inner import Adaptable
 
 
 class FeatureNetwork(Adaptable):
-    """A backbone without a head: inputs [T, N, ...] to features [T, N, features].
+    """A backbone without a head: maps inputs [T, N, ...] to features [T, N, features].
 
-    `step` is the number of the inner step that a pass belongs to.
+    In all methods `step` is the number of the inner step that the pass belongs to.
     """
 
-    outputs: int | None = None  # numbers in an answer, where a head fixes them
+    outputs: int | None = None  # the size of an answer, if a head fixes it
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
 
     def forward(self, x: Tensor, step: int = 0) -> Tensor:
-        """Features of inputs that are normalised among themselves, such as a support set."""
+        """Features of inputs that are normalised together, such as a support set."""
         self._set(step)
         features: Tensor = self.backbone(x, support=x.shape[1])
         return features
 
     def answer(self, support_x: Tensor, query_x: Tensor, step: int = 0) -> Tensor:
-        """Without a head, the features of both, so that they can be compared."""
+        """Without a head: the features [T, S + Q, features] of both, to be compared."""
         return self.features(support_x, query_x, step)
 
     def features(self, support_x: Tensor, query_x: Tensor, step: int = 0) -> Tensor:
-        """Features of support examples and queries [T, S + Q, features], normalised as the backbone's protocol says."""
+        """Features [T, S + Q, features] of support examples and queries, normalised by the backbone's protocol."""
         self._set(step)
         count = support_x.shape[1]
         if any(layer.by_support for layer in normalisations(self.backbone)):
@@ -45,7 +45,7 @@ class FeatureNetwork(Adaptable):
 
 
 class Network(FeatureNetwork):
-    """A backbone with a linear head: inputs [T, N, ...] to answers [T, N, outputs]."""
+    """A backbone with a linear head: maps inputs [T, N, ...] to answers [T, N, outputs]."""
 
     def __init__(self, backbone: Backbone, outputs: int) -> None:
         super().__init__(backbone)
@@ -53,12 +53,12 @@ class Network(FeatureNetwork):
         self.head = nn.Linear(backbone.features, outputs)
 
     def forward(self, x: Tensor, step: int = 0) -> Tensor:
-        """Answers to inputs that are normalised among themselves, such as a support set."""
+        """Answers to inputs that are normalised together, such as a support set."""
         answers: Tensor = self.head(super().forward(x, step))
         return answers
 
     def answer(self, support_x: Tensor, query_x: Tensor, step: int = 0) -> Tensor:
-        """Answers to queries, normalised as the backbone's protocol says."""
+        """Answers [T, Q, outputs] to queries, normalised by the backbone's protocol."""
         if not any(layer.by_support for layer in normalisations(self.backbone)):
             return self.forward(query_x, step)
         answers: Tensor = self.head(self.features(support_x, query_x, step)[:, support_x.shape[1] :])

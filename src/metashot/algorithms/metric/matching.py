@@ -1,14 +1,16 @@
 """Matching networks: Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra 2016, "Matching networks for one shot learning",
 arXiv:1606.04080.
 
-A query attends to every support example, by the softmax of the cosines of their features, and the probability of a class is
-the attention that its examples get. With full context embeddings, features of the support set have read each other by a
-bidirectional LSTM, and features of a query have read the support set by an LSTM with attention (appendix A of the paper).
+A query attends to every support example with weights that are the softmax of the cosines of their features, and the
+probability of a class is the total attention on its examples. With full context embeddings, a bidirectional LSTM conditions
+the features of support examples on each other, and an LSTM with attention conditions the features of a query on the support
+set (appendix A of the paper).
 
-The paper takes the softmax of the cosines as they are. Here they are divided by a temperature, which can be learned: cosines
-lie between -1 and 1, so that without one no attention is more than e^2 times another. The support set of the bidirectional
-LSTM, for which the paper has no order, is read in the order of its labels and within a class as it was given: the order of
-the classes does not matter, but that of a class's examples does, and so does which class has which label.
+The paper applies the softmax to the cosines directly. Here they are divided by a temperature, which can be learned: cosines
+lie between -1 and 1, so without a temperature no weight is more than e^2 times another. The bidirectional LSTM, for which
+the paper specifies no order, reads the support set in the order of the labels and within a class in the given order: the
+answers depend on the order of the examples within a class and on which class has which label, but not on the order of the
+classes.
 """
 
 import math
@@ -47,7 +49,7 @@ class Matching(FeatureLearner):
         return class_log_probabilities(self.log_attention(support.x, query), support.y)
 
     def log_attention(self, support: Tensor, query: Tensor) -> Tensor:
-        """Of each query to each support example: [T, Q, S]."""
+        """The log attention weights [T, Q, S] of each query on each support example."""
         return (cosines(query, support) / self.log_temperature.exp()).log_softmax(-1)
 
     def support_attention(self, support: Examples, query: Tensor) -> Tensor:
@@ -65,26 +67,26 @@ class Matching(FeatureLearner):
 
 
 def class_log_probabilities(log_attention: Tensor, y: Tensor) -> Tensor:
-    """The log of the sum of the attention [T, Q, S] to each class: [T, Q, ways]."""
-    others = F.one_hot(y).unsqueeze(1) == 0  # [T, 1, S, ways]
-    return log_attention.unsqueeze(-1).masked_fill(others, -math.inf).logsumexp(2)
+    """The log of the total attention on each class [T, Q, ways], from log attention weights [T, Q, S]."""
+    other_class = F.one_hot(y).unsqueeze(1) == 0  # [T, 1, S, ways]
+    return log_attention.unsqueeze(-1).masked_fill(other_class, -math.inf).logsumexp(2)
 
 
 def in_given_order(values: Tensor, y: Tensor) -> Tensor:
-    """Values of support examples [T, N, S] that were read in the order of their labels `y` [T, S], as these were given."""
+    """Undo the sorting by label: reorder the values [T, N, S] of support examples as their labels `y` [T, S] were given."""
     order = y.argsort(dim=1, stable=True).unsqueeze(1).expand_as(values)
     return torch.empty_like(values).scatter(2, order, values)
 
 
 class FullContext(nn.Module):
-    """Full context embeddings: `g` of the support set and `f` of the queries, with the symbols of the paper's appendix A."""
+    """Full context embeddings `g` of the support set and `f` of the queries, in the notation of the paper's appendix A."""
 
     def __init__(self, features: int, reading_steps: int) -> None:
         super().__init__()
         self.reading_steps = reading_steps  # K
         self.of_support = nn.LSTM(features, features, batch_first=True, bidirectional=True)
-        # The paper's LSTM has the concatenation [h, r] as its state. Its gates are linear in it, so that it is the same to
-        # give it r together with its input.
+        # The paper's LSTM has the concatenation [h, r] as its state. Its gates are linear in the state, so passing r with
+        # the input is equivalent.
         self.of_queries = nn.LSTMCell(2 * features, features)
 
     def forward(self, support: Examples, query: Tensor) -> tuple[Examples, Tensor]:

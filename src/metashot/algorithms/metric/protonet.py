@@ -1,11 +1,11 @@
 """Prototypical networks: Snell, Swersky, Zemel 2017, "Prototypical networks for few-shot learning", arXiv:1703.05175.
 
-Each class is represented by its prototype, the mean of its support features. A query belongs to the class of the nearest
-prototype: its scores are the negative squared distances, and training minimises their cross-entropy. The paper's batch
-normalisation learns averages over whole episodes and uses them at test time, which is `normalisation: running`.
+Each class is represented by its prototype, the mean of its support features. A query is assigned to the class of the nearest
+prototype: its logits are the negative squared distances, and training minimises their cross-entropy. The paper's batch
+normalisation accumulates running averages over whole episodes and uses them at test time, which is `normalisation: running`.
 
-The paper compares the squared Euclidean distance with the cosine distance. Scores are divided by a temperature, which the
-paper does not have (it is 1), and which can be learned: cosines, which lie between -1 and 1, need one well below 1.
+The paper compares the squared Euclidean distance with the cosine distance. Logits are divided by a temperature, which can be
+learned and which the paper does not have (it is 1): cosines, which lie between -1 and 1, need one well below 1.
 """
 
 import math
@@ -38,7 +38,7 @@ class ProtoNet(FeatureLearner):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learned_temperature)
 
     def summary(self, support: Examples) -> Tensor:
-        return class_means(support.x, support.y)  # the prototypes [T, ways, features]
+        return class_means(support.x, support.y)  # prototypes [T, ways, features]
 
     def answer(self, prototypes: Tensor, query: Tensor) -> Tensor:
         similarities = cosines(query, prototypes) if self.distance == "cosine" else -squared_distances(query, prototypes)

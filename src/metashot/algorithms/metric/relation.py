@@ -1,14 +1,15 @@
 """Relation networks: Sung, Yang, Zhang, Xiang, Torr, Hospedales 2018, "Learning to compare: relation network for few-shot
 learning", arXiv:1711.06025.
 
-A class is the sum of the feature maps of its support images. A second network, the relation module, looks at the maps of a
-class and of a query together and says how related they are, between 0 and 1. Training regresses this relation score to 1 for
-the class of the query and to 0 for the others.
+A class is represented by the sum of the feature maps of its support images. A second network, the relation module, takes the
+concatenated maps of a class and a query and predicts a relation score between 0 and 1. Training regresses the score to 1 for
+the class of the query and to 0 for the other classes.
 
-The answers are the relation scores before their sigmoid, which put the classes in the same order; with `loss: cross_entropy`
-training minimises their cross-entropy, which the paper does not. The convolutions keep the size of a map, as the relation
-module's do in the authors' code for Omniglot. Normalisation follows the backbone's, with the pairs of a query and a class in
-the place of images: with `normalisation: support` the statistics are those of the pairs that the support images make.
+The answers are the relation scores before the sigmoid, which rank the classes in the same way; with `loss: cross_entropy`
+training minimises their cross-entropy, which is not in the paper. The convolutions preserve the size of a map, as those of
+the relation module in the authors' code for Omniglot do. The relation module has the normalisation protocol of the backbone,
+applied to pairs of a query and a class instead of images: with `normalisation: support` the statistics are those of the
+pairs of support images and classes.
 """
 
 from typing import Literal
@@ -28,8 +29,8 @@ from metashot.bad_input import BadInput
 from metashot.episodes import Episode, Examples
 from metashot.problems import Problem
 
-LEAST = 4  # height and width of a map, which the relation module halves twice
-_AT_ONCE = 4000  # pairs that are in memory together where nothing is learned from them; a task is never divided
+LEAST = 4  # the smallest height and width of a map, which the relation module halves twice
+_AT_ONCE = 4000  # pairs in a batch when no gradients are needed; a task is never split
 
 
 class Relation(FeatureLearner):
@@ -52,7 +53,7 @@ class Relation(FeatureLearner):
         if len(shape) != 3 or min(shape[1:]) < LEAST:
             given = f"maps of {shape[1]}x{shape[2]}" if len(shape) == 3 else f"{shape[0]} numbers without height and width"
             raise BadInput(
-                f"a relation network compares feature maps of at least {LEAST}x{LEAST}, and of these images the backbone "
+                f"a relation network compares feature maps of at least {LEAST}x{LEAST}, and from these images the backbone "
                 f"makes {given}: choose backbone=conv4_maps or backbone.halvings=2"
             )
         self.regresses = loss == "mse"
@@ -71,17 +72,17 @@ class Relation(FeatureLearner):
         if not self.regresses:
             return super().training_loss(episode)
         answers = self.answers_to(episode)  # [T, Q, ways]
-        right = F.one_hot(episode.query.y, answers.shape[-1]).to(answers.dtype)
-        return TrainingStep(F.mse_loss(answers.sigmoid(), right), answers)
+        targets = F.one_hot(episode.query.y, answers.shape[-1]).to(answers.dtype)
+        return TrainingStep(F.mse_loss(answers.sigmoid(), targets), answers)
 
 
 class RelationModule(nn.Module):
-    """How related each query is to each class, before the sigmoid."""
+    """The relation scores of queries and classes, before the sigmoid."""
 
     def __init__(self, shape: tuple[int, ...], channels: int, hidden: int, protocol: Protocol) -> None:
         super().__init__()
         inputs, height, width = self.shape = shape
-        # A bias would be taken out again by the normalisation.
+        # The normalisation would cancel a bias.
         self.first = nn.Conv2d(2 * inputs, channels, 3, padding=1, bias=False)
         self.first_normalisation = Normalisation(channels, protocol)
         self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
@@ -90,15 +91,24 @@ class RelationModule(nn.Module):
         self.to_score = nn.Linear(hidden, 1)
 
     def forward(self, classes: Tensor, support: Tensor, queries: Tensor) -> Tensor:
-        """Of maps [T, ways, features], [T, S, features] and [T, Q, features]: [T, Q, ways]."""
+        """Compare each query with each class.
+
+        Args:
+            classes: The summed maps [T, ways, features] of each class.
+            support: The maps [T, S, features] of support images, which only the normalisation statistics depend on.
+            queries: The maps [T, Q, features] of queries.
+
+        Returns:
+            Scores [T, Q, ways].
+        """
         tasks, ways = classes.shape[:2]
         leading = support.shape[1] if self.first_normalisation.by_support else 0
         if leading:
             queries = torch.cat([support, queries], dim=1)
-        # The first convolution of a pair is the sum of those of its halves: each half is convolved once, not in every pair.
-        for_classes, for_queries = self.first.weight.chunk(2, dim=1)
-        of_classes, of_queries = self._convolved(classes, for_classes), self._convolved(queries, for_queries)
-        x = (of_queries.unsqueeze(2) + of_classes.unsqueeze(1)).flatten(0, 2)  # [T * Q * ways, channels, height, width]
+        # The first convolution of a pair is the sum of the convolutions of its halves, so each half is convolved only once.
+        class_weight, query_weight = self.first.weight.chunk(2, dim=1)
+        class_maps, query_maps = self._convolved(classes, class_weight), self._convolved(queries, query_weight)
+        x = (query_maps.unsqueeze(2) + class_maps.unsqueeze(1)).flatten(0, 2)  # [T * Q * ways, channels, height, width]
         for_statistics = leading * ways
         x = F.max_pool2d(F.relu(self.first_normalisation(x, tasks, for_statistics)), 2)
         x = F.max_pool2d(F.relu(self.second_normalisation(self.second(x), tasks, for_statistics)), 2)
@@ -106,6 +116,6 @@ class RelationModule(nn.Module):
         return scores.view(tasks, -1, ways)[:, leading:]
 
     def _convolved(self, features: Tensor, weight: Tensor) -> Tensor:
-        """[T, N, features] as maps, through one half of the first convolution: [T, N, channels, height, width]."""
+        """Convolve maps [T, N, features] with one half of the first convolution: [T, N, channels, height, width]."""
         maps = features.reshape(-1, *self.shape)
         return F.conv2d(maps, weight, padding=1).reshape(*features.shape[:2], -1, *self.shape[1:])

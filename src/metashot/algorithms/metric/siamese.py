@@ -1,23 +1,25 @@
 """Siamese networks: Koch, Zemel, Salakhutdinov 2015, "Siamese neural networks for one-shot image recognition", ICML deep
 learning workshop.
 
-The same network looks at both images of a pair, and the probability that they are of one class is
-p = sigmoid(bias + sum_j alpha_j |h1_j - h2_j|), with learned alpha and bias. Training verifies: it minimises the binary
-cross-entropy of p over pairs, half of which are of one class. A query gets the class of the support example with which it is
-most probably of one class.
+The same network embeds both images of a pair, and the probability that they have the same class is
+p = sigmoid(bias + sum_j alpha_j |h1_j - h2_j|), with learned alpha and bias. Training is verification: it minimises the
+binary cross-entropy of p over pairs, half of which have the same class. A query gets the class of the support example for
+which p is largest.
 
-Two other losses of pairs can be chosen. `contrastive` (Hadsell, Chopra, LeCun 2006, "Dimensionality reduction by learning an
-invariant mapping") draws images of one class together and pushes others `margin` apart in Euclidean distance; `triplet`
-(Schroff, Kalenichenko, Philbin 2015, "FaceNet", arXiv:1503.03832) wants each image nearer to those of its class than to any
-other, by `margin` in squared distance between features of length 1. With them, similar is what is near.
+Two other pair losses can be chosen. `contrastive` (Hadsell, Chopra, LeCun 2006, "Dimensionality reduction by learning an
+invariant mapping") pulls images of the same class together and pushes images of different classes `margin` apart in
+Euclidean distance; `triplet` (Schroff, Kalenichenko, Philbin 2015, "FaceNet", arXiv:1503.03832) requires each image to be
+closer to those of its class than to all others, by `margin` in squared distance between features of length 1. With both
+losses, similarity is the negative squared distance.
 
 Where this departs from the papers:
-- Pairs are those of an episode's images, support and query together, instead of any of the data set. All are used, and those
-  of one class weigh as much as those of two: the expectation of the loss of pairs that are drawn at random, half of each.
-- All triplets of an episode are used, where FaceNet looks for semi-hard negatives.
-- The logit of p begins as minus the mean of |h1_j - h2_j|, so that what is near is similar from the start; the paper draws
-  alpha and bias at random.
-- Several `neighbours` can vote: a class scores the mean similarity of its nearest ones.
+- Pairs are formed within an episode, of support and query images together, instead of across the data set. All pairs are
+  used, and pairs of the same class have the same total weight as pairs of different classes, which is the expected loss of
+  pairs drawn at random, half of each kind.
+- All triplets of an episode are used, while FaceNet mines semi-hard negatives.
+- The logit of p is initialised to minus the mean of |h1_j - h2_j|, so that similarity decreases with distance from the
+  start; the paper initialises alpha and bias at random.
+- Several `neighbours` can vote: the logit of a class is the mean similarity to its nearest support examples.
 """
 
 import math
@@ -77,74 +79,93 @@ class Siamese(FeatureLearner):
         return TrainingStep(loss, nearest(similarities[:, count:, :count].detach(), support.y, self.neighbours))
 
     def h(self, features: Tensor) -> Tensor:
-        """What is compared of each image: [T, N, features], in full precision."""
+        """The embeddings to compare, [T, N, features] in full precision."""
         if self.hidden is not None:
             with torch.autocast(features.device.type, enabled=False):
                 features = self.hidden(features).sigmoid()
         return F.normalize(features, dim=-1) if self.loss == "triplet" else features
 
     def similarities(self, a: Tensor, b: Tensor) -> Tensor:
-        """Of each row of `a` [T, N, features] and of `b` [T, M, features]: the logit of p, or minus the squared distance."""
+        """Logits of p or negative squared distances between rows of `a` [T, N, features] and of `b` [T, M, features]."""
         if self.loss == "verification":
             return self.bias + weighted_absolute_differences(a, b, self.alpha)
         return -squared_distances(a, b)
 
 
 def nearest(similarities: Tensor, y: Tensor, neighbours: int) -> Tensor:
-    """The mean of the largest similarities [T, Q, S] to each class, of all its examples if there are fewer: [T, Q, ways]."""
+    """The mean similarity to the nearest support examples of each class.
+
+    Args:
+        similarities: [T, Q, S].
+        y: The labels [T, S] of the support examples.
+        neighbours: The number of nearest examples; all examples of classes that have fewer.
+
+    Returns:
+        [T, Q, ways].
+    """
     members = F.one_hot(y).transpose(1, 2).bool()  # [T, ways, S]
-    of_class = similarities.unsqueeze(2).masked_fill(~members.unsqueeze(1), -math.inf)  # [T, Q, ways, S]
-    largest, found = largest_of(of_class, members.sum(-1).unsqueeze(1), min(neighbours, y.shape[1]))
-    return largest.masked_fill(~found, 0).sum(-1) / found.sum(-1)
+    by_class = similarities.unsqueeze(2).masked_fill(~members.unsqueeze(1), -math.inf)  # [T, Q, ways, S]
+    largest, valid = largest_values(by_class, members.sum(-1).unsqueeze(1), min(neighbours, y.shape[1]))
+    return largest.masked_fill(~valid, 0).sum(-1) / valid.sum(-1)
 
 
-def largest_of(values: Tensor, counts: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """The largest values [..., most] of rows with so many that count, the others being -inf; and which of them there are."""
-    return values.topk(most).values, torch.arange(most, device=values.device) < counts.unsqueeze(-1)
+def largest_values(values: Tensor, counts: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The `k` largest values of each row, some of which are invalid.
+
+    Args:
+        values: Rows [..., N], with -inf for invalid values.
+        counts: The number [...] of valid values in each row.
+        k: The number of values to return.
+
+    Returns:
+        The values [..., k] in descending order, and whether each of them is valid.
+    """
+    return values.topk(k).values, torch.arange(k, device=values.device) < counts.unsqueeze(-1)
 
 
-def of_one_class(y: Tensor) -> Tensor:
-    """Whether two different images are of one class: [T, N, N]."""
+def same_class(y: Tensor) -> Tensor:
+    """Whether two different images have the same class: [T, N, N]."""
     itself = torch.eye(y.shape[1], dtype=torch.bool, device=y.device)
     return (y.unsqueeze(2) == y.unsqueeze(1)) & ~itself
 
 
-def of_two_classes(y: Tensor) -> Tensor:
-    """Whether two images are of different classes: [T, N, N]."""
+def different_classes(y: Tensor) -> Tensor:
+    """Whether two images have different classes: [T, N, N]."""
     return y.unsqueeze(2) != y.unsqueeze(1)
 
 
-def mean_where(wanted: Tensor, values: Tensor) -> Tensor:
-    """Of each task's values [T, ...], and zero of none: [T]."""
-    total = values.masked_fill(~wanted, 0).flatten(1).sum(1)
-    return total / wanted.flatten(1).sum(1).clamp(min=1)
+def masked_mean(mask: Tensor, values: Tensor) -> Tensor:
+    """The mean of each task's values [T, ...] where the mask is true, zero where it never is: [T]."""
+    total = values.masked_fill(~mask, 0).flatten(1).sum(1)
+    return total / mask.flatten(1).sum(1).clamp(min=1)
 
 
-def half_of_each(losses_if_one: Tensor, losses_if_two: Tensor, y: Tensor) -> Tensor:
-    """The mean loss of pairs [T, N, N] of one class and that of pairs of two classes, weighed equally.
+def balanced_mean(losses_if_same: Tensor, losses_if_different: Tensor, y: Tensor) -> Tensor:
+    """The mean loss of pairs [T, N, N], with the same total weight for pairs of the same and of different classes.
 
-    A pair stands there twice, as (i, j) and (j, i), with the same losses.
+    Each pair occurs twice, as (i, j) and (j, i), with the same loss.
     """
-    return (mean_where(of_one_class(y), losses_if_one) / 2 + mean_where(of_two_classes(y), losses_if_two) / 2).mean()
+    same, different = masked_mean(same_class(y), losses_if_same), masked_mean(different_classes(y), losses_if_different)
+    return (same / 2 + different / 2).mean()
 
 
 def verification_loss(logits: Tensor, y: Tensor) -> Tensor:
-    """Binary cross-entropy: -log p of pairs of one class and -log(1 - p) of pairs of two."""
-    return half_of_each(F.softplus(-logits), F.softplus(logits), y)
+    """Binary cross-entropy: -log p for pairs of the same class, -log(1 - p) for pairs of different classes."""
+    return balanced_mean(F.softplus(-logits), F.softplus(logits), y)
 
 
 def contrastive_loss(squares: Tensor, y: Tensor, margin: float) -> Tensor:
-    """The squared distance of pairs of one class, and of pairs of two the square of what is missing to the margin."""
-    # The square root has no gradient at zero.
+    """The squared distance for pairs of the same class, max(0, margin - distance)^2 for pairs of different classes."""
+    # The square root has no derivative at zero.
     distances = squares.clamp(min=torch.finfo(squares.dtype).tiny).sqrt()
-    return half_of_each(squares, (margin - distances).relu().square(), y)
+    return balanced_mean(squares, (margin - distances).relu().square(), y)
 
 
 def triplet_loss(squares: Tensor, y: Tensor, margin: float) -> Tensor:
     """The mean over all triplets of an anchor, a positive of its class and a negative of another."""
-    same = of_one_class(y)
-    positives = same.sum(-1)  # [T, N]: of each anchor
+    same = same_class(y)
+    positives = same.sum(-1)  # [T, N], the number for each anchor
     to_same = squares.masked_fill(~same, -math.inf)
-    to_positives, found = largest_of(to_same, positives, int(positives.max()))  # [T, N, most]
-    missing = (to_positives.unsqueeze(-1) - squares.unsqueeze(2) + margin).relu()  # [T, N, most, N]
-    return mean_where(found.unsqueeze(-1) & of_two_classes(y).unsqueeze(2), missing).mean()
+    to_positives, valid = largest_values(to_same, positives, int(positives.max()))  # [T, N, k]
+    losses = (to_positives.unsqueeze(-1) - squares.unsqueeze(2) + margin).relu()  # [T, N, k, N]
+    return masked_mean(valid.unsqueeze(-1) & different_classes(y).unsqueeze(2), losses).mean()

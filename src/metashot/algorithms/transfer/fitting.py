@@ -1,4 +1,4 @@
-"""Fitting a classifier to the support set of each task, on features that stay as they are."""
+"""Fit a classifier to the support features of each task, with a frozen backbone."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -10,13 +10,20 @@ from torch import Tensor
 from metashot.arguments import AtLeast, Below, NotNegative, Positive, Steps
 from metashot.episodes import Examples
 
-Classifier = tuple[Tensor, ...]  # the parameters of T classifiers, [T, ...] each
-Scores = Callable[[Classifier, Tensor], Tensor]  # of features [T, N, features]: [T, N, ways]
+Classifier = tuple[Tensor, ...]  # the parameters of T classifiers, each tensor [T, ...]
+Logits = Callable[[Classifier, Tensor], Tensor]  # maps features [T, N, features] to logits [T, N, ways]
 
 
 class Fit:
-    """Gradient descent on the mean cross-entropy of the whole support set, with momentum as `torch.optim.SGD` has it:
-    `dampening` is the share of each gradient but the first that the velocity leaves out."""
+    """Gradient descent on the mean cross-entropy of the whole support set, with the momentum of `torch.optim.SGD`.
+
+    Args:
+        steps: The number of steps.
+        lr: The learning rate.
+        momentum: The momentum.
+        weight_decay: The weight decay.
+        dampening: The share of each gradient after the first that is not added to the velocity.
+    """
 
     def __init__(
         self,
@@ -24,7 +31,7 @@ class Fit:
         lr: Positive,
         momentum: Annotated[float, AtLeast(0), Below(1)],
         weight_decay: NotNegative,
-        dampening: Annotated[float, AtLeast(0), Below(1)] = 0.0,  # checkpoints from before this key had none
+        dampening: Annotated[float, AtLeast(0), Below(1)] = 0.0,  # older checkpoints do not store it
     ) -> None:
         self.steps = steps
         self.lr = lr
@@ -32,8 +39,17 @@ class Fit:
         self.weight_decay = weight_decay
         self.dampening = dampening
 
-    def __call__(self, scores: Scores, start: Classifier, support: Examples) -> Classifier:
-        """The classifiers of T tasks, each fitted to its support features [T, S, features] and to nothing else."""
+    def __call__(self, logits: Logits, start: Classifier, support: Examples) -> Classifier:
+        """Fit the classifiers of T tasks, independently of each other and without gradients to the features.
+
+        Args:
+            logits: Computes the logits of classifiers on features.
+            start: The initial classifiers.
+            support: Support features [T, S, features] with labels [T, S].
+
+        Returns:
+            The fitted classifiers.
+        """
         x, y = support.x.detach(), support.y
         classifier = tuple(part.detach() for part in start)
         velocity = tuple(torch.zeros_like(part) for part in classifier)
@@ -41,7 +57,7 @@ class Fit:
             share = 1 - self.dampening if step else 1.0
             with torch.enable_grad():
                 classifier = tuple(part.requires_grad_() for part in classifier)
-                losses = F.cross_entropy(scores(classifier, x).flatten(0, 1), y.flatten(), reduction="none")
+                losses = F.cross_entropy(logits(classifier, x).flatten(0, 1), y.flatten(), reduction="none")
                 gradients = torch.autograd.grad(losses.view_as(y).mean(1).sum(), classifier)
             velocity = tuple(
                 self.momentum * v + share * gradient + share * self.weight_decay * part.detach()
