@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import hydra
 import pytest
 
 import metashot
 from metashot.bad_input import BadInput
+from metashot.configuration.buildable import CONF
 from metashot.experiment import Experiment
 from tests.cli.processes import ROOT
 
@@ -156,3 +159,63 @@ def test_an_interactive_session_starts_no_processes(monkeypatch: pytest.MonkeyPa
 
 def test_metashot_offers_experiments() -> None:
     assert metashot.Experiment is Experiment
+
+
+def test_two_experiments_have_folders_of_their_own(banks: str, tmp_path: Path) -> None:
+    first = Experiment(*TINY, banks, f"folder={tmp_path / 'a'}").fit()
+    kept = (first.folder / "checkpoints" / "best.ckpt").read_bytes()
+    second = Experiment(*TINY, banks, "seed=1", f"folder={tmp_path / 'b'}").fit()
+    assert second.folder == tmp_path / "b"
+    assert (first.folder / "checkpoints" / "best.ckpt").read_bytes() == kept
+    with pytest.raises(BadInput, match="in use"):
+        Experiment(f"resume={first.folder}", "trainer.max_steps=6").fit()
+    assert first.test().score != second.test().score
+    Experiment(f"resume={first.folder}", "trainer.max_steps=4").fit().close()  # its lock is free again
+
+
+def test_a_variable_that_was_left_over_names_no_folder(
+    banks: str, tested: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METASHOT_RUN_FOLDER", str(tested.folder))
+    with Experiment(*TINY, banks, f"folder={tmp_path / 'own'}").fit() as experiment:
+        assert experiment.folder == tmp_path / "own"
+
+
+def test_an_experiment_stays_where_it_is_when_the_program_moves(
+    banks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    experiment = Experiment(*TINY, banks, "folder=run").fit()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    experiment.test()
+    assert (tmp_path / "run" / "report.json").is_file()
+    assert experiment.learner.name == "protonet"
+
+
+def test_an_experiment_can_be_composed_where_hydra_is_in_use_and_in_threads() -> None:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        assert Experiment("algo=maml").config["algo"]["name"] == "maml"
+        assert hydra.compose("train", overrides=["algo=anil"]).algo.name == "anil"
+    names = ["maml", "protonet", "reptile", "matching"]
+    with ThreadPoolExecutor(4) as pool:
+        experiments = list(pool.map(lambda name: Experiment(f"algo={name}"), names))
+    assert [experiment.config["algo"]["name"] for experiment in experiments] == names
+
+
+@pytest.mark.parametrize("odd", [b"algo=maml", None, 1, Path("algo=maml"), ["algo=maml"]])
+def test_what_is_no_text_is_bad_input(odd: object) -> None:
+    with pytest.raises(BadInput, match="allowed: texts"):
+        Experiment(odd)  # type: ignore[arg-type]
+
+
+def test_no_experiment_of_a_name_is_the_default() -> None:
+    default, named = Experiment().config, Experiment("experiment=null").config
+    assert named | {"folder": ""} == default | {"folder": ""}
+
+
+def test_a_folder_is_free_after_every_close(banks: str, tmp_path: Path) -> None:
+    experiment = Experiment(*TINY, banks, f"folder={tmp_path / 'run'}")
+    experiment.close()
+    experiment.fit().close()
+    Experiment(f"resume={tmp_path / 'run'}", "trainer.max_steps=4").fit().close()

@@ -1,5 +1,6 @@
 """One experiment from its configuration to its report: what train.py runs, and what Python users call."""
 
+import os
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -49,6 +50,11 @@ from metashot.training.start import Start
 from metashot.training.trainer import TrainerOptions
 
 
+def is_relative(given: object) -> bool:
+    """Whether a path that a user gave, if one was given, belongs to the working folder."""
+    return isinstance(given, str) and not given.startswith(("/", "~"))
+
+
 class Experiment:
     """An algorithm, the data that it learns from, and how it is trained, as a command line describes them.
 
@@ -79,6 +85,8 @@ class Experiment:
         """
         enable(plugins)
         config = composed(TRAINING, overrides)
+        # The run stays where it is if the program goes elsewhere meanwhile.
+        config |= {key: os.path.abspath(config[key]) for key in ("folder", "resume") if is_relative(config[key])}
         refuse_training(config)
         refuse_processes_of_a_notebook(config["trainer"]["devices"])
         self._begin(config, Processes.joined(config["trainer"]["join_within"]))
@@ -100,7 +108,7 @@ class Experiment:
         self._processes = processes
         self._console = Console(quiet=not is_first_process(), soft_wrap=True)
         self._open = ExitStack()  # what ends with the run: its folder's lock, its loggers, other processes
-        self._close = weakref.finalize(self, self._open.close)
+        weakref.finalize(self, self._open.close)
         self._folder: RunFolder | None = None
         self._built = self._trained = False
         self._report: Report | None = None
@@ -266,7 +274,7 @@ class Experiment:
 
     def close(self) -> None:
         """Let go of the run's folder, and end its loggers. A test does so, too."""
-        self._close()
+        self._open.close()
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,7 @@ from metashot.bad_input import BadInput, GaveUp
 from metashot.checkpoints.stored import CONFIG, configuration_of_folder
 from metashot.files.outputs import LEFTOVER, write_atomically
 from metashot.files.paths import open_lock, place_to_write, printable
-from metashot.process.leftovers import RUN_FOLDER
+from metashot.process.leftovers import RUN_FOLDER, is_child_of_lightning
 
 METRICS, REPORT, PICTURE = "metrics.csv", "report.json", "episode.png"
 REPORT_FOR_PEOPLE, EPISODES = "report.md", "episodes.csv"
@@ -43,7 +43,7 @@ class RunFolder:
     @classmethod
     def claim(cls, wanted: str, config: dict[str, Any]) -> "RunFolder":
         """A new folder with that name, or with a number behind it where the name is taken."""
-        if shared := os.environ.get(RUN_FOLDER):
+        if is_child_of_lightning() and (shared := os.environ.get(RUN_FOLDER)):
             return cls(Path(shared), None)
         first = place_to_write(wanted, "folder")
         if first.name in ("", ".."):
@@ -68,7 +68,7 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: Path, config: dict[str, Any]) -> "RunFolder":
         """The folder of a run that is to go on, for longer than planned or on other devices perhaps."""
-        if shared := os.environ.get(RUN_FOLDER):
+        if is_child_of_lightning() and (shared := os.environ.get(RUN_FOLDER)):
             return cls(Path(shared), None)
         for inner in path.iterdir():  # what is written there must not end up elsewhere
             if inner.is_symlink():
@@ -106,7 +106,8 @@ class RunFolder:
         """Let another process, or the next job of this one, have its own folder."""
         if self._lock is None:
             return
-        os.environ.pop(RUN_FOLDER, None)
+        if os.environ.get(RUN_FOLDER) == str(self.path):  # else it is that of another run, which began since
+            del os.environ[RUN_FOLDER]
         self._lock.close()
         if isinstance(error, BadInput) and self.new and not self.checkpoints.exists():
             shutil.rmtree(self.path, ignore_errors=True)  # nothing was trained in it

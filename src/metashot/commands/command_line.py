@@ -23,7 +23,7 @@ from metashot.configuration.overrides import (
     refuse_unreadable,
 )
 from metashot.configuration.suggestions import suggestions_where_they_fit
-from metashot.files.paths import USER_ERRNOS, quoted
+from metashot.files.paths import USER_ERRNOS, quoted, refuse_missing_working_folder
 from metashot.process.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 from metashot.process.interruption import STOP, Stopped, ignore_signals
 from metashot.process.leftovers import is_child_of_lightning, refuse_leftovers
@@ -57,7 +57,7 @@ def as_a_process(run: Callable[P, None]) -> Callable[P, None]:
 def _exit_code(run: Callable[P, None], *arguments: P.args, **named: P.kwargs) -> int:
     code, wants_traceback = 0, os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
-        _refuse_no_folder()
+        refuse_missing_working_folder()
         refuse_leftovers()
         run(*arguments, **named)
     except BadInput as error:  # of this process's surroundings: whatever number they give it
@@ -82,13 +82,6 @@ def _exit_code(run: Callable[P, None], *arguments: P.args, **named: P.kwargs) ->
         _say(f"error: standard output cannot be written: {trouble.strerror or trouble}; files were written as ever")
         code = FAILED
     return code
-
-
-def _refuse_no_folder() -> None:
-    try:
-        os.getcwd()
-    except OSError as error:
-        raise BadInput(f"the working folder cannot be used: {error.strerror}; change to one that exists") from error
 
 
 def describe_failure(error: Exception) -> tuple[int, str]:

@@ -12,11 +12,13 @@ import yaml
 
 from metashot.bad_input import BadInput
 from metashot.configuration import signatures
+from metashot.files.paths import read_file
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PACKAGED = _PACKAGE / "conf"  # in a wheel; an editable install has none, and reads the repository's
 CONF = _PACKAGED if _PACKAGED.is_dir() else _PACKAGE.parents[1] / "conf"
 TARGET = "_target_"
+_MOST_BYTES = 2**20  # of a file of the configuration
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _AT_THE_TOP = "# @package _global_"
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
@@ -53,9 +55,11 @@ def targets_of(conf: Path) -> Iterator[tuple[Path, str, str]]:
     """
     for path in sorted(conf.rglob("*.yaml")):
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_file(path, _MOST_BYTES).decode("utf-8")
+            if conf != CONF and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _LOADER)):
+                raise ValueError("it has references (*), which can stand for more than any memory holds")
             content = yaml.load(text, _LOADER)
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise BadInput(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
         groups = path.relative_to(conf).parts[:-1]
         top = "" if not groups or text.startswith(_AT_THE_TOP) else groups[0]
@@ -83,6 +87,8 @@ def target_of(node: Any, key: str) -> str:
         raise BadInput(f"{key}.{TARGET}={str(target)[:100]} cannot be built; {choices}")
     try:
         signatures.parameters_of(target)
+    except (RecursionError, TypeError) as error:  # source files of a plug-in may say anything
+        raise BadInput(f"{key}.{TARGET}={target} cannot be read: {type(error).__name__}: {error}") from error
     except signatures.NoSuchClass as error:
         where = "this version of metashot" if target.startswith("metashot.") else "its plug-in"
         raise BadInput(f"{key}.{TARGET}={target} was not found in {where} ({error})") from error

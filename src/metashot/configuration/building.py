@@ -45,10 +45,11 @@ def _imported(target: str) -> type[Any]:
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if target.startswith("metashot."):
             raise
         reason = " ".join(str(error).split())[:300]
         raise BadInput(f"the plug-in's {module} cannot be imported ({type(error).__name__}: {reason})") from error
-    assert isinstance(found, type), target
+    if not isinstance(found, type):
+        raise BadInput(f"{TARGET}={target} is a {type(found).__name__} and not a class, so that it cannot be built")
     return found

@@ -6,12 +6,14 @@ that the user does not choose becomes the stored one, and the rest of the comman
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import ConfigCompositionException, HydraException
@@ -35,6 +37,9 @@ from metashot.configuration.overrides import (
 )
 from metashot.configuration.plugin_search import find_conf_of_plugins
 from metashot.configuration.suggestions import suggestions_where_they_fit
+from metashot.files.paths import refuse_missing_working_folder
+
+_ONE_AT_A_TIME = threading.RLock()  # what Hydra composes with is the process's
 
 Stored = Callable[[str], Container]  # what a user gave for a key -> the configuration that is stored there
 
@@ -73,17 +78,37 @@ def composed(recipe: Recipe, overrides: Sequence[str]) -> Container:
     Raises:
         BadInput: for keys, choices and values that cannot be read.
     """
+    odd = next((given for given in overrides if not isinstance(given, str)), None)
+    if odd is not None:
+        raise BadInput(f"{str(odd)[:100]!r} is of type {type(odd).__name__}; allowed: texts such as 'algo=maml'")
+    refuse_missing_working_folder()
     arguments = [quoted_for_hydra(argument) for argument in overrides]
     options = [argument for argument in arguments if argument.startswith("-")]
     if options:
         raise BadInput(f"{options[0]} is an option of the command line; allowed here: group=choice and key=value")
-    enable_plugins(arguments)
-    refuse_unreadable(arguments, CONF, recipe.name)
+    with _ONE_AT_A_TIME:
+        enable_plugins(arguments)
+        refuse_unreadable(arguments, CONF, recipe.name)
+        try:
+            with (
+                _apart_from_other_programs(),
+                suggestions_where_they_fit(),
+                hydra.initialize_config_dir(str(CONF), version_base="1.3"),
+            ):
+                return plain(hydra.compose(recipe.name, overrides=with_stored_groups(recipe, arguments)))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise BadInput(explained(error)) from error
+
+
+@contextlib.contextmanager
+def _apart_from_other_programs() -> Iterator[None]:
+    """Hydra can be initialised once in a process: set aside what a program that uses it, too, has done."""
+    instance = GlobalHydra.instance()
+    before, instance.hydra = instance.hydra, None
     try:
-        with suggestions_where_they_fit(), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return plain(hydra.compose(recipe.name, overrides=with_stored_groups(recipe, arguments)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise BadInput(explained(error)) from error
+        yield
+    finally:
+        instance.hydra = before
 
 
 def enable_plugins(arguments: Sequence[str]) -> None:
@@ -126,6 +151,10 @@ def with_stored_groups(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
         allowed = (str, ChoiceSweep, type(None)) if group == "experiment" else (str, ChoiceSweep)
         if group in chosen and not isinstance(chosen[group].value(), allowed):
             refuse_unknown_choice(group, chosen[group].get_value_element_as_str(), choices_of(CONF, group))
+    if (
+        "experiment" in chosen and chosen["experiment"].value() is None
+    ):  # the default, which Hydra does not take from a command line
+        arguments = [argument for argument in arguments if argument.partition("=")[0] != "experiment"]
     added: list[str] = []
     keys = [key for key in recipe.stored if key in chosen and chosen[key].value() is not None]
     if not keys:

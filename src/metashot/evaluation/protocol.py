@@ -1,5 +1,6 @@
 """How validation and testing are scored: every episode once, by its number, whatever device answered it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -46,11 +47,18 @@ class EpisodeResults:
         """How many answers are not finite, in words; nothing where all are."""
         episodes = sum(count > 0 for count in self.non_finite)
         if not episodes:
-            return None
+            return self._first_without_score()
         return (
             f"the answers to {sum(self.non_finite)} of {self.queries} queries, in {episodes} of {len(self.scores)} "
             "episodes, are not finite"
         )
+
+    def _first_without_score(self) -> str | None:
+        """The first episode whose answers are finite and which nevertheless has no score, such as one without labels."""
+        for number, score in zip(self.numbers, self.scores, strict=False):
+            if math.isnan(score):
+                return f"episode {number} has no {self.problem.metric}, because none of its queries has a label"
+        return None
 
     def metrics(self, prefix: str) -> dict[str, float]:
         interval = {} if self.ci95 is None else {f"{prefix}/ci95": self.ci95}

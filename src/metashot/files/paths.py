@@ -150,6 +150,14 @@ def open_lock(path: Path) -> IO[str]:
         raise
 
 
+def refuse_missing_working_folder() -> None:
+    """Refuse to work in a folder that was deleted, to which all relative paths belong."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise BadInput(f"the working folder cannot be used: {error.strerror}; change to one that exists") from error
+
+
 def reason_of(error: Exception) -> str:
     """The reason of an error without its path, which the message has already."""
     return getattr(error, "strerror", None) or str(error)

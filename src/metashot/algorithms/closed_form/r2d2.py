@@ -13,11 +13,13 @@ linear systems is solved.
 
 Where this departs from the paper: lambda is learned as its logarithm, so that it stays positive (the authors' code keeps it
 at 50 by default, which is `learned_regularisation=false`); beta, which changes no probability of a class, is learned in
-regression only; the default backbone is conv4 with 64 channels, where the paper has `backbone=conv4_512` with dropout and
-leaky ReLUs.
+regression only; the linear system is formed and solved in double precision, since single precision loses all digits where
+lambda is small and features are collinear; the default backbone is conv4 with 64 channels, where the paper has
+`backbone=conv4_512` with dropout and leaky ReLUs.
 """
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.similarities import memberships
-from metashot.arguments import Positive
+from metashot.arguments import AtLeast, AtMost, Positive
 from metashot.backbones.base import Backbone
 from metashot.episodes import Examples
 from metashot.problems import Classification, Problem, Regression
@@ -41,7 +43,7 @@ class R2D2(FeatureLearner):
         self,
         backbone: Backbone,
         problem: Problem,
-        regularisation: Positive,
+        regularisation: Annotated[float, AtLeast(1e-8), AtMost(1e8)],
         learned_regularisation: bool,
         scale: Positive,
         optimizer: Optimization,
@@ -80,10 +82,15 @@ def ridge_regression(x: Tensor, y: Tensor, regularisation: Tensor) -> Tensor:
     """
     with torch.autocast(x.device.type, enabled=False):
         _, count, features = x.shape
-        x, y = x / math.sqrt(count), y / math.sqrt(count)
+        dtype, root = x.dtype, math.sqrt(count)
+        x, y, regularisation = x.double() / root, y.double() / root, regularisation.double()
         if count > features:
-            return _solution(x.mT @ x, x.mT @ y, regularisation)  # (X'X + lambda I)^-1 X'Y
-        return x.mT @ _solution(x @ x.mT, y, regularisation)  # X'(XX' + lambda I)^-1 Y, the same by Woodbury's identity
+            weights = _solution(x.mT @ x, x.mT @ y, regularisation)  # (X'X + lambda I)^-1 X'Y
+        else:
+            weights = x.mT @ _solution(
+                x @ x.mT, y, regularisation
+            )  # X'(XX' + lambda I)^-1 Y, the same by Woodbury's identity
+        return weights.to(dtype)
 
 
 def _solution(gram: Tensor, target: Tensor, regularisation: Tensor) -> Tensor:

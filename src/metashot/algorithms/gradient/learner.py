@@ -141,7 +141,8 @@ class GradientLearner(Algorithm):
     def initial_parameters(self, support: Examples) -> Parameters | None:
         """The initial parameters of each task, as a hypernetwork predicts them.
 
-        The outer gradient flows through them into whatever computed them.
+        The outer gradient flows through them into whatever computed them. Where the examples of each inner step are
+        collected there is no support set to predict from, and every task starts from the network's own parameters.
 
         Args:
             support: The support sets of T tasks.
