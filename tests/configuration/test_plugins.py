@@ -77,7 +77,7 @@ def test_a_class_of_a_package_that_nobody_named_is_refused_without_importing_it(
     """As where a checkpoint names it."""
     code = f"open({str(tmp_path / 'trace')!r}, 'w').write('imported')\n{MODULE}"
     name = package(**{"conf/algo/x": "_target_: PACKAGE.Kind\n", "__init__.py": code})
-    with pytest.raises(BadInput, match=r"no plug-in that was named has it there; if you trust .* plugins=\[PACKAGE\]"):
+    with pytest.raises(BadInput, match=r"no enabled plug-in has it there; if you trust .* plugins=\[PACKAGE\]"):
         buildable.refuse_misplaced({"plugins": [name], "algo": {"_target_": f"{name}.Kind"}})
     assert name not in sys.modules
     assert not (tmp_path / "trace").exists()
@@ -117,7 +117,7 @@ def test_what_is_no_plugin_is_refused(given: object, message: str) -> None:
     [
         ({"conf/algo/maml": "name: x\n"}, r"has conf/algo/maml\.yaml, which metashot has too: give it another name"),
         ({"conf/train": "seed: 1\n"}, r"has conf/train\.yaml, which metashot has too"),
-        ({"conf/algo/stored": "name: x\n"}, "which metashot needs itself"),
+        ({"conf/algo/stored": "name: x\n"}, "which is a reserved name"),
         ({"conf/algo/x": "_target_: os.mkdir\n"}, r"names os\.mkdir at algo, a class that is not one of its own"),
         (
             {"conf/algo/x": "_target_: metashot.tracking.csv_file.CsvLogger\n"},

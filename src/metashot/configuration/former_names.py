@@ -1,8 +1,8 @@
-"""The names that classes had in earlier versions: configurations that were stored then are read as they are called now."""
+"""Renames classes in stored configurations of earlier versions to their present names."""
 
 from typing import Any
 
-_MODULES = {  # of version 0.1.0 before the rooms were made -> now
+_MODULES = {  # modules of version 0.1.0 -> modules now
     "metashot.data.sources.sinusoid": "metashot.sources.curves.sinusoid",
     **{
         f"metashot.data.sources.{name}": f"metashot.sources.images.{name}"
@@ -16,7 +16,7 @@ def bring_up_to_date(config: Any) -> None:
     """Replace former names of classes in a configuration, in place.
 
     Args:
-        config: a configuration as it was read from a file, which may hold anything.
+        config: a configuration as read from a file, not checked yet.
     """
     waiting = [config]
     while waiting:
