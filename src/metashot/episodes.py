@@ -56,18 +56,19 @@ class EpisodeSpec:
     unequal_support: float | None = None
     unequal_queries: float | None = None
 
-    def described(self) -> str:
-        parts = [f"{shown(self.ways)}-way", f"{shown(self.shots)}-shot", f"{shown(self.queries)} queries"]
+    def description(self) -> str:
+        ways, shots, queries = map(format_amount, (self.ways, self.shots, self.queries))
+        parts = [f"{ways}-way", f"{shots}-shot", f"{queries} queries"]
         parts += ["unequal support"] if self.unequal_support else []
         parts += ["unequal queries"] if self.unequal_queries else []
         return " ".join(parts)
 
 
-def shown(amount: Amount) -> str:
+def format_amount(amount: Amount) -> str:
     return f"{amount[0]}-{amount[1]}" if isinstance(amount, tuple) else str(amount)
 
 
-def most(amount: Amount) -> int:
+def maximum(amount: Amount) -> int:
     return amount[1] if isinstance(amount, tuple) else amount
 
 
@@ -136,7 +137,7 @@ class EpisodeSampler:
         """Ways, shots and queries of each number: [T, 3]."""
         amounts = (self.spec.ways, self.spec.shots, self.spec.queries)
         low = np.array([amount[0] if isinstance(amount, tuple) else amount for amount in amounts], dtype=np.uint64)
-        high = np.array([most(amount) for amount in amounts], dtype=np.uint64)
+        high = np.array([maximum(amount) for amount in amounts], dtype=np.uint64)
         words = random_words(self.key, numbers, _SHAPE, len(amounts))
         return (low + (words * (high - low + np.uint64(1)) >> np.uint64(32))).astype(np.int64)
 
@@ -157,7 +158,7 @@ class EpisodeSampler:
 
     def _refuse_what_cannot_be_drawn(self, split: str, class_names: Sequence[str]) -> None:
         spec, available = self.spec, len(self.images_per_class)
-        ways, shots, queries = most(spec.ways), most(spec.shots), most(spec.queries)
+        ways, shots, queries = maximum(spec.ways), maximum(spec.shots), maximum(spec.queries)
         if ways > available:
             raise BadInput(
                 f"{ways} ways were asked for, but the {split} split has {available} classes: "
@@ -168,7 +169,7 @@ class EpisodeSampler:
             name = f" ({class_names[int(self.images_per_class.argmin())]})" if class_names else ""
             raise BadInput(
                 f"{shots} shots and {queries} queries were asked for, but the smallest class of the {split} split{name} "
-                f"has {smallest} images: lower data.shots or data.queries (or data.{split}.*), together at most {smallest}"
+                f"has {smallest} examples: lower data.shots or data.queries (or data.{split}.*), together at most {smallest}"
             )
 
 

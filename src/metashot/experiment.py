@@ -22,7 +22,7 @@ from metashot.checkpoints.stored import BEST
 from metashot.configuration import Container
 from metashot.configuration.composing import composed
 from metashot.configuration.plugins import enable
-from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
+from metashot.data.module import EpisodicDataModule, tasks_of_each_device
 from metashot.data.seen_classes import TrainingClasses
 from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.gallery import write_evaluation
@@ -33,6 +33,7 @@ from metashot.evaluation.timing import Timing
 from metashot.files.paths import printable
 from metashot.process.interruption import STOP
 from metashot.process.invocation import typed
+from metashot.sources.splitting import SPLITS
 from metashot.tracking.csv_file import CsvLogger, read_rows
 from metashot.tracking.evaluations import finish, log_evaluation
 from metashot.training.checks import experiment_of, refuse_training
@@ -138,8 +139,8 @@ class Experiment:
             self._classes |= TrainingClasses.of(self.data)
         if not config["allow_seen_classes"]:
             refuse_seen_classes(self._classes, self.data, config["init_from"])
-        self._lines = [f"episodes: {self.data.described()}", *self.algorithm.described(self._options.device_type)]
-        self._lines += self._options.described()
+        self._lines = [f"episodes: {self.data.description()}", *self.algorithm.description(self._options.device_type)]
+        self._lines += self._options.description()
         if config["init_from"] is not None and self._start.checkpoint is None:
             self._lines.append(load_initial_weights(config["init_from"], self.algorithm, config["backbone"]))
         self._random_state = random_state()

@@ -52,3 +52,13 @@ def random_words(key: tuple[int, int], number: NDArray[np.int64], stream: int, s
     blocks = np.arange((size + 3) // 4, dtype=np.uint64)
     words = philox((blocks, np.uint64(stream), episode & _LOW, episode >> _HALF), key)  # type: ignore[arg-type]
     return np.stack(words, axis=-1).reshape(*number.shape, -1)[..., :size]
+
+
+def uniform(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:
+    """As `random_words`, numbers in [0, 1)."""
+    return random_words(key, number, stream, size) / 2.0**32
+
+
+def uniform_inside(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:
+    """As `random_words`, numbers in (0, 1), which neither end is among."""
+    return (random_words(key, number, stream, size) + 0.5) / 2.0**32

@@ -20,7 +20,7 @@ from metashot.episodes import Examples
 class Hypernetwork(GradientLearner):
     def __init__(self, **learner: Any) -> None:
         super().__init__(**learner)
-        self.shapes = {name: value.shape for name, value in self.network.named_parameters() if name in self.adapting}
+        self.shapes = {name: value.shape for name, value in self.network.named_parameters() if name in self.adapted_names}
         summary = self.network.backbone.features * self.problem.outputs
         self.maker = nn.Linear(summary, sum(map(prod, self.shapes.values())))
 

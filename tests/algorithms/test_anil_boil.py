@@ -64,7 +64,7 @@ def test_outer_gradient_is_that_of_finite_differences_in_every_part(algorithm: s
 @pytest.mark.parametrize(("algorithm", "part"), [("anil", "head."), ("boil", "backbone.")])
 def test_only_that_part_changes_within_a_task(algorithm: str, part: str, engine: str) -> None:
     made, episode = made_as(algorithm, engine), random_episode()
-    adapted = made.adapt(episode.support, episode.query.x).parameters
+    adapted = made.run_inner_loop(episode.support, episode.query.x).parameters
     own = dict(made.network.named_parameters())
     assert set(adapted) == {name for name in own if name.startswith(part)}
     for name, value in adapted.items():

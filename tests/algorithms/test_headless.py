@@ -74,10 +74,10 @@ def test_a_headless_learner_fits_answers_later_and_has_a_curve(engine: Engine, p
     algorithm, asked = made(engine, protocol).eval(), episode()
     with torch.no_grad():
         expected = algorithm(asked.support, asked.query.x)
-        learned = algorithm.learn(asked.support)
-        torch.testing.assert_close(algorithm.answers_from(learned, asked.query.x), expected, rtol=1e-9, atol=1e-11)
-        curve = algorithm.answers_on_the_way(asked)
-        before, after = algorithm.features_around_adapting(asked)
+        learned = algorithm.adapt(asked.support)
+        torch.testing.assert_close(algorithm.answer_queries(learned, asked.query.x), expected, rtol=1e-9, atol=1e-11)
+        curve = algorithm.answers_after_steps(asked)
+        before, after = algorithm.features_before_and_after(asked)
     assert curve.shape == (3, 3, 2 * WAYS, WAYS)
     torch.testing.assert_close(curve[:, -1], expected, rtol=1e-9, atol=1e-11)
     assert (curve[:, 0] - expected).abs().max() > 1e-6

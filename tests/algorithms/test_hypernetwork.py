@@ -69,7 +69,7 @@ def test_its_gradients_are_those_of_finite_differences(problem: str, engine: str
 def test_its_curve_begins_with_what_the_hypernetwork_made_and_ends_with_its_answers(problem: str, engine: str) -> None:
     algorithm, asked = made(problem, engine).eval(), episode(problem)
     with torch.no_grad():
-        curve = algorithm.answers_on_the_way(asked)
+        curve = algorithm.answers_after_steps(asked)
         start = algorithm.initial_parameters(asked.support)
         torch.testing.assert_close(curve[:, -1], algorithm(asked.support, asked.query.x))
     assert curve.shape[:2] == (4, STEPS + 1)
@@ -86,15 +86,15 @@ def test_its_curve_begins_with_what_the_hypernetwork_made_and_ends_with_its_answ
 def test_it_fits_first_and_answers_later(problem: str, engine: str) -> None:
     algorithm, asked = made(problem, engine).eval(), episode(problem)
     with torch.no_grad():
-        learned = algorithm.learn(asked.support)
+        learned = algorithm.adapt(asked.support)
         torch.testing.assert_close(
-            algorithm.answers_from(learned, asked.query.x), algorithm(asked.support, asked.query.x), rtol=1e-9, atol=1e-11
+            algorithm.answer_queries(learned, asked.query.x), algorithm(asked.support, asked.query.x), rtol=1e-9, atol=1e-11
         )
 
 
 def test_features_before_adapting_are_those_of_what_the_hypernetwork_made() -> None:
     algorithm, asked = made("numbers", "batched").eval(), episode("numbers")
     algorithm.test_inner_steps = 0
-    before, after = algorithm.features_around_adapting(asked)
+    before, after = algorithm.features_before_and_after(asked)
     torch.testing.assert_close(before, after)
     assert (before - algorithm.network.features(asked.support.x, asked.query.x)).abs().max() > 1e-3

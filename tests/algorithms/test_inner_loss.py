@@ -66,7 +66,7 @@ def test_a_step_goes_down_the_loss_that_is_named(problem: Problem, name: str, ex
     backbone = MLP((1, 4, 4) if classes else (1,), [6], "none")
     made = learner("maml", backbone, problem, ENGINES[engine], inner_loss=name).eval()
     plain, head = plain_network(made.network), made.network.head
-    adapted = made.adapt(episode.support, episode.query.x)
+    adapted = made.run_inner_loop(episode.support, episode.query.x)
     for task in range(2):
         loss = expected(plain(episode.support.x[task]), episode.support.y[task])
         (gradient,) = torch.autograd.grad(loss, [head.weight])

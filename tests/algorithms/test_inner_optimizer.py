@@ -45,13 +45,13 @@ def test_steps_are_those_of_torch(name: str, decay: float) -> None:
     theirs = {name: value.clone().requires_grad_() for name, value in starts().items()}
     descent = TORCHS[name](list(theirs.values()), decay)
     own, optimizer = starts(), InnerOptimizer(name, decay)
-    memory = optimizer.remember(own)
+    state = optimizer.initial_state(own)
     for step in range(STEPS):
         descent.zero_grad()
         loss(theirs).backward()
         gradients = {name: value.grad.clone() for name, value in theirs.items() if value.grad is not None}
         descent.step()
-        directions, memory = optimizer.directions(gradients, memory, step)
+        directions, state = optimizer.directions(gradients, state, step)
         own = {name: own[name] - RATE * directions[name] for name in own}
         for name, value in theirs.items():
             torch.testing.assert_close(own[name], value.detach(), rtol=1e-6, atol=1e-9)
@@ -66,7 +66,7 @@ def test_a_task_adapts_as_plain_torch_does(name: str, engine: str) -> None:
     made = learner("maml", MLP((1, 4, 4), [5], "transductive"), engine=ENGINES[engine], **settings).eval()
     episode = random_episode(2, (1, 4, 4))
     with torch.no_grad():
-        adapted = made.adapt(episode.support, episode.query.x)
+        adapted = made.run_inner_loop(episode.support, episode.query.x)
     start = {name: value.clone() for name, value in made.state_dict().items()}
     for task in range(2):
         made.load_state_dict(start)
@@ -103,13 +103,13 @@ def test_outer_gradients_are_numbers_where_a_unit_is_dead(name: str, first_order
 def test_adam_can_be_differentiated_at_gradients_of_zero_in_single_precision() -> None:
     optimizer = InnerOptimizer("adam", 0.9)
     gradients = {"a": torch.tensor([0.0, 1e-12, 1.0], requires_grad=True)}
-    memory = optimizer.remember(gradients)
+    state = optimizer.initial_state(gradients)
     for step in range(3):
-        directions, memory = optimizer.directions(gradients, memory, step)
+        directions, state = optimizer.directions(gradients, state, step)
     (derivative,) = torch.autograd.grad(directions["a"].sum(), gradients["a"])
     assert bool(derivative.isfinite().all())
 
 
 def test_each_remembers_only_what_it_needs() -> None:
-    remembered = {name: set(InnerOptimizer(name, 0.9).remember(starts())) for name in TORCHS}
+    remembered = {name: set(InnerOptimizer(name, 0.9).initial_state(starts())) for name in TORCHS}
     assert remembered == {"sgd": set(), "momentum": {"m a", "m b"}, "adam": {"m a", "m b", "v a", "v b"}}

@@ -92,7 +92,7 @@ class Plain:
     def rate(self, name: str, step: int) -> Tensor | float:
         if not self.made.learned_step_sizes:
             return RATE
-        of_steps: Tensor = self.made.alpha[self.made.adapting.index(name)]
+        of_steps: Tensor = self.made.alpha[self.made.adapted_names.index(name)]
         return of_steps[min(step, len(of_steps) - 1)]
 
     def after(self, of: Episode, task: int) -> list[Tensor]:
@@ -102,8 +102,8 @@ class Plain:
         answers = []
         for step in range(self.steps):
             loss = F.cross_entropy(self.answers(theta, x, step), y)
-            gradients = torch.autograd.grad(loss, [theta[name] for name in self.made.adapting], create_graph=True)
-            for name, gradient in zip(self.made.adapting, gradients, strict=True):
+            gradients = torch.autograd.grad(loss, [theta[name] for name in self.made.adapted_names], create_graph=True)
+            for name, gradient in zip(self.made.adapted_names, gradients, strict=True):
                 gradient = gradient.detach() if self.first_order else gradient
                 theta[name] = theta[name] - self.rate(name, step) * gradient
             answers.append(self.answers(theta, query_x, step))
@@ -269,9 +269,9 @@ def stopping_plainly(made: MAMLpp, of: Episode, task: int) -> tuple[dict[str, Te
         loss = F.cross_entropy(plain.answers(own, of.support.x[task], step), of.support.y[task])
         if last - loss.item() < made.least_fall:
             return before, step - 1
-        gradients = torch.autograd.grad(loss, [own[name] for name in made.adapting])
+        gradients = torch.autograd.grad(loss, [own[name] for name in made.adapted_names])
         before, last = theta, loss.item()
-        ways = zip(made.adapting, gradients, strict=True)
+        ways = zip(made.adapted_names, gradients, strict=True)
         theta = theta | {name: theta[name] - made.alpha * gradient for name, gradient in ways}
     return theta, made.inner_steps
 
@@ -288,12 +288,12 @@ def test_a_task_whose_loss_falls_by_too_little_takes_the_step_back_and_stops(
     x[0] = x[0, :1]  # one image with two labels: nothing to learn but their shares
     x[1, 2:] += 1  # two classes that are easy to tell apart
     given = Episode(Examples(x, given.support.y), given.query, given.number, given.classes)
-    found = made.adapt(given.support, given.query.x).parameters
+    found = made.run_inner_loop(given.support, given.query.x).parameters
     kept = []
     for task in range(3):
         theta, taken = stopping_plainly(made, given, task)
         kept.append(taken)
-        for name in made.adapting:
+        for name in made.adapted_names:
             torch.testing.assert_close(found[name][task], theta[name], msg=f"{name} of task {task}")
     assert kept[0] == 0
     assert len(set(kept)) > 1  # they do not all stop together

@@ -40,7 +40,7 @@ def test_outer_gradient_is_that_of_learn2learns_own_meta_sgd(first_order: bool, 
     made, episode = made_with(engine, first_order), random_episode(tasks=3)
     plain = plain_network(made.network)
     names = {id(parameter): name for name, parameter in made.network.named_parameters()}
-    sizes = dict(zip(made.adapting, made.alpha, strict=True))
+    sizes = dict(zip(made.adapted_names, made.alpha, strict=True))
     own_sizes = torch.nn.ParameterList(sizes[names[id(parameter)]] for parameter in plain.parameters())
     theirs = library().MetaSGD(plain, lrs=own_sizes, first_order=first_order)
     losses = []
@@ -76,14 +76,14 @@ def test_after_one_step_the_gradient_of_a_step_size_is_minus_the_product_of_two_
     outer = torch.autograd.grad(F.cross_entropy(plain(episode.query.x[0]), episode.query.y[0]), parameters)
     names = {id(parameter): name for name, parameter in made.network.named_parameters()}
     for parameter, of_support, of_queries in zip(parameters, inner, outer, strict=True):
-        position = made.adapting.index(names[id(parameter)])
+        position = made.adapted_names.index(names[id(parameter)])
         torch.testing.assert_close(found[f"alpha.{position}"], -of_support * of_queries, rtol=1e-8, atol=1e-11)
 
 
 def test_every_parameter_that_adapts_begins_with_the_inner_rate_in_its_own_shape() -> None:
     made = learner("metasgd", MLP((1, 4, 4), [5], "none"), adapts=["head.*"], inner_lr=0.25)
     parameters = dict(made.network.named_parameters())
-    assert [tuple(sizes.shape) for sizes in made.alpha] == [tuple(parameters[name].shape) for name in made.adapting]
+    assert [tuple(sizes.shape) for sizes in made.alpha] == [tuple(parameters[name].shape) for name in made.adapted_names]
     assert all(bool((sizes == 0.25).all()) and sizes.requires_grad for sizes in made.alpha)
 
 

@@ -69,7 +69,7 @@ def made_with(engine: str, **settings: Any) -> GradientLearner:
 def test_each_inner_step_is_taken_on_its_batch(engine: str) -> None:
     made, episode = made_with(engine, inner_batch=4), random_episode(3, (1, 4, 4), shots=3)
     numbers = torch.tensor([8, 1, 30])
-    found = made.adapt(episode.support, episode.query.x, numbers).parameters
+    found = made.run_inner_loop(episode.support, episode.query.x, numbers).parameters
     for task, batches in enumerate(drawn(numbers.tolist(), 6, 4, 4)):
         steps = [(episode.support.x[task, batch], episode.support.y[task, batch]) for batch in batches]
         expected = trained_plainly(made.network, lambda parameters: torch.optim.SGD(parameters, 0.3), steps)

@@ -231,7 +231,7 @@ def test_features_that_are_not_finite_become_answers_that_are_not(features: int)
 
 def test_what_is_kept_of_a_support_set_answers_as_the_whole_does() -> None:
     episode, made = random_episode(4), r2d2(mlp("running")).eval()
-    learned = made.learn(episode.support)
+    learned = made.adapt(episode.support)
     assert learned.shape == (2, 6, 3)  # five features and the constant
     expected = made(episode.support, episode.query.x)
-    torch.testing.assert_close(made.answers_from(learned, episode.query.x), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(made.answer_queries(learned, episode.query.x), expected, atol=1e-12, rtol=0)

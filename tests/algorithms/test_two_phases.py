@@ -55,11 +55,11 @@ def test_queries_are_answered_later_as_in_an_episode(algo: str, protocol: str) -
     weights = {name: value.clone() for name, value in algorithm.state_dict().items()}
     with torch.no_grad():
         expected = algorithm(asked.support, asked.query.x)
-        learned = algorithm.learn(asked.support)
+        learned = algorithm.adapt(asked.support)
         for _ in range(2):  # it can be asked again
-            torch.testing.assert_close(algorithm.answers_from(learned, asked.query.x), expected, atol=1e-10, rtol=0)
+            torch.testing.assert_close(algorithm.answer_queries(learned, asked.query.x), expected, atol=1e-10, rtol=0)
         if not algorithm.transductive:
-            one_by_one = [algorithm.answers_from(learned, one) for one in asked.query.x.split(1, dim=1)]
+            one_by_one = [algorithm.answer_queries(learned, one) for one in asked.query.x.split(1, dim=1)]
             torch.testing.assert_close(torch.cat(one_by_one, dim=1), expected, atol=1e-10, rtol=0)
     assert expected.std() > 1e-6
     for name, value in algorithm.state_dict().items():
@@ -70,8 +70,8 @@ def test_queries_are_answered_later_as_in_an_episode(algo: str, protocol: str) -
 def test_engines_answer_later_alike(engine: str) -> None:
     algorithm, asked = made("maml", "support", f"engine={engine}"), episode()
     with torch.no_grad():
-        learned = algorithm.learn(asked.support)
-        answers = algorithm.answers_from(learned, asked.query.x)
+        learned = algorithm.adapt(asked.support)
+        answers = algorithm.answer_queries(learned, asked.query.x)
         torch.testing.assert_close(answers, algorithm(asked.support, asked.query.x), atol=1e-10, rtol=0)
 
 
@@ -79,7 +79,7 @@ def test_engines_answer_later_alike(engine: str) -> None:
 def test_answers_on_the_way_are_those_of_so_many_steps(steps: int, watched: list[int]) -> None:
     algorithm, asked = made("maml", "transductive", f"algo.test_inner_steps={steps}"), episode()
     assert list(algorithm.watched_steps) == watched
-    answers = algorithm.answers_on_the_way(asked)
+    answers = algorithm.answers_after_steps(asked)
     assert isinstance(algorithm, GradientLearner)
     for place, count in enumerate(watched):
         algorithm.test_inner_steps = count
@@ -96,9 +96,9 @@ def test_answers_on_the_way_are_those_of_so_many_steps(steps: int, watched: list
 def test_features_after_adapting_are_what_the_adapted_head_answers_from(algo: str, protocol: str) -> None:
     algorithm, asked = made(algo, protocol), episode()
     assert isinstance(algorithm, GradientLearner)
-    before, after = algorithm.features_around_adapting(asked)
+    before, after = algorithm.features_before_and_after(asked)
     assert after is not None
-    adapted, count = algorithm.learn(asked.support).parameters, asked.support.x.shape[1]
+    adapted, count = algorithm.adapt(asked.support).parameters, asked.support.x.shape[1]
     head = {name: value.detach() for name, value in algorithm.network.head.named_parameters()}
     weight = adapted.get("head.weight", head["weight"].expand(len(asked), -1, -1))
     bias = adapted.get("head.bias", head["bias"].expand(len(asked), -1))
@@ -114,7 +114,7 @@ def test_features_after_adapting_are_what_the_adapted_head_answers_from(algo: st
 def test_features_of_a_task_change_only_where_an_algorithm_reads_the_support_set(algo: str) -> None:
     algorithm, asked = made(algo, "running"), episode()
     assert isinstance(algorithm, FeatureLearner)
-    before, after = algorithm.features_around_adapting(asked)
+    before, after = algorithm.features_before_and_after(asked)
     images = torch.cat([asked.support.x, asked.query.x], dim=1)
     torch.testing.assert_close(before, algorithm.embed(images, support=asked.support.x.shape[1]))
     assert (after is not None) is (algo == "full context")
@@ -154,9 +154,9 @@ def test_an_algorithm_that_only_answers_has_nothing_to_show() -> None:
             return query_x.new_zeros(*query_x.shape[:2], WAYS)
 
     algorithm, asked = First(made("protonet", "running").optimization, False, Classification(WAYS)), episode()
-    assert algorithm.features_around_adapting(asked) is None
+    assert algorithm.features_before_and_after(asked) is None
     assert algorithm.attention(asked) is None
-    assert algorithm.answers_from(algorithm.learn(asked.support), asked.query.x).shape[-1] == WAYS
+    assert algorithm.answer_queries(algorithm.adapt(asked.support), asked.query.x).shape[-1] == WAYS
 
 
 def test_algorithms_that_look_at_nothing_have_no_attention() -> None:

@@ -45,7 +45,7 @@ def settings(algo: str, protocol: str, *more: str) -> configuration.Container:
     protocols = [f"backbone.normalisation={protocol}"]
     if algo == "mamlpp" and protocol != "running":
         protocols.append("algo.averages_per_step=false")
-    small = [] if "backbone=mlp" in more else ["backbone.channels=6"]
+    small = [] if {"backbone=mlp", "backbone=identity"} & set(more) else ["backbone.channels=6"]
     return composed("train", *chosen, *own, *more, *protocols, *small)
 
 

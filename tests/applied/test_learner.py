@@ -3,8 +3,6 @@
 import contextlib
 import datetime
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -310,9 +308,7 @@ def test_learner_of_numbers_has_no_classes_and_refuses_other_shapes(sinusoid: Le
     refused(lambda: sinusoid.fit(["a"], [1.0]), "cannot be read as numbers")
 
 
-def test_importing_metashot_does_not_import_torch() -> None:
-    code = "import sys, metashot; assert 'torch' not in sys.modules; metashot.load; assert 'torch' in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_what_metashot_does_not_have_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError):
         _ = metashot.lode  # type: ignore[attr-defined]
 

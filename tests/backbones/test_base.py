@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from metashot.backbones.base import Backbone
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.mlp import MLP
-from metashot.backbones.normalisation import Protocol, learning_layers
+from metashot.backbones.normalisation import Protocol, averaging_layers
 from metashot.backbones.resnet12 import ResNet12
 
 SHAPE = (1, 16, 16)
@@ -60,8 +60,8 @@ def test_each_alone_is_whether_features_depend_on_no_other_image_after_training(
     backbone = make(protocol).eval()
     features = backbone(images(), support=3)
     alone = torch.stack([backbone(images()[:, place : place + 1], support=1)[:, 0] for place in range(5)], dim=1)
-    assert torch.allclose(features, alone, rtol=0, atol=1e-12) is backbone.each_alone
-    assert backbone.each_alone is (protocol in ("running", "none"))
+    assert torch.allclose(features, alone, rtol=0, atol=1e-12) is backbone.embeds_independently
+    assert backbone.embeds_independently is (protocol in ("running", "none"))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -88,7 +88,7 @@ def test_training_does_not_wake_a_frozen_backbone(make: Callable[[Protocol], Bac
     assert backbone.train() is backbone
     nn.ModuleList([backbone]).train()
     assert not any(module.training for module in backbone.modules())
-    assert not learning_layers(backbone)
+    assert not averaging_layers(backbone)
 
 
 def test_a_backbone_that_is_not_frozen_learns_and_leaves_evaluation(make: Callable[[Protocol], Backbone]) -> None:

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metashot.backbones.normalisation import Normalisation, Protocol, noting_statistics, taken_statistics
+from metashot.backbones.normalisation import Normalisation, Protocol, recorded_statistics, recording_statistics
 
 TASKS, IMAGES, SUPPORT, CHANNELS = 3, 7, 4, 2
 PROTOCOLS: tuple[Protocol, ...] = ("transductive", "running", "support", "support_later")
@@ -250,13 +250,13 @@ def test_statistics_that_are_noted_move_the_averages_of_their_step_when_they_are
     before = {name: value.clone() for name, value in noting.named_buffers()}
     x = inputs((3, 2))
     noting.step = learning.step = 2
-    with noting_statistics([noting]):
+    with recording_statistics([noting]):
         noting(x, TASKS, SUPPORT)
-        (statistics,) = taken_statistics([noting])
+        (statistics,) = recorded_statistics([noting])
     assert statistics.shape == (TASKS, 2, CHANNELS)
     assert all(torch.equal(value, before[name]) for name, value in noting.named_buffers())
     learning(x, TASKS, SUPPORT)
     noting.step = 0
-    noting.learn_averages(statistics, 2)
+    noting.update_averages(statistics, 2)
     for name, value in learning.named_buffers():
         torch.testing.assert_close(dict(noting.named_buffers())[name], value, rtol=0, atol=0)

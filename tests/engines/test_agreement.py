@@ -1,5 +1,7 @@
 """The engines mean the same: answers, outer gradients and learned averages of every algorithm, whoever runs it."""
 
+import copy
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -14,7 +16,7 @@ from metashot.backbones.normalisation import Protocol
 from metashot.bad_input import BadInput
 from metashot.engines.batched import Batched
 from metashot.engines.choice import Auto
-from metashot.engines.inner import Adapted, Engine
+from metashot.engines.inner import Engine, InnerLoopResult
 from metashot.engines.learn2learn import Learn2Learn
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Regression
@@ -55,19 +57,27 @@ def outcome(made: GradientLearner, episode: Episode) -> Outcome:
 
 
 def same(one: GradientLearner, other: GradientLearner, episode: Episode) -> None:
-    other.load_state_dict(one.state_dict())
+    all_same(one, [other], episode)
+
+
+def all_same(one: GradientLearner, others: Sequence[GradientLearner], episode: Episode) -> None:
+    begun = copy.deepcopy(one.state_dict())  # averages are learned on the way
     answers, losses, gradients, buffers = outcome(one, episode)
-    other_answers, other_losses, other_gradients, other_buffers = outcome(other, episode)
-    torch.testing.assert_close(other_answers, answers, rtol=1e-9, atol=1e-11)
-    torch.testing.assert_close(other_losses, losses, rtol=1e-9, atol=1e-11)
     assert any(gradient is not None and gradient.abs().max() > 1e-6 for gradient in gradients)
-    for mine, theirs in zip(gradients, other_gradients, strict=True):
-        # An engine may say nothing where another says zero.
-        mine, theirs = (torch.zeros(()) if gradient is None else gradient for gradient in (mine, theirs))
-        torch.testing.assert_close(theirs.expand_as(mine), mine.expand_as(theirs), rtol=1e-7, atol=1e-11, check_dtype=False)
-    assert buffers.keys() == other_buffers.keys()
-    for name, value in buffers.items():
-        torch.testing.assert_close(other_buffers[name], value, rtol=1e-9, atol=1e-12)
+    for other in others:
+        other.load_state_dict(begun)
+        other_answers, other_losses, other_gradients, other_buffers = outcome(other, episode)
+        torch.testing.assert_close(other_answers, answers, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(other_losses, losses, rtol=1e-9, atol=1e-11)
+        for mine, theirs in zip(gradients, other_gradients, strict=True):
+            # An engine may say nothing where another says zero.
+            mine, theirs = (torch.zeros(()) if gradient is None else gradient for gradient in (mine, theirs))
+            torch.testing.assert_close(
+                theirs.expand_as(mine), mine.expand_as(theirs), rtol=1e-7, atol=1e-11, check_dtype=False
+            )
+        assert buffers.keys() == other_buffers.keys()
+        for name, value in buffers.items():
+            torch.testing.assert_close(other_buffers[name], value, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -83,8 +93,7 @@ def test_engines_agree_on_images(algorithm: str, steps: int, first_order: bool, 
         learner(algorithm, Conv4((1, 16, 16), 4, "pool", protocol), Classification(WAYS), engine, **settings)
         for engine in (*ENGINES.values(), IN_CHUNKS)
     )
-    for other in others:
-        same(one, other, images())
+    all_same(one, others, images())
 
 
 @pytest.mark.parametrize("protocol", ["transductive", "running"])
@@ -95,8 +104,7 @@ def test_engines_agree_on_every_setting_of_the_inner_loop(setting: str, protocol
         learner("maml", Conv4((1, 16, 16), 4, "pool", protocol), Classification(WAYS), engine, steps=4, **SETTINGS[setting])
         for engine in (*ENGINES.values(), IN_CHUNKS)
     )
-    for other in others:
-        same(one, other, images())
+    all_same(one, others, images())
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -128,11 +136,11 @@ def three_tasks() -> Episode:
 
 
 @cache
-def reference(form: str) -> dict[int, Adapted]:
+def reference(form: str) -> dict[int, InnerLoopResult]:
     """After each number of steps, each asked for alone and with gradients: no answer gets in the way of a step."""
     episode = three_tasks()
     made = of_form(form, Learn2Learn())
-    return {steps: made.adapt(episode.support, episode.query.x, answered=(steps,)) for steps in range(4)}
+    return {steps: made.run_inner_loop(episode.support, episode.query.x, answer_after=(steps,)) for steps in range(4)}
 
 
 @pytest.mark.parametrize("gradients", [True, False], ids=["with gradients", "without"])
@@ -144,7 +152,7 @@ def test_engines_agree_on_answers_after_every_step_with_gradients_and_without(
     episode, made, alone = three_tasks(), of_form(form, engine), reference(form)
     for wanted in WANTED:
         with torch.set_grad_enabled(gradients):  # Lightning's loops and fitted learners switch them off
-            adapted = made.adapt(episode.support, episode.query.x, answered=wanted)
+            adapted = made.run_inner_loop(episode.support, episode.query.x, answer_after=wanted)
         torch.testing.assert_close(adapted.losses, alone[3].losses, rtol=1e-9, atol=1e-11)
         for name, value in alone[3].parameters.items():
             torch.testing.assert_close(adapted.parameters[name], value, rtol=1e-9, atol=1e-11)
@@ -159,11 +167,11 @@ def test_what_a_test_and_a_fitted_learner_ask_for_needs_no_gradients(engine: Eng
     torch.manual_seed(0)
     made = learner("maml", MLP((1, 16, 16), [8], protocol), Classification(WAYS), engine, steps=2).eval()
     episode = images()
-    expected, features = made(episode.support, episode.query.x).detach(), made.features_around_adapting(episode)
+    expected, features = made(episode.support, episode.query.x).detach(), made.features_before_and_after(episode)
     with torch.no_grad():
-        curve = made.answers_on_the_way(episode)
-        of_learned = made.answers_from(made.learn(episode.support), episode.query.x)
-        without = made.features_around_adapting(episode)
+        curve = made.answers_after_steps(episode)
+        of_learned = made.answer_queries(made.adapt(episode.support), episode.query.x)
+        without = made.features_before_and_after(episode)
     assert curve.shape[:2] == (TASKS, 3)
     for found in (curve[:, -1], of_learned):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
@@ -179,11 +187,11 @@ def test_an_engine_answers_in_mixed_precision_without_gradients_as_with_them(eng
     settings: dict[str, Any] = {"steps": 2, "checkpoint_inner_steps": recompute}
     made = learner("maml", backbone, Classification(WAYS), engine, **settings).float().eval()
     support, query = (Examples(part.x.float(), part.y) for part in (images().support, images().query))
-    exact = made.adapt(support, query.x, answered=(0, 1, 2)).answers
+    exact = made.run_inner_loop(support, query.x, answer_after=(0, 1, 2)).answers
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        expected = made.adapt(support, query.x, answered=(0, 1, 2)).answers
+        expected = made.run_inner_loop(support, query.x, answer_after=(0, 1, 2)).answers
         with torch.no_grad():
-            found = made.adapt(support, query.x, answered=(0, 1, 2)).answers
+            found = made.run_inner_loop(support, query.x, answer_after=(0, 1, 2)).answers
     assert not torch.allclose(expected.float(), exact, atol=1e-5)  # as queries are answered in fewer bits
     torch.testing.assert_close(found, expected.detach())
 
@@ -193,7 +201,7 @@ def test_queries_are_answered_after_each_number_of_steps_that_is_asked_for(engin
     torch.manual_seed(0)
     made = learner("maml", MLP((1, 16, 16), [8], "support"), Classification(WAYS), engine, steps=3).eval()
     episode = images()
-    curve = made.adapt(episode.support, episode.query.x, answered=(0, 1, 3)).answers
+    curve = made.run_inner_loop(episode.support, episode.query.x, answer_after=(0, 1, 3)).answers
     assert curve.shape[:2] == (TASKS, 3)
     for position, steps in enumerate((0, 1, 3)):
         made.test_inner_steps = steps
@@ -208,30 +216,30 @@ def test_a_task_that_stopped_costs_no_further_passes() -> None:
     loss = made.inner_loss
     made.inner_loss = lambda answers, y: passes.append(answers) or loss(answers, y)  # type: ignore[func-returns-value]
     episode = images()
-    adapted = made.adapt(episode.support, episode.query.x)
+    adapted = made.run_inner_loop(episode.support, episode.query.x)
     assert len(passes) == 2 * TASKS  # before the first step and before the second, which takes the first one back
     made.test_inner_steps = 0
-    torch.testing.assert_close(adapted.answers, made.adapt(episode.support, episode.query.x).answers)
+    torch.testing.assert_close(adapted.answers, made.run_inner_loop(episode.support, episode.query.x).answers)
 
 
 def test_the_last_step_is_judged_too_and_answers_are_those_of_what_was_kept() -> None:
     torch.manual_seed(0)
     made = learner("maml", MLP((1, 16, 16), [8], "none"), Classification(WAYS), steps=1, least_fall=1e9).eval()
     episode = images()
-    before, after = made.adapt(episode.support, episode.query.x, answered=(0, 1)).answers.unbind(1)
+    before, after = made.run_inner_loop(episode.support, episode.query.x, answer_after=(0, 1)).answers.unbind(1)
     torch.testing.assert_close(after, before)
     made.least_fall = 1e-9
-    _, fallen = made.adapt(episode.support, episode.query.x, answered=(0, 1)).answers.unbind(1)
+    _, fallen = made.run_inner_loop(episode.support, episode.query.x, answer_after=(0, 1)).answers.unbind(1)
     assert (fallen - before).abs().max() > 1e-3
 
 
 def test_only_what_adapts_is_given_to_the_update() -> None:
     for algorithm, adapted in (("anil", "head."), ("boil", "backbone.")):
         made = learner(algorithm, MLP((1, 16, 16), [8], "none"))
-        assert made.adapting
-        assert all(name.startswith(adapted) for name in made.adapting)
+        assert made.adapted_names
+        assert all(name.startswith(adapted) for name in made.adapted_names)
     made = learner("maml", MLP((1, 16, 16), [8], "transductive"), adapts=["*", "-*.normalisations.*", "-*.bias"])
-    assert made.adapting == ("network.backbone.linears.0.weight"[8:], "head.weight")
+    assert made.adapted_names == ("network.backbone.linears.0.weight"[8:], "head.weight")
 
 
 @pytest.mark.parametrize(
@@ -256,13 +264,13 @@ def test_auto_goes_one_by_one_for_large_images_on_a_cpu_and_all_at_once_elsewher
         ((3, 84, 84), "cuda", Batched, "batched"),
     ):
         assert isinstance(Auto().chosen(device, shape), kind)
-        assert Auto().described(device, shape).startswith(name)
+        assert Auto().description(device, shape).startswith(name)
 
 
 def test_auto_runs_what_it_says() -> None:
     torch.manual_seed(0)
     made = learner("maml", Conv4((1, 16, 16), 4, "stride", "none"), Classification(WAYS), Auto(), steps=1)
-    (said,) = made.described("cpu")
+    (said,) = made.description("cpu")
     assert said == "engine: batched, all tasks of a step at once (chosen by auto)"
     ran = []
     made.engine.batched = lambda *given: ran.append(given) or Batched(None, False, False)(*given)  # type: ignore

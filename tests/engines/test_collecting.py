@@ -13,7 +13,7 @@ from metashot.backbones.mlp import MLP
 from metashot.bad_input import BadInput
 from metashot.engines import compilation
 from metashot.engines.batched import Batched
-from metashot.engines.inner import Adaptable, Engine, InnerLoop, Memory, Parameters
+from metashot.engines.inner import Adaptable, Engine, InnerLoop, OptimizerState, Parameters
 from metashot.episodes import Examples
 from metashot.problems import Regression
 from tests.algorithms.gradient_learners import learner, random_curves
@@ -81,19 +81,21 @@ class Worlds:
 
 
 def inner_loop(network: Linear, **changes: Any) -> InnerLoop:
-    def update(theta: Parameters, gradients: Parameters, memory: Memory, step: int) -> tuple[Parameters, Memory]:
-        return {name: theta[name] - ALPHA * gradients[name] for name in theta}, memory
+    def update(
+        theta: Parameters, gradients: Parameters, state: OptimizerState, step: int
+    ) -> tuple[Parameters, OptimizerState]:
+        return {name: theta[name] - ALPHA * gradients[name] for name in theta}, state
 
     inner = InnerLoop(
         network=network,
-        adapting=("theta",),
-        learned=(network.theta,),
+        adapted_names=("theta",),
+        outer_parameters=(network.theta,),
         loss=F.mse_loss,
-        remember=lambda theta: {},
+        initial_state=lambda theta: {},
         update=update,
         steps=STEPS,
         first_order=False,
-        answered=(0, 1, STEPS),
+        answer_after=(0, 1, STEPS),
     )
     return replace(inner, **changes)
 
@@ -109,7 +111,7 @@ def test_collected_examples_and_their_gradients_are_those_of_a_plain_loop(
     inner = inner_loop(network, first_order=first_order, recompute=recompute)
     found = engine(inner, worlds.collect, worlds.query_x).answers
     theta = worlds.theta.clone().requires_grad_()
-    expected = worlds.by_hand(theta, first_order, inner.answered)
+    expected = worlds.by_hand(theta, first_order, inner.answer_after)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
     weights = torch.arange(1.0, 1 + found.numel(), dtype=torch.float64).view_as(found)
     (gradient,) = torch.autograd.grad((weights * found).sum(), [network.theta])
@@ -123,7 +125,7 @@ def test_examples_are_collected_without_gradients_too(engine: Engine) -> None:
     inner = inner_loop(Linear(worlds.theta))
     with torch.no_grad():
         found = engine(inner, worlds.collect, worlds.query_x).answers
-    torch.testing.assert_close(found, worlds.by_hand(worlds.theta, False, inner.answered), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(found, worlds.by_hand(worlds.theta, False, inner.answer_after), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["", "recomputed"])
@@ -154,7 +156,7 @@ def test_compiled_steps_take_what_was_collected(monkeypatch: pytest.MonkeyPatch)
     engine = Batched(chunk=None, compile=True, cuda_graph=False)
     inner = inner_loop(Linear(worlds.theta))
     found = engine(inner, worlds.collect, worlds.query_x).answers
-    torch.testing.assert_close(found, worlds.by_hand(worlds.theta, False, inner.answered), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(found, worlds.by_hand(worlds.theta, False, inner.answer_after), rtol=1e-9, atol=1e-11)
     torch._dynamo.reset()
 
 
@@ -169,7 +171,7 @@ def test_collected_examples_are_neither_split_nor_compared(engine: Engine) -> No
     for key, value in (("inner_batch", 2), ("least_fall", 0.1)):
         algorithm = learner("maml", MLP((INPUTS,), [4], "none"), Regression(1), engine, **{key: value})
         with pytest.raises(BadInput, match=rf"^algo\.{key}={value} .* null$"):
-            algorithm.adapt(worlds.collect, worlds.query_x)
+            algorithm.run_inner_loop(worlds.collect, worlds.query_x)
 
 
 def test_a_learner_whose_examples_depend_on_its_answers_adapts_alike_with_every_engine() -> None:
@@ -181,10 +183,10 @@ def test_a_learner_whose_examples_depend_on_its_answers_adapts_alike_with_every_
 
         def collect(theta: Parameters, step: int, tasks: slice, algorithm: GradientLearner = algorithm) -> Examples:
             support = Examples(asked.support.x[tasks], asked.support.y[tasks])
-            said = algorithm.answers_from(AdaptedTasks(theta, support), support.x)
+            said = algorithm.answer_queries(AdaptedTasks(theta, support), support.x)
             return Examples(support.x, (support.y + said) / 2)
 
-        answers = algorithm.adapt(collect, asked.query.x, answered=(0, 1, 2)).answers
+        answers = algorithm.run_inner_loop(collect, asked.query.x, answer_after=(0, 1, 2)).answers
         loss = (answers[:, -1] - asked.query.y).square().mean()
         found.append((answers, torch.autograd.grad(loss, list(algorithm.parameters()))))
     (answers, gradients), *others = found

@@ -186,10 +186,10 @@ def test_a_cuda_graph_needs_a_gpu() -> None:
     engine = Batched(chunk=None, compile=False, cuda_graph=True)
     made = learner("maml", MLP(SHAPE, [4], "none"), Classification(WAYS), engine)
     with pytest.raises(BadInput, match=said):
-        engine.described("cpu", made.network)
+        engine.description("cpu", made.network)
     with pytest.raises(BadInput, match=said):
         outcome(made, images())
-    assert engine.described("cuda", made.network).endswith(
+    assert engine.description("cuda", made.network).endswith(
         "all tasks of a step at once, compiled and recorded in CUDA graphs"
     )
 

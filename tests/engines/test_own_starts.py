@@ -16,7 +16,7 @@ from metashot.backbones.conv4 import Conv4
 from metashot.backbones.mlp import MLP
 from metashot.engines import compilation
 from metashot.engines.batched import Batched
-from metashot.engines.inner import Adapted, Engine, InnerLoop, Parameters
+from metashot.engines.inner import Engine, InnerLoop, InnerLoopResult, Parameters
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification
 from tests.algorithms.gradient_learners import ENGINES, learner, random_episode
@@ -43,11 +43,11 @@ def starts(algorithm: GradientLearner) -> Parameters:
             parameters[name].detach()
             + 0.3 * torch.randn(TASKS, *parameters[name].shape, generator=generator, dtype=torch.float64)
         ).requires_grad_()
-        for name in algorithm.adapting
+        for name in algorithm.adapted_names
     }
 
 
-def adapted(algorithm: GradientLearner, engine: Engine, start: Parameters | None, **changes: Any) -> Adapted:
+def adapted(algorithm: GradientLearner, engine: Engine, start: Parameters | None, **changes: Any) -> InnerLoopResult:
     inner, asked = replace(algorithm._inner_loop((0, 1, 3), None), **changes), images()
     batches = None
     if algorithm.batch_size is not None:
@@ -55,7 +55,7 @@ def adapted(algorithm: GradientLearner, engine: Engine, start: Parameters | None
     return engine(inner, asked.support, asked.query.x, batches, start)
 
 
-def loss_of(found: Adapted) -> Tensor:
+def loss_of(found: InnerLoopResult) -> Tensor:
     y = images().query.y.unsqueeze(1).expand(found.answers.shape[:-1])
     return F.cross_entropy(found.answers.flatten(0, -2), y.flatten())
 

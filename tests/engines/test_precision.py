@@ -81,9 +81,9 @@ def test_inner_gradients_and_updates_are_in_float32_and_those_of_full_precision(
     monkeypatch.setattr(type(made), "update", update)
     made.inner_loss = loss
     episode = single(random_episode(4, shape=(1, 16, 16)))
-    exact = made.adapt(episode.support, episode.query.x)
+    exact = made.run_inner_loop(episode.support, episode.query.x)
     with torch.autocast("cpu", dtype=TYPES[precision][0]):
-        mixed = made.adapt(episode.support, episode.query.x)
+        mixed = made.run_inner_loop(episode.support, episode.query.x)
     assert {tensor.dtype for tensor in seen} == {torch.float32}
     assert not torch.allclose(mixed.answers.float(), exact.answers, atol=1e-5)  # as queries are answered in fewer bits
     torch.testing.assert_close(mixed.losses, exact.losses)

@@ -91,7 +91,7 @@ class NearestColour(Algorithm):
     def watched_steps(self) -> tuple[int, ...]:
         return AFTER
 
-    def answers_on_the_way(self, episode: Episode) -> Tensor:
+    def answers_after_steps(self, episode: Episode) -> Tensor:
         answers = self.answers_to(episode)
         return torch.stack([answers.flip(2), answers], dim=1)  # wrong before it has adapted
 

@@ -45,10 +45,10 @@ def test_more_processes_than_cores_are_refused_on_a_cpu() -> None:
 
 
 def test_processor_without_bf16_is_said_to_be_slow_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not options().described()
+    assert not options().description()
     for without, lines in ((True, 1), (False, 0)):
         monkeypatch.setattr("torch.cpu.get_capabilities", lambda without=without: {"avx512_bf16": not without})
-        described = options("trainer.precision=bf16-mixed").described()
+        described = options("trainer.precision=bf16-mixed").description()
         assert len(described) == lines
         assert all("no instructions for bf16" in line for line in described)
     assert computes_in_bf16({"bf16": True})  # of ARM

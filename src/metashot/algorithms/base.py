@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
-from metashot.backbones.normalisation import learning_together
+from metashot.backbones.normalisation import deferred_average_updates
 from metashot.bad_input import BadInput
 from metashot.episodes import Batch, Episode, Examples
 from metashot.problems import Classification, Problem
@@ -60,7 +60,7 @@ class Algorithm(pl.LightningModule):
         """The share of the steps of training that have been taken."""
         return self.global_step / self.trainer.max_steps if self._trainer is not None else 0.0
 
-    def described(self, device_type: str) -> list[str]:
+    def description(self, device_type: str) -> list[str]:
         """What has to be said of how it computes on a device, in lines."""
         return []
 
@@ -68,11 +68,11 @@ class Algorithm(pl.LightningModule):
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         """The answer to each query: [T, Q, ...], in the shape that the problem asks for, such as logits [T, Q, ways]."""
 
-    def learn(self, support: Examples) -> Any:
-        """What is kept of support sets, all that `answers_from` needs: here they themselves."""
+    def adapt(self, support: Examples) -> Any:
+        """What is kept of support sets, all that `answer_queries` needs: here they themselves."""
         return support
 
-    def answers_from(self, learned: Any, query_x: Tensor) -> Tensor:
+    def answer_queries(self, learned: Any, query_x: Tensor) -> Tensor:
         """What `forward` would say, of support sets that were learned before: [T, Q, ...]."""
         answers: Tensor = self(learned, query_x)
         return answers
@@ -88,14 +88,14 @@ class Algorithm(pl.LightningModule):
 
     @property
     def watched_steps(self) -> tuple[int, ...]:
-        """After how many inner steps `answers_on_the_way` answers; none where there are no inner steps."""
+        """After how many inner steps `answers_after_steps` answers; none where there are no inner steps."""
         return ()
 
-    def answers_on_the_way(self, episode: Episode) -> Tensor:
+    def answers_after_steps(self, episode: Episode) -> Tensor:
         """Answers to queries after each of `watched_steps`, the last of which is the end: [T, times, Q, ...]."""
         return self.answers_to(episode).unsqueeze(1)
 
-    def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None] | None:
+    def features_before_and_after(self, episode: Episode) -> tuple[Tensor, Tensor | None] | None:
         """Features of support examples and queries [T, S + Q, features] before a task is learned, and after it where that
         changes them; nothing where an algorithm has none to show."""
         return None
@@ -119,7 +119,7 @@ class Algorithm(pl.LightningModule):
         tasks = sum(map(len, batch))
         losses, scores = [], []
         self.task_losses = []
-        with learning_together(self) as end_group:
+        with deferred_average_updates(self) as end_group:
             for episode in batch:
                 step = self.training_loss(episode)
                 end_group()
@@ -144,7 +144,7 @@ class Algorithm(pl.LightningModule):
             found = self._scored(self.answers_to(episode).detach(), y)
             tasks, size = found["statistics"].shape
             return found | {"after_steps": found["statistics"].new_zeros(tasks, len(self.watched_steps), size)}
-        answers = self.answers_on_the_way(episode).detach()
+        answers = self.answers_after_steps(episode).detach()
         after_steps = torch.stack([self.problem.statistics(at, y) for at in answers.unbind(1)], dim=1)
         return self._scored(answers[:, -1], y) | {"after_steps": after_steps}
 

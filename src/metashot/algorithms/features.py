@@ -39,19 +39,19 @@ class FeatureLearner(Algorithm):
             return self.answer(self.summary(episode.support), episode.query.x)
         return super().answers_to(episode)
 
-    def learn(self, support: Examples) -> Any:
-        if not self._each_alone:
+    def adapt(self, support: Examples) -> Any:
+        if not self._embeds_independently:
             return support
         return self.summary(Examples(self.embed(support.x, support=support.x.shape[1]), support.y))
 
-    def answers_from(self, learned: Any, query_x: Tensor) -> Tensor:
-        return self.answer(learned, self.embed(query_x, support=0)) if self._each_alone else self(learned, query_x)
+    def answer_queries(self, learned: Any, query_x: Tensor) -> Tensor:
+        return self.answer(learned, self.embed(query_x, support=0)) if self._embeds_independently else self(learned, query_x)
 
     @property
-    def _each_alone(self) -> bool:
-        return self.backbone.each_alone and not self.training
+    def _embeds_independently(self) -> bool:
+        return self.backbone.embeds_independently and not self.training
 
-    def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
+    def features_before_and_after(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
         count = episode.support.x.shape[1]
         before = self.embed(torch.cat([episode.support.x, episode.query.x], dim=1), support=count)
         return before, self.adapted_features(Examples(before[:, :count], episode.support.y), before[:, count:])
@@ -73,4 +73,4 @@ class FeatureLearner(Algorithm):
         """Images [T, N, ...] to features [T, N, features], in as many bits as the weights have: what is made of them is
         cheap and can need them."""
         features: Tensor = self.backbone(images, support=support)
-        return features.to(next(self.parameters()).dtype)
+        return features.to(self.dtype)

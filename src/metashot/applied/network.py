@@ -61,7 +61,9 @@ class TrainedNetwork:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.algorithm.parameters()).dtype
+        dtype = self.algorithm.dtype
+        assert isinstance(dtype, torch.dtype)
+        return dtype
 
     def weights(self) -> dict[str, Tensor]:
         with self._used:
@@ -71,7 +73,7 @@ class TrainedNetwork:
         """What the algorithm keeps of a support set x [N, ...] and y [N] or [N, outputs]."""
         y = y.to(self.device)
         with self._used, _own_modes(), self._announced(f"learning {len(x):,} examples"):
-            return self.algorithm.learn(Examples(x[None], (y.to(self.dtype) if y.is_floating_point() else y)[None]))
+            return self.algorithm.adapt(Examples(x[None], (y.to(self.dtype) if y.is_floating_point() else y)[None]))
 
     def answers(self, learned: Any, x: Tensor) -> NDArray[np.float64]:
         """To queries [N, ...], by what was learned: [N, outputs]."""
@@ -80,7 +82,7 @@ class TrainedNetwork:
         with self._announced(f"answering {len(x):,} queries"):
             for part in torch.split(x, size):
                 with self._used, _own_modes():
-                    parts.append(self.algorithm.answers_from(learned, part[None])[0])
+                    parts.append(self.algorithm.answer_queries(learned, part[None])[0])
         answers = torch.cat(parts).detach().cpu().double().numpy()
         if not np.isfinite(answers).all():
             raise BadInput(

@@ -26,7 +26,7 @@ class Backbone(nn.Module):
         return math.prod(self.feature_shape)
 
     @property
-    def each_alone(self) -> bool:
+    def embeds_independently(self) -> bool:
         """Whether an image's features depend on nothing but the image, once training is over."""
         return self.normalisation in ("running", "none")
 

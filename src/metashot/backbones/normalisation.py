@@ -39,8 +39,8 @@ class Normalisation(nn.Module):
             self.register_buffer("running_mean", torch.zeros(channels))
             self.register_buffer("running_var", torch.ones(channels))
         self.step = 0  # which step of adapting a pass belongs to
-        self.waiting: list[tuple[int, Tensor]] | None = None  # steps and statistics to learn from at the end
-        self.noted: list[Tensor] | None = None  # the statistics of a pass, where the averages learn from them later
+        self.pending: list[tuple[int, Tensor]] | None = None  # steps and statistics to learn from at the end
+        self.recorded: list[Tensor] | None = None  # the statistics of a pass, where the averages learn from them later
         self.in_batches = False  # whether tasks are a dimension that this module does not see
 
     @property
@@ -72,14 +72,14 @@ class Normalisation(nn.Module):
             normalised = [self._by_support(task, len(task), weight, bias) for task in per_task]
             if self.protocol == "running":
                 variances, means = torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
-                self._note(means[None], variances[None])
+                self._record(means[None], variances[None])
         else:
             # native_batch_norm is F.batch_norm that also returns the statistics it used.
             calls = [torch.native_batch_norm(t, weight, bias, None, None, True, 0.0, self.epsilon) for t in per_task]
             normalised = [call[0] for call in calls]
             if self.protocol == "running":
                 means, inverse_deviations = (torch.stack([call[k] for call in calls]) for k in (1, 2))
-                self._note(means, inverse_deviations.pow(-2) - self.epsilon)
+                self._record(means, inverse_deviations.pow(-2) - self.epsilon)
         return normalised[0] if tasks == 1 else torch.cat(normalised)
 
     def _by_support(self, task: Tensor, support: int, weight: Tensor, bias: Tensor) -> Tensor:
@@ -90,22 +90,22 @@ class Normalisation(nn.Module):
         shape = [1, -1] + [1] * (task.dim() - 2)
         return task * scale.view(shape) + (bias - mean * scale).view(shape)
 
-    def _note(self, means: Tensor, variances: Tensor) -> None:
+    def _record(self, means: Tensor, variances: Tensor) -> None:
         statistics = torch.stack([means, variances], dim=1).detach()  # [T, 2, channels]
-        if self.noted is None:
-            self.learn_averages(statistics, self.step)
+        if self.recorded is None:
+            self.update_averages(statistics, self.step)
         else:
-            self.noted.append(statistics)
+            self.recorded.append(statistics)
 
-    def learn_averages(self, of_tasks: Tensor, step: int) -> None:
+    def update_averages(self, of_tasks: Tensor, step: int) -> None:
         """Move the averages towards the mean of the tasks' statistics [T, 2, channels], or wait for those of other tasks."""
-        if self.waiting is None:
-            self._move_averages(of_tasks, step)
+        if self.pending is None:
+            self._update_now(of_tasks, step)
         else:
-            self.waiting.append((step, of_tasks))
+            self.pending.append((step, of_tasks))
 
     @torch.no_grad()
-    def _move_averages(self, of_tasks: Tensor, step: int) -> None:
+    def _update_now(self, of_tasks: Tensor, step: int) -> None:
         statistics = of_tasks.mean(0).to(self.running_mean.dtype)
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(statistics)
@@ -123,54 +123,54 @@ def normalisations(network: nn.Module) -> list[Normalisation]:
     return [module for module in network.modules() if isinstance(module, Normalisation)]
 
 
-def learning_layers(network: nn.Module) -> list[Normalisation]:
+def averaging_layers(network: nn.Module) -> list[Normalisation]:
     """The layers whose averages learn from what passes through them."""
     return [layer for layer in normalisations(network) if layer.protocol == "running" and layer.training]
 
 
 @contextlib.contextmanager
-def noting_statistics(layers: list[Normalisation]) -> Iterator[None]:
+def recording_statistics(layers: list[Normalisation]) -> Iterator[None]:
     """Let layers note the statistics of a pass instead of learning from it."""
     for layer in layers:
-        layer.noted = []
+        layer.recorded = []
     try:
         yield
     finally:
         for layer in layers:
-            layer.noted = None
+            layer.recorded = None
 
 
-def taken_statistics(layers: list[Normalisation]) -> list[Tensor]:
+def recorded_statistics(layers: list[Normalisation]) -> list[Tensor]:
     """What was noted of one pass: of each layer [T, 2, channels]."""
     taken = []
     for layer in layers:
-        assert layer.noted is not None
-        taken.append(layer.noted.pop())
+        assert layer.recorded is not None
+        taken.append(layer.recorded.pop())
     return taken
 
 
 @contextlib.contextmanager
-def learning_together(network: nn.Module) -> Iterator[Callable[[], None]]:
+def deferred_average_updates(network: nn.Module) -> Iterator[Callable[[], None]]:
     """Let layers learn from all groups of tasks at once at the end, pass by pass: devices share tasks of different shapes
     unevenly, and all of them have to bring their averages together as often. What is yielded ends a group."""
-    layers = learning_layers(network)
+    layers = averaging_layers(network)
     groups: list[list[list[tuple[int, Tensor]]]] = []  # group by group, layer by layer, pass by pass
 
     def end_group() -> None:
-        groups.append([layer.waiting or [] for layer in layers])
+        groups.append([layer.pending or [] for layer in layers])
         for layer in layers:
-            layer.waiting = []
+            layer.pending = []
 
     for layer in layers:
-        layer.waiting = []
+        layer.pending = []
     try:
         yield end_group
     finally:
         for layer in layers:
-            layer.waiting = None
+            layer.pending = None
     for layer, *of_groups in zip(layers, *groups, strict=True):
         for same_pass in zip(*of_groups, strict=True):
-            layer.learn_averages(torch.cat([of_tasks for _, of_tasks in same_pass]), same_pass[0][0])
+            layer.update_averages(torch.cat([of_tasks for _, of_tasks in same_pass]), same_pass[0][0])
 
 
 @contextlib.contextmanager

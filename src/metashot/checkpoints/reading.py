@@ -50,6 +50,6 @@ class WholeCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def our_part(config: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
+def metashot_part(config: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
     """What metashot adds: how the learner was made, and from what data."""
     return {"version": __version__, "config": config, "origin": origin}

@@ -27,10 +27,10 @@ from metashot.checkpoints.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
 from metashot.checkpoints.stored import CONFIG, OURS
 from metashot.commands.sweeping import Score
 from metashot.configuration.composing import explained
-from metashot.data.images import ImageEpisodes
-from metashot.data.module import EpisodicDataModule, Split
+from metashot.data.class_episodes import ClassEpisodes
+from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
-from metashot.episodes import shown
+from metashot.episodes import format_amount
 from metashot.evaluation.checks import check_of_evaluation, checkpoints_of, wants_grid
 from metashot.evaluation.comparison import Comparison, Scored
 from metashot.evaluation.documents import write_document
@@ -45,6 +45,7 @@ from metashot.files.outputs import write_output
 from metashot.files.paths import place_to_write
 from metashot.problems import PROBLEMS
 from metashot.process.interruption import STOP
+from metashot.sources.splitting import Split
 from metashot.tracking.evaluations import finish, log_evaluation, open_loggers
 from metashot.training.interruption import StopsTest
 from metashot.training.processes import Processes, ending_together, in_all_processes, is_first_process
@@ -237,7 +238,7 @@ class Scorer:
     def score(self, prepared: Prepared) -> Scored:
         checkpoint = prepared.checkpoint
         change = [prepared.change] if prepared.change else []
-        for line in [*change, *prepared.algorithm.described(self.options.device_type)]:
+        for line in [*change, *prepared.algorithm.description(self.options.device_type)]:
             if line not in self._printed:
                 self.console.print(line, highlight=False, markup=False)
             self._printed.add(line)
@@ -324,11 +325,11 @@ def match_training_data(data: EpisodicDataModule, origin: Origin) -> str | None:
             f"data={data.name} is a {data.asks.kind} problem, but the checkpoint was trained on "
             f"{origin['name']}, a {PROBLEMS[origin['problem']].kind} problem: choose other data"
         )
-    if not isinstance(data, ImageEpisodes):
+    if not isinstance(data, ClassEpisodes):
         return None
     for override in HydraConfig.get().overrides.task:
         key = override.partition("=")[0].lstrip("+")
-        if key in ("data.mean", "data.std"):
+        if key in ("data.presentation.mean", "data.presentation.std"):
             raise BadInput(
                 f"{override} has no effect, because a learner keeps the constants it was trained with: leave it out"
             )
@@ -371,7 +372,7 @@ def changed_settings(now: dict[str, Any], stored: dict[str, Any]) -> str:
 
 def described(report: Report) -> str:
     """The name of a report's folder: what was scored, and on what if that is not plain."""
-    ways = "" if report.ways is None else f"{shown(report.ways)}w"
+    ways = "" if report.ways is None else f"{format_amount(report.ways)}w"
     unequal = "_unequal" if report.unequal_support or report.unequal_queries else ""
-    shape = f"{ways}{shown(report.shots)}s{shown(report.queries)}q{unequal}"
+    shape = f"{ways}{format_amount(report.shots)}s{format_amount(report.queries)}q{unequal}"
     return f"{Path(report.checkpoint).stem}_{report.data}_{report.split}_{shape}_{report.episodes}_seed{report.episode_seed}"

@@ -15,7 +15,7 @@ from rich.console import Console
 from metashot import configuration
 from metashot.applied.folders import Images, Outputs, named, query_files, read_all, read_support, support_files
 from metashot.applied.images import ink_of
-from metashot.applied.learner import ClassLearner, Learner, learner_of, restored
+from metashot.applied.learner import ClassLearner, Learner, VectorLearner, learner_of, restored
 from metashot.applied.network import fitted_content, made
 from metashot.applied.photographs import are_told, warning_of
 from metashot.applied.sheet import UNCERTAIN, sheet, uncertain
@@ -74,6 +74,11 @@ def _learner(config: dict[str, Any]) -> ClassLearner:
         whole = checkpoint[OURS]["config"] | {group: config[group] for group in GROUPS}
         network = made(whole, origin_of(checkpoint, path), checkpoint["state_dict"], path, config["device"])
         learner = learner_of(network, config["ckpt"], config["device"], config["ink"])
+    if isinstance(learner, VectorLearner):
+        raise BadInput(
+            f"ckpt={config['ckpt']} was trained on vectors, and folders of images are not for it: use it in Python, as "
+            "metashot.load(...).fit(x, y).predict(x)"
+        )
     if not isinstance(learner, ClassLearner):
         raise BadInput(
             f"ckpt={config['ckpt']} answers with numbers and not with classes: use it in Python, as "

@@ -95,7 +95,7 @@ def alias(target: str) -> Any:
     """The value of a type alias.
 
     Args:
-        target: its full name, such as `metashot.data.module.Split`.
+        target: its full name, such as `metashot.sources.splitting.Split`.
 
     Raises:
         NoSuchClass: there is no such module.

@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from metashot.arguments import Images
 from metashot.bad_input import BadInput
 from metashot.data.memory import refuse_too_many_episodes
-from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples, most
+from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples, maximum
 from metashot.problems import Problem
-
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+from metashot.sources.splitting import SPLITS, Split
 
 TEST_SEED = 0  # where a stored configuration has none
 
@@ -38,7 +36,6 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     asks: ClassVar[type[Problem]]
     problem: Problem
-    input_shape: tuple[int, ...]  # of one input: channels, height and width of an image, or the length of a vector
 
     def __init__(
         self,
@@ -63,6 +60,11 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.next_episode = 0  # of training, over all devices; it is what a resumed run continues from
 
     @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input of a network: channels, height and width of an image, or the length of a vector."""
+
+    @property
     def shuffled(self) -> bool:
         """Whether training goes through shuffled inputs instead of episodes."""
         return False
@@ -85,7 +87,7 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     def _inputs_of_a_task(self, split: Split) -> int:
         spec = self.specs[split]
-        return most(spec.ways) * (most(spec.shots) + most(spec.queries))
+        return maximum(spec.ways) * (maximum(spec.shots) + maximum(spec.queries))
 
     @abstractmethod
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
@@ -104,8 +106,8 @@ class EpisodicDataModule(pl.LightningDataModule):
             "input_shape": list(self.input_shape),
         }
 
-    def looked_at(self, episode: Episode) -> Episode:
-        """The episode as people look at it."""
+    def for_display(self, episode: Episode) -> Episode | None:
+        """The episode as people look at it; nothing where its inputs have no picture."""
         return episode
 
     def class_names(self, split: Split) -> Sequence[str]:
@@ -120,12 +122,12 @@ class EpisodicDataModule(pl.LightningDataModule):
         """The classes of the split that the episodes with these numbers are about."""
         return dict.fromkeys(numbers.tolist(), ())
 
-    def described(self) -> str:
+    def description(self) -> str:
         """The shape of each split's episodes, in a line."""
         return ", ".join(f"{split} {self.shape_of(split)}" for split in SPLITS)
 
     def shape_of(self, split: Split) -> str:
-        return self.specs[split].described()
+        return self.specs[split].description()
 
     def train_dataloader(self) -> "EpisodeNumbers":
         share = tasks_of_each_device(self.tasks_per_step, self._devices)
@@ -204,9 +206,9 @@ class EpisodeNumbers:
 
 
 def in_double(episode: Episode) -> Episode:
-    """The episode in 64 bits, for a network that has its weights in as many."""
+    """The episode in 64 bits, for a network that has its weights in as many; integers stay what they are."""
     support, query = (
-        Examples(part.x.double(), part.y.double() if part.y.is_floating_point() else part.y)
+        Examples(*(values.double() if values.is_floating_point() else values for values in (part.x, part.y)))
         for part in (episode.support, episode.query)
     )
     return replace(episode, support=support, query=query)

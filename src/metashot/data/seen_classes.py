@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from metashot.bad_input import BadInput
-from metashot.data.module import EpisodicDataModule, Split
+from metashot.data.module import EpisodicDataModule
 from metashot.sources.getting.files import printable
+from metashot.sources.splitting import Split
 
 _NAMED = 5  # classes that a message names
 

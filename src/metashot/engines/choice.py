@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from metashot.engines.batched import Batched
-from metashot.engines.inner import Adapted, Engine, InnerLoop, Parameters, Support
+from metashot.engines.inner import Engine, InnerLoop, InnerLoopResult, Parameters, Support
 from metashot.engines.learn2learn import Learn2Learn, is_installed
 
 LARGE = 28 * 28  # pixels
@@ -27,10 +27,10 @@ class Auto:
     def chosen(self, device_type: str, input_shape: tuple[int, ...]) -> Engine:
         return self.one_by_one if self.one_by_one and _suits_one_by_one(device_type, input_shape) else self.batched
 
-    def described(self, device_type: str, input_shape: tuple[int, ...]) -> str:
+    def description(self, device_type: str, input_shape: tuple[int, ...]) -> str:
         is_missed = self.one_by_one is None and _suits_one_by_one(device_type, input_shape)
         reason = ", since learn2learn is not installed, which is faster here" if is_missed else ""
-        return f"{self.chosen(device_type, input_shape).described(device_type, input_shape)} (chosen by auto{reason})"
+        return f"{self.chosen(device_type, input_shape).description(device_type, input_shape)} (chosen by auto{reason})"
 
     def __call__(
         self,
@@ -39,7 +39,7 @@ class Auto:
         query_x: Tensor,
         batches: Tensor | None = None,
         start: Parameters | None = None,
-    ) -> Adapted:
+    ) -> InnerLoopResult:
         return self.chosen(query_x.device.type, tuple(query_x.shape[2:]))(inner, support, query_x, batches, start)
 
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metashot.bad_input import BadInput
 from metashot.engines import course
-from metashot.engines.inner import InnerLoop, Memory, Parameters
+from metashot.engines.inner import InnerLoop, OptimizerState, Parameters
 from metashot.episodes import Examples
 
 BACKEND = "inductor"
@@ -40,7 +40,7 @@ class Compiler:
                 "leave out one of them; engine.compile=true goes with both"
             )
         # All of `inner` that a step or an answer reads. Methods are equal where they belong to the same object.
-        key = (inner.network, inner.adapting, inner.loss, inner.update, inner.first_order, shared_start)
+        key = (inner.network, inner.adapted_names, inner.loss, inner.update, inner.first_order, shared_start)
         if key not in self.made:
             self.made[key] = _Compiled(tasks, self.cuda_graph)
         return self.made[key]
@@ -63,14 +63,14 @@ class _Compiled:
         self.first, self.later, self.answering = compiled(tasks.step), compiled(tasks.step), compiled(tasks.answer)
         self.cuda_graph = cuda_graph
 
-    def step(self, theta: Parameters, memory: Memory, examples: Examples, number: int) -> course.Stepped:
+    def step(self, theta: Parameters, state: OptimizerState, examples: Examples, number: int) -> course.StepResult:
         with _refusing_what_cannot_be_compiled():
-            stepped: course.Stepped = (self.later if number else self.first)(theta, memory, examples, number)
+            stepped: course.StepResult = (self.later if number else self.first)(theta, state, examples, number)
         if not self.cuda_graph:
             return stepped
-        return course.Stepped(
+        return course.StepResult(
             {name: value.clone() for name, value in stepped.theta.items()},
-            {name: value.clone() for name, value in stepped.memory.items()},
+            {name: value.clone() for name, value in stepped.state.items()},
             stepped.losses.clone(),
             _cloned(stepped.statistics),
         )

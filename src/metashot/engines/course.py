@@ -6,20 +6,20 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from metashot.backbones.normalisation import learning_layers
+from metashot.backbones.normalisation import averaging_layers
 from metashot.bad_input import BadInput
-from metashot.engines.inner import Adapted, InnerLoop, Memory, Parameters, Support
+from metashot.engines.inner import InnerLoop, InnerLoopResult, OptimizerState, Parameters, Support
 from metashot.engines.recomputation import recomputed
 from metashot.episodes import Examples
 
 Statistics = list[Tensor]  # of one pass through the network: for each layer that learns averages [T, 2, channels]
 
 
-class Stepped(NamedTuple):
+class StepResult(NamedTuple):
     """T tasks after one inner step."""
 
     theta: Parameters
-    memory: Memory
+    state: OptimizerState
     losses: Tensor  # [T]: before the step
     statistics: Statistics
 
@@ -27,7 +27,7 @@ class Stepped(NamedTuple):
 class Tasks(Protocol):
     """Some tasks, as an engine computes them together. Parameters and memories lead with the tasks."""
 
-    def step(self, theta: Parameters, memory: Memory, examples: Examples, number: int) -> Stepped:
+    def step(self, theta: Parameters, state: OptimizerState, examples: Examples, number: int) -> StepResult:
         """One inner step of each task."""
 
     def answer(self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int) -> tuple[Tensor, Statistics]:
@@ -35,11 +35,11 @@ class Tasks(Protocol):
 
 
 class Course(NamedTuple):
-    adapted: Adapted
+    adapted: InnerLoopResult
     passes: list[tuple[int, Statistics]]  # through the network, in their order, each with the number of its step
 
 
-def in_chunks(
+def run_in_chunks(
     inner: InnerLoop,
     tasks: Callable[[], Tasks],
     size: int,
@@ -47,7 +47,7 @@ def in_chunks(
     query_x: Tensor,
     batches: Tensor | None,
     start: Parameters | None,
-) -> Adapted:
+) -> InnerLoopResult:
     """Take all tasks through the inner loop, `size` of them at a time, each of these chunks by `tasks()`."""
     _refuse_parts_of_collected(inner, support, batches)
     if start is not None:
@@ -78,13 +78,13 @@ def _run(
 ) -> Course:
     """Take the tasks from their start, or from the network's own parameters, through all steps."""
     parameters: Parameters = dict(inner.network.named_parameters())
-    theta = start or {name: parameters[name].expand(len(query_x), *parameters[name].shape) for name in inner.adapting}
-    memory = inner.remember(theta)
+    theta = start or {name: parameters[name].expand(len(query_x), *parameters[name].shape) for name in inner.adapted_names}
+    state = inner.initial_state(theta)
     going = torch.ones(len(query_x), dtype=torch.bool, device=query_x.device)  # tasks whose support loss falls
     answers: list[Tensor] = []
     losses: list[Tensor] = []
     passes: list[tuple[int, Statistics]] = []
-    before, learning = theta, bool(learning_layers(inner.network))
+    before, learning = theta, bool(averaging_layers(inner.network))
     collected: dict[int, Examples] = {}  # of the last step that was asked for
 
     def examples(number: int) -> Examples:
@@ -96,11 +96,11 @@ def _run(
                 collected[number] = support(dict(theta), number)
         return collected[number]
 
-    def step(number: int) -> Stepped:
+    def step(number: int) -> StepResult:
         chosen = examples(number) if batches is None else _chosen(examples(number), batches[:, number])
         # In mixed precision too, adapting is done in the precision of the parameters.
         with torch.autocast(query_x.device.type, enabled=False):
-            stepped = _step(inner, tasks, theta, memory, chosen, number)
+            stepped = _step(inner, tasks, theta, state, chosen, number)
         passes.append((number, stepped.statistics))
         return stepped
 
@@ -116,7 +116,7 @@ def _run(
             losses.append(loss)
         elif inner.least_fall is not None:
             losses.append(losses[-1])
-        if number in inner.answered:
+        if number in inner.answer_after:
             support_x = examples(max(number - 1, 0)).x
             answer, statistics = _answer(inner, tasks, theta, support_x, query_x, max(number - 1, 0))
             answers.append(answer)
@@ -126,12 +126,12 @@ def _run(
         if inner.least_fall is None:
             stepped = step(number)
             losses.append(stepped.losses.detach())
-            theta, memory = stepped.theta, stepped.memory
+            theta, state = stepped.theta, stepped.state
         elif stepped is not None:
-            before, theta, memory = theta, _where(going, stepped.theta, theta), stepped.memory
+            before, theta, state = theta, _where(going, stepped.theta, theta), stepped.state
     nothing = query_x.new_empty(len(query_x), 0)
     return Course(
-        Adapted(
+        InnerLoopResult(
             torch.stack(answers, dim=1) if answers else nothing,
             torch.stack(losses[: inner.steps], dim=1) if inner.steps else nothing,
             theta,
@@ -140,19 +140,19 @@ def _run(
     )
 
 
-def _together(inner: InnerLoop, courses: Sequence[Course]) -> Adapted:
+def _together(inner: InnerLoop, courses: Sequence[Course]) -> InnerLoopResult:
     """All tasks of a step. The averages of layers learn pass by pass from all of them: their order must not matter."""
-    layers = learning_layers(inner.network)
+    layers = averaging_layers(inner.network)
     if layers:
         for same_pass in zip(*(of_some.passes for of_some in courses), strict=True):
             number = same_pass[0][0]
             for layer, *statistics in zip(layers, *(of_some for _, of_some in same_pass), strict=True):
-                layer.learn_averages(torch.cat(statistics), number)
+                layer.update_averages(torch.cat(statistics), number)
     adapted = [of_some.adapted for of_some in courses]
-    return Adapted(
+    return InnerLoopResult(
         torch.cat([of_some.answers for of_some in adapted]),
         torch.cat([of_some.losses for of_some in adapted]),
-        {name: torch.cat([of_some.parameters[name] for of_some in adapted]) for name in inner.adapting},
+        {name: torch.cat([of_some.parameters[name] for of_some in adapted]) for name in inner.adapted_names},
     )
 
 
@@ -171,11 +171,11 @@ def _refuse_parts_of_collected(inner: InnerLoop, support: Support, batches: Tens
 def _fitting(inner: InnerLoop, start: Parameters, tasks: int) -> Parameters:
     """The tasks' own start, in the order and the precision of the parameters that adapt."""
     parameters = dict(inner.network.named_parameters())
-    expected = {name: (tasks, *parameters[name].shape) for name in inner.adapting}
+    expected = {name: (tasks, *parameters[name].shape) for name in inner.adapted_names}
     found = {name: tuple(value.shape) for name, value in start.items()}
     if found != expected:
         raise ValueError(f"the tasks' own initial parameters have the shapes {found}, and should have {expected}")
-    return {name: start[name].to(parameters[name].dtype) for name in inner.adapting}
+    return {name: start[name].to(parameters[name].dtype) for name in inner.adapted_names}
 
 
 def _part(support: Support, own: slice) -> Examples | Callable[[Parameters, int], Examples]:
@@ -198,23 +198,25 @@ def _where(tasks: Tensor, these: Parameters, others: Parameters) -> Parameters:
     }
 
 
-def _step(inner: InnerLoop, tasks: Tasks, theta: Parameters, memory: Memory, examples: Examples, number: int) -> Stepped:
+def _step(
+    inner: InnerLoop, tasks: Tasks, theta: Parameters, state: OptimizerState, examples: Examples, number: int
+) -> StepResult:
     if not inner.recompute or not torch.is_grad_enabled():
-        return tasks.step(theta, memory, examples, number)
-    names, remembered = list(theta), list(memory)
-    end = len(names) + len(remembered)
+        return tasks.step(theta, state, examples, number)
+    names, state_keys = list(theta), list(state)
+    end = len(names) + len(state_keys)
 
     def flat(*values: Tensor) -> tuple[Tensor, ...]:
         theta = dict(zip(names, values[: len(names)], strict=True))
-        memory = dict(zip(remembered, values[len(names) : end], strict=True))
-        stepped = tasks.step(theta, memory, Examples(*values[end:]), number)
-        changed = [*(stepped.theta[name] for name in names), *(stepped.memory[name] for name in remembered)]
+        state = dict(zip(state_keys, values[len(names) : end], strict=True))
+        stepped = tasks.step(theta, state, Examples(*values[end:]), number)
+        changed = [*(stepped.theta[name] for name in names), *(stepped.state[name] for name in state_keys)]
         return *changed, stepped.losses, *stepped.statistics
 
-    values = recomputed(flat, [*theta.values(), *memory.values(), examples.x, examples.y], inner.learned)
-    return Stepped(
+    values = recomputed(flat, [*theta.values(), *state.values(), examples.x, examples.y], inner.outer_parameters)
+    return StepResult(
         dict(zip(names, values[: len(names)], strict=True)),
-        dict(zip(remembered, values[len(names) : end], strict=True)),
+        dict(zip(state_keys, values[len(names) : end], strict=True)),
         values[end],
         list(values[end + 1 :]),
     )
@@ -223,7 +225,7 @@ def _step(inner: InnerLoop, tasks: Tasks, theta: Parameters, memory: Memory, exa
 def _answer(
     inner: InnerLoop, tasks: Tasks, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int
 ) -> tuple[Tensor, Statistics]:
-    if not inner.recompute or not torch.is_grad_enabled() or len(inner.answered) == 1:
+    if not inner.recompute or not torch.is_grad_enabled() or len(inner.answer_after) == 1:
         return tasks.answer(theta, support_x, query_x, number)
     device = query_x.device.type
     mixed, kind = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
@@ -233,5 +235,5 @@ def _answer(
             answers, statistics = tasks.answer(dict(zip(theta, values, strict=True)), support_x, query_x, number)
         return answers, *statistics
 
-    answers, *statistics = recomputed(flat, [support_x, query_x, *theta.values()], inner.learned)
+    answers, *statistics = recomputed(flat, [support_x, query_x, *theta.values()], inner.outer_parameters)
     return answers, statistics

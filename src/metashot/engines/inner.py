@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from metashot.episodes import Examples
 
 Parameters = dict[str, Tensor]  # by their names in the network
-Memory = dict[str, Tensor]  # what an inner optimiser remembers from step to step
+OptimizerState = dict[str, Tensor]  # what an inner optimiser remembers from step to step
 # Parameters, their gradients, what is remembered and the number of the step give new parameters and a new memory.
-Update = Callable[[Parameters, Parameters, Memory, int], tuple[Parameters, Memory]]
+Update = Callable[[Parameters, Parameters, OptimizerState, int], tuple[Parameters, OptimizerState]]
 # The parameters [C, ...] of some tasks, the number of the inner step and the place of these tasks among all T tasks give
 # the examples [C, N, ...] of this step. An engine asks for as many tasks at once as it computes together. To the gradient
 # of the inner loss the examples are constants; an outer gradient flows back through them unless they are detached.
@@ -42,19 +42,19 @@ class InnerLoop:
     """How a network adapts to a task."""
 
     network: Adaptable
-    adapting: tuple[str, ...]  # the names of the parameters that change
-    learned: tuple[Tensor, ...]  # all that an outer gradient may reach: the network's parameters and the algorithm's own
+    adapted_names: tuple[str, ...]  # the names of the parameters that change
+    outer_parameters: tuple[Tensor, ...]  # that receive an outer gradient: the network's and the algorithm's own
     loss: Callable[[Tensor, Tensor], Tensor]  # of the outputs for a support set
-    remember: Callable[[Parameters], Memory]  # what an inner optimiser remembers before the first step
+    initial_state: Callable[[Parameters], OptimizerState]  # what an inner optimiser remembers before the first step
     update: Update
     steps: int
     first_order: bool  # gradients of the inner loss count as constants
-    answered: tuple[int, ...]  # after how many steps the queries are answered
+    answer_after: tuple[int, ...]  # after how many steps the queries are answered
     least_fall: float | None = None  # of the support loss in a step; with less, a task takes the step back and stops
     recompute: bool = False  # the inside of each step, and of all answers but one alone, instead of keeping it
 
 
-class Adapted(NamedTuple):
+class InnerLoopResult(NamedTuple):
     """What became of the tasks."""
 
     answers: Tensor  # [T, number of times answered, Q, ...], or whatever shape the network's answers have
@@ -72,7 +72,7 @@ class Engine(Protocol):
         query_x: Tensor,
         batches: Tensor | None = None,
         start: Parameters | None = None,
-    ) -> Adapted:
+    ) -> InnerLoopResult:
         """Adapt a network to each task.
 
         Args:
@@ -92,5 +92,5 @@ class Engine(Protocol):
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
         """Answers [T, Q, ...] of networks that have these parameters [T, ...] after all steps."""
 
-    def described(self, device_type: str, input_shape: tuple[int, ...]) -> str:
+    def description(self, device_type: str, input_shape: tuple[int, ...]) -> str:
         """How inner loops on such inputs are run there, in a few words."""

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metashot.backbones.normalisation import learning_layers, noting_statistics, taken_statistics
+from metashot.backbones.normalisation import averaging_layers, recorded_statistics, recording_statistics
 from metashot.bad_input import BadInput
 from metashot.engines import course
-from metashot.engines.inner import Adapted, InnerLoop, Memory, Parameters, Support
+from metashot.engines.inner import InnerLoop, InnerLoopResult, OptimizerState, Parameters, Support
 from metashot.episodes import Examples
 
 
@@ -36,7 +36,7 @@ class Learn2Learn:
                 "needs a C compiler and numpy 1), or give engine=batched, which computes the same numbers"
             )
 
-    def described(self, device_type: str, input_shape: tuple[int, ...]) -> str:
+    def description(self, device_type: str, input_shape: tuple[int, ...]) -> str:
         return "learn2learn, task by task"
 
     def __call__(
@@ -46,8 +46,8 @@ class Learn2Learn:
         query_x: Tensor,
         batches: Tensor | None = None,
         start: Parameters | None = None,
-    ) -> Adapted:
-        return course.in_chunks(inner, lambda: _OneTask(inner), 1, support, query_x, batches, start)
+    ) -> InnerLoopResult:
+        return course.run_in_chunks(inner, lambda: _OneTask(inner), 1, support, query_x, batches, start)
 
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
         answers = []
@@ -66,13 +66,13 @@ class _OneTask:
         self.adapted: Any = None
         self.theta: Parameters = {}  # that the copy has
 
-    def step(self, theta: Parameters, memory: Memory, examples: Examples, number: int) -> course.Stepped:
+    def step(self, theta: Parameters, memory: OptimizerState, examples: Examples, number: int) -> course.StepResult:
         second_order = torch.is_grad_enabled() and not self.inner.first_order
         with torch.enable_grad():  # adapting needs gradients, in validation and testing too
             adapted = self._network(theta)
-            layers = learning_layers(adapted)
-            with noting_statistics(layers):
-                answers, statistics = adapted(examples.x, number), taken_statistics(layers)
+            layers = averaging_layers(adapted)
+            with recording_statistics(layers):
+                answers, statistics = adapted(examples.x, number), recorded_statistics(layers)
             loss = self.inner.loss(answers, examples.y)
             own = {name: value for name, value in adapted.named_parameters() if name in theta}
             gradients = torch.autograd.grad(loss, list(own.values()), create_graph=second_order)
@@ -81,14 +81,14 @@ class _OneTask:
         self.theta = _leading(changed)
         with torch.enable_grad():  # so that the next step can be derived
             self._move(adapted, {name: value - own[name] for name, value in changed.items()})
-        return course.Stepped(self.theta, _leading(remembered), loss.unsqueeze(0), statistics)
+        return course.StepResult(self.theta, _leading(remembered), loss.unsqueeze(0), statistics)
 
     def answer(self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int) -> tuple[Tensor, course.Statistics]:
         adapted = self._network(theta)
-        layers = learning_layers(adapted)
-        with noting_statistics(layers):
+        layers = averaging_layers(adapted)
+        with recording_statistics(layers):
             answers = adapted.answer(support_x, query_x, number)
-            return answers, taken_statistics(layers)
+            return answers, recorded_statistics(layers)
 
     def _network(self, theta: Parameters) -> Any:
         """The copy of the network, with these parameters.

@@ -1,4 +1,4 @@
-"""Memory for time: keep what goes into a function, and compute what is inside again when it is differentiated.
+"""OptimizerState for time: keep what goes into a function, and compute what is inside again when it is differentiated.
 
 `torch.utils.checkpoint` cannot do that around `torch.func.grad`, which does not let it hook into what is kept.
 """

@@ -1,4 +1,4 @@
-"""Embedding every image of an evaluation once, where features depend on the image alone: episodes then consist of features.
+"""Embedding every item of an evaluation once, where features depend on the item alone: episodes then consist of features.
 
 An episode of 80 images costs as much as embedding 80 images, and in hundreds of episodes each image comes up many times.
 """
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from metashot.algorithms.features import FeatureLearner
+from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.feature_bank import FeatureBank
-from metashot.data.images import ImageEpisodes
-from metashot.data.module import Split
+from metashot.sources.splitting import Split
 
-_AT_ONCE = 256  # images
+_AT_ONCE = 256  # items
 _MOST_BYTES = 4 * 2**30  # of features in memory: those of whole maps of many images are left to their episodes
 
 # What is done, of how many, in which unit -> a function that is told how many more are done.
@@ -41,22 +41,24 @@ class EmbedOnce(pl.Callback):
 
     def _embed(self, trainer: pl.Trainer, learner: pl.LightningModule, split: Split) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(learner, FeatureLearner) or not learner.backbone.each_alone or not isinstance(data, ImageEpisodes):
+        if not isinstance(learner, FeatureLearner) or not isinstance(data, ClassEpisodes):
             return
-        places = data.images_of(split, data.evaluation_numbers(split))
+        if not learner.backbone.embeds_independently:
+            return
+        places = data.places_of(split, data.evaluation_numbers(split))
         if len(places) * learner.backbone.features * 4 > _MOST_BYTES:
             return
         features: list[Tensor] = []
-        dtype = next(learner.parameters()).dtype
-        with self.progress("embedding", len(places), "images") as advance, torch.no_grad():
+        with self.progress("embedding", len(places), data.presentation.noun) as advance, torch.no_grad():
             for first in range(0, len(places), _AT_ONCE):
-                images = data.images_at(split, places[first : first + _AT_ONCE], learner.device).to(dtype)
+                x = data.inputs_at(split, places[first : first + _AT_ONCE], learner.device)
+                x = x.to(learner.dtype) if x.is_floating_point() else x
                 with trainer.precision_plugin.val_step_context():
-                    features.append(learner.embed(images[None], support=0)[0])
-                advance(len(images))
+                    features.append(learner.embed(x[None], support=0)[0])
+                advance(len(x))
         data.features[split] = FeatureBank(torch.cat(features), places)
 
     def _forget(self, trainer: pl.Trainer) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, ImageEpisodes):
+        if isinstance(data, ClassEpisodes):
             data.features.clear()

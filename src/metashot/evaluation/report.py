@@ -8,7 +8,7 @@ from typing import Any
 
 from metashot.bad_input import in_one_line
 from metashot.data.seen_classes import SeenClasses
-from metashot.episodes import Amount, shown
+from metashot.episodes import Amount, format_amount
 from metashot.evaluation.answers import OfClass
 from metashot.evaluation.statistics import FEW_EPISODES
 from metashot.evaluation.timing import SecondsOfATask
@@ -122,9 +122,9 @@ class Report:
             self.algo: f"on {self.data}, {self.split} split",
             "seeds": f"{self.episode_seed} of the episodes, {_known(self.training_seed)} of the training",
             "episodes": f"{self.episodes}{few_episodes(self.episodes)}",
-            **({} if self.ways is None else {"ways": shown(self.ways)}),
-            "shots": shown(self.shots),
-            "queries": shown(self.queries) + ("" if self.ways is None else " a class"),
+            **({} if self.ways is None else {"ways": format_amount(self.ways)}),
+            "shots": format_amount(self.shots),
+            "queries": format_amount(self.queries) + ("" if self.ways is None else " a class"),
             **{f"unequal {name}": f"Dirichlet {value:g}" for name, value in unequal.items() if value is not None},
             "transductive": str(self.transductive).lower(),
             **({} if self.seen_classes is None else {"seen classes": str(self.seen_classes)}),
@@ -133,10 +133,14 @@ class Report:
 
     def asked(self) -> str:
         """What was asked, in a line."""
-        shape = f"{shown(self.shots)} shots" if self.ways is None else f"{shown(self.ways)}-way {shown(self.shots)}-shot"
+        shape = (
+            f"{format_amount(self.shots)} shots"
+            if self.ways is None
+            else f"{format_amount(self.ways)}-way {format_amount(self.shots)}-shot"
+        )
         where = f"{self.data}, {self.split} split, episodes of seed {self.episode_seed}"
         few = few_episodes(self.episodes)
-        return f"{where}: {self.episodes} episodes{few}, {shape}, {shown(self.queries)} queries"
+        return f"{where}: {self.episodes} episodes{few}, {shape}, {format_amount(self.queries)} queries"
 
     def seen_in_short(self) -> str:
         """How many of the classes were seen in training, in a column of a table; regression has none."""

@@ -11,15 +11,16 @@ from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput, GaveUp
-from metashot.data.module import EpisodicDataModule, Split
+from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
-from metashot.episodes import Episode, shown
+from metashot.episodes import Episode, format_amount
 from metashot.evaluation.answers import Answers, calibration_error, of_classes
 from metashot.evaluation.protocol import EpisodeResults, Scoring
 from metashot.evaluation.report import AfterSteps, Report
 from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
 from metashot.evaluation.timing import Timing
 from metashot.sources.getting.files import printable
+from metashot.sources.splitting import Split
 from metashot.version import __version__
 
 
@@ -115,8 +116,8 @@ def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Spl
     others = "use an algorithm without a head, such as algo=protonet"
     if isinstance(ways, tuple):
         raise BadInput(
-            f"data.{split}.ways draws {shown(ways)} ways, but the head of this {algo} is for one number of classes: give "
-            f"one number, or {others}"
+            f"data.{split}.ways draws {format_amount(ways)} ways, but the head of this {algo} is for one number of classes: "
+            f"give one number, or {others}"
         )
     raise BadInput(
         f"{ways} ways were asked for on the {split} split, but this {algo} has a head for {algorithm.fixed_ways} "

@@ -43,9 +43,9 @@ class Timing(pl.Callback):
 
 def _of_one(algorithm: Algorithm, episode: Episode) -> tuple[float, float]:
     start = _now(algorithm.device)
-    learned = algorithm.learn(episode.support)
+    learned = algorithm.adapt(episode.support)
     learned_at = _now(algorithm.device)
-    algorithm.answers_from(learned, episode.query.x)
+    algorithm.answer_queries(learned, episode.query.x)
     return learned_at - start, _now(algorithm.device) - learned_at
 
 

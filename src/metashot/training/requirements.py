@@ -4,9 +4,10 @@ from typing import Any
 
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
-from metashot.data.images import ImageEpisodes
-from metashot.data.module import EpisodicDataModule, Split
+from metashot.data.class_episodes import ClassEpisodes
+from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
+from metashot.sources.splitting import Split
 from metashot.training.trainer import TrainerOptions
 
 
@@ -27,7 +28,7 @@ def refuse_other_batches(algorithm: Algorithm, data: EpisodicDataModule, name: s
         raise BadInput(
             f"data.train.batch shuffles images, but algo={name} is trained on episodes: use data.train.batch=null"
         )
-    sampler = data.shuffled_sampler if isinstance(data, ImageEpisodes) else None
+    sampler = data.shuffled_sampler if isinstance(data, ClassEpisodes) else None
     if sampler is not None and sampler.size > len(sampler.labels):
         raise BadInput(
             f"data.train.batch={sampler.size} cannot be used: the training split of data={data.name} has "

@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from metashot.bad_input import BadInput, GaveUp
-from metashot.checkpoints.reading import our_part
+from metashot.checkpoints.reading import metashot_part
 from metashot.checkpoints.run_folder import refuse_missing_folder
 from metashot.checkpoints.stored import BEST, LAST, OURS
 from metashot.evaluation.protocol import Scoring
@@ -120,7 +120,7 @@ class Saving(Checkpoint):
         self.waited = state_dict["waited"]
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[OURS] = our_part(self.config, self.origin) | {"random_state": random_state()}
+        checkpoint[OURS] = metashot_part(self.config, self.origin) | {"random_state": random_state()}
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._random_state = checkpoint[OURS]["random_state"]

@@ -111,7 +111,7 @@ class TrainerOptions:
             enable_model_summary=False,
         )
 
-    def described(self) -> list[str]:
+    def description(self) -> list[str]:
         """What a user should know of what they chose."""
         if (
             self.device_type == "cpu"

@@ -11,7 +11,7 @@ from metashot.algorithms.gradient.learner import AdaptedTasks, GradientLearner
 from metashot.algorithms.gradient.network import FeatureNetwork
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
-from metashot.engines.inner import Adapted, Support
+from metashot.engines.inner import InnerLoopResult, Support
 from metashot.episodes import Examples
 from metashot.problems import Problem
 
@@ -45,15 +45,15 @@ class HeadlessLearner(GradientLearner):
     def compare(self, support: Examples, query: Tensor) -> Tensor:
         """Answers [T, Q, ...] to queries with the features `query`, beside a support set with the features `support.x`."""
 
-    def adapt(self, support: Support, *rest: Any, **options: Any) -> Adapted:
-        adapted = super().adapt(support, *rest, **options)
+    def run_inner_loop(self, support: Support, *rest: Any, **options: Any) -> InnerLoopResult:
+        adapted = super().run_inner_loop(support, *rest, **options)
         if not isinstance(support, Examples) or not adapted.answers.shape[1]:
             return adapted
         answers = [self._compared(features, support.y) for features in adapted.answers.unbind(1)]
         return adapted._replace(answers=torch.stack(answers, dim=1))
 
-    def answers_from(self, learned: AdaptedTasks, query_x: Tensor) -> Tensor:
-        return self._compared(super().answers_from(learned, query_x), learned.support.y)
+    def answer_queries(self, learned: AdaptedTasks, query_x: Tensor) -> Tensor:
+        return self._compared(super().answer_queries(learned, query_x), learned.support.y)
 
     def _compared(self, features: Tensor, y: Tensor) -> Tensor:
         """Answers, from the features [T, S + Q, features] of both."""

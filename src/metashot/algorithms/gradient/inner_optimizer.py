@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import torch
 
 from metashot.arguments import AtLeast, Below
-from metashot.engines.inner import Memory, Parameters
+from metashot.engines.inner import OptimizerState, Parameters
 
 _BETA2, _EPSILON = 0.999, 1e-8  # as in Adam's paper
 
@@ -20,22 +20,22 @@ class InnerOptimizer:
         self.name = name
         self.momentum = momentum
 
-    def remember(self, theta: Parameters) -> Memory:
+    def initial_state(self, theta: Parameters) -> OptimizerState:
         """The sums of gradients, and of their squares, before the first step."""
         kinds = {"sgd": (), "momentum": ("m",), "adam": ("m", "v")}[self.name]
         return {f"{kind} {name}": torch.zeros_like(value) for kind in kinds for name, value in theta.items()}
 
-    def directions(self, gradients: Parameters, memory: Memory, step: int) -> tuple[Parameters, Memory]:
+    def directions(self, gradients: Parameters, state: OptimizerState, step: int) -> tuple[Parameters, OptimizerState]:
         """In which direction each parameter goes in this step, and what to remember."""
         if self.name == "sgd":
-            return gradients, memory
+            return gradients, state
         decay = self.momentum
         if self.name == "momentum":
-            first = {f"m {name}": decay * memory[f"m {name}"] + gradient for name, gradient in gradients.items()}
+            first = {f"m {name}": decay * state[f"m {name}"] + gradient for name, gradient in gradients.items()}
             return {name: first[f"m {name}"] for name in gradients}, first
-        first = {f"m {name}": decay * memory[f"m {name}"] + (1 - decay) * gradient for name, gradient in gradients.items()}
+        first = {f"m {name}": decay * state[f"m {name}"] + (1 - decay) * gradient for name, gradient in gradients.items()}
         second = {
-            f"v {name}": _BETA2 * memory[f"v {name}"] + (1 - _BETA2) * gradient.square()
+            f"v {name}": _BETA2 * state[f"v {name}"] + (1 - _BETA2) * gradient.square()
             for name, gradient in gradients.items()
         }
         mean_share, square_share = 1 - decay ** (step + 1), 1 - _BETA2 ** (step + 1)  # what the sums miss at the beginning

@@ -18,7 +18,7 @@ from metashot.algorithms.optimization import Optimization
 from metashot.arguments import AtLeast, AtMost, Count, NotNegative, Positive, Steps
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
-from metashot.engines.inner import Adapted, Engine, InnerLoop, Memory, Parameters, Support
+from metashot.engines.inner import Engine, InnerLoop, InnerLoopResult, OptimizerState, Parameters, Support
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Problem, Regression
 
@@ -72,7 +72,7 @@ class GradientLearner(Algorithm):
         self.network = self.network_on(backbone, problem)
         self.fixed_ways = self.network.outputs if problem.has_classes else None
         self.engine = engine
-        self.adapting = self._matching(adapts)
+        self.adapted_names = self._matching(adapts)
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
         self.inner_batch = inner_batch
@@ -97,11 +97,11 @@ class GradientLearner(Algorithm):
                 "parts of them: set one of the two to null"
             )
 
-    def described(self, device_type: str) -> list[str]:
-        return [f"engine: {self.engine.described(device_type, self.network.backbone.input_shape)}"]
+    def description(self, device_type: str) -> list[str]:
+        return [f"engine: {self.engine.description(device_type, self.network.backbone.input_shape)}"]
 
     def freeze_backbone(self) -> None:
-        moving = [name for name in self.adapting if name.startswith("backbone.")]
+        moving = [name for name in self.adapted_names if name.startswith("backbone.")]
         if moving:
             raise BadInput(
                 f"freeze_backbone=true leaves the backbone as it is, but the inner loop changes {moving[0]} and others: "
@@ -114,7 +114,7 @@ class GradientLearner(Algorithm):
         return Network(backbone, problem.outputs)
 
     def initial_parameters(self, support: Examples) -> Parameters | None:
-        """Each task's own parameters [T, ...] before the first step, by the names in `adapting`; None where all tasks
+        """Each task's own parameters [T, ...] before the first step, by the names in `adapted_names`; None where all tasks
         begin with the network's own. The outer gradient flows back into what makes them."""
         return None
 
@@ -127,13 +127,13 @@ class GradientLearner(Algorithm):
         """One inner step: theta' from theta and what the inner optimiser makes of the gradients of the support loss."""
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
-        return self.adapt(support, query_x).answers[:, -1]
+        return self.run_inner_loop(support, query_x).answers[:, -1]
 
-    def learn(self, support: Examples) -> AdaptedTasks:
-        adapted = self.adapt(support, support.x[:, :0], answered=())
+    def adapt(self, support: Examples) -> AdaptedTasks:
+        adapted = self.run_inner_loop(support, support.x[:, :0], answer_after=())
         return AdaptedTasks(adapted.parameters, support)
 
-    def answers_from(self, learned: AdaptedTasks, query_x: Tensor) -> Tensor:
+    def answer_queries(self, learned: AdaptedTasks, query_x: Tensor) -> Tensor:
         return self.engine.answer(self._inner_loop((), None), learned.parameters, learned.support.x, query_x)
 
     @property
@@ -145,14 +145,14 @@ class GradientLearner(Algorithm):
         steps = self.test_inner_steps
         return tuple(sorted({*range(min(steps, _WATCHED) + 1), steps}))
 
-    def answers_on_the_way(self, episode: Episode) -> Tensor:
-        return self.adapt(episode.support, episode.query.x, answered=self.watched_steps).answers
+    def answers_after_steps(self, episode: Episode) -> Tensor:
+        return self.run_inner_loop(episode.support, episode.query.x, answer_after=self.watched_steps).answers
 
-    def features_around_adapting(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
+    def features_before_and_after(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
         start = self.initial_parameters(episode.support)
         x = episode.support.x, episode.query.x
         before = self.network.features(*x) if start is None else self._features(start, episode, 0)
-        adapted = self.learn(episode.support).parameters
+        adapted = self.adapt(episode.support).parameters
         return before, self._features(adapted, episode, max(self.test_inner_steps - 1, 0))
 
     def _features(self, parameters: Parameters, episode: Episode, step: int) -> Tensor:
@@ -164,31 +164,31 @@ class GradientLearner(Algorithm):
         return torch.cat(features)
 
     def training_loss(self, episode: Episode) -> TrainingStep:
-        adapted = self.adapt(episode.support, episode.query.x, episode.number)
+        adapted = self.run_inner_loop(episode.support, episode.query.x, episode.number)
         answers = adapted.answers[:, -1]
         return TrainingStep(self.problem.loss(answers, episode.query.y), answers, adapted.losses)
 
-    def adapt(
+    def run_inner_loop(
         self,
         support: Support,
         query_x: Tensor,
         number: Tensor | None = None,
-        answered: tuple[int, ...] | None = None,
+        answer_after: tuple[int, ...] | None = None,
         first_order: bool | None = None,
-    ) -> Adapted:
+    ) -> InnerLoopResult:
         """Adapt to each task and answer its queries.
 
         Args:
             support: The support sets, or what collects the examples of each inner step (`Collect` in engines/inner.py).
             query_x: Inputs [T, Q, ...] of the queries.
             number: The numbers [T] of the episodes, by which mini-batches are drawn; None for the same ones in every task.
-            answered: The numbers of steps after which queries are answered; None for the last one alone.
+            answer_after: The numbers of steps after which queries are answered; None for the last one alone.
             first_order: Whether second derivatives are left out; None for what the algorithm is configured to do.
 
         Raises:
             BadInput: Examples are collected, but `inner_batch` or `least_fall` need a support set to begin with.
         """
-        inner = self._inner_loop(answered, first_order)
+        inner = self._inner_loop(answer_after, first_order)
         if not isinstance(support, Examples):
             if self.batch_size is not None:
                 raise BadInput(
@@ -203,32 +203,35 @@ class GradientLearner(Algorithm):
             batches = minibatches(numbers, examples, self.batch_size, inner.steps).to(query_x.device)
         return self.engine(inner, support, query_x, batches, self.initial_parameters(support))
 
-    def _inner_loop(self, answered: tuple[int, ...] | None, first_order: bool | None) -> InnerLoop:
+    def _inner_loop(self, answer_after: tuple[int, ...] | None, first_order: bool | None) -> InnerLoop:
         steps = self.inner_steps if self.training else self.test_inner_steps
         return InnerLoop(
             network=self.network,
-            adapting=self.adapting,
-            learned=tuple(parameter for parameter in self.parameters() if parameter.requires_grad),
+            adapted_names=self.adapted_names,
+            outer_parameters=tuple(parameter for parameter in self.parameters() if parameter.requires_grad),
             loss=self.inner_loss,
-            remember=self.inner_optimizer.remember,
+            initial_state=self.inner_optimizer.initial_state,
             update=self._step,
             steps=steps,
             first_order=self.first_order if first_order is None else first_order,
-            answered=(steps,) if answered is None else answered,
+            answer_after=(steps,) if answer_after is None else answer_after,
             least_fall=self.least_fall,
             recompute=self.checkpoint_inner_steps,
         )
 
-    def _step(self, theta: Parameters, gradients: Parameters, memory: Memory, step: int) -> tuple[Parameters, Memory]:
-        directions, memory = self.inner_optimizer.directions(gradients, memory, step)
-        return self.update(theta, directions, step), memory
+    def _step(
+        self, theta: Parameters, gradients: Parameters, state: OptimizerState, step: int
+    ) -> tuple[Parameters, OptimizerState]:
+        directions, state = self.inner_optimizer.directions(gradients, state, step)
+        return self.update(theta, directions, step), state
 
     def _matching(self, patterns: list[str]) -> tuple[str, ...]:
         names = [name for name, _ in self.network.named_parameters()]
         adapting: set[str] = set()
         for pattern in patterns:
             matched = {name for name in names if fnmatchcase(name, pattern.removeprefix("-"))}
-            if not matched:
+            takes_out_of_nothing = pattern.startswith("-") and all(name.startswith("head.") for name in names)
+            if not matched and not takes_out_of_nothing:  # (a backbone without parameters has no layers to leave out)
                 raise BadInput(f"algo.adapts={pattern} matches no parameter of the network; it has {', '.join(names)}")
             adapting = adapting - matched if pattern.startswith("-") else adapting | matched
         if not adapting:

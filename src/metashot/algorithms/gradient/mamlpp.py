@@ -62,8 +62,8 @@ class MAMLpp(GradientLearner):
     def step_sizes(self, inner_lr: float) -> Any:
         if not self.learned_step_sizes:
             return inner_lr
-        self.positions = {name: position for position, name in enumerate(self.adapting)}  # in the rows of alpha
-        return nn.Parameter(torch.full((len(self.adapting), self.inner_steps), inner_lr))
+        self.positions = {name: position for position, name in enumerate(self.adapted_names)}  # in the rows of alpha
+        return nn.Parameter(torch.full((len(self.adapted_names), self.inner_steps), inner_lr))
 
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
         """theta' = theta - alpha * gradient, with an alpha for each layer and step"""
@@ -75,11 +75,11 @@ class MAMLpp(GradientLearner):
     def training_loss(self, episode: Episode) -> TrainingStep:
         """L = sum over steps i of v_i * L_query(theta_i)"""
         weights = {step: weight for step, weight in enumerate(self.step_weights(), 1) if weight}
-        adapted = self.adapt(
+        adapted = self.run_inner_loop(
             episode.support,
             episode.query.x,
             episode.number,
-            answered=tuple(weights),
+            answer_after=tuple(weights),
             first_order=self.first_order or self.progress < self.first_order_share,
         )
         losses = [

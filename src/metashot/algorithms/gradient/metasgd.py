@@ -32,8 +32,8 @@ class MetaSGD(GradientLearner):
 
     def step_sizes(self, inner_lr: float) -> nn.ParameterList:
         parameters = dict(self.network.named_parameters())
-        self.positions = {name: position for position, name in enumerate(self.adapting)}  # in the list
-        sizes = [torch.full_like(parameters[name], inner_lr) for name in self.adapting]
+        self.positions = {name: position for position, name in enumerate(self.adapted_names)}  # in the list
+        sizes = [torch.full_like(parameters[name], inner_lr) for name in self.adapted_names]
         if self.inner_lr_until is not None:
             sizes = [size.uniform_(inner_lr, self.inner_lr_until) for size in sizes]
         return nn.ParameterList(sizes)

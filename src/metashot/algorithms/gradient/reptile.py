@@ -35,7 +35,7 @@ class Reptile(GradientLearner):
         self.test_inner_batch = test_inner_batch
         self.refuse_to_compare_parts("test_inner_batch", test_inner_batch)
         for name, parameter in self.network.named_parameters():  # what no task changes stays as it begins
-            parameter.requires_grad_(name in self.adapting)
+            parameter.requires_grad_(name in self.adapted_names)
 
     @property
     def batch_size(self) -> int | None:
@@ -53,8 +53,8 @@ class Reptile(GradientLearner):
         support, query = episode.support, episode.query
         examples = Examples(torch.cat([support.x, query.x], 1), torch.cat([support.y, query.y], 1))
         with torch.no_grad():
-            adapted = self.adapt(examples, query.x, episode.number)
-        phi = {name: value for name, value in self.network.named_parameters() if name in self.adapting}
+            adapted = self.run_inner_loop(examples, query.x, episode.number)
+        phi = {name: value for name, value in self.network.named_parameters() if name in self.adapted_names}
         gradient = self.outer_gradient({name: phi[name].detach() - adapted.parameters[name] for name in phi})
         towards = torch.stack([(phi[name] * gradient[name]).sum() for name in phi]).sum()  # its derivative is the gradient
         answers = adapted.answers[:, -1]

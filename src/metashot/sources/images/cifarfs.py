@@ -58,7 +58,7 @@ class CifarFS(Cifar100):
         if not self.listed or isinstance(self.opened, PickledImages):
             return self.classes
         where = printable(self.opened.path)
-        splits = {split: self._list_of(split) for split in SPLITS}
+        splits: dict[str, list[str]] = {split: self._list_of(split) for split in SPLITS}
         check_disjoint(splits, where)
         return splits
 

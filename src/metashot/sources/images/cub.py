@@ -115,7 +115,7 @@ class Cub(ImageFiles):
 
     def decode_image(self, name: str) -> Decoded:
         try:
-            return decode(self.opened.read(name), name, self.image_shape, self.fit, self.boxes.get(name))
+            return decode(self.opened.read(name), name, self.item_shape, self.fit, self.boxes.get(name))
         except Unreadable as error:  # the archive is named, and not the folder that it was unpacked to for a while
             raise BadInput(f"{printable(self.origin)}: {error}; fetch {ARCHIVE} again from {HOME}") from error
 

@@ -1,22 +1,26 @@
 """A user's own pictures: a folder of class folders, one with such folders below train, val and test, or a CSV file."""
 
-import csv
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from metashot.arguments import Positive, Seed, Side
 from metashot.bad_input import BadInput
-from metashot.files.paths import read_file, reason_of
+from metashot.sources.getting.csv_rows import csv_rows
 from metashot.sources.getting.files import LARGEST_FILE, Folder, printable
 from metashot.sources.images.decoding import Decoded, Fit, decode
 from metashot.sources.images.image_files import ImageFiles, Listing
-from metashot.sources.splitting import SPLITS, seeded_splits, split_called
+from metashot.sources.splitting import (
+    SPLITS,
+    refuse_few_classes,
+    refuse_shared_classes,
+    shares_of_splits,
+    split_called,
+    take_from_train,
+)
 
 _IMAGES = {
     *("apng", "avif", "avifs", "bmp", "dds", "dib", "gif", "icns", "ico", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpf", "jpg"),
@@ -26,9 +30,7 @@ _UNSUPPORTED = {
     *("arw", "cr2", "cr3", "dng", "heic", "heics", "heif", "heifs", "hif", "jxl", "nef", "orf", "raf", "raw", "rw2", "svg"),
 }
 _CSV = (".csv", ".tsv", ".txt")
-_DELIMITERS = ",;\t"
 _COLUMNS = ("file", "class")  # and "split"
-_FEWEST = 2  # classes of a split: an episode needs something to tell apart
 _NAMED = 5  # files or lines that a message about many of them names
 _ALLOWED = "allowed: a folder class/image or train|val|test/class/image, or a .csv file with the columns file,class[,split]"
 
@@ -54,13 +56,9 @@ class OwnImages(ImageFiles):
     def __init__(
         self, image_size: Side, channels: Literal[1, 3], fit: Fit, shares: list[Positive], split_seed: Seed
     ) -> None:
-        if len(shares) != len(SPLITS):
-            raise BadInput(
-                f"data.source.shares={shares} has {len(shares)} values; allowed: three, for train, val and test, such as "
-                "[0.64,0.16,0.2]"
-            )
+        of_splits = shares_of_splits(shares)
         super().__init__(channels, image_size, fit, {"shares": shares, "split_seed": split_seed})
-        self.shares = dict(zip(SPLITS, shares, strict=True))
+        self.shares = of_splits
         self.split_seed = split_seed
 
     def known_as(self, name: str, root: Path) -> str:
@@ -89,22 +87,16 @@ class OwnImages(ImageFiles):
     def list_images(self, root: Path) -> Listing:
         self.notes = []
         given, is_divided = self._in_folders(root) if os.path.isdir(root) else self._in_csv(root)
-        _refuse_shared(root, given)
+        where = f"data.root={printable(root)}"
+        refuse_shared_classes(where, given)
         if "train" not in given:
-            raise BadInput(
-                f"data.root={printable(root)} has images for {' and '.join(given)} and none for train, which is needed"
-            )
-        self._take_from_train(root, given, is_divided)
-        for split, classes in given.items():
-            if len(classes) < _FEWEST:
-                raise BadInput(
-                    f"the {split} split of data.root={printable(root)} has one class, {next(iter(classes))}; at least "
-                    f"{_FEWEST} are needed"
-                )
+            raise BadInput(f"{where} has images for {' and '.join(given)} and none for train, which is needed")
+        self.notes += take_from_train(where, given, self.shares, self.split_seed, is_divided, self._noted())
+        refuse_few_classes(where, given)
         return {split: {name: given[split][name] for name in sorted(given[split])} for split in SPLITS}
 
     def decode_image(self, name: str) -> Decoded:
-        return decode(self.opened.read(name), printable(name), self.image_shape, self.fit)
+        return decode(self.opened.read(name), printable(name), self.item_shape, self.fit)
 
     def _in_folders(self, root: Path) -> tuple[Listing, bool]:
         """The images as the folders divide them, and whether they are in splits; without these, all are in train."""
@@ -172,30 +164,6 @@ class OwnImages(ImageFiles):
             raise BadInput(f"{printable(root)} names no image that can be used{self._noted()}")
         return given, any(row.split for row in rows)
 
-    def _take_from_train(self, root: Path, given: Listing, is_divided: bool) -> None:
-        """Fill the splits that are not there with classes of train."""
-        missing = [split for split in SPLITS if split not in given]
-        if not missing:
-            return
-        takers = ["train", *missing]
-        train = given["train"]
-        if len(train) < _FEWEST * len(takers):
-            has = f"{len(train)} class{'' if len(train) == 1 else 'es'}{' in train' if is_divided else ''}"
-            raise BadInput(
-                f"data.root={printable(root)} has {has}; at least {_FEWEST * len(takers)} are needed, {_FEWEST} for each of "
-                f"{', '.join(takers[:-1])} and {takers[-1]}{self._noted()}"
-            )
-        sizes = _sizes(len(train), {split: self.shares[split] for split in takers})
-        for split, names in seeded_splits(train, sizes, self.split_seed).items():
-            given[split] = {name: train[name] for name in names}
-        if is_divided:
-            taken = " and ".join(
-                f"{sizes[split]} of the {len(train)} classes of train are taken for {split}" for split in missing
-            )
-            self.notes.append(
-                f"{printable(root)} has no {' and no '.join(missing)}: {taken} (data.source.shares, data.source.split_seed)"
-            )
-
     def _say_what_is_unsupported(self, names: Iterable[str]) -> None:
         unsupported = [name for name in names if _kind(name) in _UNSUPPORTED]
         kinds = ", ".join(sorted({_kind(name).upper() for name in unsupported}))
@@ -232,15 +200,6 @@ def _listed(names: Collection[str]) -> str:
     return "; ".join(printable(name) for name in list(names)[:_NAMED]) + more
 
 
-def _sizes(count: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """Numbers of classes in these proportions: after the fewest, each class goes to the split that lacks the most."""
-    sizes = dict.fromkeys(shares, _FEWEST)
-    whole = sum(shares.values())
-    for _ in range(count - sum(sizes.values())):
-        sizes[max(shares, key=lambda split: shares[split] / whole * count - sizes[split])] += 1
-    return sizes
-
-
 def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
     """The folders that are splits and not classes, with the split of each: all are named so, and hold class folders."""
     holds_folders: dict[str, bool] = {}
@@ -248,7 +207,7 @@ def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
         top, is_inside, rest = name.partition("/")
         if is_inside:
             holds_folders[top] = holds_folders.get(top, False) or "/" in rest
-    splits = {top: split for top in sorted(holds_folders) if (split := split_called(top))}
+    splits: dict[str, str] = {top: split for top in sorted(holds_folders) if (split := split_called(top))}
     others = sorted(holds_folders.keys() - splits.keys())
     flat = [top for top in splits if not holds_folders[top]]
     if not splits or (others and flat):
@@ -260,56 +219,32 @@ def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
         )
     if flat:
         raise BadInput(f"{printable(root / flat[0])} has images and no class folders; {_ALLOWED}")
-    for split, count in Counter(splits.values()).items():
+    for found, count in Counter(splits.values()).items():
         if count > 1:
-            twice = " and ".join(top for top in splits if splits[top] == split)
+            twice = " and ".join(top for top in splits if splits[top] == found)
             raise BadInput(f"data.root={printable(root)} has {twice}, which are the same split; keep one of them")
     return splits
-
-
-def _refuse_shared(root: Path, given: Listing) -> None:
-    for one, other in combinations([split for split in SPLITS if split in given], 2):
-        shared = sorted(given[one].keys() & given[other].keys())
-        if shared:
-            more = f", and {len(shared) - 1} more" if len(shared) > 1 else ""
-            raise BadInput(
-                f"data.root={printable(root)}: the class {shared[0]} is in both {one} and {other}{more}; a class may be in "
-                "one split only: leave out the splits, and the classes are divided by data.source.shares"
-            )
 
 
 def _read_rows(path: Path) -> list[_Row]:
     """The lines of a CSV file with the columns file, class and, if wanted, split, in any order and among others."""
     if path.suffix.lower() not in _CSV:
         raise BadInput(f"data.root={printable(path)} is neither a folder nor a .csv file; {_ALLOWED}")
-    text = _read_text(path)
-    header = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     rows: list[_Row] = []
     wrong: list[str] = []
     columns: list[str] = []
-    try:
-        while True:
-            line = reader.line_num + 1
-            fields = [field.strip() for field in next(reader)]
-            if not any(fields):
-                continue
-            if not columns:
-                columns = [field.lower() for field in fields]
-                file, label, split = _places(path, columns)
-            elif len(fields) != len(columns):
-                wrong.append(f"line {line} has {len(fields)} values, the header has {len(columns)}")
-            elif not fields[file] or not fields[label]:
-                wrong.append(f"line {line} has no {_COLUMNS[bool(fields[file])]}")
-            elif split is not None and not split_called(fields[split]):
-                wrong.append(f"line {line} has split {fields[split]!r}, allowed: {', '.join(SPLITS)}")
-            else:
-                rows.append(_Row(line, fields[file], fields[label], None if split is None else split_called(fields[split])))
-    except StopIteration:
-        pass  # the end of the file
-    except csv.Error as error:
-        raise BadInput(f"{printable(path)} is no CSV file: line {line}: {error}") from error
+    for line, fields in csv_rows(path, LARGEST_FILE):
+        if not columns:
+            columns = [field.lower() for field in fields]
+            file, label, split = _places(path, columns)
+        elif len(fields) != len(columns):
+            wrong.append(f"line {line} has {len(fields)} values, the header has {len(columns)}")
+        elif not fields[file] or not fields[label]:
+            wrong.append(f"line {line} has no {_COLUMNS[bool(fields[file])]}")
+        elif split is not None and not split_called(fields[split]):
+            wrong.append(f"line {line} has split {fields[split]!r}, allowed: {', '.join(SPLITS)}")
+        else:
+            rows.append(_Row(line, fields[file], fields[label], None if split is None else split_called(fields[split])))
     if wrong:
         raise BadInput(
             f"{printable(path)} has {len(wrong)} line{'s' if len(wrong) > 1 else ''} that cannot be used: {_listed(wrong)}"
@@ -318,20 +253,6 @@ def _read_rows(path: Path) -> list[_Row]:
         what = "has a header and no lines below it" if columns else "is empty"
         raise BadInput(f"{printable(path)} {what}; it needs the header file,class[,split] and a line for each image")
     return rows
-
-
-def _read_text(path: Path) -> str:
-    try:
-        content = read_file(path, LARGEST_FILE)
-    except OSError as error:
-        raise BadInput(f"{printable(path)} cannot be read: {reason_of(error)}") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise BadInput(
-            f"{printable(path)} is not UTF-8 text: line {line} has {content[error.start]:#x}; save it as UTF-8"
-        ) from error
 
 
 def _places(path: Path, columns: list[str]) -> tuple[int, int, int | None]:
