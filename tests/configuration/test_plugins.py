@@ -19,7 +19,7 @@ MODULE = "class Kind:\n    pass\n"
 def nothing_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a new process."""
     monkeypatch.setattr(plugins, "_enabled", {})
-    monkeypatch.setattr(buildable, "_folders", [buildable.CONF])
+    monkeypatch.setattr(buildable, "_conf_folders", [buildable.CONF])
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_a_plugin_that_cannot_be_used_is_refused_in_one_line(package: Package, f
         plugins.enable([name])
     assert "\n" not in str(refused.value)
     assert plugins.enabled() == ()
-    assert buildable._folders == [buildable.CONF]
+    assert buildable._conf_folders == [buildable.CONF]
 
 
 def test_a_package_that_is_refused_for_its_conf_is_not_imported(package: Package, tmp_path: Path) -> None:
@@ -160,7 +160,10 @@ def test_a_package_that_is_refused_for_its_conf_is_not_imported(package: Package
     [
         ("def Kind():\n    pass\n", "was not found in its plug-in"),
         ("class Other:\n    pass\n", "was not found in its plug-in"),
-        ("class Kind:\n    def __init__(self, x: nowhere):\n        pass\n", "uses the name nowhere in an annotation"),
+        (
+            "class Kind:\n    def __init__(self, x: nowhere):\n        pass\n",
+            "uses the undefined name nowhere in an annotation",
+        ),
         ("class Kind:\n    def __init__(self, x: [i for i in 'ab']):\n        pass\n", "annotation that is not understood"),
         ("class Kind(:\n", r"module made_\d+\.kind cannot be read"),
     ],
