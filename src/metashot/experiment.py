@@ -124,6 +124,7 @@ class Experiment:
         tasks_of_each_device(self.data.tasks_per_step, self._options.all_devices)
         self.data.setup()
         backbone = configuration.build(config["backbone"], input_shape=self.data.input_shape)
+        self.data.present_for(backbone.wants)
         self.algorithm = configuration.build_algorithm(config, backbone=backbone, problem=self.data.problem)
         for split in SPLITS:
             refuse_other_ways(self.algorithm, self.data, split, config["algo"]["name"])

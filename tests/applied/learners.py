@@ -42,7 +42,7 @@ OWN: dict[str, list[str]] = {
 def settings(algo: str, protocol: str, *more: str) -> configuration.Container:
     own = OWN[algo]
     chosen = [] if any(setting.startswith("algo=") for setting in own) else [f"algo={algo}"]
-    protocols = [f"backbone.normalisation={protocol}"]
+    protocols = [] if "backbone=identity" in more else [f"backbone.normalisation={protocol}"]
     if algo == "mamlpp" and protocol != "running":
         protocols.append("algo.averages_per_step=false")
     small = [] if {"backbone=mlp", "backbone=identity"} & set(more) else ["backbone.channels=6"]

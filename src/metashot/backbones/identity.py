@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from metashot.backbones.base import Backbone
-from metashot.backbones.normalisation import Protocol
 
 
 class Identity(Backbone):
@@ -12,9 +11,7 @@ class Identity(Backbone):
 
     bits: Tensor
 
-    def __init__(self, input_shape: tuple[int, ...], normalisation: Protocol) -> None:
-        """`normalisation` is a key that algorithms' files set for every backbone. It has no effect here, and a learner says
-        the truth about itself: its queries do not see each other."""
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
         super().__init__(input_shape, "none")
         self.feature_shape = input_shape
         self.register_buffer("bits", torch.zeros(()))  # has the precision that weights have in other backbones

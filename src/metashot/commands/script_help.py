@@ -133,7 +133,7 @@ def comments_of(path: Path, package: str) -> dict[str, str]:
 def _comments(node: yaml.MappingNode, above: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
     for name, value in node.value:
         key = f"{above}.{name.value}" if above else str(name.value)
-        if key in ("defaults", "hydra"):
+        if name.value == "defaults" or key == "hydra":
             continue
         nested = isinstance(value, yaml.MappingNode) and not value.flow_style
         end = name.end_mark if nested else value.end_mark

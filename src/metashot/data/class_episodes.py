@@ -117,7 +117,7 @@ class ClassEpisodes(EpisodicDataModule):
         self.fingerprint: str | None = None  # of all items and what they are called, when the banks are open
         self.samplers: dict[Split, EpisodeSampler] = {}
         self.shuffled_sampler: ShuffledSampler | None = None
-        self.features: dict[Split, FeatureBank] = {}  # of splits whose episodes are wanted as features
+        self.features: dict[Split, Bank | FeatureBank] = {}  # of splits whose episodes are wanted as features
         self.batch_size = train.batch
         self._identities: dict[Split, list[ClassIdentity]] = {}
         self._placed: dict[tuple[Split, torch.device], Bank] = {}
@@ -187,13 +187,15 @@ class ClassEpisodes(EpisodicDataModule):
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         sampler = self.sampler(split)
         if split in self.features:
-            return [gather(self.features[split], sampler(group), device) for group in sampler.groups(numbers)]
+            return self._embedded(split, sampler, numbers, device)
         bank = self._bank_on(device, split)
         return [self._presented(self._gathered(bank, sampler(group), device)) for group in sampler.groups(numbers)]
 
     def training_batch(self, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         """Episodes or shuffled items, augmented."""
         sampler = self.shuffled_sampler or self.sampler("train")
+        if "train" in self.features:
+            return self._embedded("train", sampler, numbers, device)
         bank = self._bank_on(device, "train")
         episodes = [self._gathered(bank, sampler(group), device) for group in sampler.groups(numbers)]
         return [self._presented(self.presentation.augmented(episode, sampler.key)) for episode in episodes]
@@ -233,6 +235,11 @@ class ClassEpisodes(EpisodicDataModule):
         items = self._bank_on(device, split).gather(places[None], device)
         return self.presentation.inputs(self.presentation.values(items))[0]
 
+    def present_for(self, wants: Mapping[str, Any] | None) -> str | None:
+        if wants is None:
+            return None
+        return self.look_like({"name": "the backbone's own data", "presentation": self.presentation.kind, **wants})
+
     def for_display(self, episode: Episode) -> Episode | None:
         """With images between 0 and 1; nothing where items have no picture."""
         if episode.embedded:
@@ -246,6 +253,13 @@ class ClassEpisodes(EpisodicDataModule):
         if (split, device) not in self._placed:
             self._placed[split, device] = self.banks[split].placed_on(device)
         return self._placed[split, device]
+
+    def _embedded(
+        self, split: Split, sampler: EpisodeSampler | ShuffledSampler, numbers: NDArray[np.int64], device: torch.device
+    ) -> Batch:
+        """Episodes, or shuffled items, whose inputs are features."""
+        bank = self.features[split]
+        return [replace(gather(bank, sampler(group), device), embedded=True) for group in sampler.groups(numbers)]
 
     def _gathered(self, bank: Bank, indices: EpisodeIndices, device: torch.device) -> Episode:
         return gather(bank, indices, device, self.presentation.values)
@@ -274,7 +288,6 @@ def gather(
         query=Examples(x[:, count:], placed(indices.query_y)),
         number=placed(indices.number),
         classes=placed(indices.classes),
-        embedded=isinstance(bank, FeatureBank),
     )
 
 

@@ -106,6 +106,19 @@ class EpisodicDataModule(pl.LightningDataModule):
             "input_shape": list(self.input_shape),
         }
 
+    def present_for(self, wants: Mapping[str, Any] | None) -> str | None:
+        """Present inputs as a backbone wants them, which was trained before; say what that changes.
+
+        Args:
+            wants: `input_shape`, `mean` and `std` of its inputs; None where it takes any.
+
+        Raises:
+            BadInput: if these inputs cannot be presented so.
+        """
+        if wants is not None:
+            raise BadInput(f"the backbone was trained on other inputs than those of data={self.name}: choose another one")
+        return None
+
     def for_display(self, episode: Episode) -> Episode | None:
         """The episode as people look at it; nothing where its inputs have no picture."""
         return episode

@@ -4,16 +4,13 @@ The folder holds `<split>.npy` [items, *item_shape] for each split, class by cla
 which says what went in and decides whether the bank is current. It is written under a temporary name and renamed.
 """
 
-import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import math
 import os
 import shutil
 import signal
-import tempfile
 import threading
 import time
 import tokenize
@@ -32,7 +29,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from metashot.bad_input import BadInput
-from metashot.files.paths import open_lock
+from metashot.files.whole_folders import locked, make_once, whole_folder
 from metashot.sources.getting.files import printable, stamps
 from metashot.sources.source import PIXELS, DataSource
 from metashot.sources.splitting import SPLITS
@@ -55,27 +52,14 @@ def build_bank(source: DataSource, root: Path, banks: Path) -> Path:
     if _is_current(folder, source, root):
         _complete(folder)
         return folder
-    missing = [above for above in (banks, *banks.parents) if not above.exists()]
-    lock = banks / f".{folder.name}.lock"
     try:
-        banks.mkdir(parents=True, exist_ok=True)
-        with _locked(lock):
-            if not _is_current(folder, source, root):  # another process may have built it while this one waited
-                try:
-                    _build(source, identity, root, folder)
-                except BaseException:
-                    lock.unlink()  # nothing that was made for the attempt is left behind
-                    raise
+        make_once(folder, lambda: _is_current(folder, source, root), lambda: _build(source, identity, root, folder))
     except OSError as error:
         if error.errno == errno.ENOMEM:
             raise _lacks_memory(source) from error
         raise _cannot_be_written(source, banks, error.strerror or str(error)) from error
     except MemoryError as error:
         raise _lacks_memory(source) from error
-    finally:
-        for made in missing:
-            with contextlib.suppress(OSError):  # it holds a bank
-                made.rmdir()
     return folder
 
 
@@ -113,7 +97,7 @@ def _complete(folder: Path) -> None:
     """Note the digests of a bank that was built before there were any, if it can be written to."""
     if "digests" in read_manifest(folder) or not os.access(folder, os.W_OK):
         return
-    with _locked(folder.parent / f".{folder.name}.lock"):
+    with locked(folder.parent / f".{folder.name}.lock"):
         manifest = read_manifest(folder)
         if "digests" not in manifest:  # another process may have noted them while this one waited
             manifest["digests"] = _digests(folder, manifest["splits"])
@@ -160,8 +144,7 @@ def _is_whole(path: Path, about: Mapping[str, Any], source: DataSource) -> bool:
     counts = about["counts"]
     if not _are_texts(about["classes"], len(counts)) or not all(type(count) is int and count > 0 for count in counts):
         return False
-    own, expected = about.get("item_shape"), source.item_shape  # a bank of images from before the former was noted has none
-    shape = (sum(counts), *(expected or own or ()))
+    shape = (sum(counts), *(source.item_shape or about["item_shape"]))
     return bool(counts) and items.dtype == np.dtype(source.dtype) and items.flags.c_contiguous and items.shape == shape
 
 
@@ -182,11 +165,8 @@ def _state(files: Sequence[Path | str]) -> dict[str, Any]:
 
 
 def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Path) -> None:
-    for leftover in folder.parent.glob(f".{folder.name}.building-*"):  # of a build that was killed; the lock is ours
-        shutil.rmtree(leftover)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.building-", dir=folder.parent))
     started = time.perf_counter()
-    try:
+    with whole_folder(folder) as temporary:
         scratch = temporary / "scratch"
         scratch.mkdir()
         source.prepare(root, scratch)
@@ -208,15 +188,6 @@ def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Pat
             "seconds": round(time.perf_counter() - started, 1),
         }
         (temporary / "manifest.json").write_text(json.dumps(manifest))
-        temporary.chmod(0o755)
-        if folder.exists():  # damaged or outdated, or it would have been used
-            folder.rename(temporary / "outdated")  # at once, for those who open it now
-            temporary.rename(folder)
-            shutil.rmtree(folder / "outdated")
-        else:
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     for line in build_notes(manifest):
         console.print(line)
@@ -444,16 +415,3 @@ def build_notes(manifest: dict[str, Any]) -> list[str]:
         more = f"; and {len(skipped) - _NAMED} more, all in the bank's manifest.json" if len(skipped) > _NAMED else ""
         lines.append(f"{len(skipped)} left out: {'; '.join(skipped[:_NAMED])}{more}")
     return lines
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        while True:
-            file = stack.enter_context(open_lock(path))
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # Whoever held it may have removed it, and others then lock the one that was made after it.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    break
-        yield

@@ -14,9 +14,12 @@ from metashot.training.trainer import TrainerOptions
 def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, config: dict[str, Any]) -> None:
     name = config["algo"]["name"]
     if options.max_steps and not any(parameter.requires_grad for parameter in algorithm.parameters()):
+        backbone = config["backbone"]["_target_"].rpartition(".")[2].lower()
+        what, advice = f"backbone={backbone}", "choose another one, such as backbone=mlp"
+        if config["freeze_backbone"]:
+            what, advice = "freeze_backbone=true", "leave it out"
         raise BadInput(
-            f"freeze_backbone=true leaves algo={name} nothing to train: leave it out, or give trainer.max_steps=0 to test "
-            "it as it is"
+            f"{what} leaves algo={name} nothing to train: {advice}, or give trainer.max_steps=0 to test it as it is"
         )
 
 

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
 
 from metashot.algorithms.base import Algorithm
@@ -107,6 +108,9 @@ class TrainerOptions:
             use_distributed_sampler=False,  # the data module shares episodes among the devices
             # Without one Lightning looks for others, and believes variables that were left over.
             plugins=[WholeCheckpointIO(), LightningEnvironment() if launch is None else launch.environment],
+            enable_checkpointing=any(
+                isinstance(callback, Checkpoint) for callback in callbacks
+            ),  # else Lightning adds its own
             enable_progress_bar=False,
             enable_model_summary=False,
         )
