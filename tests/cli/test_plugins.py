@@ -19,7 +19,7 @@ from .processes import ROOT, Outcome, Scripts, checkpoint, different
 PLUGIN = ROOT / "tests" / "plugin"
 NAMED = "plugins=[stripes]"
 CHOICES = ("algo=cityblock", "data=stripes")
-REFUSAL = "is not a class of metashot, and no plug-in that was named has it there"
+REFUSAL = "is not a class of metashot, and no enabled plug-in has it there"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ MODULE = "class Kind:\n    pass\n"
 def nothing_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a new process."""
     monkeypatch.setattr(plugins, "_enabled", {})
-    monkeypatch.setattr(buildable, "_folders", [buildable.CONF])
+    monkeypatch.setattr(buildable, "_conf_folders", [buildable.CONF])
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_class_of_a_package_that_nobody_named_is_refused_without_importing_it(
     """As where a checkpoint names it."""
     code = f"open({str(tmp_path / 'trace')!r}, 'w').write('imported')\n{MODULE}"
     name = package(**{"conf/algo/x": "_target_: PACKAGE.Kind\n", "__init__.py": code})
-    with pytest.raises(BadInput, match=r"no plug-in that was named has it there; if you trust .* plugins=\[PACKAGE\]"):
+    with pytest.raises(BadInput, match=r"no enabled plug-in has it there; if you trust .* plugins=\[PACKAGE\]"):
         buildable.refuse_misplaced({"plugins": [name], "algo": {"_target_": f"{name}.Kind"}})
     assert name not in sys.modules
     assert not (tmp_path / "trace").exists()
@@ -117,7 +117,7 @@ def test_what_is_no_plugin_is_refused(given: object, message: str) -> None:
     [
         ({"conf/algo/maml": "name: x\n"}, r"has conf/algo/maml\.yaml, which metashot has too: give it another name"),
         ({"conf/train": "seed: 1\n"}, r"has conf/train\.yaml, which metashot has too"),
-        ({"conf/algo/stored": "name: x\n"}, "which metashot needs itself"),
+        ({"conf/algo/stored": "name: x\n"}, "which is a reserved name"),
         ({"conf/algo/x": "_target_: os.mkdir\n"}, r"names os\.mkdir at algo, a class that is not one of its own"),
         (
             {"conf/algo/x": "_target_: metashot.tracking.csv_file.CsvLogger\n"},
@@ -143,7 +143,7 @@ def test_a_plugin_that_cannot_be_used_is_refused_in_one_line(package: Package, f
         plugins.enable([name])
     assert "\n" not in str(refused.value)
     assert plugins.enabled() == ()
-    assert buildable._folders == [buildable.CONF]
+    assert buildable._conf_folders == [buildable.CONF]
 
 
 def test_a_package_that_is_refused_for_its_conf_is_not_imported(package: Package, tmp_path: Path) -> None:
@@ -160,7 +160,10 @@ def test_a_package_that_is_refused_for_its_conf_is_not_imported(package: Package
     [
         ("def Kind():\n    pass\n", "was not found in its plug-in"),
         ("class Other:\n    pass\n", "was not found in its plug-in"),
-        ("class Kind:\n    def __init__(self, x: nowhere):\n        pass\n", "uses the name nowhere in an annotation"),
+        (
+            "class Kind:\n    def __init__(self, x: nowhere):\n        pass\n",
+            "uses the undefined name nowhere in an annotation",
+        ),
         ("class Kind:\n    def __init__(self, x: [i for i in 'ab']):\n        pass\n", "annotation that is not understood"),
         ("class Kind(:\n", r"module made_\d+\.kind cannot be read"),
     ],

@@ -183,9 +183,7 @@ def _matching(pattern: Path) -> list[Path]:
     try:
         return sorted(map(Path, glob.glob(str(pattern), recursive=True)))
     except RecursionError as error:
-        raise BadInput(
-            f"query={printable(pattern)} leads through too many folders in one another: name one of them"
-        ) from error
+        raise BadInput(f"query={printable(pattern)} leads through too many nested folders: name one of them") from error
 
 
 def _below(folder: Path, above: tuple[tuple[int, int], ...], walk: Walk) -> Iterator[Path]:

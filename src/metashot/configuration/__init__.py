@@ -1,6 +1,6 @@
-"""The configuration: what it may name, whether it can be used, and the objects that it describes.
+"""The configuration: the classes it may name, its checks, and the objects that are built from it.
 
-Nothing else under src/ reads the configuration tree: each object is handed its own arguments.
+Objects never read the configuration tree; each is built with its own arguments.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,16 @@ def plain(config: DictConfig) -> Container:
 
 
 def differences(new: Container, old: Container, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The keys whose values differ, with both values."""
+    """Compare two configurations.
+
+    Args:
+        new: a configuration.
+        old: another one.
+        prefix: what keys begin with, such as `data.`.
+
+    Yields:
+        Each key whose values differ, with both values.
+    """
     for key in sorted(new.keys() | old.keys()):
         a, b = new.get(key), old.get(key)
         if isinstance(a, dict) and isinstance(b, dict):

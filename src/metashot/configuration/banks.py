@@ -1,4 +1,5 @@
-"""The banks of a configuration's data, built before anything needs torch: what is missing or damaged is known at once."""
+"""Builds the banks of a configuration's data before torch is imported, so that missing or damaged files are reported "
+"early."""
 
 import os
 
@@ -8,7 +9,12 @@ from metashot.files.paths import given_path
 from metashot.sources.building import build_bank
 from metashot.sources.source import DataSource
 
-_OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "SUBMITIT_EXECUTOR")  # set where several processes begin together
+_LAUNCHER_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "SLURM_PROCID",
+    "SUBMITIT_EXECUTOR",
+)  # set by launchers
 
 
 def build_banks(data: Container) -> None:
@@ -18,9 +24,9 @@ def build_banks(data: Container) -> None:
         data: the checked `data` group of a configuration.
 
     Raises:
-        BadInput: if files are missing or damaged.
+        BadInput: files are missing or damaged.
     """
-    if "banks" not in data or any(name in os.environ for name in _OF_LAUNCHERS):
-        return  # several processes refuse together, once they have joined
+    if "banks" not in data or any(name in os.environ for name in _LAUNCHER_VARIABLES):
+        return  # several processes report errors together, once they have joined
     source: DataSource = build(data["source"])
     build_bank(source, given_path(data["root"], "data.root"), given_path(data["banks"], "data.banks"))

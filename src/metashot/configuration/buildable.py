@@ -1,5 +1,7 @@
-"""The closed list of classes that a configuration may name, each in its place: those that the files of conf/ name there,
-metashot's and those of plug-ins that the user has named."""
+"""The allow-list of classes that a configuration may name, by key.
+
+It holds the classes that the files of conf/ name at this key, in metashot and in the plug-ins that the user has enabled.
+"""
 
 import re
 from collections import defaultdict
@@ -15,31 +17,31 @@ from metashot.configuration import signatures
 from metashot.files.paths import read_file
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_PACKAGED = _PACKAGE / "conf"  # in a wheel; an editable install has none, and reads the repository's
+_PACKAGED = _PACKAGE / "conf"  # in a wheel; an editable install reads the repository's instead
 CONF = _PACKAGED if _PACKAGED.is_dir() else _PACKAGE.parents[1] / "conf"
 TARGET = "_target_"
 _MOST_BYTES = 2**20  # of a file of the configuration
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_AT_THE_TOP = "# @package _global_"
+_GLOBAL_PACKAGE = "# @package _global_"
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
-_folders = [CONF]  # whose files name the classes
+_conf_folders = [CONF]  # whose files name the allowed classes
 
 
 def allow_classes_of(conf: Path) -> None:
-    """Add the classes that the files of another conf/ name, a plug-in's, to those that may be built."""
-    if conf not in _folders:
-        _folders.append(conf)
+    """Allow the classes that the files of a plug-in's conf/ name."""
+    if conf not in _conf_folders:
+        _conf_folders.append(conf)
 
 
 def buildable() -> Mapping[str, frozenset[str]]:
-    """The full names of the classes by the keys of the nodes that may name them, such as `algo.optimizer`."""
-    return _named_in(tuple(_folders))
+    """The full names of the allowed classes, by the key of the node that may name them, such as `algo.optimizer`."""
+    return _targets_by_key(tuple(_conf_folders))
 
 
 @cache
-def _named_in(folders: tuple[Path, ...]) -> Mapping[str, frozenset[str]]:
+def _targets_by_key(folders: tuple[Path, ...]) -> Mapping[str, frozenset[str]]:
     found: defaultdict[str, set[str]] = defaultdict(set)
     for folder in folders:
         for _, key, target in targets_of(folder):
@@ -48,10 +50,16 @@ def _named_in(folders: tuple[Path, ...]) -> Mapping[str, frozenset[str]]:
 
 
 def targets_of(conf: Path) -> Iterator[tuple[Path, str, str]]:
-    """Each class that a file of this folder names: the file, the key of the node, and the class.
+    """The classes that the files of a folder name.
+
+    Args:
+        conf: the folder.
+
+    Yields:
+        The file, the key of the node and the full name of the class.
 
     Raises:
-        BadInput: if a file cannot be read.
+        BadInput: a file cannot be read.
     """
     for path in sorted(conf.rglob("*.yaml")):
         try:
@@ -62,25 +70,29 @@ def targets_of(conf: Path) -> Iterator[tuple[Path, str, str]]:
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise BadInput(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
         groups = path.relative_to(conf).parts[:-1]
-        top = "" if not groups or text.startswith(_AT_THE_TOP) else groups[0]
+        top = "" if not groups or text.startswith(_GLOBAL_PACKAGE) else groups[0]
         for key, target in _targets(content, top):
             yield path, key, target
 
 
 def target_of(node: Any, key: str) -> str:
-    """The full name of the class that a node describes.
+    """The full name of the class that a node names, if it is allowed there.
 
-    Configurations come out of checkpoints: no import path is followed that is not in the list.
+    Configurations come from checkpoints too, which are not trusted: nothing outside the allow-list is ever imported.
+
+    Args:
+        node: the node.
+        key: its key.
 
     Raises:
-        BadInput: if the class may not stand at this key.
+        BadInput: the class is not allowed at this key.
     """
     target = node.get(TARGET) if isinstance(node, dict) else None
     allowed = buildable().get(key, frozenset())
     if isinstance(target, str) and _CLASS.fullmatch(target) and not target.startswith("metashot.") and target not in allowed:
         raise BadInput(
-            f"{key}.{TARGET}={target[:100]} cannot be built: it is not a class of metashot, and no plug-in that was named "
-            "has it there; if you trust the package that has it, name it, as in plugins=[PACKAGE] (a file imports none)"
+            f"{key}.{TARGET}={target[:100]} cannot be built: it is not a class of metashot, and no enabled plug-in "
+            "has it there; if you trust its package, enable it with plugins=[PACKAGE] (a file cannot)"
         )
     if not isinstance(target, str) or target not in allowed:
         choices = f"allowed: {', '.join(sorted(allowed))}" if allowed else "nothing is built there"
@@ -96,7 +108,15 @@ def target_of(node: Any, key: str) -> str:
 
 
 def refuse_misplaced(value: Any, key: str = "") -> None:
-    """Refuse a configuration in which any node, however deep, names a class that may not stand there."""
+    """Refuse a configuration in which a node, at any depth, names a class that is not allowed there.
+
+    Args:
+        value: a configuration or a part of it.
+        key: its key.
+
+    Raises:
+        BadInput: a class is not allowed at its key.
+    """
     if isinstance(value, dict):
         if TARGET in value:
             target_of(value, key)

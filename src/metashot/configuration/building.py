@@ -1,4 +1,4 @@
-"""The objects that a checked configuration describes."""
+"""Builds the objects that a checked configuration describes."""
 
 import importlib
 from copy import deepcopy
@@ -11,25 +11,42 @@ from metashot.configuration.checking import Container, arguments_of_class
 
 
 def locate(node: Any, key: str) -> type[Any]:
-    """The class that a node at this key describes.
+    """Import the class that a node names.
+
+    Args:
+        node: the node.
+        key: its key.
 
     Raises:
-        BadInput: if the class may not stand there.
+        BadInput: the class is not allowed at this key.
     """
     return _imported(target_of(node, key))
 
 
 def build(node: Container, **supplied: Any) -> Any:
-    """The object that a node of a checked configuration describes, with the arguments that the program adds."""
+    """Build the object that a node of a checked configuration describes.
+
+    Args:
+        node: the node, with the arguments of the class.
+        **supplied: arguments that the program adds.
+    """
     target = node[TARGET]
-    if not any(target in targets for targets in buildable().values()):  # checked before; nothing else may ever be built
+    if not any(target in targets for targets in buildable().values()):  # checked before; a second line of defence
         raise BadInput(f"{TARGET}={target} cannot be built")
     arguments = {name: _built(value) for name, value in node.items() if name != TARGET}
     return _imported(target)(**arguments, **supplied)
 
 
 def build_algorithm(config: Container, **supplied: Any) -> Any:
-    """The algorithm, which is handed the engine if it has an inner loop."""
+    """Build the algorithm, with the engine if it has an inner loop.
+
+    Args:
+        config: a checked configuration.
+        **supplied: arguments that the program adds, such as the backbone.
+
+    Raises:
+        BadInput: an engine was chosen for an algorithm without an inner loop.
+    """
     if "engine" in signatures.parameters_of(target_of(config["algo"], "algo")):
         supplied["engine"] = build(config["engine"])
     elif (engine := target_of(config["engine"], "engine").rpartition(".")[2].lower()) != "auto":

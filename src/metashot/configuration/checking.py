@@ -1,4 +1,4 @@
-"""A configuration as a whole, checked against the signatures of what it describes before any of that is imported."""
+"""Checks a configuration against the signatures of the classes that it names, without importing them."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
@@ -8,7 +8,7 @@ from metashot.bad_input import BadInput, one_of
 from metashot.configuration import signatures
 from metashot.configuration.buildable import TARGET, refuse_misplaced, target_of
 
-# What the program adds itself to the arguments that a group of the configuration gives.
+# The arguments that the program adds to those in a group of the configuration.
 SUPPLIED: Mapping[str, frozenset[str]] = {
     "backbone": frozenset({"input_shape"}),
     "data": frozenset({"seed"}),
@@ -18,19 +18,26 @@ SUPPLIED: Mapping[str, frozenset[str]] = {
     "logger": frozenset(),
 }
 GROUPS = tuple(SUPPLIED)
-# Keys of a group that the program reads itself, and that the group's class is not given.
+# Keys of a group that the program reads itself, and does not pass to the class.
 KEPT: Mapping[str, frozenset[str]] = {"algo": frozenset({"name"})}
-# Names become parts of files' and folders' names.
+# Names become parts of file and folder names.
 Name = Annotated[str, Matching(r"[A-Za-z0-9][\w.+-]{0,99}", "of letters, digits, _, -, + and dots, at most 100")]
 
 Container = dict[str, Any]
 
 
 def check(config: Container) -> None:
-    """Refuse a configuration with a key, a type or a value that cannot be used, before anything is imported or built."""
+    """Check a configuration before anything is imported or built.
+
+    Args:
+        config: the resolved configuration.
+
+    Raises:
+        BadInput: a key, a type or a value cannot be used.
+    """
     refuse_misplaced(config)
     if "algo" in config and "data" in config:
-        refuse_other_problem(config)  # first: of two wrong choices it says more than a key does
+        refuse_other_problem(config)  # first, since its message is the more helpful one
     check_value(config.get("seed"), Seed, "seed")
     for group in GROUPS:
         if group in config:
@@ -41,18 +48,26 @@ def check(config: Container) -> None:
 
 
 def check_group(node: Any, group: str) -> None:
-    """Check a group's own node, which has keys that its class is not given, and lacks arguments that the program adds."""
+    """Check the node of a group, such as `algo`.
+
+    Args:
+        node: the node.
+        group: the name of the group.
+
+    Raises:
+        BadInput: a key, a type or a value cannot be used.
+    """
     target_of(node, group)
     check_node(arguments_of_class(node, group), group, SUPPLIED[group])
 
 
 def arguments_of_class(node: Container, group: str) -> Container:
-    """A group's node with what its class is given."""
+    """The node of a group with only the arguments of its class."""
     return {name: value for name, value in node.items() if name not in KEPT.get(group, ())}
 
 
 def check_node(node: Any, key: str, supplied: frozenset[str] = frozenset()) -> None:
-    """Check one object's arguments against the signature of its class, and the objects inside it."""
+    """Check the arguments in a node, and in the nodes below it, against the signatures of their classes."""
     target = target_of(node, key)
     arguments = {name: value for name, value in node.items() if name != TARGET}
     check_arguments(signatures.parameters_of(target), arguments, key, supplied)
@@ -61,7 +76,17 @@ def check_node(node: Any, key: str, supplied: frozenset[str] = frozenset()) -> N
 def check_arguments(
     parameters: Mapping[str, signatures.Parameter], given: Mapping[str, Any], key: str, supplied: frozenset[str]
 ) -> None:
-    """Refuse arguments that a class with these parameters cannot be called with. The program adds `supplied` itself."""
+    """Check arguments against parameters.
+
+    Args:
+        parameters: the parameters of a class.
+        given: the arguments in the configuration.
+        key: the key of the node, for messages.
+        supplied: the names of the arguments that the program adds.
+
+    Raises:
+        BadInput: an argument is unknown, missing or not allowed.
+    """
     allowed = {name: parameter for name, parameter in parameters.items() if name not in supplied}
     for name, value in given.items():
         if name not in allowed:
@@ -90,7 +115,7 @@ def _check_argument(value: Any, hint: Any, key: str) -> None:
 
 
 def refuse_other_problem(config: Container) -> None:
-    """An algorithm solves some kinds of problems, and a data set poses one."""
+    """Refuse a data set whose problem the algorithm does not solve."""
     algorithm, data = (target_of(config[group], group) for group in ("algo", "data"))
     asks, solves = signatures.constant(data, "asks"), signatures.constant(algorithm, "solves")
     if asks not in solves:

@@ -1,7 +1,7 @@
-"""From what a user types to a configuration: Hydra's grammar, stored configurations, and what Hydra says as users need it.
+"""Composes the configuration of a command line: Hydra's grammar, stored configurations, and Hydra's errors as our messages.
 
-`resume=`, `repeat=` and `ckpt=` name a stored configuration. It takes the place of the configuration files: every group
-that the user does not choose becomes the stored one, and the rest of the command line is applied over it by Hydra.
+`resume=`, `repeat=` and `ckpt=` name a stored configuration, which replaces the configuration files: every group that the
+user does not choose is taken from it, and Hydra applies the rest of the command line on top.
 """
 
 import contextlib
@@ -41,20 +41,20 @@ from metashot.files.paths import refuse_missing_working_folder
 
 _ONE_AT_A_TIME = threading.RLock()  # what Hydra composes with is the process's
 
-Stored = Callable[[str], Container]  # what a user gave for a key -> the configuration that is stored there
+Stored = Callable[[str], Container]  # reads the configuration that is stored at a path
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a configuration is composed from.
+    """How the configuration of a command is composed.
 
     Attributes:
-        name: of its file in conf/.
-        groups: what a stored configuration stands for.
-        stored: the keys that name a stored configuration, and how each is read.
-        keys: what a stored configuration gives beside its groups.
-        parts: keys that stand for one group of another configuration.
-        several: those of `stored` that can be lists, of which the first one stands for all.
+        name: the name of its file in conf/.
+        groups: the groups that are taken from a stored configuration.
+        stored: the keys that name a stored configuration, with the function that reads it.
+        keys: further keys that are taken from a stored configuration.
+        parts: keys that name a stored configuration of which one group is taken.
+        several: the keys of `stored` that may be lists, whose first entry is read.
     """
 
     name: str
@@ -66,17 +66,17 @@ class Recipe:
 
 
 def composed(recipe: Recipe, overrides: Sequence[str]) -> Container:
-    """The configuration that a command line describes, for one run.
+    """Compose the configuration of a run.
 
     Args:
-        recipe: what it is composed from.
-        overrides: what a user would type behind the name of a script, such as `algo=maml`.
+        recipe: how it is composed.
+        overrides: the arguments of a command line, such as `algo=maml`.
 
     Returns:
-        The resolved configuration, which is not yet checked.
+        The resolved configuration, which is not checked yet.
 
     Raises:
-        BadInput: for keys, choices and values that cannot be read.
+        BadInput: a key, a choice or a value cannot be read.
     """
     odd = next((given for given in overrides if not isinstance(given, str)), None)
     if odd is not None:
@@ -112,11 +112,10 @@ def _apart_from_other_programs() -> Iterator[None]:
 
 
 def enable_plugins(arguments: Sequence[str]) -> None:
-    """Enable the plug-ins that a command line names, before anything else of it is read: they have choices and classes that
-    the rest of it may name.
+    """Enable the plug-ins that a command line names, before the rest is read, which may name their choices and classes.
 
     Raises:
-        BadInput: if one cannot be used.
+        BadInput: a plug-in cannot be used.
     """
     for argument in arguments:
         if argument.partition("=")[0].lstrip("+") == plugins.KEY and "=" in argument:
@@ -128,7 +127,12 @@ def enable_plugins(arguments: Sequence[str]) -> None:
 
 
 def quoted_for_hydra(argument: str, multirun: bool = False) -> str:
-    """A path as Hydra reads it: files have names that its grammar does not know, in other scripts or with brackets."""
+    """Quote the path in an argument where necessary: Hydra's grammar does not read brackets or other scripts.
+
+    Args:
+        argument: an argument of the command line.
+        multirun: whether commas separate the values of several runs.
+    """
     key, equals, value = argument.partition("=")
     if not equals or key.lstrip("+") not in PATHS or value.startswith(("'", '"')) or "${" in value:
         return argument
@@ -143,7 +147,18 @@ def quoted_for_hydra(argument: str, multirun: bool = False) -> str:
 
 
 def with_stored_groups(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
-    """A command line on which stored configurations, if it names any, stand for the groups that it does not choose."""
+    """Take the groups that a command line does not choose from the stored configuration that it names, if any.
+
+    Args:
+        recipe: how the configuration is composed.
+        arguments: the command line.
+
+    Returns:
+        The command line with the additional choices and keys.
+
+    Raises:
+        BadInput: a stored configuration cannot be used, or two were named.
+    """
     given = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     overrides = OverridesParser.create().parse_overrides(given)
     chosen = {override.key_or_group: override for override in overrides}
@@ -192,7 +207,7 @@ def _use_stored_group(given: str, config: dict[str, Any], group: str) -> None:
 
 
 def explained(error: Exception) -> str:
-    """Hydra's message, with what is allowed where Hydra does not say it."""
+    """Our message for an error of Hydra, which also says what is allowed."""
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
     if isinstance(cause, InterpolationResolutionError):
         return unresolved_reference(cause)
@@ -205,7 +220,7 @@ def explained(error: Exception) -> str:
         place, _, name = str(key).rpartition(".")
         where = f"under {place}" if place else "at the top"
         return f"unknown key {key}; allowed {where}: {one_of(filter(is_user_key, map(str, parent)), name)}"
-    # What Hydra says of a choice that a group does not have ends with the folders it searched.
+    # Hydra's message for an unknown choice ends with the folders that it searched.
     message = str(error).partition("Config search path")[0]
     if missing := re.search(r"Could not find '([\w/]+)/(.+)'", message):
         of_hydra = missing[1].startswith(f"{HYDRA}/")

@@ -1,9 +1,8 @@
-"""The names and the arguments that classes had in earlier versions: configurations that were stored then are read as they
-are written now."""
+"""Renames classes and arguments in stored configurations of earlier versions to their present names."""
 
 from typing import Any
 
-_MODULES = {  # of version 0.1.0 before the rooms were made -> now
+_MODULES = {  # modules of version 0.1.0 -> modules now
     "metashot.data.images": "metashot.data.class_episodes",
     "metashot.data.augmentation": "metashot.data.presentation.augmentation",
     "metashot.data.sources.sinusoid": "metashot.sources.curves.sinusoid",
@@ -22,7 +21,7 @@ def bring_up_to_date(config: Any) -> None:
     """Replace former names of classes and of their arguments in a configuration, in place.
 
     Args:
-        config: a configuration as it was read from a file, which may hold anything.
+        config: a configuration as read from a file, not checked yet.
     """
     waiting = [config]
     while waiting:

@@ -1,4 +1,4 @@
-"""The command line before Hydra reads it: what it cannot read, or would not explain, is refused in our own words."""
+"""Checks the command line before Hydra reads it, with messages of our own for what Hydra would not explain."""
 
 import re
 import shlex
@@ -21,33 +21,38 @@ from metashot.configuration.buildable import buildable
 from metashot.configuration.signatures import parameters_of
 from metashot.files.paths import given_path, place_to_write, quoted
 
-# Banks are written if they are not there, and may lie where nobody may write if they are.
+# Banks may be in a read-only place if they exist already.
 TO_READ = ("ckpt", "data.banks", "data.root", "data.source.split", "init_from", "query", "repeat", "resume", "support")
 TO_WRITE = ("export", "folder", "out", "save")
 PATHS = frozenset({*TO_READ, *TO_WRITE})
-MAY_BE_NONE = ("experiment",)  # groups that need no choice
-HYDRA, STORED = "hydra", "stored"  # Hydra's own keys, and what a group is called that comes from a checkpoint
+MAY_BE_NONE = ("experiment",)  # groups whose choice may be null
+HYDRA, STORED = "hydra", "stored"  # Hydra's own keys; the choice of a group that was taken from a checkpoint
 
-# What Hydra takes for a key, so that a message can say which side of the = is wrong.
+# What Hydra accepts as a key, so that a message can say which side of the = is wrong.
 _KEY = re.compile(r"[+~]{0,2}[A-Za-z_](?![^=]*\.\.)[\w./@:-]*(?<![.])=")
 _HELP_ON_GRAMMAR = re.compile(r"\s*See https://hydra\.cc\S*(\s.*)?", re.DOTALL)
 
 
 def refuse_unreadable(arguments: Sequence[str], conf: Path, config_name: str) -> None:
-    """Check what a user typed behind the name of a script whose configuration is `conf/config_name.yaml`.
+    """Check a command line.
+
+    Args:
+        arguments: the command line without the name of the script.
+        conf: the folder of configuration files.
+        config_name: the name of the script's file in it.
 
     Raises:
-        BadInput: for options, keys and choices that are not there, and paths that cannot be.
+        BadInput: an option, a key or a choice does not exist, or a path cannot be used.
     """
     for argument in arguments:
         if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
-            raise BadInput(f"{quoted(argument)} is not UTF-8 text: rename the file, or give it by a link with another name")
+            raise BadInput(f"{quoted(argument)} is not UTF-8 text: rename the file, or give a link to it with another name")
     options = options_of(arguments)
     script = read_yaml(conf / f"{config_name}.yaml")
     groups = {name: choices_of(conf, name) for name in groups_of(script)}
     own_files = options.config_dir is None and options.config_name is None and options.config_path is None
     _refuse_options(options, conf if options.config_path is None else Path(options.config_path))
-    if options.shell_completion:  # which has other arguments
+    if options.shell_completion:  # whose arguments differ
         return
     is_multirun = options.multirun or any(argument.startswith("hydra.mode=") for argument in options.overrides)
     for argument in options.overrides:
@@ -82,7 +87,11 @@ def refuse_unreadable(arguments: Sequence[str], conf: Path, config_name: str) ->
 
 
 def parse_override(argument: str) -> Override:
-    """What `key=value` means to Hydra."""
+    """Parse `key=value` as Hydra does.
+
+    Raises:
+        BadInput: it cannot be parsed.
+    """
     try:
         (override,) = _parser().parse_overrides([argument])
     except OverrideParseException as error:
@@ -96,35 +105,35 @@ def parse_override(argument: str) -> Override:
             f"{quoted(argument)} cannot be read as key=value ({message}); put a value that has brackets, quotes, commas or "
             "spaces in two pairs of quotes, as in 'key=\"a, b\"'"
         ) from error
-    except ValueError as error:  # Python reads no number of more than 4,300 digits
+    except ValueError as error:  # Python converts no integer of more than 4,300 digits
         raise BadInput(f"{quoted(argument)} cannot be read as key=value: {error}") from error
     return override  # type: ignore[no-any-return]
 
 
 def choices_of(conf: Path, group: str) -> list[str]:
-    """The choices of a group, those of plug-ins included."""
+    """The choices of a group, including those of plug-ins."""
     return sorted({path.stem for folder in (conf, *plugins.folders()) for path in (folder / group).glob("*.yaml")})
 
 
 def groups_of(script: Mapping[str, Any]) -> list[str]:
-    """The groups that the configuration of a script is made of."""
+    """The groups in the configuration of a script."""
     entries = [entry for entry in script["defaults"] if isinstance(entry, dict)]
     return [name for entry in entries for name in entry if not name.startswith(("override ", "optional "))]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A file of conf/."""
+    """Read a file of conf/."""
     content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return content
 
 
 def is_user_key(name: str) -> bool:
-    """Whether a name in a configuration is one that users set."""
+    """Whether users may set a key."""
     return name != HYDRA and not name.startswith("_")
 
 
 def unresolved_reference(error: InterpolationResolutionError) -> str:
-    """Which value refers with ${...} to what is not there."""
+    """The message for a value with a ${...} that cannot be resolved."""
     key, parent = str(error.full_key), error.parent_node
     written = OmegaConf.to_container(parent, resolve=False) if isinstance(parent, DictConfig) else {}
     assert isinstance(written, dict)
@@ -143,18 +152,22 @@ def unknown_choice(group: str, given: str, choices: Iterable[str]) -> str:
 
 
 def options_of(arguments: Sequence[str]) -> Any:
-    """What Hydra's own parser makes of them, which would print how it is used and exit."""
+    """Parse the options with Hydra's parser, but raise errors instead of printing usage and exiting.
+
+    Raises:
+        BadInput: an option is unknown or has a value that it does not take.
+    """
     parser = get_args_parser()
     names = sorted({name for action in parser._actions for name in action.option_strings if name.startswith("--")})
 
     def refuse(message: str) -> NoReturn:
         if given := re.fullmatch(r"argument ([^/:]+).*: ignored explicit argument (.*)", message):
-            raise BadInput(f"{given[1]} takes no value, and was given {given[2]}: leave that out")
+            raise BadInput(f"{given[1]} takes no value, but was given {given[2]}: leave the value out")
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown == message:
             raise BadInput(message)
         if not unknown.startswith("-"):
-            raise BadInput(f"{quoted(unknown)} stands behind an option: give options such as --multirun first")
+            raise BadInput(f"{quoted(unknown)} follows an option: give options such as --multirun first")
         raise BadInput(f"unknown option {quoted(unknown)}; allowed: {one_of(names, unknown.split()[0])}")
 
     parser.error = refuse  # type: ignore[method-assign]
@@ -162,8 +175,8 @@ def options_of(arguments: Sequence[str]) -> Any:
 
 
 def _refuse_options(options: Any, conf: Path) -> None:
-    """Those of Hydra's options that it takes without a word, or would answer in several lines."""
-    if options.experimental_rerun is not None:  # it would load a pickle, which can run any code
+    """Refuse options of Hydra that it would ignore silently, or whose errors have several lines."""
+    if options.experimental_rerun is not None:  # it loads a pickle, which can run any code
         raise BadInput("--experimental-rerun cannot be used: repeat a run with repeat=RUN, or go on with it with resume=RUN")
     if options.config_dir is not None and not Path(options.config_dir).is_dir():
         raise BadInput(f"--config-dir={options.config_dir} is not a folder; allowed: a folder with configuration files")
@@ -175,7 +188,7 @@ def _refuse_options(options: Any, conf: Path) -> None:
         where = ", ".join(map(str, folders))
         raise BadInput(f"--config-name={name} was not found in {where}: leave it out, or give its folder with --config-dir")
     if options.package is not None and options.cfg is None:
-        raise BadInput(f"--package={options.package} says what --cfg prints: give --cfg job, or leave it out")
+        raise BadInput(f"--package={options.package} needs --cfg, whose output it selects: give --cfg job, or leave it out")
 
 
 def _refuse_several_values(override: Override) -> NoReturn:
@@ -212,7 +225,7 @@ def _refuse_other_choices(override: Override, group: str, choices: Sequence[str]
         if (isinstance(text, str | int | float | bool) and str(text) not in (*choices, STORED))
         or (text is None and group not in MAY_BE_NONE)
     ]
-    if len(unknown) == len(given):  # else a sweep goes on without these, and its table names them
+    if len(unknown) == len(given):  # else a sweep goes on with the other choices, and its table lists these
         refuse_unknown_choice(group, unknown[0], choices)
 
 

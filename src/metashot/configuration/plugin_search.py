@@ -1,4 +1,4 @@
-"""How Hydra finds the choices that plug-ins have in their conf/."""
+"""Lets Hydra find the choices in the conf/ of plug-ins."""
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
@@ -8,7 +8,7 @@ from metashot.configuration import plugins
 
 
 class ConfOfPlugins(SearchPathPlugin):  # type: ignore[misc]
-    """Adds the folders behind metashot's own, which therefore cannot be overridden."""
+    """Appends the folders to the search path, so that they cannot override metashot's own."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for name, folder in zip(plugins.enabled(), plugins.folders()[1:], strict=True):
@@ -16,5 +16,5 @@ class ConfOfPlugins(SearchPathPlugin):  # type: ignore[misc]
 
 
 def find_conf_of_plugins() -> None:
-    """Have Hydra look there too, in this process and from now on."""
+    """Register the search path with Hydra, for the rest of this process."""
     Plugins.instance().register(ConfOfPlugins)

@@ -1,7 +1,7 @@
-"""Plug-ins: packages of others whose classes and conf/ a user lets in by name, as in `plugins=[my_package]`.
+"""Plug-ins: other packages whose classes and conf/ a user enables by name, as in `plugins=[my_package]`.
 
-Only a user names them, on the command line or in a call. What is read from a file, such as a checkpoint, never does: naming
-a package imports it, and that runs its code.
+Only the user can enable them, on the command line or in a call, and never a file such as a checkpoint: enabling a package
+imports it, which runs its code.
 """
 
 import importlib
@@ -18,12 +18,12 @@ from metashot.configuration.buildable import CONF, allow_classes_of, buildable, 
 KEY = "plugins"
 _ALLOWED = "a list of names of packages that Python can import, as in plugins=[my_package]"
 _PACKAGE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-_RESERVED = "stored"  # what a group is called that comes from a checkpoint
+_RESERVED = "stored"  # the choice of a group that was taken from a checkpoint
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A package that was let in."""
+    """An enabled package."""
 
     name: str
     conf: Path
@@ -33,15 +33,15 @@ _enabled: dict[str, Plugin] = {}
 
 
 def enable(names: Any) -> None:
-    """Import packages, let the classes that their conf/ names be built where it names them, and add conf/'s choices to ours.
+    """Import packages, add the choices of their conf/ to ours, and allow the classes that these name.
 
-    They stay enabled as long as the process runs; to enable one again changes nothing.
+    They stay enabled until the process ends; enabling one again has no effect.
 
     Args:
-        names: a list of importable packages, each of which has a folder conf/.
+        names: a list of importable packages, each with a folder conf/.
 
     Raises:
-        BadInput: if one cannot be imported, has no conf/, or has something in it that metashot or another plug-in has.
+        BadInput: a package cannot be imported, has no conf/, or its conf/ has a file of metashot or of another plug-in.
     """
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise BadInput(f"{KEY}={names} cannot be used; allowed: {_ALLOWED}")
@@ -53,12 +53,12 @@ def enable(names: Any) -> None:
 
 
 def enabled() -> tuple[str, ...]:
-    """The names of the packages that were let in."""
+    """The names of the enabled packages."""
     return tuple(_enabled)
 
 
 def folders() -> tuple[Path, ...]:
-    """Where the files of the configuration are: metashot's conf/, then those of the plug-ins."""
+    """The folders of configuration files: metashot's conf/, then those of the plug-ins."""
     return (CONF, *(plugin.conf for plugin in _enabled.values()))
 
 
@@ -88,7 +88,7 @@ def _checked(name: str) -> Plugin:
 
 def _conf_of(name: str) -> Path:
     try:
-        found = importlib.util.find_spec(name)  # imports what stands above a package in another
+        found = importlib.util.find_spec(name)  # imports the parent packages
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
@@ -109,18 +109,18 @@ def _conf_of(name: str) -> Path:
 
 
 def _refuse_shadows(plugin: Plugin) -> None:
-    """A choice means one thing: a package that had another `algo=maml` would change what others measured."""
+    """Refuse files that exist already: a package with its own `algo=maml` would make results incomparable."""
     for path in sorted(plugin.conf.rglob("*.yaml")):
         relative = path.relative_to(plugin.conf)
         for owner, folder in (("metashot", CONF), *((other.name, other.conf) for other in _enabled.values())):
             if (folder / relative).exists():
                 raise BadInput(f"{KEY}=[{plugin.name}] has conf/{relative}, which {owner} has too: give it another name")
         if relative.stem == _RESERVED:
-            raise BadInput(f"{KEY}=[{plugin.name}] has conf/{relative}, which metashot needs itself: give it another name")
+            raise BadInput(f"{KEY}=[{plugin.name}] has conf/{relative}, which is a reserved name: give it another name")
 
 
 def _refuse_other_classes(plugin: Plugin) -> None:
-    """It lets in its own classes. What is metashot's stays where metashot has it, and other packages are not its to give."""
+    """Refuse classes of other packages, and classes of metashot at keys where metashot does not allow them."""
     known = buildable()
     for path, key, target in targets_of(plugin.conf):
         if not isinstance(target, str) or not (target.startswith(f"{plugin.name}.") or target in known.get(key, ())):

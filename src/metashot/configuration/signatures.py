@@ -1,8 +1,8 @@
-"""What classes are called with, read from their source files without importing them.
+"""Reads the signatures of classes from their source files, without importing them.
 
-A configuration is checked against the signatures of the classes that it names. Most of these derive from torch's or
-Lightning's, whose import takes many seconds; a mistyped key should not have to wait for it. What is read here is what
-`inspect` and `typing` would say of the imported class (`tests/test_signatures.py` compares the two for every class).
+A configuration is checked against the signatures of the classes that it names. Most derive from classes of torch or
+Lightning, whose import takes many seconds, which a mistyped key should not have to wait for. The results are those of
+`inspect` and `typing` for the imported class (`tests/configuration/test_signatures.py` compares them for every class).
 """
 
 import ast
@@ -19,13 +19,13 @@ from typing import Any
 from metashot.arguments import node_of
 from metashot.bad_input import BadInput
 
-_LIGHT = ("typing", "collections.abc", "metashot.arguments")  # modules whose names are taken as they are
-_OUTSIDE = object  # a class outside metashot, of which nothing is known
+_IMPORTABLE = ("typing", "collections.abc", "metashot.arguments")  # modules that are cheap to import
+_UNKNOWN_CLASS = object  # stands for a class outside metashot
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """An argument: a type, a range, or a `Node`; and whether it has to be given."""
+    """A parameter: its annotation (a type, a range or a `Node`), and whether it is required."""
 
     annotation: Any
     required: bool
@@ -42,19 +42,21 @@ class _Class:
 
 
 class NoSuchClass(Exception):
-    """The name is not that of a class which stands in a file of its module."""
+    """There is no class of that name in the source file of its module."""
 
 
 class NotUnderstood(BadInput):
-    """A source file, as a plug-in may have it, says something of a class in a way that is not read here."""
+    """A source file, perhaps of a plug-in, uses syntax that is not supported here."""
 
 
 def parameters_of(target: str) -> dict[str, Parameter]:
-    """The arguments of the class `target`, by name. A class that hands `**others` on to the class that it derives from takes
-    the arguments of that one too.
+    """The parameters of a class by name, including those of its base class if its constructor has `**kwargs`.
+
+    Args:
+        target: the full name of the class.
 
     Raises:
-        NoSuchClass: if there is no such class.
+        NoSuchClass: there is no such class.
     """
     parameters: dict[str, Parameter] = {}
     for kind in _ancestry(_class(target)):
@@ -68,11 +70,18 @@ def parameters_of(target: str) -> dict[str, Parameter]:
 
 
 def constant(target: str, name: str) -> Any:
-    """A constant of the class `target` or of one it derives from; a tuple of classes is given as their full names.
+    """A constant of a class or of one of its base classes.
+
+    Args:
+        target: the full name of the class.
+        name: the name of the constant.
+
+    Returns:
+        Its value, with the full names of classes in place of the classes.
 
     Raises:
-        NoSuchClass: if there is no such class.
-        AttributeError: if the class has no such constant.
+        NoSuchClass: there is no such class.
+        AttributeError: the class has no such constant.
     """
     for kind in _ancestry(_class(target)):
         member = _member(kind, name)
@@ -83,10 +92,13 @@ def constant(target: str, name: str) -> Any:
 
 
 def alias(target: str) -> Any:
-    """The type that a module gives a name to, such as `metashot.sources.splitting.Split`.
+    """The value of a type alias.
+
+    Args:
+        target: its full name, such as `metashot.sources.splitting.Split`.
 
     Raises:
-        NoSuchClass: if there is no such module.
+        NoSuchClass: there is no such module.
     """
     module, _, name = target.rpartition(".")
     return _named(name, module)
@@ -113,7 +125,7 @@ def _annotation(argument: ast.arg, module: str) -> Any:
 
 
 def _evaluated(node: ast.expr, module: str) -> Any:
-    """What an annotation stands for."""
+    """The value of an annotation."""
     match node:
         case ast.Constant(value=value):
             return value
@@ -130,7 +142,7 @@ def _evaluated(node: ast.expr, module: str) -> Any:
         case ast.Call(func=function, args=arguments, keywords=[]):
             return _evaluated(function, module)(*(_evaluated(argument, module) for argument in arguments))
         case ast.Attribute():
-            return _OUTSIDE
+            return _UNKNOWN_CLASS
     raise NotUnderstood(f"{module} has an annotation that is not understood: {ast.unparse(node)}")
 
 
@@ -148,25 +160,27 @@ def _combined(left: Any, operation: ast.operator, right: Any) -> Any:
 
 
 def _named(name: str, module: str) -> Any:
-    """What a name stands for in a module: a type, a range, or a `Node` for a class of metashot."""
+    """The value of a name in a module: a type, a range, or a `Node` for a class of metashot."""
     found = _definition(name, module)
     match found:
         case None:
             if not hasattr(builtins, name):
-                raise NotUnderstood(f"{module} uses the name {name} in an annotation, and does not say where it is from")
+                raise NotUnderstood(f"{module} uses the undefined name {name} in an annotation")
             return getattr(builtins, name)
         case _Class():
             return node_of(found.target)
         case ast.ImportFrom(module=origin):
-            return getattr(importlib.import_module(origin), _original(found, name)) if origin in _LIGHT else _OUTSIDE
+            return (
+                getattr(importlib.import_module(origin), _original(found, name)) if origin in _IMPORTABLE else _UNKNOWN_CLASS
+            )
         case ast.Import():
-            return _OUTSIDE
+            return _UNKNOWN_CLASS
     value, place = found
     return _evaluated(value, place)
 
 
 def _definition(name: str, module: str) -> Any:
-    """Where a name comes from: a class, the expression and the module of an alias, an import from elsewhere, or nothing."""
+    """The definition of a name: a class, the expression and module of an alias, an import from elsewhere, or None."""
     for statement in reversed(_tree(module).body):
         match statement:
             case ast.ClassDef(name=defined) if defined == name:
@@ -177,7 +191,7 @@ def _definition(name: str, module: str) -> Any:
                 return value, module
             case ast.ImportFrom() if _original(statement, name):
                 origin = _origin(statement, module)
-                inside = origin.partition(".")[0] in ("metashot", module.partition(".")[0]) and origin not in _LIGHT
+                inside = origin.partition(".")[0] in ("metashot", module.partition(".")[0]) and origin not in _IMPORTABLE
                 return _definition(_original(statement, name), origin) if inside else statement
             case ast.Import(names=names) if any((alias.asname or alias.name) == name for alias in names):
                 return statement
@@ -205,7 +219,7 @@ def _constant(node: ast.expr, module: str) -> Any:
 
 
 def _ancestry(kind: _Class) -> Iterator[_Class]:
-    """The class, then those of metashot that it derives from, nearest first."""
+    """The class, then its base classes in metashot, nearest first."""
     yield kind
     for base in kind.tree.bases:
         named = base.value if isinstance(base, ast.Subscript) else base
@@ -242,8 +256,7 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _file(module: str) -> Path:
-    """Where a module's source stands. `find_spec` would import the packages that a module lies in, and all that these
-    import."""
+    """The source file of a module. `find_spec` of the module itself would import its parent packages."""
     package, *inside = module.split(".")
     try:
         found = importlib.util.find_spec(package)

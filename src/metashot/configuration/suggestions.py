@@ -1,7 +1,8 @@
-"""What an algorithm's file says of other groups, such as `data.train.ways`, is a suggestion: it applies where they have such
-a key, and is left out where they have none.
+"""Keys of other groups in an algorithm's file, such as `data.train.ways`, are suggestions.
 
-Keys that an experiment or the command line sets are the user's own: they are never left out, and refused where unknown.
+They apply where the group has such a key, and are dropped otherwise.
+
+Keys that an experiment or the command line sets are the user's own. They are never dropped, and are refused where unknown.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,11 +16,11 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 ALGORITHM = "algo"
-SUGGESTING = (f"{ALGORITHM}/", "paper/")  # the files of an algorithm, and of its paper
+SUGGESTING = (f"{ALGORITHM}/", "paper/")  # files of algorithms, and of their papers
 
 
 class Loader(ConfigLoaderImpl):  # type: ignore[misc]
-    """Hydra's own, which composes a configuration file by file; what is printed, swept and explained comes from it too."""
+    """Hydra's loader, which merges a configuration file by file, also for --cfg, sweeps and --help."""
 
     def _compose_config_from_defaults_list(self, *arguments: Any, **named: Any) -> DictConfig:
         self.present: dict[str, Any] = {}
@@ -37,7 +38,7 @@ class Loader(ConfigLoaderImpl):  # type: ignore[misc]
 
 
 def leave_out_unknown(suggested: DictConfig, present: Mapping[str, Any]) -> None:
-    """Remove the keys that are not present, at every depth at which both are nodes."""
+    """Remove the keys that are not present, recursively where both are nodes."""
     for name in list(suggested):
         if name not in present:
             suggested.pop(name)
@@ -47,9 +48,10 @@ def leave_out_unknown(suggested: DictConfig, present: Mapping[str, Any]) -> None
 
 @contextmanager
 def suggestions_where_they_fit() -> Iterator[None]:
-    """Have Hydra compose with suggestions if it is initialised here; other programs in the process keep its own loader."""
+    """Let Hydra, if it is initialised in this context, compose with suggestions; other code in the process keeps its "
+    "loader."""
     before = hydra._internal.hydra.ConfigLoaderImpl
-    hydra._internal.hydra.ConfigLoaderImpl = Loader  # Hydra has no place where one could ask for another
+    hydra._internal.hydra.ConfigLoaderImpl = Loader  # Hydra has no option for the loader
     try:
         yield
     finally:
