@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from benchmarks.timing import Row, alternate
-from metashot.data.augmentation import Augmentation
+from metashot.data.presentation.augmentation import Augmentation
 from metashot.episodes import Episode, Examples
 from metashot.training.memory import keep_freed_memory
 

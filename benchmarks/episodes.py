@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from benchmarks.timing import Row, alternate
-from metashot.data.bank import ImageBank
-from metashot.data.images import gather
+from metashot.data.bank import Bank
+from metashot.data.class_episodes import gather
+from metashot.data.presentation.augmentation import Augmentation
+from metashot.data.presentation.pixels import Pixels
 from metashot.episodes import EpisodeSampler, EpisodeSpec
 
 CLASSES, EXAMPLES, TASKS = 1000, 20, 16
@@ -36,13 +38,15 @@ class InMemory(Dataset[tuple[Tensor, int]]):
 
 def measure() -> list[Row]:
     images = torch.randint(0, 256, (CLASSES * EXAMPLES, 1, 28, 28), dtype=torch.uint8)
-    bank = ImageBank(images, [str(k) for k in range(CLASSES)], np.full(CLASSES, EXAMPLES))
-    sampler = EpisodeSampler(EpisodeSpec(5, 1, 15), bank.images_per_class, 0, "train")
+    bank = Bank(images, [str(k) for k in range(CLASSES)], np.full(CLASSES, EXAMPLES))
+    sampler = EpisodeSampler(EpisodeSpec(5, 1, 15), bank.items_per_class, 0, "train")
+    unchanged = Augmentation(0, 0.0, 0.0, 0.0, 0.0, 0.0, "none")
+    presentation = Pixels(unchanged, None, None)
     number = itertools.count(step=TASKS)
 
     def metashot() -> None:
         first = next(number)
-        gather(bank, sampler(np.arange(first, first + TASKS)), torch.device("cpu"))
+        gather(bank, sampler(np.arange(first, first + TASKS)), torch.device("cpu"), presentation.values)
 
     tasks = _learn2learn_tasks(images.float() / 255)
     return alternate({"metashot": metashot, "learn2learn": lambda: [tasks.sample() for _ in range(TASKS)]}, rounds=50)

@@ -28,7 +28,7 @@ def commands_of(tutorial: str) -> list[list[str]]:
     return [[*_PROGRAMS[words[0]], *words[1:]] for line in lines if (words := shlex.split(line)) and words[0] in _PROGRAMS]
 
 
-@pytest.mark.parametrize("name", ["algorithm", "backbone"])
+@pytest.mark.parametrize("name", ["algorithm", "backbone", "problem", "source"])
 def test_a_tutorial_does_what_it_says(name: str, tmp_path: Path) -> None:
     text = (TUTORIALS / f"{name}.md").read_text()
     files, commands = files_of(text), commands_of(text)

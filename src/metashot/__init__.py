@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from metashot.applied.learner import load_fitted as load_fitted
     from metashot.experiment import Experiment as Experiment
 
-_OFFERED = {
+_EXPORTS = {
     "Experiment": "metashot.experiment",
     "load": "metashot.applied.learner",
     "load_fitted": "metashot.applied.learner",
@@ -18,11 +18,11 @@ _OFFERED = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch when it is asked for: `import metashot` stays quick."""
-    if name not in _OFFERED:
+    """Import the classes that need torch on first use, so that `import metashot` stays fast."""
+    if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_OFFERED[name]), name)
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_OFFERED})
+    return sorted({*globals(), *_EXPORTS})

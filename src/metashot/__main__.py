@@ -1,4 +1,4 @@
-"""`metashot COMMAND ...` and `python -m metashot COMMAND ...`: train.py and its siblings, wherever metashot is installed."""
+"""`metashot COMMAND ...` and `python -m metashot COMMAND ...`: the four scripts as commands of an installed metashot."""
 
 import inspect
 import sys
@@ -14,10 +14,9 @@ from metashot.version import __version__
 
 
 def main() -> None:
-    """Run the command that is named first, with the rest of the command line as its own; never returns anything but an exit
-    code."""
+    """Run the command that the first argument names with the remaining ones, and exit with its exit code."""
     programme = "metashot" if Path(sys.argv[0]).stem == "metashot" else "python -m metashot"
-    if is_child_of_lightning() and noted_command() in COMMANDS:  # which repeats what Hydra was given
+    if is_child_of_lightning() and noted_command() in COMMANDS:  # its command line is Hydra's, without the command
         command = str(noted_command())
     elif len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         command = sys.argv.pop(1)
@@ -35,9 +34,9 @@ def _answer(programme: str, given: list[str]) -> None:
     elif given[:1] == ["--version"]:
         print(f"metashot {__version__}")
     elif not given:
-        raise BadInput(f"no command was given; allowed: {one_of(COMMANDS)} ({programme} --help says what each does)")
+        raise BadInput(f"no command was given; allowed: {one_of(COMMANDS)} ({programme} --help explains them)")
     elif "=" in given[0]:
-        raise BadInput(f"{quoted(given[0])} stands where a command does; give one first, as in {programme} train {given[0]}")
+        raise BadInput(f"{quoted(given[0])} is not a command: give one first, as in {programme} train {given[0]}")
     else:
         allowed = one_of([*COMMANDS, "--help", "--version"], given[0])
         raise BadInput(f"unknown command {quoted(given[0])}; allowed: {allowed}")
@@ -54,8 +53,8 @@ def _help(programme: str) -> str:
             "",
             *lines,
             "",
-            f"{programme} COMMAND --help lists the groups and keys of a command; {programme} --version tells the version.",
-            "Runs are kept in runs/, and data sets in data/, below the folder in which it is called.",
+            f"{programme} COMMAND --help lists the groups and keys of a command; {programme} --version prints the version.",
+            "Runs are kept in runs/ and data sets in data/, below the working folder.",
         ]
     )
 

@@ -1,7 +1,7 @@
-"""What an argument may be: ranges that stand in a signature, and the check of given values against it.
+"""Ranges of arguments, as annotations in signatures, and checks of values against them.
 
-A class says `inner_steps: Annotated[int, AtLeast(1)]`, and a configuration that gives it 0 is refused with the key's name
-before anything is built.
+A class annotates `inner_steps: Annotated[int, AtLeast(1)]`, and a configuration with 0 is refused, with the key's
+name, before anything is built.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from metashot.bad_input import BadInput
 
-_LONGEST = 200  # characters of a value that a message quotes
+_MAX_QUOTED = 200  # characters of a value that a message quotes
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Below:
 
 @dataclass(frozen=True)
 class Matching:
-    """Texts that a regular expression matches as a whole; `meaning` says in words what it allows."""
+    """Text that a regular expression matches completely; `meaning` describes it in messages."""
 
     pattern: str
     meaning: str
@@ -76,7 +76,7 @@ class Matching:
 
 
 class Node:
-    """The type of an argument that a node of the configuration describes; `node_of` makes the one of a class."""
+    """The type of an argument that is built from a node of the configuration; `node_of` makes it for a class."""
 
     target: str  # the full name of the class
 
@@ -86,11 +86,11 @@ def node_of(target: str) -> type[Node]:
     return type(target.rpartition(".")[2], (Node,), {"target": target})
 
 
-# Upper limits lie far above what anybody trains with: a slip of the finger is refused before it takes all memory.
+# Upper limits lie far above what anybody trains with: a typing error is refused before it takes all memory.
 Count = Annotated[int, AtLeast(1), AtMost(10**9)]
-Steps = Annotated[int, AtLeast(1), AtMost(10_000)]  # of adapting to one task
+Steps = Annotated[int, AtLeast(1), AtMost(10_000)]  # inner steps on one task
 Episodes = Annotated[int, AtLeast(1), AtMost(10**7)]
-Watched = Annotated[int, AtLeast(0), AtMost(10**7)]  # episodes, of those that are answered
+Watched = Annotated[int, AtLeast(0), AtMost(10**7)]  # number of episodes that are also scored after each inner step
 Tasks = Annotated[int, AtLeast(1), AtMost(100_000)]  # at once
 Images = Annotated[int, AtLeast(1), AtMost(100_000)]  # of a class in an episode, or points of a curve
 Side = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels
@@ -103,9 +103,19 @@ NotNegative = Annotated[float, AtLeast(0)]
 
 
 def check_value(value: Any, hint: Any, key: str, described: str = "") -> None:
-    """Refuse a value that is not what `hint` says; `described` says it in words, where the hint cannot."""
+    """Refuse a value that does not have the annotated type and range.
+
+    Args:
+        value: the value.
+        hint: the annotation.
+        key: the key of the value, for the message.
+        described: a description of the allowed values; by default that of the annotation.
+
+    Raises:
+        BadInput: the value is not allowed.
+    """
     if not _fits(value, hint):
-        raise BadInput(f"{key}={_shown(value)} cannot be used; allowed: {described or _described(hint)}")
+        raise BadInput(f"{key}={_as_typed(value)} cannot be used; allowed: {described or _described(hint)}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -127,7 +137,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, hint)
     if origin is list:
         return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
-    # A node has its own check.
+    # Nodes are checked on their own.
     return not inspect.isclass(hint) or (isinstance(value, dict) and "_target_" in value)
 
 
@@ -138,20 +148,20 @@ def _described(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_described(option) for option in arguments)
     if origin is Literal:
-        return ", ".join(_shown(option) for option in arguments)
+        return ", ".join(_as_typed(option) for option in arguments)
     if origin is list:
         return f"a list, each {_described(arguments[0])}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return names.get(hint, str(hint))
 
 
-def _shown(value: Any) -> str:
-    """A value as one writes it on the command line."""
+def _as_typed(value: Any) -> str:
+    """A value as it is typed on the command line."""
     if value is None:
         return "null"
     try:
         text = str(value)
-    except ValueError:  # Python writes no whole number of more than 4,300 digits
+    except ValueError:  # Python converts no integer of more than 4,300 digits
         return "a number of thousands of digits"
     text = text.lower() if isinstance(value, bool) else text
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}..."

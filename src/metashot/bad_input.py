@@ -1,36 +1,44 @@
-"""How a run ends with one message: the user gave something that cannot be used (exit code 2), or the run gave up (1)."""
+"""Errors that end a run with one message: bad input from the user (exit code 2), or a run that cannot go on (1)."""
 
 import difflib
 import re
 from collections.abc import Iterable
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, bytes that are no text
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters and undecodable bytes
 
 
 def in_one_line(text: str) -> str:
-    """Text that every terminal can print in one line, and that does nothing else to it."""
+    """Text with control characters escaped: every terminal prints it on one line and does nothing else."""
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class BadInput(Exception):
-    """Something the user gave cannot be used; the message says what was given, what is allowed and which key to change. It
-    quotes files of strangers, and is one line whatever they hold."""
+    """The user gave something that cannot be used.
+
+    The message says what was given, what is allowed and which key to change. It may quote untrusted files, and is always one
+    line.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(in_one_line(message))
 
 
 class GaveUp(Exception):
-    """A run that began well cannot go on; the message says what is kept of it."""
+    """A run that has started cannot go on; the message says what is kept of it."""
 
 
 class BadValue(BadInput, ValueError):
-    """Bad input of a Python call: other libraries expect a ValueError of a learner that cannot use what it was given."""
+    """Bad input to a Python call: other libraries expect estimators to raise a ValueError."""
 
 
 def one_of(allowed: Iterable[str], given: str = "") -> str:
-    """The allowed names as text, with the one that was probably meant."""
+    """List the allowed names in a message, and suggest the closest one.
+
+    Args:
+        allowed: the names.
+        given: what the user gave.
+    """
     names = sorted(allowed)
-    by_small_letters = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(given.lower(), by_small_letters, n=1)
-    return ", ".join(names) + (f" (did you mean {by_small_letters[close[0]]}?)" if close else "")
+    by_lower_case = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(given.lower(), by_lower_case, n=1)
+    return ", ".join(names) + (f" (did you mean {by_lower_case[close[0]]}?)" if close else "")

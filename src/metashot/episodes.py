@@ -182,7 +182,7 @@ class EpisodeSampler:
             name = f" ({class_names[int(self.images_per_class.argmin())]})" if class_names else ""
             raise BadInput(
                 f"{shots} shots and {queries} queries were asked for, but the smallest class of the {split} split{name} "
-                f"has {smallest} images: lower data.shots or data.queries (or data.{split}.*), together at most {smallest}"
+                f"has {smallest} examples: lower data.shots or data.queries (or data.{split}.*), together at most {smallest}"
             )
 
 

@@ -14,15 +14,15 @@ from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.applied.learner import Device, Learner, load
 from metashot.bad_input import BadInput
-from metashot.checkpoints.initial_weights import begin_from
+from metashot.checkpoints.initial_weights import load_initial_weights
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.recipes import TRAINING
-from metashot.checkpoints.run_folder import METRICS, RunFolder, refuse_lost
+from metashot.checkpoints.run_folder import METRICS, RunFolder, refuse_missing_folder
 from metashot.checkpoints.stored import BEST
 from metashot.configuration import Container
 from metashot.configuration.composing import composed
 from metashot.configuration.plugins import enable
-from metashot.data.module import SPLITS, EpisodicDataModule, tasks_of_each_device
+from metashot.data.module import EpisodicDataModule, tasks_of_each_device
 from metashot.data.seen_classes import TrainingClasses
 from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.gallery import write_evaluation
@@ -30,11 +30,12 @@ from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report
 from metashot.evaluation.testing import Tested, refuse_other_ways, test
 from metashot.evaluation.timing import Timing
-from metashot.files.paths import shown
+from metashot.files.paths import printable
 from metashot.process.interruption import STOP
 from metashot.process.invocation import typed
+from metashot.sources.splitting import SPLITS
 from metashot.tracking.csv_file import CsvLogger, read_rows
-from metashot.tracking.evaluations import finish, keep_evaluation
+from metashot.tracking.evaluations import finish, log_evaluation
 from metashot.training.checks import experiment_of, refuse_training
 from metashot.training.finiteness import Finiteness
 from metashot.training.interruption import StopsTest
@@ -117,12 +118,13 @@ class Experiment:
         pl.seed_everything(config["seed"], verbose=False)
 
         self._options: TrainerOptions = configuration.build(config["trainer"])
-        self._options.refuse_what_is_not_there()
+        self._options.refuse_unavailable()
         self._logger = configuration.build(config["logger"])
         self.data = configuration.build(config["data"], seed=config["seed"])
         tasks_of_each_device(self.data.tasks_per_step, self._options.all_devices)
         self.data.setup()
         backbone = configuration.build(config["backbone"], input_shape=self.data.input_shape)
+        self.data.present_for(backbone.wants)
         self.algorithm = configuration.build_algorithm(config, backbone=backbone, problem=self.data.problem)
         for split in SPLITS:
             refuse_other_ways(self.algorithm, self.data, split, config["algo"]["name"])
@@ -141,7 +143,7 @@ class Experiment:
         self._lines = [f"episodes: {self.data.description()}", *self.algorithm.description(self._options.device_type)]
         self._lines += self._options.description()
         if config["init_from"] is not None and self._start.checkpoint is None:
-            self._lines.append(begin_from(config["init_from"], self.algorithm, config["backbone"]))
+            self._lines.append(load_initial_weights(config["init_from"], self.algorithm, config["backbone"]))
         self._random_state = random_state()
         self._built = True
         return self
@@ -155,7 +157,9 @@ class Experiment:
             KeyboardInterrupt: if the user stops it; the message says how to go on.
         """
         if self._trained or self._folder is not None:
-            raise BadInput(f"this experiment was trained already, in {shown(self.folder)}: go on with another Experiment")
+            raise BadInput(
+                f"this experiment was trained already, in {printable(self.folder)}: go on with another Experiment"
+            )
         with self._whole():
             self.build()
             restore_random_state(self._random_state)  # whatever was drawn since
@@ -166,7 +170,7 @@ class Experiment:
             STOP.message = f"stopped; go on with: {typed('train')} resume={folder.path}"
             self._loggers, line = self._logger.loggers(folder.path) if is_first_process() else ([], "")
             self._open.callback(finish, self._loggers)
-            lines = [f"run: {shown(folder.path)}", *self._lines, *([line] if line else [])]
+            lines = [f"run: {printable(folder.path)}", *self._lines, *([line] if line else [])]
             self._console.print(*lines, sep="\n", highlight=False, markup=False)
 
             options, data, start = self._options, self.data, self._start
@@ -192,7 +196,7 @@ class Experiment:
                 else:
                     trainer.validate(self.algorithm, data, ckpt_path=start.checkpoint, verbose=False)
             STOP.check()  # for a signal after the last step
-            refuse_lost(folder.path)
+            refuse_missing_folder(folder.path)
             refuse_no_best(folder.checkpoints)
             self._trained = True
         return self
@@ -214,7 +218,7 @@ class Experiment:
             raise BadInput("this experiment has not been trained: call fit() first, which validates alone with max_steps=0")
         with self._whole():
             STOP.waits_for = "these episodes"
-            refuse_lost(self.folder)
+            refuse_missing_folder(self.folder)
             config, checkpoint = self.config, self.folder / "checkpoints" / BEST
             best = read_checkpoint(checkpoint)
             self.algorithm.load_state_dict(best["state_dict"])
@@ -224,13 +228,13 @@ class Experiment:
             )
             STOP.check()
             STOP.waits_for = "the report"
-            refuse_lost(self.folder)
+            refuse_missing_folder(self.folder)
             if is_first_process():
                 pictures = write_evaluation(evaluation, self.algorithm, self.data, config["pictures"], self.folder)
                 # Not to W&B, whose first screen curves of one point would fill: there they are in the summary.
                 csv = [logger for logger in self._loggers if isinstance(logger, CsvLogger)]
                 log(csv, evaluation.report.metrics(), self._trainer.global_step)
-                keep_evaluation(evaluation, pictures, self._loggers, checkpoint)
+                log_evaluation(evaluation, pictures, self._loggers, checkpoint)
             self._report = evaluation.report
             self._open.close()
         return self._report

@@ -1,4 +1,4 @@
-"""python -m metashot.predict ckpt=RUN support=FOLDER query=FOLDER: learn classes from a few images, and name others."""
+"""python -m metashot.predict ckpt=RUN support=FOLDER query=FOLDER: learn classes from a few images, and classify others."""
 
 from metashot.commands.scripts import predict
 from metashot.process.invocation import note_script

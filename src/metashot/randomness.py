@@ -1,6 +1,6 @@
-"""Counter-based random numbers: the same key and counter always give the same number, in whatever order they are computed.
+"""Counter-based random numbers: a key and a counter determine a number, independent of the order of the calls.
 
-Philox4x32-10 of Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", for whole arrays at once.
+Philox4x32-10 of Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", vectorised.
 """
 
 import hashlib
@@ -31,24 +31,34 @@ def philox(counter: tuple[NDArray[np.uint64], ...], key: tuple[int, int]) -> tup
 
 
 def key_of(*words: int | str) -> tuple[int, int]:
-    """A Philox key from values that identify a stream, such as a seed and a split."""
+    """A Philox key from anything that names a stream, such as a seed and a split."""
     digest = hashlib.sha256(repr(words).encode()).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
 def random_words(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.uint64]:
-    """Random 32-bit words of episodes.
+    """Random 32-bit words for each episode.
 
     Args:
-        key: The Philox key.
-        number: The numbers of the episodes.
-        stream: The index of the stream.
-        size: The number of words for each episode.
+        key: the key of the stream's random numbers, as from `key_of`.
+        number: numbers of episodes, [...].
+        stream: the index of the stream.
+        size: how many words each episode gets.
 
     Returns:
-        Words with the shape of `number` and a last dimension of `size`.
+        [..., size].
     """
     episode = number.astype(np.uint64)[..., None]
     blocks = np.arange((size + 3) // 4, dtype=np.uint64)
     words = philox((blocks, np.uint64(stream), episode & _LOW, episode >> _HALF), key)  # type: ignore[arg-type]
     return np.stack(words, axis=-1).reshape(*number.shape, -1)[..., :size]
+
+
+def uniform(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:
+    """As `random_words`, numbers in [0, 1)."""
+    return random_words(key, number, stream, size) / 2.0**32
+
+
+def uniform_inside(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:
+    """As `random_words`, numbers in (0, 1), which neither end is among."""
+    return (random_words(key, number, stream, size) + 0.5) / 2.0**32

@@ -1,3 +1,3 @@
-"""Which version of metashot this is, noted in every checkpoint and report."""
+"""The version of metashot, which every checkpoint and report contains."""
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.checkpoints.reading import our_part, write_checkpoint
+from metashot.checkpoints.reading import metashot_part, write_checkpoint
 from metashot.problems import PROBLEMS
 from tests.configuration.test_configuration import composed
 
@@ -42,10 +42,10 @@ OWN: dict[str, list[str]] = {
 def settings(algo: str, protocol: str, *more: str) -> configuration.Container:
     own = OWN[algo]
     chosen = [] if any(setting.startswith("algo=") for setting in own) else [f"algo={algo}"]
-    protocols = [f"backbone.normalisation={protocol}"]
+    protocols = [] if "backbone=identity" in more else [f"backbone.normalisation={protocol}"]
     if algo == "mamlpp" and protocol != "running":
         protocols.append("algo.averages_per_step=false")
-    small = [] if "backbone=mlp" in more else ["backbone.channels=6"]
+    small = [] if {"backbone=mlp", "backbone=identity"} & set(more) else ["backbone.channels=6"]
     return composed("train", *chosen, *own, *more, *protocols, *small)
 
 
@@ -70,7 +70,9 @@ def tiny(folder: Path, algo: str, protocol: str = "support", *more: str, **origi
             if "running" in name:
                 buffer.mul_(0.1).add_(0.05)
     path = folder / f"{algo} {protocol} {len(list(folder.iterdir()))}.ckpt"
-    write_checkpoint({"global_step": 0, "state_dict": algorithm.state_dict(), "metashot": our_part(config, whole)}, path)
+    write_checkpoint(
+        {"global_step": 0, "state_dict": algorithm.state_dict(), "metashot": metashot_part(config, whole)}, path
+    )
     return path
 
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from metashot.bad_input import BadInput
-from metashot.checkpoints.reading import our_part, read_checkpoint, write_checkpoint
-from metashot.checkpoints.stored import OURS, newest_whole, of_run
+from metashot.checkpoints.reading import metashot_part, read_checkpoint, write_checkpoint
+from metashot.checkpoints.stored import OURS, find_checkpoint, newest_intact
 
 CONFIG = {"seed": 1, "algo": {"name": "maml"}}
 ORIGIN = {
@@ -33,13 +33,13 @@ def checkpoint(step: int, size: int = 50) -> dict[str, Any]:
     return {
         "state_dict": {"weight": torch.full((size,), float(step))},
         "global_step": step,
-        OURS: our_part(CONFIG, ORIGIN),
+        OURS: metashot_part(CONFIG, ORIGIN),
     }
 
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
-    """A whole checkpoint with an older whole one beside it."""
+    """An intact checkpoint with an older whole one beside it."""
     for step, name in enumerate(("older", "whole")):
         write_checkpoint(checkpoint(step), tmp_path / f"{name}.ckpt")
         os.utime(tmp_path / f"{name}.ckpt", (step, step))
@@ -59,7 +59,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_checkpoint(checkpoint(7), path)
     found = read_checkpoint(path)
     assert torch.equal(found.pop("state_dict")["weight"], torch.full((50,), 7.0))
-    assert found == {"global_step": 7, OURS: our_part(CONFIG, ORIGIN)}
+    assert found == {"global_step": 7, OURS: metashot_part(CONFIG, ORIGIN)}
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
@@ -87,7 +87,7 @@ def test_a_checkpoint_is_whole_at_every_moment_and_after_every_kill(tmp_path: Pa
         writer.join()
         assert writer.exitcode == -signal.SIGKILL
         seen.add(step_of(path))
-        assert newest_whole(tmp_path) == path
+        assert newest_intact(tmp_path) == path
     assert len(seen) > 2
 
 
@@ -153,7 +153,7 @@ def test_what_is_no_whole_checkpoint_is_refused_and_the_newest_whole_one_named(
         read_checkpoint(whole)
     assert not trace(whole).exists()
     assert str(whole) in str(refused.value)
-    assert f"newest whole checkpoint beside it is {older}" in str(refused.value)
+    assert f"newest intact checkpoint beside it is {older}" in str(refused.value)
     assert step_of(older) == 0
 
 
@@ -187,7 +187,7 @@ def test_a_torch_file_of_somebody_else_is_refused(tmp_path: Path, content: Any, 
 
 def test_a_damaged_checkpoint_alone_says_so(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_text("text")
-    with pytest.raises(BadInput, match="no whole checkpoint lies beside it"):
+    with pytest.raises(BadInput, match="no intact checkpoint lies beside it"):
         read_checkpoint(tmp_path / "last.ckpt")
 
 
@@ -219,11 +219,11 @@ def test_damage_of_the_archive_itself_is_refused(whole: Path, place: str) -> Non
 
 
 def test_the_newest_whole_checkpoint_is_found_among_damaged_ones(whole: Path) -> None:
-    assert newest_whole(whole.parent) == whole
+    assert newest_intact(whole.parent) == whole
     (whole.parent / "text.ckpt").write_text("text")
-    assert newest_whole(whole.parent) == whole
+    assert newest_intact(whole.parent) == whole
     flipped_weight(whole)
-    assert newest_whole(whole.parent) == whole.with_name("older.ckpt")
+    assert newest_intact(whole.parent) == whole.with_name("older.ckpt")
 
 
 def fail_to_write(path: Path, answer: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_write_that_fails_leaves_the_old_checkpoint_and_nothing_else(whole: Pa
     writer.join()
     assert writer.exitcode == 0
     assert f"{path} cannot be written" in answer.read_text()
-    assert f"newest whole checkpoint is {whole}" in answer.read_text()
+    assert f"newest intact checkpoint is {whole}" in answer.read_text()
     assert step_of(whole) == 1
     assert sorted(file.name for file in tmp_path.iterdir()) == ["answer", "older.ckpt", "whole.ckpt"]
 
@@ -258,11 +258,11 @@ def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path: Path) -> None:
 def test_a_run_is_named_by_its_folder_or_by_a_checkpoint(tmp_path: Path) -> None:
     best = tmp_path / "checkpoints" / "best.ckpt"
     write_checkpoint(checkpoint(1), best)
-    assert of_run(str(tmp_path), "ckpt", "best.ckpt") == best
-    assert of_run(str(best), "ckpt", "last.ckpt") == best
+    assert find_checkpoint(str(tmp_path), "ckpt", "best.ckpt") == best
+    assert find_checkpoint(str(best), "ckpt", "last.ckpt") == best
     with pytest.raises(BadInput, match=rf"ckpt={tmp_path}: .*checkpoints/last\.ckpt; it has {best}"):
-        of_run(str(tmp_path), "ckpt", "last.ckpt")
+        find_checkpoint(str(tmp_path), "ckpt", "last.ckpt")
     with pytest.raises(BadInput, match=r"resume=nowhere: there is no such file or folder"):
-        of_run("nowhere", "resume", "last.ckpt")
+        find_checkpoint("nowhere", "resume", "last.ckpt")
     with pytest.raises(BadInput, match="is it the folder of a run"):
-        of_run(str(best.parent), "resume", "last.ckpt")
+        find_checkpoint(str(best.parent), "resume", "last.ckpt")

@@ -300,7 +300,7 @@ def test_what_describes_a_tensor_cannot_be_changed_afterwards(tmp_path: Path, ch
     state = pickle.dumps(change, protocol=2)[2:-1]
     end = pickled.rindex(b"Rq") + 1  # behind the call that makes the tensor
     with_pickle(path, pickled[:end] + state + b"b" + pickled[end:])
-    with pytest.raises(Unusable, match="sets what an object holds"):
+    with pytest.raises(Unusable, match="sets the state of an object"):
         read_archive(path)
 
 

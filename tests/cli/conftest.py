@@ -1,7 +1,11 @@
-"""One bank of images, one launcher and one trained run of each algorithm for all tests of the scripts."""
+"""One bank of images and one trained run of each algorithm for all tests of the scripts, and a launcher for each process
+that runs tests."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -25,7 +29,7 @@ SMALL = (
     "trainer.log_every=5",
     "algo.optimizer.lr=0.01",
     "logger=csv",
-    "pictures=episode",
+    "pictures=none",  # drawing takes longer than such a training: who looks at a picture asks for it
     "curve=100",
 )
 
@@ -52,6 +56,10 @@ class Command:
     def train(self, *arguments: str, fresh: bool = False, **environment: str) -> Outcome:
         return self.start_small(*arguments, fresh=fresh, **environment).wait()
 
+    def evaluate(self, *arguments: str, **environment: str) -> Outcome:
+        """`evaluate.py` with these arguments, which draws nothing unless it is told to."""
+        return self.run("evaluate.py", *without_pictures(arguments), **environment)
+
     def small(self, *arguments: str) -> list[str]:
         given = {argument.partition("=")[0] for argument in arguments}
         defaults = ["algo=protonet", *SMALL, f"data.banks={self.banks}"]
@@ -59,6 +67,12 @@ class Command:
 
     def at(self, folder: Path) -> "Command":
         return Command(self.scripts, self.banks, folder)
+
+
+def without_pictures(arguments: Sequence[str]) -> list[str]:
+    """Drawing takes longer than scoring a few episodes."""
+    drawn = any(argument.startswith("pictures=") for argument in arguments)
+    return [*arguments, *([] if drawn else ["pictures=none"])]
 
 
 @pytest.fixture(scope="session")
@@ -78,20 +92,36 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def first(scripts: Scripts, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A prototypical network, trained in a fresh process that also builds the bank."""
-    folder = tmp_path_factory.mktemp("first")
-    outcome = Command(scripts, folder / "banks", folder).train(fresh=True)
-    assert outcome.code == 0, outcome
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all processes that run tests of this session."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def trained_once(shared: Path, name: str, train: Callable[[Path], Outcome]) -> Trained:
+    """What the first process that asks for it has trained, for all of them; the others wait for it."""
+    folder, ended = shared / name, shared / f"{name}.json"
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ended.exists():
+            folder.mkdir(exist_ok=True)  # another process may have failed at it
+            outcome = train(folder)
+            assert outcome.code == 0, outcome
+            ended.write_text(json.dumps(asdict(outcome)))
+    outcome = Outcome(**json.loads(ended.read_text()))
     return Trained(outcome, folder, folder / outcome.run)
 
 
 @pytest.fixture(scope="session")
-def maml(scripts: Scripts, first: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    folder = tmp_path_factory.mktemp("maml")
-    outcome = Command(scripts, first.folder / "banks", folder).train("algo=maml")
-    assert outcome.code == 0, outcome
-    return Trained(outcome, folder, folder / outcome.run)
+def first(scripts: Scripts, shared: Path) -> Trained:
+    """A prototypical network, trained in a fresh process that also builds the bank."""
+    return trained_once(shared, "first", lambda folder: Command(scripts, folder / "banks", folder).train(fresh=True))
+
+
+@pytest.fixture(scope="session")
+def maml(scripts: Scripts, first: Trained, shared: Path) -> Trained:
+    banks = first.folder / "banks"
+    return trained_once(shared, "maml", lambda folder: Command(scripts, banks, folder).train("algo=maml"))
 
 
 @pytest.fixture(scope="session")

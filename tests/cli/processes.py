@@ -98,9 +98,14 @@ def heed_signals() -> None:
 
 
 class Scripts:
-    """Starts train.py and evaluate.py, each in a process forked from one that has imported torch, or in a fresh one."""
+    """Starts train.py and evaluate.py, each in a process forked from one that has imported torch, or in a fresh one.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where what they print is kept.
+        launcher: The module that starts them.
+    """
+
+    def __init__(self, folder: Path, launcher: str = "tests.cli.launcher") -> None:
         self.home = folder / "home"
         self.logs = folder / "logs"
         self.home.mkdir()
@@ -108,7 +113,8 @@ class Scripts:
         self._numbers = count()
         self._lock = threading.Lock()
         self._launcher = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("launcher.py"))],
+            [sys.executable, "-m", launcher],
+            cwd=ROOT,
             env=self.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -3,10 +3,12 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from .conftest import Command, Trained
 from .processes import ROOT, Outcome, contents
@@ -102,10 +104,14 @@ def test_more_ways_in_validation_than_a_head_has_are_refused_before_training(com
 
 
 def test_images_too_small_for_a_backbone_are_refused(command: Command) -> None:
-    small = ["data.source.image_size=8", "data.source.examples=4", "backbone.downsampling=pool"]
-    outcome = command.train(*small, f"data.banks={command.banks}")
+    for split, label, number in product(("train", "val", "test"), range(5), range(4)):
+        folder = command.folder / "pictures" / split / f"{split} {label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 50 * label + number).save(folder / f"{number}.png")
+    small = ["data=folder", "data.root=pictures", "data.banks=banks", "data.source.image_size=8"]
+    outcome = command.train(*small, "backbone.downsampling=pool")
     refused(outcome, ["8x8", "backbone=conv4", "larger images"])
-    assert contents(command.folder) == {}
+    assert {path.name for path in command.folder.iterdir()} == {"pictures", "banks"}
 
 
 def test_resume_and_repeat_together_are_refused(command: Command, first: Trained) -> None:

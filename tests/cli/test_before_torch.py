@@ -1,19 +1,13 @@
 """What needs no tensor is refused before torch is imported, which takes many times as long as all the rest."""
 
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from .conftest import Command, Trained
-from .processes import ROOT
+from .processes import Scripts
 
-# torch cannot be imported: a message that comes all the same did not need it.
-PROGRAM = (
-    "import runpy, sys\nsys.modules['torch'] = None\nsys.argv = sys.argv[1:]\nsys.path[0] = ''\n"
-    "runpy.run_path(sys.argv[0], run_name='__main__')\n"
-)
 CASES = [
     ("evaluate.py", [], "missing key ckpt"),
     ("evaluate.py", ["ckpt=nowhere"], "ckpt=nowhere: there is no such file or folder"),
@@ -41,20 +35,22 @@ CASES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def without_torch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripts]:
+    """Scripts that cannot import torch: a message that comes all the same did not need it."""
+    started = Scripts(tmp_path_factory.mktemp("without torch"), "tests.cli.launcher_without_torch")
+    yield started
+    started.close()
+
+
 @pytest.mark.parametrize(("script", "arguments", "message"), CASES, ids=[" ".join([s, *a]) for s, a, _ in CASES])
 def test_a_message_that_needs_no_tensor_does_not_wait_for_torch(
-    command: Command, first: Trained, tmp_path: Path, script: str, arguments: list[str], message: str
+    without_torch: Scripts, command: Command, first: Trained, tmp_path: Path, script: str, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "text.ckpt").write_text("epoch 3: accuracy 0.5\n")
     given = [argument.format(run=first.run, here=tmp_path) for argument in arguments]
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(ROOT / script), *given],
-        cwd=tmp_path,
-        env=command.scripts.environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert done.stderr.count("error: ") == 1
-    assert done.stdout == ""
+    outcome = Command(without_torch, command.banks, tmp_path).run(script, *given)
+    assert outcome.code == 2, outcome
+    assert message in outcome.err
+    assert outcome.err.count("error: ") == 1
+    assert outcome.out == ""

@@ -80,7 +80,7 @@ def test_runs_of_all_training_seeds_are_tested_on_the_same_episodes_and_scored_a
     tested = [rows_of(run / "episodes.csv") for run in (first.run, *other_seeds)]
     assert [[row["classes"] for row in rows] for rows in tested] == [[row["classes"] for row in tested[0]]] * 3
     assert [row["loss"] for row in tested[1]] != [row["loss"] for row in tested[0]]
-    done(command.run("evaluate.py", f"ckpt={other_seeds[0]}", "episodes=60", "out=alone"))
+    done(command.evaluate(f"ckpt={other_seeds[0]}", "episodes=60", "out=alone"))
     assert rows_of(command.folder / "alone" / "episodes.csv") == tested[1]
     alone = read(command.folder / "alone" / "report.json")
     assert (alone["episode_seed"], alone["training_seed"]) == (0, 1)
@@ -151,7 +151,7 @@ def test_table_and_the_report_for_people_say_what_the_report_says(compared: tupl
 
 def test_overrides_hold_for_all_checkpoints(command: Command, first: Trained, other_seeds: list[Path]) -> None:
     given = [f"ckpt=[{first.run},{other_seeds[0]}]", "data.ways=3", "data.shots=2", "episodes=4", "seed=9", "split=val"]
-    outcome = done(command.run("evaluate.py", *given))
+    outcome = done(command.evaluate(*given))
     folder = command.folder / Path(outcome.out.splitlines()[-1].removeprefix("report: ")).parent
     assert folder.name.endswith("_comparison")
     for one in read(folder / "report.json")["checkpoints"]:
@@ -160,11 +160,11 @@ def test_overrides_hold_for_all_checkpoints(command: Command, first: Trained, ot
 
 def test_grid_scores_every_number_of_classes_and_shots(command: Command, first: Trained, other_seeds: list[Path]) -> None:
     given = ["grid.ways=[3,6]", "grid.shots=[1,2]", "episodes=8"]
-    outcome = done(command.run("evaluate.py", f"ckpt=[{first.run},{other_seeds[0]}]", *given, "out=grid"))
+    outcome = done(command.evaluate(f"ckpt=[{first.run},{other_seeds[0]}]", *given, "out=grid"))
     cells = read(command.folder / "grid" / "report.json")["grid"]
     shapes = [{(one["ways"], one["shots"]) for one in cell["checkpoints"]} for cell in cells]
     assert shapes == [{(3, 1)}, {(3, 2)}, {(6, 1)}, {(6, 2)}]
-    alone = done(command.run("evaluate.py", f"ckpt={first.run}", "data.ways=6", "data.shots=2", "episodes=8", "out=alone"))
+    alone = done(command.evaluate(f"ckpt={first.run}", "data.ways=6", "data.shots=2", "episodes=8", "out=alone"))
     assert read(command.folder / "alone" / "report.json")["accuracy"] == cells[3]["checkpoints"][0]["accuracy"]
     score = alone.table["accuracy"].removesuffix(" (95 % interval)")
     assert any(line.startswith("6     2      ") and score in line for line in outcome.out.splitlines()), outcome

@@ -62,7 +62,7 @@ class Pictures:
     run: Path
 
 
-NORMALISED = ("data.mean=[0.9,0.5,0.1]", "data.std=[0.5,0.25,2]")
+NORMALISED = ("data.presentation.mean=[0.9,0.5,0.1]", "data.presentation.std=[0.5,0.25,2]")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def colour(anywhere: Command, tmp_path_factory: pytest.TempPathFactory) -> Pictu
     folder = tmp_path_factory.mktemp("colour")
     root = pictures(folder / "my pictures")
     command = Command(anywhere.scripts, folder / "banks", folder)
-    outcome = command.run("train.py", *of_folder(command, root, *NORMALISED, "folder=run"))
+    outcome = command.run("train.py", *of_folder(command, root, *NORMALISED, "pictures=episode", "folder=run"))
     assert (outcome.code, outcome.err) == (0, ""), outcome
     return Pictures(root, folder / "banks", folder / "run")
 
@@ -121,6 +121,17 @@ def test_folder_of_all_kinds_of_files_trains_and_says_once_what_became_of_them(c
 def built(banks: Path) -> dict[Path, tuple[int, int]]:
     """The files of the banks, and which ones they are: a bank that is built again has others."""
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in banks.glob("*/*")}
+
+
+def kept(banks: Path) -> tuple[set[Path], dict[Path, tuple[int, int]]]:
+    """All there is in the folder of the banks, and which files theirs are."""
+    return set(banks.rglob("*")), built(banks)
+
+
+@pytest.fixture(scope="module")
+def untouched(anywhere: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Banks that only refused scripts are told of: other processes that run tests may add to the shared ones."""
+    return Path(shutil.copytree(anywhere.banks, tmp_path_factory.mktemp("untouched") / "banks"))
 
 
 def test_root_may_have_a_name_that_is_not_english(command: Command) -> None:
@@ -232,12 +243,12 @@ LOOKS: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("given", LOOKS)
-def test_look_that_cannot_be_done_is_refused(command: Command, given: str) -> None:
-    before = contents(command.banks)
-    outcome = command.run(LOOK, f"data.banks={command.banks}", "data.queries=3", given)
+def test_look_that_cannot_be_done_is_refused(command: Command, untouched: Path, given: str) -> None:
+    before = kept(untouched)
+    outcome = command.run(LOOK, f"data.banks={untouched}", "data.queries=3", given)
     refused(Outcome(outcome.code, "", outcome.err), LOOKS[given])  # the facts may stand on stdout already
     assert contents(command.folder) == {}
-    assert contents(command.banks) == before
+    assert kept(untouched) == before
 
 
 def test_shuffled_images_are_no_episode_to_look_at(command: Command) -> None:
@@ -251,8 +262,8 @@ def test_shuffled_images_are_no_episode_to_look_at(command: Command) -> None:
 VARIABLE = (
     "data.train.ways=[2,5]", "data.train.shots=[1,3]", "data.train.unequal_queries=1.0",
     "data.test.ways=[3,5]", "data.test.shots=[1,2]", "data.test.unequal_support=1.0",
-    "data.augmentation.crop_padding=2", "data.augmentation.flip=0.5", "data.augmentation.brightness=0.3",
-    "data.augmentation.quarter_turns=class",
+    "data.presentation.augmentation.crop_padding=2", "data.presentation.augmentation.flip=0.5",
+    "data.presentation.augmentation.brightness=0.3", "data.presentation.augmentation.quarter_turns=class",
 )  # fmt: skip
 
 
@@ -299,9 +310,10 @@ def test_run_of_variable_episodes_that_is_killed_and_resumed_equals_one_that_was
 def test_batch_size_changes_nothing_of_episodes_of_many_shapes(command: Command, variable: Path) -> None:
     run = copy(variable, command.folder / "run")
     given = [f"ckpt={run}", "episodes=30", "data.test.unequal_queries=0.5"]
-    sizes = (1, 7, 64)
+    sizes = {1: "none", 7: "none", 64: "all"}
     started = [
-        command.start("evaluate.py", *given, f"data.tasks_per_evaluation_step={size}", f"out=by{size}") for size in sizes
+        command.start("evaluate.py", *given, f"data.tasks_per_evaluation_step={size}", f"out=by{size}", f"pictures={drawn}")
+        for size, drawn in sizes.items()
     ]
     reports = [scored(process.wait(), command.folder) for process in started]
     assert [report["accuracy"] for report in reports] == [reports[0]["accuracy"]] * len(sizes)
@@ -352,11 +364,13 @@ def test_learner_normalises_other_data_as_its_own(command: Command, colour: Pict
     normal = f"ckpt={colour.run}/checkpoints/best.ckpt"
 
     def loss(*given: str) -> float:
-        return float(scored(command.run("evaluate.py", *given, *other), command.folder)["loss"])
+        return float(scored(command.evaluate(*given, *other), command.folder)["loss"])
 
     expected = loss(normal, "out=one")
-    outcome = command.run("evaluate.py", normal, "data.mean=[0.1,0.1,0.1]", "data.std=[3,3,3]", *other, "out=two")
-    refused(outcome, ["data.mean=[0.1,0.1,0.1] has no effect", "constants"])
+    outcome = command.run(
+        "evaluate.py", normal, "data.presentation.mean=[0.1,0.1,0.1]", "data.presentation.std=[3,3,3]", *other, "out=two"
+    )
+    refused(outcome, ["data.presentation.mean=[0.1,0.1,0.1] has no effect", "constants"])
     assert loss("ckpt=plain.ckpt", "out=three") != expected
 
 
@@ -401,7 +415,7 @@ def test_error_falls_with_the_inner_step(command: Command, sinusoid: Trained) ->
     errors = []
     for steps in (0, 1):
         given = [f"ckpt={run}", f"algo.test_inner_steps={steps}", "episodes=200", f"out=after{steps}"]
-        errors.append(scored(command.run("evaluate.py", *given), command.folder)["mse"])
+        errors.append(scored(command.evaluate(*given), command.folder)["mse"])
     assert errors[0] > errors[1]
 
 
@@ -578,12 +592,16 @@ VALUES: dict[str, list[str]] = {
     "data=folder data.source.shares=[1,0,1]": ["data.source.shares", "above 0"],
     "data=folder data.source.channels=2": ["data.source.channels=2", "1, 3"],
     "data=folder data.source.fit=stretch": ["data.source.fit=stretch", "squash", "crop", "pad"],
-    "data.mean=[0.5]": ["data.mean", "data.std", "both"],
-    "data.std=[0.5]": ["data.mean", "data.std", "both"],
-    "data.mean=[0.5,0.5,0.5] data.std=[1,1,1]": ["data.mean=[0.5, 0.5, 0.5]", "3 values", "1 channels"],
-    "data.mean=[0.5] data.std=[1,1]": ["data.std=[1, 1]", "2 values"],
-    "data.mean=[0.5] data.std=[0]": ["data.std", "above 0"],
-    "data.mean=0.5 data.std=1": ["data.mean=0.5", "list"],
+    "data.presentation.mean=[0.5]": ["data.presentation.mean", "data.presentation.std", "both"],
+    "data.presentation.std=[0.5]": ["data.presentation.mean", "data.presentation.std", "both"],
+    "data.presentation.mean=[0.5,0.5,0.5] data.presentation.std=[1,1,1]": [
+        "data.presentation.mean=[0.5, 0.5, 0.5]",
+        "3 values",
+        "1 channels",
+    ],
+    "data.presentation.mean=[0.5] data.presentation.std=[1,1]": ["data.presentation.std=[1, 1]", "2 values"],
+    "data.presentation.mean=[0.5] data.presentation.std=[0]": ["data.presentation.std", "above 0"],
+    "data.presentation.mean=0.5 data.presentation.std=1": ["data.presentation.mean=0.5", "list"],
     "data.train.ways=[20,5]": ["data.train.ways=[20, 5]", "[least, most]"],
     "data.train.ways=[5]": ["data.train.ways=[5]", "[least, most]"],
     "data.train.ways=[2,3,4]": ["data.train.ways=[2, 3, 4]", "[least, most]"],
@@ -594,21 +612,26 @@ VALUES: dict[str, list[str]] = {
     "data.shots=[1,18]": ["18 shots", "20 images", "data.shots"],
     "data.unequal_queries=0": ["data.unequal_queries=0", "at least 1e-06"],
     "data.train.unequal_support=much": ["data.train.unequal_support=much", "number"],
-    "data.augmentation.flip=2": ["data.augmentation.flip=2", "at least 0", "at most 1"],
-    "data.augmentation.hue=0.6": ["data.augmentation.hue=0.6", "at most 0.5"],
-    "data.augmentation.crop_padding=-1": ["data.augmentation.crop_padding=-1", "at least 0"],
-    "data.augmentation.quarter_turns=all": ["data.augmentation.quarter_turns=all", "none", "image", "class"],
-    "data.augmentation.flop=1": ["unknown key data.augmentation.flop", "did you mean flip?"],
+    "data.presentation.augmentation.flip=2": ["data.presentation.augmentation.flip=2", "at least 0", "at most 1"],
+    "data.presentation.augmentation.hue=0.6": ["data.presentation.augmentation.hue=0.6", "at most 0.5"],
+    "data.presentation.augmentation.crop_padding=-1": ["data.presentation.augmentation.crop_padding=-1", "at least 0"],
+    "data.presentation.augmentation.quarter_turns=all": [
+        "data.presentation.augmentation.quarter_turns=all",
+        "none",
+        "image",
+        "class",
+    ],
+    "data.presentation.augmentation.flop=1": ["unknown key data.presentation.augmentation.flop", "did you mean flip?"],
 }
 
 
 @pytest.mark.parametrize("given", VALUES)
-def test_value_of_data_that_cannot_be_used_is_refused(command: Command, first: Trained, given: str) -> None:
+def test_value_of_data_that_cannot_be_used_is_refused(command: Command, untouched: Path, given: str) -> None:
     arguments = given.split(" ")
-    before = contents(command.banks)
-    refused(command.run("train.py", *command.small(*arguments), "folder=run"), VALUES[given])
+    before = kept(untouched)
+    refused(command.run("train.py", *command.small(*arguments, f"data.banks={untouched}"), "folder=run"), VALUES[given])
     assert contents(command.folder) == {}
-    assert contents(command.banks) == before
+    assert kept(untouched) == before
 
 
 def test_data_set_that_is_not_there_and_cannot_be_fetched_names_file_and_place(command: Command) -> None:

@@ -174,8 +174,8 @@ def test_interrupted_processes_save_and_say_once_how_to_go_on(command: Command, 
 
 def test_checkpoint_is_scored_alike_on_two_devices(command: Command, one: dict[str, Path]) -> None:
     arguments = [f"ckpt={one['maml']}", "episodes=7"]
-    outcomes = ended(started(command, *arguments, "trainer=ddp", "out=two", script="evaluate.py"))
-    outcomes.append(command.run("evaluate.py", *arguments, "out=one"))
+    outcomes = ended(started(command, *arguments, "trainer=ddp", "out=two", script="evaluate.py"))  # and draws
+    outcomes.append(command.evaluate(*arguments, "out=one"))
     assert [outcome.code for outcome in outcomes] == [0, 0, 0], outcomes
     assert silent(outcomes[1])
     together, alone = (report(command.folder / name) for name in ("two", "one"))
@@ -317,7 +317,7 @@ def test_sweep_over_devices_gives_each_run_its_own_processes(command: Command, o
 
 
 def test_64_bits_are_64_bits(command: Command, one: dict[str, Path]) -> None:
-    outcome = command.train("algo=maml", *SHORT, "trainer.precision=64-true")
+    outcome = command.train("algo=maml", *SHORT, "trainer.precision=64-true", "pictures=episode")
     assert outcome.code == 0, outcome
     weights = checkpoint(command.folder / "run")["state_dict"]
     assert {weight.dtype for weight in weights.values()} == {torch.float64}

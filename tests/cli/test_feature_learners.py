@@ -20,7 +20,7 @@ ALGORITHMS: dict[str, list[str]] = {
     "r2d2": ["algo=r2d2"],
     "snail": ["algo=snail"],
     "baseline": ["algo=baseline", "data.train.batch=16"],
-    "baselinepp": ["algo=baselinepp", "data.train.batch=16", "data.augmentation.quarter_turns=image"],
+    "baselinepp": ["algo=baselinepp", "data.train.batch=16", "data.presentation.augmentation.quarter_turns=image"],
     "metabaseline": ["algo=metabaseline"],
 }
 
@@ -60,7 +60,7 @@ def test_supervised_training_says_what_it_goes_through_and_measures_it(supervise
 
 def test_supervised_learner_is_scored_on_any_ways_and_on_training_classes(command: Command, supervised: Trained) -> None:
     for override in ("data.ways=12", "split=train", "data.shots=4"):
-        outcome = command.run("evaluate.py", f"ckpt={supervised.run}", "episodes=6", override, f"out={override[-2:]}")
+        outcome = command.evaluate(f"ckpt={supervised.run}", "episodes=6", override, f"out={override[-2:]}")
         assert outcome.code == 0, outcome
 
 

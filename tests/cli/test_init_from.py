@@ -20,7 +20,8 @@ def weights(run: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
 def test_a_network_that_was_trained_with_supervision_or_by_metrics_is_fine_tuned_without_training(
     command: Command, first: Trained
 ) -> None:
-    outcome = command.train("algo=finetune", f"init_from={first.run}", "folder=tuned", *UNTRAINED)
+    few = "algo.test_inner_steps=10"
+    outcome = command.train("algo=finetune", f"init_from={first.run}", "folder=tuned", few, *UNTRAINED)
     assert outcome.code == 0, outcome
     assert "init_from: the backbone of " in outcome.out
     assert "engine: " in outcome.out
@@ -31,7 +32,7 @@ def test_a_network_that_was_trained_with_supervision_or_by_metrics_is_fine_tuned
         assert torch.equal(tuned[f"network.{name}"], value), name
     assert not tuned["network.head.weight"].any()
     assert report(command.folder / "tuned")["step"] == 0
-    again = command.run("evaluate.py", "ckpt=tuned", "episodes=8", "algo.test_inner_steps=1", "algo.adapts=[head.*]")
+    again = command.evaluate("ckpt=tuned", "episodes=8", "algo.test_inner_steps=1", "algo.adapts=[head.*]")
     assert again.code == 0, again
     whole = command.run("train.py", "resume=tuned")
     assert whole.code == 0, whole
@@ -105,7 +106,13 @@ def test_other_networks_and_averages_that_were_never_learned_cannot_be_begun_wit
 
 def test_settings_that_change_no_weight_may_differ_from_those_of_the_start(command: Command) -> None:
     """DropBlock and whose statistics normalise are choices of a run, not of the network that it begins with."""
-    quick = ("data.test.episodes=4", "data.val.episodes=4", "trainer.max_steps=1", "trainer.validate_every=1")
+    quick = (
+        "data.test.episodes=4",
+        "data.val.episodes=4",
+        "trainer.max_steps=1",
+        "trainer.validate_every=1",
+        "pictures=none",
+    )
     small = ("backbone=resnet12", "backbone.widths=[4,4,4,4]", f"data.banks={command.banks}", *quick)
     start = command.run("train.py", "algo=baseline", "data.train.batch=8", *small, "folder=start")
     assert start.code == 0, start

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal end a run with a whole checkpoint and the command that goes on, and lose nothing."""
+"""Ctrl-C, SIGTERM and a closed terminal end a run with an intact checkpoint and name the command that resumes it."""
 
 import signal
 import time

@@ -32,8 +32,8 @@ class Elsewhere:
     def path(self) -> str:
         return ":".join([str(PLUGIN), self.command.scripts.environment().get("PYTHONPATH", "")])
 
-    def run(self, script: str, *arguments: str) -> Outcome:
-        return self.command.run(script, *arguments, fresh=True, PYTHONPATH=self.path)
+    def run(self, script: str, *arguments: str, fresh: bool = False) -> Outcome:
+        return self.command.run(script, *arguments, fresh=fresh, PYTHONPATH=self.path)
 
     def python(self, code: str) -> subprocess.CompletedProcess[str]:
         environment = self.command.scripts.environment() | {"PYTHONPATH": self.path}
@@ -48,7 +48,7 @@ def elsewhere(scripts: Scripts, tmp_path_factory: pytest.TempPathFactory) -> Els
     folder = tmp_path_factory.mktemp("elsewhere")
     made = Elsewhere(Command(scripts, folder / "banks", folder))
     small = [argument for argument in made.command.small() if not argument.startswith("algo=")]
-    outcome = made.run("train.py", NAMED, *CHOICES, *small, "trainer.max_steps=20", "folder=run")
+    outcome = made.run("train.py", NAMED, *CHOICES, *small, "trainer.max_steps=20", "folder=run", fresh=True)
     assert outcome.code == 0, outcome
     for name, box in (("left", (0, 0, 14, 28)), ("top", (0, 0, 28, 14))):
         (folder / "support" / name).mkdir(parents=True)
@@ -74,7 +74,7 @@ def test_a_run_is_trained_evaluated_and_asked_with_its_plugin(elsewhere: Elsewhe
 def test_a_run_with_a_plugin_resumes_exactly(elsewhere: Elsewhere) -> None:
     small = [argument for argument in elsewhere.command.small() if not argument.startswith("algo=")]
     given = (NAMED, *CHOICES, *small, "trainer.max_steps=20", "folder=killed")
-    process = elsewhere.command.start("train.py", *given, fresh=True, PYTHONPATH=elsewhere.path)
+    process = elsewhere.command.start("train.py", *given, PYTHONPATH=elsewhere.path)
     last = elsewhere.command.folder / "killed" / "checkpoints" / "last.ckpt"
     assert process.wait_until(last.exists), process.wait()
     process.send(signal.SIGKILL)
@@ -94,7 +94,7 @@ def test_no_file_of_a_run_names_its_plugins(elsewhere: Elsewhere) -> None:
 def test_help_and_suggestions_have_the_choices_of_a_plugin(elsewhere: Elsewhere) -> None:
     text = elsewhere.run("train.py", "--help", NAMED, *CHOICES).out
     assert "cifarfs, cub, fc100, folder, glyphs, miniimagenet, omniglot, sinusoid, stripes," in " ".join(text.split())
-    assert "algo.temperature=10.0               what logits are divided by" in text
+    assert "algo.temperature=10.0               logits are divided by this" in text
     assert "did you mean cityblock?" in elsewhere.run("train.py", NAMED, "algo=cityblok").err
     assert "cityblock" not in elsewhere.command.run("train.py", "--help").out
 
@@ -190,7 +190,7 @@ def test_a_checkpoint_imports_no_package_that_it_names(
     elsewhere: Elsewhere, theirs: Theirs, script: str, key: str, given: list[str]
 ) -> None:
     """Alone, and beside a plug-in that the user has named."""
-    outcome = elsewhere.command.run(script, *given, f"{key}={theirs.run}", fresh=True, PYTHONPATH=theirs.path)
+    outcome = elsewhere.command.run(script, *given, f"{key}={theirs.run}", PYTHONPATH=theirs.path)
     assert outcome.code == 2, outcome
     assert REFUSAL in outcome.err
     assert not theirs.trace.exists()

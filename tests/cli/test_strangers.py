@@ -84,7 +84,7 @@ BROKEN = {
     "optimizer_states with a NaN for a key": lambda whole: whole["optimizer_states"][0].update(state={math.nan: {}}),
     "loops": lambda whole: whole.update(loops=3),
     "callbacks": lambda whole: whole.update(callbacks={"Saving": 1}),
-    "next_episode": lambda whole: whole["ImageEpisodes"].update(next_episode=-5),
+    "next_episode": lambda whole: whole["ClassEpisodes"].update(next_episode=-5),
     "origin": lambda whole: whole[OURS].update(origin="glyphs"),
     "source": lambda whole: whole[OURS]["config"]["data"].update(source=5),
     "no source": lambda whole: whole[OURS]["config"]["data"].pop("source"),

@@ -14,23 +14,32 @@ import torch
 from .conftest import Command, Trained
 from .processes import ROOT, Outcome, checkpoint, contents, copy, measured, report, rows
 
+PROMISED = {
+    ".lock",
+    "checkpoints",
+    "checkpoints/best.ckpt",
+    "checkpoints/last.ckpt",
+    "config.yaml",
+    "episodes.csv",
+    "metrics.csv",
+    "report.json",
+    "report.md",
+}
+
 
 def test_run_folder_holds_all_that_is_promised(first: Trained, maml: Trained) -> None:
     for trained in (first, maml):
-        assert set(contents(trained.run)) == {
-            ".lock",
-            "checkpoints",
-            "checkpoints/best.ckpt",
-            "checkpoints/last.ckpt",
-            "config.yaml",
-            "episode.png",
-            "episodes.csv",
-            "metrics.csv",
-            "report.json",
-            "report.md",
-        }
-        assert (trained.run / "episode.png").read_bytes().startswith(b"\x89PNG")
+        assert set(contents(trained.run)) == PROMISED
         assert {path.name for path in trained.folder.iterdir()} <= {"runs", "banks"}
+
+
+@pytest.mark.parametrize("algo", ["protonet", "maml"])
+def test_run_folder_holds_the_picture_that_was_asked_for(command: Command, algo: str) -> None:
+    outcome = command.train(f"algo={algo}", *QUICK, "pictures=episode", "folder=run")
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    assert set(contents(command.folder / "run")) == PROMISED | {"episode.png"}
+    assert (command.folder / "run" / "episode.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in command.folder.iterdir()} == {"run"}
 
 
 def test_stored_configuration_is_resolved_and_whole(first: Trained) -> None:
@@ -129,7 +138,7 @@ def test_checkpoints_are_plain_containers_with_the_configuration(first: Trained)
         assert ours["version"]
         origin = ours["origin"]
         assert (origin["name"], origin["outputs"], origin["input_shape"]) == ("glyphs", 5, [1, 28, 28])
-        assert checkpoint["ImageEpisodes"]["next_episode"] == 4 * checkpoint["global_step"]
+        assert checkpoint["ClassEpisodes"]["next_episode"] == 4 * checkpoint["global_step"]
 
 
 def test_same_command_gives_the_same_numbers_and_another_folder(command: Command, first: Trained) -> None:
@@ -316,7 +325,7 @@ def test_network_that_does_not_fit_into_memory_is_refused(command: Command) -> N
 
 @pytest.mark.parametrize("algo", ["protonet", "maml"])
 def test_half_precision_trains(command: Command, first: Trained, maml: Trained, algo: str) -> None:
-    outcome = command.train(f"algo={algo}", "trainer.precision=bf16-mixed", "folder=run")
+    outcome = command.train(f"algo={algo}", "trainer.precision=bf16-mixed", "pictures=episode", "folder=run")
     assert outcome.code == 0, outcome
     run = command.folder / "run"
     losses = [float(loss) for _, loss in measured(run, "train/loss")]
@@ -344,7 +353,7 @@ def test_run_whose_losses_are_no_numbers_stops_with_a_message_and_its_last_whole
     stored.write_text(re.sub(r"(?m)^  inner_lr: .*$", "  inner_lr: 1.0e+30", stored.read_text()))
     stopped = command.run("train.py", "resume=later", "trainer.max_steps=80", "trainer.stop_after_non_finite=2")
     assert stopped.code == 1, stopped
-    assert f"the last whole checkpoint is {Path('later/checkpoints')}" in stopped.err
+    assert f"the last intact checkpoint is {Path('later/checkpoints')}" in stopped.err
     assert all(value.isfinite().all() for value in checkpoint(copied)["state_dict"].values())
 
 
@@ -376,6 +385,7 @@ def devices(anywhere: Command, tmp_path_factory: pytest.TempPathFactory) -> tupl
     command = anywhere.at(tmp_path_factory.mktemp("devices"))
     # An odd number of episodes: one is answered twice and has to count once.
     given = ["trainer.max_steps=20", "trainer.validate_every=8", "data.val.episodes=9", "data.test.episodes=9"]
+    given.append("pictures=episode")
     process = command.start_small("trainer=ddp", *given, "folder=two", fresh=True)
     one = command.train(*given, "folder=one")
     two = process.wait()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from .conftest import Command, Trained
-from .launcher import UNPRIVILEGED
+from .forking import UNPRIVILEGED
 from .test_bad_input import refused
 
 TRAIN, EVALUATE = "train.py", "evaluate.py"
@@ -152,7 +152,7 @@ BEYOND_MEMORY = [
     case(TRAIN, "data.train.unequal_support=1e308", "data.train.unequal_support=1e+308", "at most 1000000 or null"),
     case(
         TRAIN,
-        "data.tasks_per_step=100000 data.augmentation.crop_padding=256",
+        "data.tasks_per_step=100000 data.presentation.augmentation.crop_padding=256",
         *("data.tasks_per_step=100000 cannot be used", "of 291,600 numbers need", "GB of memory"),
     ),
     case(EVALUATE, f"ckpt=RUN episodes={HUGE}", f"episodes={HUGE}", "at most 10000000"),

@@ -83,7 +83,9 @@ def offline(anywhere: Command, tmp_path_factory: pytest.TempPathFactory) -> Trai
     """A run with the default logger, in a fresh process without credentials."""
     folder = tmp_path_factory.mktemp("offline")
     command = anywhere.at(folder)
-    arguments = [argument for argument in command.small("folder=run") if not argument.startswith("logger=")]
+    arguments = [
+        argument for argument in command.small("folder=run", "pictures=episode") if not argument.startswith("logger=")
+    ]
     outcome = command.run("train.py", *arguments, fresh=True)
     assert outcome.code == 0, outcome
     return Trained(outcome, folder, folder / "run")

@@ -15,7 +15,7 @@ from metashot.configuration.overrides import choices_of, groups_of, read_yaml
 from metashot.configuration.signatures import alias, parameters_of
 
 SPLIT, PICTURES, INK = map(
-    alias, ("metashot.data.module.Split", "metashot.evaluation.gallery.Pictures", "metashot.applied.images.Ink")
+    alias, ("metashot.sources.splitting.Split", "metashot.evaluation.gallery.Pictures", "metashot.applied.images.Ink")
 )
 TOP = {"split": SPLIT, "pictures": PICTURES, "ink": INK}
 
@@ -127,7 +127,7 @@ def test_a_remark_goes_with_the_value_that_it_is_about() -> None:
     assert said("algo=reptile")[0].startswith(f"{step} (in the paper 0.001,")
     assert said("algo=reptile", "algo.inner_lr=0.02", "data.train.queries=3") == (step, "null: data.queries")
     assert said("experiment=reptile_omniglot") == (step, "null: data.queries")
-    meaning = "algo.optimizer.*: of training; where there is an inner loop, of the outer one"
+    meaning = "algo.optimizer.*: the optimiser of training; with an inner loop, the outer optimiser"
     of_outer = [line for line in text_of("train", "algo=reptile").splitlines() if line.startswith("algo.optimizer.*")]
     assert of_outer[0].startswith(f"{meaning} (phi + epsilon")
     changed = text_of("train", "algo=reptile", "algo.optimizer.schedule=constant").splitlines()
@@ -171,10 +171,23 @@ def test_evaluation_shows_the_values_of_a_checkpoint_only_where_they_are_given()
             DECIDED,
             {"data", "engine", "logger", "trainer"},
             {"trainer.accelerator", "trainer.devices", "trainer.precision", "trainer.channels_last", "data.test.seed"},
-            {"algo", "backbone", "data.augmentation", "data.train.batch", "data.tasks_per_step", "data.test.episodes"}
+            {
+                "algo",
+                "backbone",
+                "data.presentation.augmentation",
+                "data.train.batch",
+                "data.tasks_per_step",
+                "data.test.episodes",
+            }
             | {"trainer.max_steps", "trainer.validate_every", "trainer.gradient_clip", "trainer.early_stopping"},
         ),
-        ("look", (), {"data"}, {"data.augmentation.flip", "seed"}, {"data.mean", "data.test.seed", "data.tasks_per_step"}),
+        (
+            "look",
+            (),
+            {"data"},
+            {"data.presentation.augmentation.flip", "seed"},
+            {"data.presentation.mean", "data.test.seed", "data.tasks_per_step"},
+        ),
         ("predict", ("backbone", "algo"), {"engine"}, {"ckpt", "ink"}, {"algo", "backbone"}),
     ],
 )

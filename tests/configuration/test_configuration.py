@@ -3,6 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"
 
 
 def composed(script: str, *overrides: str) -> configuration.Container:
+    """The configuration of a script: a test's own, which is composed once for all that want the same one."""
+    return copy.deepcopy(_composed(script, overrides))
+
+
+@cache
+def _composed(script: str, overrides: tuple[str, ...]) -> configuration.Container:
     GlobalHydra.instance().clear()
     with suggestions_where_they_fit(), initialize_config_dir(str(CONF), version_base="1.3"):
         made = compose(script, overrides=["folder=runs/test", *overrides] if script == "train" else list(overrides))
@@ -216,7 +223,12 @@ def test_a_value_out_of_range_names_the_key_and_what_is_allowed(
 
 SIZES = {
     "algo=maml": (
-        *("data.tasks_per_step", "data.tasks_per_evaluation_step", "data.augmentation.crop_padding", "data.val.episodes"),
+        *(
+            "data.tasks_per_step",
+            "data.tasks_per_evaluation_step",
+            "data.presentation.augmentation.crop_padding",
+            "data.val.episodes",
+        ),
         *("data.test.episodes", "data.ways", "data.shots", "data.queries", "data.train.batch", "data.train.queries"),
         *("data.source.image_size", "data.source.examples", "backbone.channels", "trainer.max_steps"),
         *("trainer.validate_every", "trainer.checkpoint_every", "trainer.log_every", "trainer.devices", "trainer.nodes"),

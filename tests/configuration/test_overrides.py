@@ -7,14 +7,14 @@ import pytest
 
 from metashot.bad_input import BadInput
 from metashot.configuration.buildable import CONF
-from metashot.configuration.overrides import refuse_what_cannot_be_read
+from metashot.configuration.overrides import refuse_unreadable
 
 ADVICE = "has several values, which need -m (a run for each), as in -m"
 
 
 def refusal(arguments: Sequence[str], script: str = "train") -> str:
     with pytest.raises(BadInput) as refused:
-        refuse_what_cannot_be_read(arguments, CONF, script)
+        refuse_unreadable(arguments, CONF, script)
     said = str(refused.value)
     assert len(said.splitlines()) == 1
     return said
@@ -75,7 +75,7 @@ def test_several_values_are_read_where_they_can_be() -> None:
         ["data.ways=[5,20]"],
         ["-sc", "install=bash"],
     ):
-        refuse_what_cannot_be_read(arguments, CONF, "train")
+        refuse_unreadable(arguments, CONF, "train")
 
 
 def test_hydras_rerun_is_refused_because_it_would_load_a_pickle(tmp_path: Path) -> None:

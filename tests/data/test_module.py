@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from metashot.bad_input import BadInput
-from metashot.data.augmentation import Augmentation
+from metashot.data.class_episodes import ClassEpisodes, SplitOptions, TrainingOptions
 from metashot.data.feature_bank import FeatureBank
-from metashot.data.images import ImageEpisodes, SplitOptions, TrainingOptions
-from metashot.data.module import SPLITS, Split, tasks_of_each_device
+from metashot.data.module import tasks_of_each_device
+from metashot.data.presentation.augmentation import Augmentation
+from metashot.data.presentation.pixels import Pixels
 from metashot.episodes import Episode, EpisodeSpec, Examples
+from metashot.sources.splitting import SPLITS, Split
 from tests.sources.small_source import SHAPE, SmallSource
 
 CPU = torch.device("cpu")
@@ -28,6 +30,9 @@ def unchanged(**changed: Any) -> Augmentation:
     return Augmentation(**off | {"quarter_turns": "none"} | changed)
 
 
+PIXELS: dict[str, Any] = {"augmentation": unchanged(), "mean": None, "std": None}
+
+
 def data_module(
     root: Path | str = ".",
     devices: int = 1,
@@ -36,7 +41,7 @@ def data_module(
     episodes: int = 10,
     tasks_per_step: int = 6,
     **changed: Any,
-) -> ImageEpisodes:
+) -> ClassEpisodes:
     """Four ways, two shots and three queries, on one of several devices."""
     test = SplitOptions(None, None, None, episodes=episodes)
     given: dict[str, Any] = {
@@ -44,9 +49,6 @@ def data_module(
         "source": SmallSource(),
         "root": str(root),
         "banks": str(root),
-        "augmentation": unchanged(),
-        "mean": None,
-        "std": None,
         "ways": 4,
         "shots": 2,
         "queries": 3,
@@ -59,14 +61,15 @@ def data_module(
         "tasks_per_evaluation_step": 4,
         "seed": 3,
     }
-    data = ImageEpisodes(**given | changed)
+    pixels = {key: changed.pop(key, default) for key, default in PIXELS.items()}
+    data = ClassEpisodes(presentation=Pixels(**pixels), **given | changed)
     stage = SimpleNamespace(training=True, validating=False, sanity_checking=False, precision="32-true")
     data.trainer = SimpleNamespace(world_size=devices, global_rank=rank, **vars(stage))  # type: ignore[assignment]
     return data
 
 
 @pytest.fixture
-def data(small_root: Path) -> ImageEpisodes:
+def data(small_root: Path) -> ClassEpisodes:
     module = data_module(small_root)
     module.setup()
     return module
@@ -77,7 +80,7 @@ def pixels(images: torch.Tensor) -> np.ndarray:
     return (images.flatten(-3)[..., :3] * 255).round().long().numpy()
 
 
-def one_batch(data: ImageEpisodes, stage: str, numbers: list[int]) -> Episode:
+def one_batch(data: ClassEpisodes, stage: str, numbers: list[int]) -> Episode:
     """What Lightning hands to an algorithm for these numbers, in `training`, `validating` or `testing`."""
     assert data.trainer is not None
     vars(data.trainer).update(training=stage == "training", validating=stage == "validating")
@@ -85,7 +88,7 @@ def one_batch(data: ImageEpisodes, stage: str, numbers: list[int]) -> Episode:
     return episode
 
 
-def test_a_batch_has_the_documented_shapes_and_types(data: ImageEpisodes) -> None:
+def test_a_batch_has_the_documented_shapes_and_types(data: ClassEpisodes) -> None:
     (episode,) = data.batch("train", np.array([4, 0, 9]), CPU)
     assert len(episode) == 3
     assert episode.support.x.shape == (3, 8, *SHAPE)
@@ -100,7 +103,7 @@ def test_a_batch_has_the_documented_shapes_and_types(data: ImageEpisodes) -> Non
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_the_images_of_a_label_are_those_of_its_class_and_all_different(data: ImageEpisodes, split: Split) -> None:
+def test_the_images_of_a_label_are_those_of_its_class_and_all_different(data: ClassEpisodes, split: Split) -> None:
     (episode,) = data.batch(split, np.arange(20), CPU)
     for examples in (episode.support, episode.query):
         found = pixels(examples.x)
@@ -111,16 +114,16 @@ def test_the_images_of_a_label_are_those_of_its_class_and_all_different(data: Im
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_images_are_those_at_the_samplers_indices(data: ImageEpisodes, split: Split) -> None:
+def test_images_are_those_at_the_samplers_indices(data: ClassEpisodes, split: Split) -> None:
     numbers = np.array([11, 2])
     (episode,), indices = data.batch(split, numbers, CPU), data.samplers[split](numbers)
-    bank = data.banks[split].images
+    bank = data.banks[split].items
     assert torch.equal(episode.support.x, torch.from_numpy(bank[indices.support] / np.float32(255)))
     assert torch.equal(episode.query.x, torch.from_numpy(bank[indices.query] / np.float32(255)))
     assert episode.classes.tolist() == indices.classes.tolist()
 
 
-def test_each_stage_sees_its_own_split(data: ImageEpisodes) -> None:
+def test_each_stage_sees_its_own_split(data: ClassEpisodes) -> None:
     def split_of(stage: str) -> str:
         return SPLITS[pixels(one_batch(data, stage, [0]).query.x)[0, 0, 0]]
 
@@ -129,7 +132,7 @@ def test_each_stage_sees_its_own_split(data: ImageEpisodes) -> None:
     assert split_of("testing") == "val"
 
 
-def test_splits_draw_different_classes_for_the_same_number(data: ImageEpisodes) -> None:
+def test_splits_draw_different_classes_for_the_same_number(data: ClassEpisodes) -> None:
     drawn = [data.samplers[split](np.arange(50)).classes for split in SPLITS]
     assert not np.array_equal(drawn[1], drawn[2])
 
@@ -150,7 +153,7 @@ def test_options_of_val_change_only_val() -> None:
     assert data.episodes == {"train": None, "val": 7, "test": 10}
 
 
-def test_training_goes_on_behind_the_last_episode_that_was_used(data: ImageEpisodes) -> None:
+def test_training_goes_on_behind_the_last_episode_that_was_used(data: ClassEpisodes) -> None:
     loader = iter(data.train_dataloader())
     first, second, _ahead = next(loader), next(loader), next(loader)
     for numbers in (first, second):
@@ -254,20 +257,24 @@ def test_only_training_images_are_changed_and_only_by_their_episode(small_root: 
     assert torch.equal(alone.query.x[0], together.query.x[4])
 
 
-def test_images_are_normalised_channel_by_channel_and_looked_at_as_they_were(small_root: Path) -> None:
+def test_images_are_normalised_channel_by_channel_and_displayed_as_they_were(small_root: Path) -> None:
     plain, normalised = data_module(small_root), data_module(small_root, mean=[0.25, 0.5], std=[0.5, 2.0])
     plain.setup()
     normalised.setup()
     (before,), (after,) = plain.batch("test", np.arange(3), CPU), normalised.batch("test", np.arange(3), CPU)
     for channel, (mean, std) in enumerate([(0.25, 0.5), (0.5, 2.0)]):
         torch.testing.assert_close(after.query.x[:, :, channel], (before.query.x[:, :, channel] - mean) / std)
-    torch.testing.assert_close(normalised.looked_at(after).support.x, before.support.x)
-    assert plain.looked_at(before) is before
+    seen = normalised.for_display(after)
+    assert seen is not None
+    torch.testing.assert_close(seen.support.x, before.support.x)
+    same = plain.for_display(before)
+    assert same is not None
+    assert torch.equal(same.query.x, before.query.x)
 
 
 @pytest.mark.parametrize(("mean", "std"), [([0.5], [0.5]), ([0.5, 0.5], [0.5]), ([0.5, 0.5], None)])
 def test_constants_that_do_not_fit_the_channels_are_refused(mean: list[float], std: list[float] | None) -> None:
-    with pytest.raises(BadInput, match=r"data\.(mean|std)"):
+    with pytest.raises(BadInput, match=r"data\.presentation\.(mean|std)"):
         data_module(mean=mean, std=std)
 
 
@@ -279,7 +286,7 @@ class Shaped(SmallSource):
         self.shape = shape
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def item_shape(self) -> tuple[int, int, int]:
         channels, height, width = self.shape
         return channels, height, width
 
@@ -367,12 +374,12 @@ def test_training_classes_that_no_episode_fits_can_be_shuffled(small_root: Path)
         data.batch("train", np.array([0]), CPU)
 
 
-def test_images_of_episodes_are_each_named_once(data: ImageEpisodes) -> None:
+def test_images_of_episodes_are_each_named_once(data: ClassEpisodes) -> None:
     numbers = np.array([4, 0, 17])
     indices = data.samplers["test"](numbers)
     expected = sorted(set(indices.support.flat) | set(indices.query.flat))
-    assert data.images_of("test", numbers).tolist() == expected
-    assert data.images_of("test", np.empty(0, dtype=np.int64)).tolist() == []
+    assert data.places_of("test", numbers).tolist() == expected
+    assert data.places_of("test", np.empty(0, dtype=np.int64)).tolist() == []
 
 
 def test_images_at_places_look_as_in_episodes(small_root: Path) -> None:
@@ -380,14 +387,14 @@ def test_images_at_places_look_as_in_episodes(small_root: Path) -> None:
     data.setup()
     (episode,) = data.batch("val", np.array([2]), CPU)
     places = data.sampler("val")(np.array([2])).query[0]
-    assert torch.equal(data.images_at("val", places, CPU), episode.query.x[0])
+    assert torch.equal(data.inputs_at("val", places, CPU), episode.query.x[0])
 
 
-def test_episodes_consist_of_features_where_these_are_known(data: ImageEpisodes) -> None:
+def test_episodes_consist_of_features_where_these_are_known(data: ClassEpisodes) -> None:
     numbers = np.array([1, 5])
     (before,) = data.batch("test", numbers, CPU)
-    places = data.images_of("test", numbers)
-    data.features["test"] = FeatureBank(data.images_at("test", places, CPU).flatten(1), places)
+    places = data.places_of("test", numbers)
+    data.features["test"] = FeatureBank(data.inputs_at("test", places, CPU).flatten(1), places)
     (embedded,) = data.batch("test", numbers, CPU)
     assert embedded.embedded
     assert not before.embedded
@@ -395,4 +402,6 @@ def test_episodes_consist_of_features_where_these_are_known(data: ImageEpisodes)
     assert torch.equal(embedded.query.x, before.query.x.flatten(2))
     assert torch.equal(embedded.query.y, before.query.y)
     data.features.clear()
-    assert torch.equal(data.looked_at(embedded).query.x, before.query.x)
+    seen = data.for_display(embedded)
+    assert seen is not None
+    assert torch.equal(seen.query.x, before.query.x)

@@ -1,5 +1,7 @@
 """The engines mean the same: answers, outer gradients and learned averages of every algorithm, whoever runs it."""
 
+import copy
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -55,19 +57,27 @@ def outcome(made: GradientLearner, episode: Episode) -> Outcome:
 
 
 def same(one: GradientLearner, other: GradientLearner, episode: Episode) -> None:
-    other.load_state_dict(one.state_dict())
+    all_same(one, [other], episode)
+
+
+def all_same(one: GradientLearner, others: Sequence[GradientLearner], episode: Episode) -> None:
+    begun = copy.deepcopy(one.state_dict())  # averages are learned on the way
     answers, losses, gradients, buffers = outcome(one, episode)
-    other_answers, other_losses, other_gradients, other_buffers = outcome(other, episode)
-    torch.testing.assert_close(other_answers, answers, rtol=1e-9, atol=1e-11)
-    torch.testing.assert_close(other_losses, losses, rtol=1e-9, atol=1e-11)
     assert any(gradient is not None and gradient.abs().max() > 1e-6 for gradient in gradients)
-    for mine, theirs in zip(gradients, other_gradients, strict=True):
-        # An engine may say nothing where another says zero.
-        mine, theirs = (torch.zeros(()) if gradient is None else gradient for gradient in (mine, theirs))
-        torch.testing.assert_close(theirs.expand_as(mine), mine.expand_as(theirs), rtol=1e-7, atol=1e-11, check_dtype=False)
-    assert buffers.keys() == other_buffers.keys()
-    for name, value in buffers.items():
-        torch.testing.assert_close(other_buffers[name], value, rtol=1e-9, atol=1e-12)
+    for other in others:
+        other.load_state_dict(begun)
+        other_answers, other_losses, other_gradients, other_buffers = outcome(other, episode)
+        torch.testing.assert_close(other_answers, answers, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(other_losses, losses, rtol=1e-9, atol=1e-11)
+        for mine, theirs in zip(gradients, other_gradients, strict=True):
+            # An engine may say nothing where another says zero.
+            mine, theirs = (torch.zeros(()) if gradient is None else gradient for gradient in (mine, theirs))
+            torch.testing.assert_close(
+                theirs.expand_as(mine), mine.expand_as(theirs), rtol=1e-7, atol=1e-11, check_dtype=False
+            )
+        assert buffers.keys() == other_buffers.keys()
+        for name, value in buffers.items():
+            torch.testing.assert_close(other_buffers[name], value, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -83,8 +93,7 @@ def test_engines_agree_on_images(algorithm: str, steps: int, first_order: bool, 
         learner(algorithm, Conv4((1, 16, 16), 4, "pool", protocol), Classification(WAYS), engine, **settings)
         for engine in (*ENGINES.values(), IN_CHUNKS)
     )
-    for other in others:
-        same(one, other, images())
+    all_same(one, others, images())
 
 
 @pytest.mark.parametrize("protocol", ["transductive", "running"])
@@ -95,8 +104,7 @@ def test_engines_agree_on_every_setting_of_the_inner_loop(setting: str, protocol
         learner("maml", Conv4((1, 16, 16), 4, "pool", protocol), Classification(WAYS), engine, steps=4, **SETTINGS[setting])
         for engine in (*ENGINES.values(), IN_CHUNKS)
     )
-    for other in others:
-        same(one, other, images())
+    all_same(one, others, images())
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

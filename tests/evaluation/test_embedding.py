@@ -13,7 +13,7 @@ from torch import Tensor
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.backbones.normalisation import normalisations
-from metashot.data.images import ImageEpisodes
+from metashot.data.class_episodes import ClassEpisodes
 from metashot.evaluation import embedding
 from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.protocol import Scoring
@@ -42,7 +42,7 @@ class Counted(torch.nn.Module):
         self.images += arguments[0].shape[0] * arguments[0].shape[1]
 
 
-def prepared(root: Path, algo: str, *overrides: str) -> tuple[Algorithm, ImageEpisodes, TrainerOptions]:
+def prepared(root: Path, algo: str, *overrides: str) -> tuple[Algorithm, ClassEpisodes, TrainerOptions]:
     small = ("backbone.channels=8", "backbone.downsampling=stride", "backbone.normalisation=running")
     config = composed("train", f"algo={algo}", *small, *overrides)
     torch.manual_seed(0)
@@ -55,7 +55,7 @@ def prepared(root: Path, algo: str, *overrides: str) -> tuple[Algorithm, ImageEp
         torch.nn.init.uniform_(layer.bias, 0, 1)
         if layer.protocol == "running":
             layer.running_var.uniform_(0.2, 0.5)
-    data.input_shape = (2, 16, 16)
+    data.presentation.input_shape = (2, 16, 16)
     options: TrainerOptions = configuration.build(config["trainer"])
     return algorithm, data, options
 
@@ -83,7 +83,7 @@ def test_embedding_once_gives_what_episode_by_episode_gives(small_root: Path, al
     assert len(set(losses)) == EPISODES
     data = prepared(small_root, algo)[1]
     assert images == EPISODES * 4 * (2 + 3)
-    assert images_once == len(data.images_of("test", data.evaluation_numbers("test"))) < images
+    assert images_once == len(data.places_of("test", data.evaluation_numbers("test"))) < images
 
 
 @pytest.mark.parametrize("protocol", ["transductive", "support"])
@@ -123,7 +123,7 @@ def test_progress_counts_episodes_and_images(small_root: Path) -> None:
     scoring, log = Scoring(), io.StringIO()
     progress = ProgressBar(scoring, Console(file=log), heartbeat=0)
     options.trainer([EmbedOnce(progress.part), scoring, progress], []).test(algorithm, data, verbose=False)
-    images = len(data.images_of("test", data.evaluation_numbers("test")))
+    images = len(data.places_of("test", data.evaluation_numbers("test")))
     size = data.tasks_per_evaluation_step
     lines = [f"testing {min(done, EPISODES)}/{EPISODES} episodes" for done in range(size, EPISODES + size, size)]
     assert log.getvalue().splitlines() == [f"embedding {images}/{images} images", *lines]

@@ -132,5 +132,5 @@ def test_answers_that_are_not_finite_make_no_score_whatever_class_they_were_coun
     assert math.isnan(results.score)
     assert results.ci95 is None
     assert math.isnan(results.loss)
-    assert results.what_is_not_finite() == "the answers to 3 of 8 queries, in 1 of 2 episodes, are not finite"
-    assert EpisodeResults(Classification(5), [0.2, 0.2], [1.0, 2.0], [0, 1], {}, [0, 0], 8).what_is_not_finite() is None
+    assert results.first_non_finite() == "the answers to 3 of 8 queries, in 1 of 2 episodes, are not finite"
+    assert EpisodeResults(Classification(5), [0.2, 0.2], [1.0, 2.0], [0, 1], {}, [0, 0], 8).first_non_finite() is None

@@ -14,7 +14,7 @@ from metashot.evaluation.documents import write_document
 from metashot.evaluation.gallery import refuse_to_replace_evaluation
 from metashot.evaluation.pictures.drawing import new_figure, write_picture
 from metashot.evaluation.report import as_json
-from metashot.files.outputs import Kind, named_file, refuse_to_replace, write_output, write_whole
+from metashot.files.outputs import Kind, named_file, refuse_to_replace, write_atomically, write_output
 
 TABLE = b"file,label,probability,p(a),p(b)\nx.png,a,1,1,0\n"
 EPISODES = b"number,accuracy,loss,classes\n0,1.0,0.1,a; b\n"
@@ -174,7 +174,7 @@ def test_folders_and_names_that_cannot_be_are_bad_input(tmp_path: Path) -> None:
         write_output(tmp_path, b"", "out", "table")
     longest = tmp_path / ("x" * 251 + ".csv")  # to which no temporary name may be added
     write_output(longest, TABLE)
-    write_whole(longest, TABLE)
+    write_atomically(longest, TABLE)
     assert longest.read_bytes() == TABLE
 
 

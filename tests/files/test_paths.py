@@ -11,7 +11,7 @@ import pytest
 from metashot.applied.learner import Unavailable
 from metashot.bad_input import BadInput, BadValue
 from metashot.files.outputs import NotOurs
-from metashot.files.paths import given_path, open_file, place_to_write, read_file, shown
+from metashot.files.paths import given_path, open_file, place_to_write, printable, read_file
 
 
 def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_home_and_what_is_not_there_yet_are_paths(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_is_shown_stands_in_one_line() -> None:
-    assert shown("a\nb\udcff") == "a\\nb\\udcff"
+    assert printable("a\nb\udcff") == "a\\nb\\udcff"
 
 
 def test_messages_stand_in_one_line_and_do_nothing_to_a_terminal() -> None:

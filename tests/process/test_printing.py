@@ -7,12 +7,12 @@ import pytest
 
 PROGRAM = """
 import sys
-from metashot.process.printing import lost_output, outlast_the_streams
-outlast_the_streams()
-outlast_the_streams()
+from metashot.process.printing import output_error, tolerate_broken_streams
+tolerate_broken_streams()
+tolerate_broken_streams()
 print("one")
 print("two", file=sys.stderr)
-print(lost_output(), file=sys.stderr)
+print(output_error(), file=sys.stderr)
 """
 
 

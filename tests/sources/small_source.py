@@ -7,13 +7,13 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metashot.sources.official import Official
-from metashot.sources.source import Drawn
+from metashot.sources.source import PIXELS, Drawn
 
 SHAPE = (2, 3, 4)
 SPLITS = ("train", "val", "test")
@@ -21,14 +21,16 @@ SPLITS = ("train", "val", "test")
 
 class SmallSource:
     name = "small"
-    official: Official | None = None
+    official: ClassVar[Official | None] = None
     notes: Sequence[str] = ()
+    presented_as: ClassVar[str] = PIXELS
+    dtype: ClassVar[str] = "uint8"
 
     def __init__(self, classes: int = 70) -> None:
         self.classes = classes  # of train; more than the bank has chunks
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def item_shape(self) -> tuple[int, int, int]:
         return SHAPE
 
     def splits(self) -> dict[str, list[str]]:
@@ -136,3 +138,31 @@ class Filling(Large):
 
     def counts(self, split: str) -> list[int]:
         return [10**6] if split == "test" else super().counts(split)
+
+
+class OtherItems(SmallSource):
+    """The same classes with items of another type and shape, which nobody knows before they are prepared."""
+
+    presented_as = "features"
+
+    def __init__(self, dtype: str, shape: tuple[int, ...]) -> None:
+        super().__init__(classes=4)
+        self.dtype = dtype  # type: ignore[misc]
+        self.shape = shape
+        self.prepared = False
+
+    @property
+    def item_shape(self) -> tuple[int, ...] | None:  # type: ignore[override]
+        return self.shape if self.prepared else None
+
+    def prepare(self, root: Path, scratch: Path) -> None:
+        self.prepared = True
+
+    def draw(self, split: str, label: int, first: int, last: int) -> Drawn:
+        return Drawn(np.stack([self.item(split, label, number) for number in range(first, last)]))
+
+    def item(self, split: str, label: int, number: int) -> NDArray[np.generic]:
+        return np.full(self.shape, -1000 * SPLITS.index(split) - 100 * label - number, self.dtype)
+
+    def identity(self, root: Path) -> dict[str, Any]:
+        return {"dtype": self.dtype, "shape": list(self.shape)}

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from metashot.bad_input import BadInput
-from metashot.data.bank import ImageBank
+from metashot.data.bank import Bank
 from metashot.sources.building import build_bank, read_manifest
 from metashot.sources.images.folder import OwnImages
 from tests.sources.small_source import (
@@ -31,6 +31,7 @@ from tests.sources.small_source import (
     KillsItsBuilder,
     Large,
     Logged,
+    OtherItems,
     SmallSource,
     Untouched,
     image_of,
@@ -95,13 +96,13 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_bank_holds_the_images_of_each_class_in_order(bank_folder: Path, split: str) -> None:
-    bank, source = ImageBank.open(bank_folder, split), SmallSource()
+    bank, source = Bank.open(bank_folder, split), SmallSource()
     assert bank.classes == source.splits()[split]
-    assert bank.images_per_class.tolist() == source.counts(split)
-    assert len(set(bank.images_per_class.tolist())) > 1
+    assert bank.items_per_class.tolist() == source.counts(split)
+    assert len(set(bank.items_per_class.tolist())) > 1
     expected = [image_of(split, c, n) for c, count in enumerate(source.counts(split)) for n in range(count)]
-    assert bank.images.dtype == np.uint8
-    assert np.array_equal(np.asarray(bank.images), np.stack(expected))
+    assert bank.items.dtype == np.uint8
+    assert np.array_equal(np.asarray(bank.items), np.stack(expected))
 
 
 def test_a_whole_bank_is_not_drawn_again(bank_folder: Path) -> None:
@@ -166,7 +167,7 @@ def test_a_killed_build_is_not_trusted_and_leaves_nothing_behind(killed_build: t
     assert not list(root.glob("small-*"))
     assert list(root.glob(".small-*building*"))
     folder = build_bank(SmallSource(), root, root)
-    images = ImageBank.open(folder, "test").images
+    images = Bank.open(folder, "test").items
     assert np.array_equal(images[-1], image_of("test", 8, SmallSource().counts("test")[-1] - 1))
     assert not list(root.glob(".small-*building*"))
 
@@ -325,7 +326,7 @@ def test_a_whole_bank_opens_below_a_read_only_root(small_root: Path, open_folder
     copy = Path(shutil.copytree(folder, open_folder / folder.name))
     with read_only(open_folder):
         assert build_bank(Untouched(), open_folder, open_folder) == copy
-        assert ImageBank.open(copy, "val").gather(np.array([0]), CPU).shape == (1, *SHAPE)
+        assert Bank.open(copy, "val").gather(np.array([0]), CPU).shape == (1, *SHAPE)
 
 
 def test_a_root_that_cannot_be_written_names_itself_and_the_key(open_folder: Path) -> None:
@@ -339,21 +340,19 @@ def test_a_file_in_place_of_the_root_is_bad_input(tmp_path: Path) -> None:
         build_bank(Untouched(), tmp_path / "file", tmp_path / "file")
 
 
-def test_gather_returns_the_images_at_indices_of_any_shape_between_0_and_1(bank_folder: Path) -> None:
-    bank = ImageBank.open(bank_folder, "train")
+def test_gather_returns_the_items_at_indices_of_any_shape_as_they_are(bank_folder: Path) -> None:
+    bank = Bank.open(bank_folder, "train")
     indices = np.array([[[5, 0], [699, 5]], [[17, 18], [19, 300]]])
-    images = bank.gather(indices, CPU)
-    assert images.shape == (2, 2, 2, *SHAPE)
-    assert images.dtype == torch.float32
+    items = bank.gather(indices, CPU)
+    assert items.shape == (2, 2, 2, *SHAPE)
+    assert items.dtype == torch.uint8
     for place in np.ndindex(indices.shape):
-        assert torch.equal(images[place], torch.from_numpy(bank.images[indices[place]] / np.float32(255)))
-    white = ImageBank(torch.full((1, 1, 2, 2), 255, dtype=torch.uint8), ["white"], np.array([1]))
-    assert white.gather(np.array([[0]]), CPU).unique().tolist() == [1.0]
+        assert torch.equal(items[place], torch.from_numpy(np.array(bank.items[indices[place]])))
 
 
 def test_a_bank_held_by_a_device_gathers_the_same_images(bank_folder: Path) -> None:
-    bank = ImageBank.open(bank_folder, "val")
-    held = ImageBank(torch.from_numpy(np.array(bank.images)), bank.classes, bank.images_per_class)
+    bank = Bank.open(bank_folder, "val")
+    held = Bank(torch.from_numpy(np.array(bank.items)), bank.classes, bank.items_per_class)
     indices = np.array([[3, 0], [17, 3]])
     assert torch.equal(held.gather(indices, CPU), bank.gather(indices, CPU))
     assert bank.placed_on(CPU) is bank
@@ -361,9 +360,9 @@ def test_a_bank_held_by_a_device_gathers_the_same_images(bank_folder: Path) -> N
 
 def test_an_opened_bank_never_writes_to_its_files(bank_folder: Path) -> None:
     before = (bank_folder / "val.npy").read_bytes()
-    bank = ImageBank.open(bank_folder, "val")
+    bank = Bank.open(bank_folder, "val")
     with pytest.raises(ValueError, match="read-only"):
-        bank.images[0] = 7
+        bank.items[0] = 7
     bank.gather(np.arange(4), CPU).zero_()
     del bank
     assert (bank_folder / "val.npy").read_bytes() == before
@@ -372,14 +371,14 @@ def test_an_opened_bank_never_writes_to_its_files(bank_folder: Path) -> None:
 def test_files_that_cannot_be_read_leave_no_gap_and_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = build_bank(HalfReadable(), tmp_path, tmp_path)
     for split in SPLITS:
-        bank, source = ImageBank.open(folder, split), SmallSource()
+        bank, source = Bank.open(folder, split), SmallSource()
         kept = [label for label in range(len(source.splits()[split])) if label != 2]
         assert bank.classes == [source.splits()[split][label] for label in kept]
-        assert bank.images_per_class.tolist() == [source.counts(split)[label] // 2 for label in kept]
+        assert bank.items_per_class.tolist() == [source.counts(split)[label] // 2 for label in kept]
         expected = [image_of(split, k, n) for k in kept for n in range(1, source.counts(split)[k], 2)]
-        assert np.array_equal(np.asarray(bank.images), np.stack(expected))
+        assert np.array_equal(np.asarray(bank.items), np.stack(expected))
     announced = sum(sum(SmallSource().counts(split)) for split in SPLITS)
-    kept_images = sum(len(ImageBank.open(folder, split).images) for split in SPLITS)
+    kept_images = sum(len(Bank.open(folder, split).items) for split in SPLITS)
     manifest = read_manifest(folder)
     assert len(manifest["skipped"]) == announced - kept_images + len(SPLITS)
     assert len(manifest["remarks"]) == kept_images
@@ -392,7 +391,7 @@ def test_files_that_cannot_be_read_leave_no_gap_and_are_counted(tmp_path: Path, 
 
 
 def test_a_class_larger_than_a_piece_is_written_whole_and_in_order(tmp_path: Path) -> None:
-    images = ImageBank.open(build_bank(Large(), tmp_path, tmp_path), "test").images
+    images = Bank.open(build_bank(Large(), tmp_path, tmp_path), "test").items
     assert (images[:, 0, 0, 0] * 256 + images[:, 0, 0, 1].astype(int)).tolist() == list(range(2100))
 
 
@@ -450,8 +449,8 @@ def test_a_split_larger_than_memory_is_opened_and_gathered_from(tmp_path: Path) 
 import resource
 import numpy as np, torch
 from pathlib import Path
-from metashot.data.bank import ImageBank
-from metashot.data.images import gather
+from metashot.data.bank import Bank
+from metashot.data.class_episodes import gather
 from metashot.episodes import EpisodeSampler, EpisodeSpec
 used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (used + 600 * 2**20, used + 600 * 2**20))
@@ -460,9 +459,9 @@ try:
     raise SystemExit("the limit does not hold")
 except MemoryError:
     pass
-bank = ImageBank.open(Path({str(folder)!r}), "train").placed_on(torch.device("cpu"))
-found = bank.gather(np.array({marked}), torch.device("cpu")) * 255
-sampler = EpisodeSampler(EpisodeSpec(4, 5, 15), bank.images_per_class, 0, "train")
+bank = Bank.open(Path({str(folder)!r}), "train").placed_on(torch.device("cpu"))
+found = bank.gather(np.array({marked}), torch.device("cpu")).float()
+sampler = EpisodeSampler(EpisodeSpec(4, 5, 15), bank.items_per_class, 0, "train")
 for step in range(20):
     gather(bank, sampler(np.array([step])), torch.device("cpu"))
 print(found.flatten(1).mean(1).round().int().tolist())
@@ -539,3 +538,34 @@ def test_a_refused_build_leaves_no_lock_and_no_folder(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is empty"):
         build_bank(source, tmp_path / "images", tmp_path / "old")
     assert list((tmp_path / "old").iterdir()) == []
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("float32", (5,)), ("int32", (3, 2)), ("float32", ())])
+def test_items_of_any_type_and_shape_are_kept_as_they_are(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+    source = OtherItems(dtype, shape)
+    folder = build_bank(source, tmp_path, tmp_path)
+    for split in SPLITS:
+        bank = Bank.open(folder, split)
+        assert bank.items.dtype == np.dtype(dtype)
+        assert bank.item_shape == shape
+        places = zip(bank.items_per_class.tolist(), range(len(bank.classes)), strict=True)
+        expected = [source.item(split, label, number) for count, label in places for number in range(count)]
+        assert np.array_equal(np.asarray(bank.items), np.stack(expected))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert {(about["dtype"], tuple(about["item_shape"])) for about in manifest["splits"].values()} == {(dtype, shape)}
+    assert len(set(manifest["digests"]["train"])) == 4
+    assert build_bank(OtherItems(dtype, shape), tmp_path, tmp_path) == folder  # found again by who knows no shape yet
+
+
+def test_a_bank_whose_items_are_not_of_the_type_of_its_source_is_built_again(tmp_path: Path) -> None:
+    folder = build_bank(OtherItems("float32", (5,)), tmp_path, tmp_path)
+    whole = (folder / "val.npy").read_bytes()
+    (folder / "val.npy").write_bytes(whole.replace(b"<f4", b"<i4"))
+    build_bank(OtherItems("float32", (5,)), tmp_path, tmp_path)
+    assert (folder / "val.npy").read_bytes() == whole
+
+
+def test_banks_of_images_are_described_as_they_always_were(bank_folder: Path) -> None:
+    """Their description is part of what a checkpoint knows of its data."""
+    for about in json.loads((bank_folder / "manifest.json").read_text())["splits"].values():
+        assert list(about) == ["classes", "counts", "content", "bytes"]

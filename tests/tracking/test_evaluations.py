@@ -9,7 +9,7 @@ import pytest
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 
-from metashot.tracking.evaluations import keep_evaluation
+from metashot.tracking.evaluations import log_evaluation
 from tests.evaluation.test_documents import classification, regression
 
 
@@ -51,7 +51,7 @@ def test_run_shows_episodes_pictures_and_numbers_and_online_the_checkpoint(
     checkpoint = tmp_path / "best.ckpt"
     checkpoint.write_bytes(b"weights")
     run = Online(offline)
-    keep_evaluation(classification(), [picture], [shown_in(run)], checkpoint)
+    log_evaluation(classification(), [picture], [shown_in(run)], checkpoint)
     (row,) = run.logged
     assert set(row) == {"test/histogram"}
     assert run.summary["test/episodes_table"].data == [
@@ -70,6 +70,6 @@ def test_run_shows_episodes_pictures_and_numbers_and_online_the_checkpoint(
 
 def test_regression_has_no_classes_to_show(picture: Path) -> None:
     run = Online(offline=True)
-    keep_evaluation(regression(), [picture], [shown_in(run)])
+    log_evaluation(regression(), [picture], [shown_in(run)])
     assert run.summary["test/episodes_table"].columns == ["number", "mse", "loss"]
     assert "test/worst_class" not in run.summary

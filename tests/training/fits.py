@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot import configuration
-from metashot.data.module import SPLITS, EpisodicDataModule
+from metashot.data.module import EpisodicDataModule
 from metashot.episodes import Batch, Episode, EpisodeSpec, Examples
 from metashot.problems import Classification
+from metashot.sources.splitting import SPLITS
 from metashot.training import processes
 from metashot.training.trainer import TrainerOptions
 
@@ -64,8 +65,11 @@ class RandomEpisodes(EpisodicDataModule):
         specs = dict.fromkeys(SPLITS, EpisodeSpec(WAYS, SHOTS, QUERIES))
         super().__init__("random", specs, {"val": 2, "test": 2}, tasks_per_step, tasks_per_evaluation_step=4, seed=0)
         self.problem = Classification(WAYS)
-        self.input_shape = SHAPE
         self.supervised = supervised
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return SHAPE
 
     def batch(self, split: Any, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         images = torch.stack([self.images(int(number)) for number in numbers])

@@ -62,7 +62,7 @@ def test_allocation_that_fails_is_bad_input_until_there_is_a_checkpoint(tmp_path
     write_checkpoint(
         {"state_dict": {"x": torch.zeros(1)}, "global_step": 5, "metashot": {"config": {}}}, tmp_path / "last.ckpt"
     )
-    kept = f"lower data.tasks_per_step.*the last whole checkpoint is {tmp_path}/last.ckpt"
+    kept = f"lower data.tasks_per_step.*the last intact checkpoint is {tmp_path}/last.ckpt"
     with pytest.raises(GaveUp, match=kept), enough_memory(tmp_path):
         ALLOCATIONS[what]()
 

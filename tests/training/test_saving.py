@@ -12,7 +12,7 @@ from torch import nn
 from metashot import configuration
 from metashot.bad_input import BadInput
 from metashot.evaluation.protocol import Scoring
-from metashot.training.saving import Saving, refuse_broken_memory
+from metashot.training.saving import Saving, refuse_broken_optimizer_state
 
 from ..configuration.test_configuration import composed
 
@@ -66,12 +66,12 @@ def memory_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 def test_sound_memory_is_gone_on_with() -> None:
     for name in ("adam", "sgd"):
-        refuse_broken_memory(stepped_optimizer(name))
+        refuse_broken_optimizer_state(stepped_optimizer(name))
     ended, large = stepped_optimizer("adam"), stepped_optimizer("adam")
     ended.param_groups[0]["lr"] = 0.0  # where cosine ends
     memory_of(large)["exp_avg_sq"].fill_(math.inf)  # the square of a large gradient
     for optimizer in (ended, large):
-        refuse_broken_memory(optimizer)
+        refuse_broken_optimizer_state(optimizer)
 
 
 DAMAGES: dict[str, Callable[[torch.optim.Optimizer], object]] = {
@@ -96,4 +96,4 @@ def test_broken_memory_of_an_optimizer_is_refused(damage: Callable[[torch.optim.
     optimizer = stepped_optimizer("adam")
     damage(optimizer)
     with pytest.raises(ValueError, match=r"^optimizer_states: "):
-        refuse_broken_memory(optimizer)
+        refuse_broken_optimizer_state(optimizer)

@@ -39,9 +39,9 @@ def test_lightning_leaves_signals_alone_while_it_runs() -> None:
 
 
 def test_more_processes_than_cores_are_refused_on_a_cpu() -> None:
-    options("trainer.devices=8").refuse_what_is_not_there()
+    options("trainer.devices=8").refuse_unavailable()
     with pytest.raises(BadInput, match=r"^trainer\.devices=100000 on a CPU .* allowed: at most \d+$"):
-        options("trainer.devices=100000").refuse_what_is_not_there()
+        options("trainer.devices=100000").refuse_unavailable()
 
 
 def test_processor_without_bf16_is_said_to_be_slow_at_it(monkeypatch: pytest.MonkeyPatch) -> None:

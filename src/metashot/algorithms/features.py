@@ -50,6 +50,11 @@ class FeatureLearner(Algorithm):
             return self.answer(self.summary(episode.support), episode.query.x)
         return super().answers_to(episode)
 
+    def query_features(self, episode: Episode) -> Tensor:
+        """Features of the queries of an episode without a support set: [T, Q, features]."""
+        x = episode.query.x
+        return x if episode.embedded else self.embed(x, support=x.shape[1])
+
     def adapt(self, support: Examples) -> Any:
         if not self._embeds_independently:
             return support
@@ -91,4 +96,4 @@ class FeatureLearner(Algorithm):
             Features [T, N, features] in the precision of the weights: the operations that follow are cheap and may need it.
         """
         features: Tensor = self.backbone(images, support=support)
-        return features.to(next(self.parameters()).dtype)
+        return features.to(self.dtype)

@@ -2,10 +2,10 @@
 
 from metashot.arguments import check_value
 from metashot.bad_input import BadInput
-from metashot.checkpoints.stored import BEST, of_run
+from metashot.checkpoints.stored import BEST, find_checkpoint
 from metashot.configuration import Container, signatures
 from metashot.files.outputs import holds_fit
-from metashot.files.paths import shown
+from metashot.files.paths import printable
 
 
 def refuse_prediction(config: Container) -> None:
@@ -20,10 +20,10 @@ def refuse_prediction(config: Container) -> None:
     check_value(config["save"], str | None, "save")
     check_value(config["ink"], signatures.alias("metashot.applied.images.Ink"), "ink")
     check_value(config["device"], str, "device")
-    is_fitted = holds_fit(of_run(config["ckpt"], "ckpt", BEST))
+    is_fitted = holds_fit(find_checkpoint(config["ckpt"], "ckpt", BEST))
     if is_fitted and config["support"] is not None:
         raise BadInput(
-            f"ckpt={shown(config['ckpt'])} is a fitted learner, which has its examples: leave support out, or give the "
+            f"ckpt={printable(config['ckpt'])} is a fitted learner, which has its examples: leave support out, or give the "
             "checkpoint of a run to learn from other ones"
         )
     if not is_fitted and config["support"] is None:

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from metashot.algorithms.features import FeatureLearner
 from metashot.applied.images import Form, as_inputs, normalised
-from metashot.applied.learner import ClassLearner, Learner
+from metashot.applied.learner import ClassLearner, Learner, VectorLearner
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, normalisations
 from metashot.bad_input import BadInput
@@ -43,6 +43,10 @@ def refuse_export(learner: Learner) -> None:
         # Without the last of them what onnx needs would bring numpy 2, with which learn2learn cannot be installed.
         wanted = " ".join([*(f"{name}=={version}" for name, version in NEEDED.items()), "'numpy<2'"])
         raise BadInput(f"export needs {' and '.join(missing)}, which metashot installs for nobody: pip install {wanted}")
+    if isinstance(learner, VectorLearner):
+        raise BadInput(
+            f"export is for learners of images, and this {learner.name} was trained on vectors: keep it with learner.save"
+        )
     if not isinstance(learner, ClassLearner) or not isinstance(learner.algorithm, FeatureLearner):
         raise BadInput(
             f"export is for learners that compare features, and this {learner.name} changes its network for each task: use "

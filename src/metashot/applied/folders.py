@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from metashot.applied.images import Form, prepared
 from metashot.bad_input import BadInput
 from metashot.files.outputs import Kind, refuse_to_replace
-from metashot.files.paths import Walk, given_path, why_not
-from metashot.sources.getting.files import is_junk, shown
+from metashot.files.paths import Walk, given_path, reason_of
+from metashot.sources.getting.files import is_junk, printable
 from metashot.sources.images.decoding import Unreadable
 
 _NAMED = 10  # files that a message about many of them names
@@ -47,7 +47,7 @@ class Outputs:
         paths = [path for _, path, _ in self._all()]
         twice = next((path for path in paths if paths.count(path) > 1), None)
         if twice is not None:
-            raise BadInput(f"{shown(twice)} would be written twice: give out=, export= and save= different names")
+            raise BadInput(f"{printable(twice)} would be written twice: give out=, export= and save= different names")
 
     def of_an_earlier_call(self) -> set[Path]:
         """Those that are there already. Without its table a picture is not a contact sheet of the same call."""
@@ -59,7 +59,9 @@ class Outputs:
         keys = {path.resolve(): key for key, path, _ in self._all()}
         for file in files:
             if key := keys.get(file.resolve()):
-                raise BadInput(f"{key}= would replace {shown(file)}, which is among the images to read: choose another name")
+                raise BadInput(
+                    f"{key}= would replace {printable(file)}, which is among the images to read: choose another name"
+                )
 
     def _all(self) -> Iterator[tuple[str, Path, Kind]]:
         yield "out", self.table, "table"
@@ -75,17 +77,17 @@ def support_files(given: str) -> tuple[dict[str, list[Path]], list[Path]]:
     root = given_path(given, "support")
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
-        raise BadInput(f"support={shown(given)} {what}; {_ALLOWED}")
+        raise BadInput(f"support={printable(given)} {what}; {_ALLOWED}")
     folders, loose = _inside(root)
     walk = Walk()
-    names = [shown(folder.name) for folder in folders]
+    names = [printable(folder.name) for folder in folders]
     if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
-        raise BadInput(f"support={shown(given)} has two class folders that are both written {twice}: rename one of them")
+        raise BadInput(f"support={printable(given)} has two class folders that are both written {twice}: rename one of them")
     classes = {name: list(_below(folder, (), walk)) for name, folder in zip(names, folders, strict=True)}
     if len(classes) < 2:
         found = f"has one class, {next(iter(classes))}" if classes else "has no class folders"
         aside = f" and {_counted(loose, 'file|files')} outside of one ({named(map(str, loose))})" if loose else ""
-        raise BadInput(f"support={shown(given)} {found}{aside}; two classes at least are needed, {_ALLOWED}")
+        raise BadInput(f"support={printable(given)} {found}{aside}; two classes at least are needed, {_ALLOWED}")
     return classes, loose
 
 
@@ -103,8 +105,8 @@ def query_files(given: str | Sequence[str], outputs: "Outputs") -> list[Path]:
             files = _matching(path)
             if not files:
                 raise BadInput(
-                    f"query={shown(one)} does not exist; allowed: a folder, a file, a pattern such as photos/*.jpg, or a "
-                    "list such as [a.png,b.png]"
+                    f"query={printable(one)} does not exist; allowed: a folder, a file, a pattern such as photos/*.jpg, or "
+                    "a list such as [a.png,b.png]"
                 )
         found += files
     named = {Path(one).expanduser().resolve() for one in ([given] if isinstance(given, str) else given)}
@@ -122,16 +124,16 @@ def read_all(files: Iterable[Path], form: Form) -> Images:
     pixels = []
     for path in files:
         try:
-            image = prepared(path, shown(path), form)
+            image = prepared(path, printable(path), form)
         except Unreadable as error:
             images.skipped.append(str(error))
             continue
         pixels.append(image.pixels)
-        images.files.append(shown(path))
+        images.files.append(printable(path))
         images.inverted += image.was_inverted
         images.photographic += image.is_photographic
         if image.remark:
-            images.remarks.append((shown(path), image.remark))
+            images.remarks.append((printable(path), image.remark))
     if pixels:
         images.pixels = np.stack(pixels)
     return images
@@ -164,7 +166,7 @@ def named(lines: Iterable[str]) -> str:
     """Some of them, and how many there are more."""
     every = list(lines)
     more = f"; and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
-    return "; ".join(map(shown, every[:_NAMED])) + more
+    return "; ".join(map(printable, every[:_NAMED])) + more
 
 
 def _counted(things: Sequence[object], forms: str) -> str:
@@ -173,7 +175,7 @@ def _counted(things: Sequence[object], forms: str) -> str:
 
 
 def _shown_list(given: str | Sequence[str]) -> str:
-    return shown(given) if isinstance(given, str) else f"[{','.join(map(shown, given))}]"
+    return printable(given) if isinstance(given, str) else f"[{','.join(map(printable, given))}]"
 
 
 def _matching(pattern: Path) -> list[Path]:
@@ -181,7 +183,9 @@ def _matching(pattern: Path) -> list[Path]:
     try:
         return sorted(map(Path, glob.glob(str(pattern), recursive=True)))
     except RecursionError as error:
-        raise BadInput(f"query={shown(pattern)} leads through too many folders in one another: name one of them") from error
+        raise BadInput(
+            f"query={printable(pattern)} leads through too many folders in one another: name one of them"
+        ) from error
 
 
 def _below(folder: Path, above: tuple[tuple[int, int], ...], walk: Walk) -> Iterator[Path]:
@@ -210,4 +214,4 @@ def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _unreadable(folder: Path, error: OSError) -> BadInput:
-    return BadInput(f"{shown(folder)} cannot be read: {why_not(error)}; mend it or leave it out")
+    return BadInput(f"{printable(folder)} cannot be read: {reason_of(error)}; mend it or leave it out")

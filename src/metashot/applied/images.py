@@ -15,8 +15,8 @@ from torch import Tensor
 from metashot import configuration
 from metashot.applied.photographs import SIDE, is_photographic
 from metashot.bad_input import BadValue
-from metashot.files.paths import read_file, why_not
-from metashot.sources.getting.files import LARGEST_FILE, shown
+from metashot.files.paths import read_file, reason_of
+from metashot.sources.getting.files import LARGEST_FILE, printable
 from metashot.sources.images.decoding import Fit, Unreadable, convert, decode
 
 Ink = Literal["auto", "dark", "bright"]  # of drawings that are given
@@ -81,9 +81,9 @@ def prepared(image: Any, name: str, form: Form) -> Prepared:
             path = path.expanduser()
             content = read_file(path, LARGEST_FILE)
         except (OSError, ValueError, RuntimeError) as error:  # ValueError: no name of a file; RuntimeError: nobody's home
-            raise Unreadable(f"{shown(path)}: cannot be read: {why_not(error)}") from error
-        decoded = decode(content, shown(path), form.shape, form.fit)
-        in_colour = decode(content, shown(path), (3, SIDE, SIDE), "squash") if form.of_drawings else None
+            raise Unreadable(f"{printable(path)}: cannot be read: {reason_of(error)}") from error
+        decoded = decode(content, printable(path), form.shape, form.fit)
+        in_colour = decode(content, printable(path), (3, SIDE, SIDE), "squash") if form.of_drawings else None
     else:
         held = _as_pillow(image, name)
         decoded = convert(held, name, form.shape, form.fit)

@@ -6,6 +6,7 @@ learner.fit(images, labels).predict(queries)
 
 import inspect
 import io
+import math
 import os
 import sys
 import warnings
@@ -27,13 +28,15 @@ from metashot.applied.network import FORMAT, TrainedNetwork, fitted_content, mad
 from metashot.applied.photographs import PhotographsGiven, warning_of
 from metashot.bad_input import BadInput, BadValue
 from metashot.checkpoints.restoring import Origin
-from metashot.checkpoints.stored import BEST, LONGEST_LABEL, MOST_CLASSES, can_be_stored, of_run
+from metashot.checkpoints.stored import BEST, LONGEST_LABEL, MOST_CLASSES, can_be_stored, find_checkpoint
 from metashot.configuration.plugins import enable
+from metashot.data.presentation.features import Features
 from metashot.episodes import Examples
 from metashot.files.outputs import FITTED, holds_fit, named_file, refuse_to_replace, write_output
 from metashot.files.paths import given_path
 from metashot.problems import PROBLEMS
-from metashot.sources.getting.files import shown
+from metashot.sources.getting.files import printable
+from metashot.sources.source import FEATURES, PIXELS
 from metashot.version import __version__
 
 Device = str | torch.device
@@ -251,37 +254,39 @@ class Learner(ABC):
         return tuple(inspect.signature(cls).parameters)
 
 
-class ClassLearner(Learner):
-    """Tells classes apart. Images are brought to the shape and, of drawings, to the polarity that it was trained on."""
-
-    def __init__(self, checkpoint: str | os.PathLike[str], device: Device = "auto", ink: Ink = "auto") -> None:
-        self.checkpoint = checkpoint
-        self.device = device
-        self.ink = ink
-
-    @property
-    def form(self) -> Form:
-        """What images are brought to."""
-        return form_of(self.config, self.origin, self.ink)
+class Classifier(Learner):
+    """Tells classes apart. A kind of it says how what it is given becomes examples."""
 
     @property
     def classes_(self) -> Labels:
         return as_array(self._state().classes)
 
-    def fit(self, images: Any, labels: Any) -> Self:
-        """Learn classes from images (a list of paths, images of Pillow, arrays or tensors; or one array or tensor with all
-        of them) and their labels, which may be anything that is hashable.
+    def predict(self, queries: Any) -> Labels:
+        """The label of each query."""
+        fitted = self._state()
+        labels: Labels = as_array(fitted.classes)[_probabilities(fitted, self._prepared(queries, fitted)).argmax(1)]
+        return labels
 
-        A learner with a head for a fixed number of classes takes as many or fewer; with fewer, the outputs that are left
-        over do not count and the probabilities of the given classes add up to one.
-        """
-        pixels = _pixels_of(images, self.form, self.network)
-        return self.fit_pixels(pixels, labels_of(labels))
+    def predict_proba(self, queries: Any) -> NDArray[np.float64]:
+        """The probability of each class, in the order of `classes_`: the softmax of the learner's logits."""
+        fitted = self._state()
+        return _probabilities(fitted, self._prepared(queries, fitted))
 
-    def fit_pixels(self, pixels: NDArray[np.uint8], labels: Sequence[Hashable]) -> Self:
-        """As `fit`, of images that have the learner's form already: [images, channels, height, width]."""
-        network, form = self.network, self.form
-        _refuse_other_length(len(pixels), "images", len(labels), "labels")
+    def score(self, queries: Any, answers: Any) -> float:
+        """The accuracy: which share of the queries has these labels."""
+        labels, predicted = labels_of(answers), self.predict(queries).tolist()
+        _refuse_other_length(len(predicted), self._noun, len(labels), "labels")
+        return sum(bool(a == b) for a, b in zip(predicted, labels, strict=True)) / len(labels)
+
+    _noun: str  # what it is given, in the plural, in messages
+
+    @abstractmethod
+    def _prepared(self, queries: Any, fitted: Fitted) -> NDArray[Any]:
+        """Queries as examples are saved: [N, ...]."""
+
+    def _fit(self, items: NDArray[Any], labels: Sequence[Hashable], form: Form | None) -> Self:
+        network = self.network
+        _refuse_other_length(len(items), self._noun, len(labels), "labels")
         classes = distinct(labels)
         if len(classes) < 2:
             raise BadValue(f"all labels are {classes[0]!r}; examples of two classes at least are needed")
@@ -294,44 +299,9 @@ class ClassLearner(Learner):
         places = {label: place for place, label in enumerate(classes)}
         y = np.array([places[label] for label in labels], dtype=np.int64)
         order = np.argsort(y, kind="stable")  # as in an episode
-        examples = Examples(torch.from_numpy(pixels[order]), torch.from_numpy(y[order]))
+        examples = Examples(torch.from_numpy(items[order]), torch.from_numpy(y[order]))
         self._fitted = Fitted.to(network, examples, classes, form)
         return self
-
-    def predict(self, queries: Any) -> Labels:
-        """The label of each image."""
-        fitted = self._state()
-        assert fitted.form is not None
-        pixels = _pixels_of(queries, fitted.form, fitted.network)
-        labels: Labels = as_array(fitted.classes)[_probabilities(fitted, pixels).argmax(1)]
-        return labels
-
-    def predict_proba(self, queries: Any) -> NDArray[np.float64]:
-        """The probability of each class, in the order of `classes_`: the softmax of the learner's scores."""
-        fitted = self._state()
-        assert fitted.form is not None
-        return _probabilities(fitted, _pixels_of(queries, fitted.form, fitted.network))
-
-    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """As `predict_proba`, of images that have the learner's form already."""
-        return _probabilities(self._state(), pixels)
-
-    def score(self, queries: Any, answers: Any) -> float:
-        """The accuracy: which share of the images has these labels."""
-        labels, predicted = labels_of(answers), self.predict(queries).tolist()
-        _refuse_other_length(len(predicted), "images", len(labels), "labels")
-        return sum(bool(a == b) for a, b in zip(predicted, labels, strict=True)) / len(labels)
-
-    def restore(self, content: Mapping[str, Any]) -> None:
-        examples = Examples(content["x"], content["y"])
-        self._fitted = Fitted.to(self.network, examples, content["classes"], self.form)
-
-    def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
-
-        images = InputTags(two_d_array=False, three_d_array=True, string=True)
-        target = TargetTags(required=True)
-        return Tags("classifier", target, classifier_tags=ClassifierTags(), input_tags=images)
 
     def _saved(self, fitted: Fitted) -> dict[str, Any]:
         odd = next((label for label in fitted.classes if not is_plain(label)), None)
@@ -345,11 +315,95 @@ class ClassLearner(Learner):
                 f"these labels cannot be saved; allowed: at most {MOST_CLASSES:,} classes, and UTF-8 text of at most "
                 f"{LONGEST_LABEL:,} characters, in tuples of at most {LONGEST_LABEL:,} that are not deep in one another"
             )
-        assert fitted.form is not None
-        return {"classes": list(fitted.classes), "ink": ink_of(fitted.form)}
+        return {"classes": list(fitted.classes)}
 
     def _fitted_to(self, fitted: Fitted) -> str:
         return f"{len(fitted.classes)} classes"
+
+
+class ClassLearner(Classifier):
+    """Tells classes of images apart. Images are brought to the shape and, of drawings, to the polarity that it was trained
+    on."""
+
+    _noun = "images"
+
+    def __init__(self, checkpoint: str | os.PathLike[str], device: Device = "auto", ink: Ink = "auto") -> None:
+        self.checkpoint = checkpoint
+        self.device = device
+        self.ink = ink
+
+    @property
+    def form(self) -> Form:
+        """What images are brought to."""
+        return form_of(self.config, self.origin, self.ink)
+
+    def fit(self, images: Any, labels: Any) -> Self:
+        """Learn classes from images (a list of paths, images of Pillow, arrays or tensors; or one array or tensor with all
+        of them) and their labels, which may be anything that is hashable.
+
+        A learner with a head for a fixed number of classes takes as many or fewer; with fewer, the outputs that are left
+        over do not count and the probabilities of the given classes add up to one.
+        """
+        pixels = _pixels_of(images, self.form, self.network)
+        return self.fit_pixels(pixels, labels_of(labels))
+
+    def fit_pixels(self, pixels: NDArray[np.uint8], labels: Sequence[Hashable]) -> Self:
+        """As `fit`, of images that have the learner's form already: [images, channels, height, width]."""
+        return self._fit(pixels, labels, self.form)
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """As `predict_proba`, of images that have the learner's form already."""
+        return _probabilities(self._state(), pixels)
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        examples = Examples(content["x"], content["y"])
+        self._fitted = Fitted.to(self.network, examples, content["classes"], self.form)
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        images = InputTags(two_d_array=False, three_d_array=True, string=True)
+        target = TargetTags(required=True)
+        return Tags("classifier", target, classifier_tags=ClassifierTags(), input_tags=images)
+
+    def _prepared(self, queries: Any, fitted: Fitted) -> NDArray[np.uint8]:
+        assert fitted.form is not None
+        return _pixels_of(queries, fitted.form, fitted.network, above=4)
+
+    def _saved(self, fitted: Fitted) -> dict[str, Any]:
+        assert fitted.form is not None
+        return super()._saved(fitted) | {"ink": ink_of(fitted.form)}
+
+
+class VectorLearner(Classifier):
+    """Tells classes of vectors [N, features] apart, which are standardised as those that it was trained on."""
+
+    _noun = "rows of x"
+
+    def __init__(self, checkpoint: str | os.PathLike[str], device: Device = "auto") -> None:
+        self.checkpoint = checkpoint
+        self.device = device
+
+    def fit(self, x: Any, y: Any) -> Self:
+        """Learn classes from rows of numbers [N, features] and their labels [N], which may be anything that is hashable."""
+        return self._fit(_features_of(x, self.network), labels_of(y), None)
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        self._fitted = Fitted.to(self.network, Examples(content["x"], content["y"]), content["classes"], None)
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        classes = ClassifierTags(poor_score=True)  # of vectors that are not like those it was trained on it knows little
+        return Tags("classifier", TargetTags(required=True), classifier_tags=classes, input_tags=InputTags())
+
+    @property
+    def n_features_in_(self) -> int:
+        """How many numbers a row has that it was fitted to."""
+        return math.prod(self._state().examples.x.shape[1:])
+
+    def _prepared(self, queries: Any, fitted: Fitted) -> NDArray[np.float32]:
+        return _features_of(queries, fitted.network)
 
 
 class NumberLearner(Learner):
@@ -425,9 +479,9 @@ def load(
     `plugins` are packages that have classes which the checkpoint names. A checkpoint never imports them itself.
     """
     enable(plugins)
-    path = of_run(checkpoint, "checkpoint", BEST)
+    path = find_checkpoint(checkpoint, "checkpoint", BEST)
     if holds_fit(path):
-        raise BadInput(f"{shown(path)} is a fitted learner and not a checkpoint: read it with metashot.load_fitted")
+        raise BadInput(f"{printable(path)} is a fitted learner and not a checkpoint: read it with metashot.load_fitted")
     return learner_of(read_network(checkpoint, device), checkpoint, device, ink)
 
 
@@ -450,8 +504,11 @@ def restored(network: TrainedNetwork, content: Mapping[str, Any], path: str | os
 def learner_of(network: TrainedNetwork, checkpoint: str | os.PathLike[str], device: Device, ink: Ink) -> Learner:
     """A learner with a network that was read from this checkpoint."""
     learner: Learner
-    if kind_of(network) is NumberLearner:
-        learner = NumberLearner(checkpoint, device)
+    kind = kind_of(network)
+    if kind is not ClassLearner:
+        if ink != "auto":
+            raise BadValue(f"ink={ink} is for learners of drawings, and this one was not trained on images: leave ink out")
+        learner = NumberLearner(checkpoint, device) if kind is NumberLearner else VectorLearner(checkpoint, device)
     else:
         form_of(network.config, network.origin, ink)  # refuses what cannot be used
         learner = ClassLearner(checkpoint, device, ink)
@@ -459,39 +516,63 @@ def learner_of(network: TrainedNetwork, checkpoint: str | os.PathLike[str], devi
     return learner
 
 
-# By the name of the problem that a network was trained on.
-_LEARNERS: Mapping[str, type[Learner]] = {"Classification": ClassLearner, "Regression": NumberLearner}
+# By the problem that a network was trained on, and the kind of items.
+_LEARNERS: Mapping[str, Mapping[str, type[Learner]]] = {
+    "Classification": {PIXELS: ClassLearner, FEATURES: VectorLearner},
+    "Regression": {PIXELS: NumberLearner},
+}
 
 
 def kind_of(network: TrainedNetwork) -> type[Learner]:
-    """The class of learners for the problem that a network was trained on."""
-    problem = network.origin["problem"]
+    """The class of learners for the problem and the kind of items that a network was trained on."""
+    problem, presentation = network.origin["problem"], network.origin.get("presentation", PIXELS)
     if problem not in _LEARNERS:
         raise BadInput(
-            f"{shown(network.path)} was trained on a {PROBLEMS[problem].kind} problem, of which nothing can be fitted yet; "
-            "evaluate.py scores it"
+            f"{printable(network.path)} was trained on a {PROBLEMS[problem].kind} problem, of which nothing can be fitted "
+            "yet; evaluate.py scores it"
         )
-    return _LEARNERS[problem]
+    if presentation not in _LEARNERS[problem]:
+        raise BadInput(
+            f"{printable(network.path)} was trained on {presentation}, which cannot be given in Python yet: score it with "
+            "evaluate.py"
+        )
+    return _LEARNERS[problem][presentation]
 
 
 def _as_inputs(x: Tensor, network: TrainedNetwork, form: Form | None) -> Tensor:
     """Examples or queries [N, ...] as the algorithm takes them, on its device."""
+    if form is None and network.origin.get("presentation") == FEATURES:
+        features = Features(standardise=False)
+        features.expect(tuple(network.origin["input_shape"]))
+        features.look_like(network.origin, network.origin["name"])
+        return features.inputs(x.to(network.device)).to(network.dtype)
     if form is None:
         return x.to(network.device, network.dtype)
     return as_inputs(x.numpy(), form, network.device, network.dtype)
 
 
-def _pixels_of(images: Any, form: Form, network: TrainedNetwork) -> NDArray[np.uint8]:
-    """Images as the learner takes them; its user is warned of what it cannot know."""
+def _pixels_of(images: Any, form: Form, network: TrainedNetwork, above: int = 3) -> NDArray[np.uint8]:
+    """Images as the learner takes them; its user, who called `above` calls ago, is warned of what it cannot know."""
     found = each_prepared(images, form)
     photographs = sum(image.is_photographic for image in found)
     if message := warning_of(photographs, len(found), network.origin["name"]):
-        warnings.warn(message, PhotographsGiven, stacklevel=3)
+        warnings.warn(message, PhotographsGiven, stacklevel=above)
     return np.stack([image.pixels for image in found])
 
 
-def _probabilities(fitted: Fitted, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    answers = torch.from_numpy(fitted.answers(torch.from_numpy(pixels)))
+def _features_of(x: Any, network: TrainedNetwork) -> NDArray[np.float32]:
+    """Rows as the examples of a learner of vectors are saved: [N, *input_shape]."""
+    shape = tuple(network.origin["input_shape"])
+    rows = _numbers(x, "x", math.prod(shape))
+    with np.errstate(over="ignore"):
+        found = rows.astype(np.float32).reshape(-1, *shape)
+    if not np.isfinite(found).all():
+        raise BadValue("x has values that are too large for 32 bits")
+    return found
+
+
+def _probabilities(fitted: Fitted, items: NDArray[Any]) -> NDArray[np.float64]:
+    answers = torch.from_numpy(fitted.answers(torch.from_numpy(items)))
     return np.asarray(answers[:, : len(fitted.classes)].softmax(-1).numpy())
 
 

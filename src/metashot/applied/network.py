@@ -20,14 +20,14 @@ from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
-from metashot.checkpoints.stored import BEST, OURS, checked_fitted, of_run
+from metashot.checkpoints.stored import BEST, OURS, checked_fitted, find_checkpoint
 from metashot.configuration.buildable import TARGET, target_of
 from metashot.configuration.plugins import enable, enabled
 from metashot.engines.learn2learn import is_installed
 from metashot.episodes import Examples
 from metashot.files.archives import Unusable, read_archive
 from metashot.files.outputs import FITTED, holds_fit
-from metashot.sources.getting.files import shown
+from metashot.sources.getting.files import printable
 from metashot.version import __version__
 
 FORMAT = 1  # of a fitted learner's file
@@ -61,7 +61,9 @@ class TrainedNetwork:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.algorithm.parameters()).dtype
+        dtype = self.algorithm.dtype
+        assert isinstance(dtype, torch.dtype)
+        return dtype
 
     def weights(self) -> dict[str, Tensor]:
         with self._used:
@@ -97,7 +99,7 @@ class TrainedNetwork:
             if self.algorithm.task_steps
             else ""
         )
-        told = f"{self.name} from {shown(self.path)}: {what}{steps} takes more than {_PATIENCE:.0f} s; Ctrl-C stops it"
+        told = f"{self.name} from {printable(self.path)}: {what}{steps} takes more than {_PATIENCE:.0f} s; Ctrl-C stops it"
         timer = threading.Timer(_PATIENCE, lambda: print(told, file=sys.stderr, flush=True))
         timer.daemon = True
         timer.start()
@@ -116,7 +118,7 @@ class TrainedNetwork:
 
 def read_network(checkpoint: str | os.PathLike[str], device: str | torch.device) -> TrainedNetwork:
     """That of a checkpoint, of the folder of a run (its best checkpoint), or of a fitted learner's file."""
-    path = of_run(checkpoint, "checkpoint", BEST)
+    path = find_checkpoint(checkpoint, "checkpoint", BEST)
     if holds_fit(path):
         content = fitted_content(path)
         return made(content["config"], content["origin"], content["weights"], path, device)
@@ -138,7 +140,7 @@ def made(
     place = _device(device)
     for group in (*_BUILT, "data"):
         if not isinstance(config.get(group), dict):
-            raise BadInput(f"{shown(path)}: its configuration has no {group}; it was not written by metashot")
+            raise BadInput(f"{printable(path)}: its configuration has no {group}; it was not written by metashot")
     # To compile takes minutes, and there is one task.
     engine = {key: key not in _COMPILED and value for key, value in config["engine"].items()}
     # What was trained with learn2learn is used without it, too: another engine gives the same answers.
@@ -149,7 +151,7 @@ def made(
         configuration.check({"seed": 0, **{group: config[group] for group in _BUILT}})
         target_of(config["data"].get("source"), "data.source")
     except BadInput as error:
-        raise BadInput(f"{shown(path)}: {error}") from error
+        raise BadInput(f"{printable(path)}: {error}") from error
     with _own_modes(), torch.random.fork_rng(devices=[]):
         double = any(value.dtype == torch.float64 for value in weights.values())
         algorithm = trained_algorithm(config, origin, weights, path, double)
@@ -160,22 +162,22 @@ def made(
 def fitted_content(path: Path) -> dict[str, Any]:
     """What `learner.save` wrote."""
     if not path.is_file():
-        raise BadInput(f"there is no fitted learner {shown(path)}")
+        raise BadInput(f"there is no fitted learner {printable(path)}")
     try:
         content = read_archive(path)
         if isinstance(content, dict) and OURS in content:
-            raise BadInput(f"{shown(path)} is a checkpoint: read it with metashot.load, and fit it")
+            raise BadInput(f"{printable(path)} is a checkpoint: read it with metashot.load, and fit it")
         if not isinstance(content, dict) or FITTED not in content:
-            raise BadInput(f"{shown(path)} is not a fitted learner; allowed: a file that learner.save wrote")
+            raise BadInput(f"{printable(path)} is not a fitted learner; allowed: a file that learner.save wrote")
         if type(content[FITTED]) is not int or content[FITTED] != FORMAT:
             raise BadInput(
-                f"{shown(path)} was written by metashot {shown(str(content.get('version'))[:50])} in a form that this one, "
-                f"{__version__}, cannot read: save it again with this one"
+                f"{printable(path)} was written by metashot {printable(str(content.get('version'))[:50])} in a form that "
+                f"this one, {__version__}, cannot read: save it again with this one"
             )
         return checked_fitted(content)
     except Unusable as error:
         raise BadInput(
-            f"the fitted learner {shown(path)} cannot be used: {error}; allowed: a file that learner.save wrote"
+            f"the fitted learner {printable(path)} cannot be used: {error}; allowed: a file that learner.save wrote"
         ) from error
 
 

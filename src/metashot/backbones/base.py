@@ -1,24 +1,35 @@
-"""The base class of backbones: networks from images to features, with a protocol for batch normalisation."""
+"""The base class of backbones: networks from inputs to features, with a protocol for batch normalisation."""
 
+import hashlib
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from metashot.backbones.normalisation import Protocol
 
+_MARK = "public_digest"  # replaces all weights of a frozen public backbone in its state
+
 
 class Backbone(nn.Module):
-    """Maps images [T, N, channels, height, width] of T tasks to features [T, N, features].
+    """Maps inputs [T, N, ...] of T tasks, such as images [T, N, channels, height, width], to features [T, N, features].
+
+    A backbone with published weights identifies them by `public_digest`, and `bring_back` loads them again. While it is
+    frozen, its state holds the digest instead of the weights.
 
     A subclass sets `feature_shape` and implements `forward`.
 
     Args:
-        input_shape: The shape of one image.
-        normalisation: The statistics that normalise images (see `normalisation.py`).
+        input_shape: The shape of one input.
+        normalisation: The statistics that normalise inputs (see `normalisation.py`).
     """
 
-    feature_shape: tuple[int, ...]  # of one image: (channels, height, width) of its map, or (features,)
+    public_digest: str | None = None  # of published weights, hexadecimal
+    wants: Mapping[str, Any] | None = None  # the inputs it was trained on: input_shape, mean and std; None for any
+    feature_shape: tuple[int, ...]  # of one input: (channels, height, width) of its map, or (features,)
 
     def __init__(self, input_shape: tuple[int, ...], normalisation: Protocol) -> None:
         super().__init__()
@@ -26,6 +37,8 @@ class Backbone(nn.Module):
         self.normalisation = normalisation
         self.draws = False  # whether a forward pass in training draws random numbers
         self.frozen = False  # whether weights and running averages are excluded from training
+        self.register_state_dict_post_hook(_name_instead_of_weights)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_weights_instead_of_name)  # type: ignore[no-untyped-call]
 
     @property
     def features(self) -> int:
@@ -52,14 +65,84 @@ class Backbone(nn.Module):
         super().train(mode and not self.frozen)
         return self
 
+    def bring_back(self) -> None:
+        """Load the published weights that `public_digest` identifies."""
+        raise NotImplementedError
+
+    def digest(self) -> str:
+        """A digest of everything that determines features: the weights, their names and the settings of every layer.
+
+        Backbones that give different features have different digests.
+        """
+        found = hashlib.sha256()
+        for name, module in self.named_modules():
+            settings = {key: value for key, value in vars(module).items() if key not in _OF_TRAINING and _is_plain(value)}
+            found.update(repr((name, type(module).__qualname__, sorted(settings.items()))).encode())
+        if self.public_digest is not None and self.frozen:
+            found.update(self.public_digest.encode())
+            return found.hexdigest()
+        for name, value in sorted(self.state_dict().items()):
+            found.update(repr((name, value.dtype, tuple(value.shape))).encode())
+            found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
+
     @abstractmethod
     def forward(self, images: Tensor, support: int) -> Tensor:
-        """Embed images.
+        """Embed inputs.
 
         Args:
-            images: [T, N, channels, height, width].
-            support: The number of leading images in each task that form its support set.
+            images: [T, N, ...].
+            support: The number of leading inputs in each task that form its support set.
 
         Returns:
             Features [T, N, features].
         """
+
+
+_LONGEST_DIGEST = 64  # bytes that a message quotes
+_OF_TRAINING = ("training", "frozen", "draws")
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _name_instead_of_weights(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    assert isinstance(module, Backbone)
+    if module.public_digest is None or not module.frozen:
+        return
+    for name in [name for name in state if name.startswith(prefix)]:
+        del state[name]
+    state[prefix + _MARK] = _as_values(module.public_digest)
+
+
+def _weights_instead_of_name(
+    module: nn.Module,
+    state: dict[str, Any],
+    prefix: str,
+    _: Any,
+    __: bool,
+    ___: list[str],
+    ____: list[str],
+    errors: list[str],
+) -> None:
+    assert isinstance(module, Backbone)
+    mark = state.pop(prefix + _MARK, None)
+    if mark is None:
+        return
+    if not mark.is_meta:  # a meta tensor has no values: only shapes are compared
+        own = module.public_digest
+        if own is not None and torch.equal(mark.cpu(), _as_values(own)):
+            module.bring_back()
+        else:
+            named = mark.cpu().to(torch.uint8).flatten()[:_LONGEST_DIGEST].numpy().tobytes().hex()
+            errors.append(f"its backbone has the published weights {named}, and this one has {own or 'none'}")
+    module.frozen = False
+    state.update(module.state_dict(prefix=prefix))
+    module.freeze()  # as before, so that its state holds the digest again
+
+
+def _as_values(digest: str) -> Tensor:
+    return torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8)

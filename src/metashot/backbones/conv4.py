@@ -42,7 +42,8 @@ class Conv4(Backbone):
         self.pool = downsampling == "pool"
         if len(input_shape) != 3:
             raise BadInput(
-                "backbone=conv4 is for images, and these data have none: use backbone=mlp_sinusoid or experiment=sinusoid"
+                f"backbone=conv4 is for images, and these inputs are of the shape {list(input_shape)}: use backbone=mlp, "
+                "backbone=identity for inputs that are features already, or for curves experiment=sinusoid"
             )
         if isinstance(channels, list) and len(channels) != BLOCKS:
             raise BadInput(f"backbone.channels={channels} cannot be used; allowed: a number, or a list of {BLOCKS}")

@@ -52,7 +52,8 @@ class ResNet12(Backbone):
         self.draws = drop_block > 0
         if len(input_shape) != 3:
             raise BadInput(
-                "backbone=resnet12 is for images, and these data have none: use backbone=mlp_sinusoid or experiment=sinusoid"
+                f"backbone=resnet12 is for images, and these inputs are of the shape {list(input_shape)}: use backbone=mlp, "
+                "backbone=identity for inputs that are features already, or for curves experiment=sinusoid"
             )
         if len(widths) != BLOCKS:
             raise BadInput(f"backbone.widths={widths} cannot be used; allowed: a list of {BLOCKS}")

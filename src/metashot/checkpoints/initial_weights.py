@@ -8,14 +8,14 @@ from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
 from metashot.checkpoints.compatibility import refuse_another_backbone
 from metashot.checkpoints.reading import read_checkpoint
-from metashot.checkpoints.stored import BEST, OURS, of_run
+from metashot.checkpoints.stored import BEST, OURS, find_checkpoint
 
 Weights = dict[str, Tensor]
 
 
-def begin_from(given: str, algorithm: Algorithm, backbone: dict[str, Any]) -> str:
+def load_initial_weights(given: str, algorithm: Algorithm, backbone: dict[str, Any]) -> str:
     """Copy the weights of a checkpoint into an algorithm with a backbone of that configuration; a line says which."""
-    path = of_run(given, "init_from", BEST)
+    path = find_checkpoint(given, "init_from", BEST)
     checkpoint = read_checkpoint(path)
     config = checkpoint[OURS]["config"]
     refuse_another_backbone(given, backbone, config["backbone"])

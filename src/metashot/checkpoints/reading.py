@@ -7,20 +7,20 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from metashot.bad_input import BadInput
-from metashot.checkpoints.stored import checked, newest_whole, unusable
+from metashot.checkpoints.stored import checked, newest_intact, unusable
 from metashot.files.archives import Unusable, read_archive
-from metashot.files.outputs import whole_file
+from metashot.files.outputs import atomic_file
 from metashot.version import __version__
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write to a temporary name, flush to the disk, then rename: a reader sees the old file or the new one."""
     try:
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             torch.save(checkpoint, file)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        whole = newest_whole(path.parent)
-        kept = f"the newest whole checkpoint is {whole}" if whole else "there is no earlier checkpoint"
+        whole = newest_intact(path.parent)
+        kept = f"the newest intact checkpoint is {whole}" if whole else "there is no earlier checkpoint"
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise BadInput(f"the checkpoint {path} cannot be written: {reason}; {kept}") from error
 
@@ -50,6 +50,6 @@ class WholeCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def our_part(config: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
+def metashot_part(config: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
     """What metashot adds: how the learner was made, and from what data."""
     return {"version": __version__, "config": config, "origin": origin}

@@ -14,7 +14,7 @@ from metashot.checkpoints.stored import OURS
 from metashot.configuration import signatures
 from metashot.configuration.buildable import target_of
 from metashot.problems import PROBLEMS
-from metashot.sources.getting.files import shown
+from metashot.sources.getting.files import printable
 
 Origin = Mapping[str, Any]  # what is known of the data that it was trained on
 
@@ -23,7 +23,7 @@ def origin_of(checkpoint: Mapping[str, Any], path: Path) -> Origin:
     origin: Origin | None = checkpoint[OURS].get("origin")
     if origin is None:
         raise BadInput(
-            f"{shown(path)} was written by an older version of metashot, which did not note what it was trained on"
+            f"{printable(path)} was written by an older version of metashot, which did not note what it was trained on"
         )
     return origin
 
@@ -36,7 +36,7 @@ def trained_algorithm(
     algo = target_of(config["algo"], "algo")
     if not _solves(algo, origin["problem"]):
         raise BadInput(
-            f"{shown(path)} was trained on a {PROBLEMS[origin['problem']].kind} problem, which {algo} cannot learn"
+            f"{printable(path)} was trained on a {PROBLEMS[origin['problem']].kind} problem, which {algo} cannot learn"
         )
     # First without memory: a configuration may ask for a network that is larger than any machine.
     with torch.device("meta"):
@@ -65,6 +65,6 @@ def _load(algorithm: Algorithm, weights: Mapping[str, Tensor], path: Path) -> No
     except RuntimeError as error:
         first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
         raise BadInput(
-            f"the weights in {shown(path)} do not fit the network that algo.*, backbone.* and data.* describe: {first}; "
+            f"the weights in {printable(path)} do not fit the network that algo.*, backbone.* and data.* describe: {first}; "
             "leave these keys as the checkpoint has them"
         ) from error

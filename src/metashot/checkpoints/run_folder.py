@@ -13,8 +13,8 @@ import yaml
 
 from metashot.bad_input import BadInput, GaveUp
 from metashot.checkpoints.stored import CONFIG, configuration_of_folder
-from metashot.files.outputs import LEFTOVER, write_whole
-from metashot.files.paths import open_lock, place_to_write, shown
+from metashot.files.outputs import LEFTOVER, write_atomically
+from metashot.files.paths import open_lock, place_to_write, printable
 from metashot.process.leftovers import RUN_FOLDER
 
 METRICS, REPORT, PICTURE = "metrics.csv", "report.json", "episode.png"
@@ -73,7 +73,7 @@ class RunFolder:
         for inner in path.iterdir():  # what is written there must not end up elsewhere
             if inner.is_symlink():
                 raise BadInput(
-                    f"{shown(inner)} is a link, and a run keeps its files in its own folder: put a copy in its place"
+                    f"{printable(inner)} is a link, and a run keeps its files in its own folder: put a copy in its place"
                 )
         folder = cls._locked(path)
         for leftover in [*path.glob(".*.writing"), *folder.checkpoints.glob(".*.writing")]:  # of a killed process
@@ -115,19 +115,19 @@ class RunFolder:
                     above.rmdir()
 
 
-def refuse_lost(folder: Path) -> None:
+def refuse_missing_folder(folder: Path) -> None:
     """End a run whose folder was moved or deleted meanwhile; what is written there would make it again, in part."""
     if not (folder / ".lock").is_file():
-        raise lost(folder)
+        raise missing_folder(folder)
 
 
-def lost(folder: Path) -> GaveUp:
+def missing_folder(folder: Path) -> GaveUp:
     return GaveUp(
-        f"the folder of this run, {shown(folder)}, no longer exists: it was moved or deleted during the run, "
+        f"the folder of this run, {printable(folder)}, no longer exists: it was moved or deleted during the run, "
         "and nothing more was written; resume it from its new place with resume=, or start again"
     )
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file of a run's own folder whole or not at all."""
-    write_whole(path, text.encode())
+    write_atomically(path, text.encode())

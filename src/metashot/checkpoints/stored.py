@@ -19,10 +19,11 @@ from metashot.bad_input import BadInput
 from metashot.configuration import signatures
 from metashot.configuration.buildable import TARGET, refuse_misplaced
 from metashot.configuration.checking import GROUPS, Container, Name, check_group
-from metashot.configuration.former_names import bring_up_to_date
+from metashot.configuration.former_names import bring_state_up_to_date, bring_up_to_date
 from metashot.files.archives import Outline, Unusable, outline
 from metashot.files.outputs import holds_fit
 from metashot.files.paths import given_path, read_file
+from metashot.sources.source import FEATURES, PIXELS
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 CONFIG = "config.yaml"  # in a run's folder
@@ -41,33 +42,37 @@ _OWN_KEYS: Mapping[str, Any] = {  # that a stored configuration has beside its g
 }
 _LONGEST_NUMBER = 40  # digits
 MOST_CLASSES, LONGEST_LABEL = 100_000, 1000  # of a fitted learner
-_Size = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels of a side, or the length of a vector
+_Size = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels of a side, or the length of a row of a regression
+_Length = Annotated[int, AtLeast(1), AtMost(65_536)]  # numbers of a vector, or tokens of a text
 _Step = Annotated[int, AtLeast(0), AtMost(2**53)]
 
 
 class _Kept(NamedTuple):
     """What files may say of learners that were trained on a problem."""
 
-    of_images: bool  # whether inputs are images, else vectors
+    of_items: bool  # whether inputs are the items of a bank, else points of a curve
     most_outputs: int
     fitted: bool  # whether there are files of fitted learners
     named_classes: bool = False  # whether these have the names of their classes
 
 
 _PROBLEMS: Mapping[str, _Kept] = {
-    "Classification": _Kept(of_images=True, most_outputs=1_000_000, fitted=True, named_classes=True),
-    "Regression": _Kept(of_images=False, most_outputs=1_000_000, fitted=True),
-    "DenseLabels": _Kept(of_images=True, most_outputs=255, fitted=False),
+    "Classification": _Kept(of_items=True, most_outputs=1_000_000, fitted=True, named_classes=True),
+    "Regression": _Kept(of_items=False, most_outputs=1_000_000, fitted=True),
+    "DenseLabels": _Kept(of_items=True, most_outputs=255, fitted=False),
 }
 _ORIGIN: Mapping[str, Any] = {
     "name": Name,
     "problem": signatures.alias("metashot.problems.ProblemName"),
     "input_shape": list[_Size],
 }
-_ORIGIN_OF_IMAGES: Mapping[str, Any] = {
-    "mean": list[float] | None,
-    "std": list[Positive] | None,
-    "images": str | None,
+_MOST_NUMBERS, _MOST_DIMENSIONS = 10**7, 4  # of an input
+_CONSTANTS: Mapping[str, Any] = {"mean": list[float] | None, "std": list[Positive] | None}
+# What each kind of items adds; a kind that a plug-in brings has the last one.
+_ORIGIN_OF_ITEMS: Mapping[str, Mapping[str, Any]] = {
+    PIXELS: {**_CONSTANTS, "images": str | None},
+    FEATURES: {**_CONSTANTS, "items": str | None, "input_shape": list[_Length]},
+    "others": {"items": str | None, "input_shape": list[_Length]},
 }
 
 
@@ -90,7 +95,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_scalar(node)
 
 
-def of_run(given: str | os.PathLike[str], key: str, preferred: str) -> Path:
+def find_checkpoint(given: str | os.PathLike[str], key: str, preferred: str) -> Path:
     """The checkpoint that a user means by a file or by a run's folder."""
     path = given_path(given, key)
     if path.is_file():
@@ -112,7 +117,7 @@ def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Contain
     Raises:
         BadInput: if there is no such checkpoint, or it cannot be used.
     """
-    path = of_run(given, key, preferred)
+    path = find_checkpoint(given, key, preferred)
     try:
         return checked(outline(path))[OURS]["config"]  # type: ignore[no-any-return]
     except Unusable as error:
@@ -121,7 +126,7 @@ def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Contain
 
 def configuration_of_learner(given: str, key: str) -> Container:
     """The configuration in a checkpoint or in the file of a fitted learner."""
-    path = of_run(given, key, BEST)
+    path = find_checkpoint(given, key, BEST)
     if not holds_fit(path):
         return configuration_of_checkpoint(given, key, BEST)
     try:
@@ -152,12 +157,12 @@ def configuration_of_folder(folder: Path) -> Container:
 
 def unusable(path: Path, reason: Unusable) -> BadInput:
     """Why a checkpoint is refused, with the newest one beside it that can be used."""
-    whole = newest_whole(path.parent)
-    advice = f"the newest whole checkpoint beside it is {whole}" if whole else "no whole checkpoint lies beside it"
+    whole = newest_intact(path.parent)
+    advice = f"the newest intact checkpoint beside it is {whole}" if whole else "no intact checkpoint lies beside it"
     return BadInput(f"the checkpoint {path} cannot be used: {reason}; {advice}")
 
 
-def newest_whole(folder: Path) -> Path | None:
+def newest_intact(folder: Path) -> Path | None:
     """The most recently written checkpoint of a folder that can be used."""
     for path in sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
         with contextlib.suppress(Unusable):
@@ -183,6 +188,7 @@ def checked(checkpoint: Any) -> dict[str, Any]:
         check_value(checkpoint.get("global_step"), _Step, "its global_step")
     except BadInput as error:
         raise Unusable(str(error)) from error
+    bring_state_up_to_date(checkpoint)
     return checkpoint  # type: ignore[no-any-return]
 
 
@@ -209,9 +215,13 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
             raise BadInput(f"there are no fitted learners of its origin.problem={origin['problem']}")
         if kept.named_classes:
             classes = content.get("classes")
-            kinds = (str(x.dtype), x.dim(), str(y.dtype), y.dim())
-            if not isinstance(classes, list) or kinds != ("torch.uint8", 4, "torch.int64", 1):
+            # The dimensions are those of origin.input_shape, and one for the examples.
+            allowed = {PIXELS: "torch.uint8", FEATURES: "torch.float32"}.get(origin.get("presentation", PIXELS))
+            kinds = (str(x.dtype), str(y.dtype), y.dim())
+            if not isinstance(classes, list) or kinds != (allowed, "torch.int64", 1):
                 raise BadInput("its examples or classes are missing or broken")
+            if x.is_floating_point() and not x.isfinite().all():
+                raise BadInput("its examples have non-finite numbers")
             if len(classes) > len(y) or not can_be_stored(classes):
                 raise BadInput("its classes are not those of its examples")
             if len(set(map(repr, classes))) < len(classes):  # texts, whose hashes nobody can choose
@@ -246,7 +256,7 @@ def refuse_broken_weights(weights: Any) -> None:
         if not isinstance(name, str) or not (isinstance(value, Outline) or hasattr(value, "untyped_storage")):
             raise BadInput(f"its state_dict is broken: {str(name)[:60]} is a {type(value).__name__} and no tensor")
         if isinstance(value, Outline):
-            claimed, held[value.storage] = claimed + value.claimed, value.bytes
+            claimed, held[value.storage] = claimed + value.claimed_bytes, value.bytes
         else:
             storage = value.untyped_storage()
             claimed, held[storage.data_ptr()] = claimed + value.numel() * value.element_size(), storage.nbytes()
@@ -259,15 +269,24 @@ def refuse_broken_origin(origin: Any) -> None:
     if not isinstance(origin, dict):
         raise BadInput("its origin is broken")
     check_value(origin.get("problem"), _ORIGIN["problem"], "its origin.problem")
-    kept = _PROBLEMS[origin["problem"]]
+    kept, kind = _PROBLEMS[origin["problem"]], origin.get("presentation", PIXELS)
+    check_value(kind, Name, "its origin.presentation")
     outputs = Annotated[int, AtLeast(1), AtMost(kept.most_outputs)]
-    for key, hint in {**_ORIGIN, "outputs": outputs, **(_ORIGIN_OF_IMAGES if kept.of_images else {})}.items():
+    more = _ORIGIN_OF_ITEMS.get(kind, _ORIGIN_OF_ITEMS["others"]) if kept.of_items else {}
+    for key, hint in {**_ORIGIN, "outputs": outputs, **more}.items():
         check_value(origin.get(key), hint, f"its origin.{key}")
-    shape = origin["input_shape"]
-    if len(shape) != (3 if kept.of_images else 1) or (kept.of_images and shape[0] not in (1, 3)):
-        raise BadInput(f"its origin.input_shape={shape} is not that of {'images' if kept.of_images else 'vectors'}")
-    constants = [values for values in (origin.get("mean"), origin.get("std")) if values is not None]
-    if kept.of_images and (len(constants) == 1 or any(len(values) != shape[0] for values in constants)):
+    shape, constants = origin["input_shape"], [origin.get("mean"), origin.get("std")]
+    if not kept.of_items:
+        if len(shape) != 1:
+            raise BadInput(f"its origin.input_shape={shape} is not that of vectors")
+        return
+    if kind == PIXELS and (len(shape) != 3 or shape[0] not in (1, 3)):
+        raise BadInput(f"its origin.input_shape={shape} is not that of images")
+    if not 1 <= len(shape) <= _MOST_DIMENSIONS or math.prod(shape) > _MOST_NUMBERS:
+        raise BadInput(f"its origin.input_shape={shape} is not that of any input")
+    expected = {PIXELS: shape[0], FEATURES: math.prod(shape)}.get(kind)
+    given = [len(values) for values in constants if values is not None]
+    if len(given) == 1 or any(length != expected for length in given):
         raise BadInput("its origin.mean and origin.std do not belong to its origin.input_shape")
 
 

@@ -18,16 +18,16 @@ from metashot.commands import sweeping
 from metashot.commands.script_help import asks_for_help, help_text
 from metashot.configuration import plugins
 from metashot.configuration.buildable import CONF
-from metashot.configuration.composing import Recipe, as_hydra_reads, enable_plugins, explained, with_stored
+from metashot.configuration.composing import Recipe, enable_plugins, explained, quoted_for_hydra, with_stored_groups
 from metashot.configuration.overrides import (
-    refuse_what_cannot_be_read,
+    refuse_unreadable,
 )
 from metashot.configuration.suggestions import suggestions_where_they_fit
-from metashot.files.paths import REFUSED, quoted
+from metashot.files.paths import USER_ERRNOS, quoted
 from metashot.process.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 from metashot.process.interruption import STOP, Stopped, ignore_signals
 from metashot.process.leftovers import is_child_of_lightning, refuse_leftovers
-from metashot.process.printing import forgive_closed_pipe, lost_output, outlast_the_streams
+from metashot.process.printing import ignore_closed_pipe, output_error, tolerate_broken_streams
 
 _NO_ROOM = ("failed to map segment", "annot allocate memory")  # what the system's loader says of a library
 
@@ -39,7 +39,7 @@ def as_a_process(run: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(run)
     def whole(*arguments: P.args, **named: P.kwargs) -> None:
-        outlast_the_streams()
+        tolerate_broken_streams()
         if is_child_of_lightning():
             ignore_signals()
         atexit.register(ignore_signals)  # the last of what is done at the end
@@ -75,10 +75,10 @@ def _exit_code(run: Callable[P, None], *arguments: P.args, **named: P.kwargs) ->
             raise
         _say(STOP.message)
         code = INTERRUPTED
-    if sweeping.Sweep.members and _is_first():
+    if sweeping.Sweep.jobs and _is_first():
         print(f"\n{sweeping.Sweep.table()}", flush=True)
     code = code or sweeping.Sweep.code()
-    if code == 0 and (trouble := lost_output()) is not None:
+    if code == 0 and (trouble := output_error()) is not None:
         _say(f"error: standard output cannot be written: {trouble.strerror or trouble}; files were written as ever")
         code = FAILED
     return code
@@ -91,7 +91,7 @@ def _refuse_no_folder() -> None:
         raise BadInput(f"the working folder cannot be used: {error.strerror}; change to one that exists") from error
 
 
-def judged(error: Exception) -> tuple[int, str]:
+def describe_failure(error: Exception) -> tuple[int, str]:
     """The exit code of what a job of a multirun ended with, and what it says; said at once, and in the table later."""
     if isinstance(error, BadInput | HydraException | OmegaConfBaseException):
         code, message = BAD_INPUT, str(error) if isinstance(error, BadInput) else explained(error)
@@ -133,7 +133,7 @@ def run_script(
                 raise
             _refuse(explained(error), wants_traceback)
         except OSError as error:
-            if error.errno not in REFUSED or error.filename is None:
+            if error.errno not in USER_ERRNOS or error.filename is None:
                 raise
             message = f"{quoted(str(error.filename))} cannot be used: {error.strerror}"
             if sweeping.Sweep.running:
@@ -156,25 +156,25 @@ def run_script(
             sys.exit(FAILED)
 
     try:
-        sys.argv[1:] = [as_hydra_reads(argument, bool({"-m", "--multirun"} & set(sys.argv))) for argument in sys.argv[1:]]
+        sys.argv[1:] = [quoted_for_hydra(argument, bool({"-m", "--multirun"} & set(sys.argv))) for argument in sys.argv[1:]]
         enable_plugins(sys.argv[1:])
-        refuse_what_cannot_be_read(sys.argv[1:], CONF, recipe.name)
+        refuse_unreadable(sys.argv[1:], CONF, recipe.name)
         if asks_for_help(sys.argv[1:]):
             print(help_text(sys.argv[1:], CONF, recipe.name, recipe.groups if "ckpt" in recipe.stored else ()))
-            forgive_closed_pipe()
+            ignore_closed_pipe()
             return
-        sys.argv[1:] = with_stored(recipe, sys.argv[1:])
-        sweeping.take_the_place_of_hydras(judged)
+        sys.argv[1:] = with_stored_groups(recipe, sys.argv[1:])
+        sweeping.replace_hydras_own(describe_failure)
         with suggestions_where_they_fit():
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=recipe.name)(guarded)()
         if not begun:  # --cfg and --info
-            forgive_closed_pipe()
+            ignore_closed_pipe()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(explained(error), wants_traceback)
     except BadInput as error:
         _refuse(str(error), wants_traceback)
     except OSError as error:  # a stored configuration that may not be read, or a folder that Hydra is to make
-        if (error.errno not in REFUSED and begun) or error.filename is None:
+        if (error.errno not in USER_ERRNOS and begun) or error.filename is None:
             raise
         _refuse(f"{quoted(str(error.filename))} cannot be used: {error.strerror}", wants_traceback)
     except KeyboardInterrupt:
@@ -183,7 +183,7 @@ def run_script(
     except Exception as error:
         # submitit runs a job in a process of its own, and tells of its end what that process printed.
         of_job = type(error).__module__.startswith("submitit.")
-        if not begun and not of_job and not sweeping.Sweep.members:  # Hydra's own options and keys
+        if not begun and not of_job and not sweeping.Sweep.jobs:  # Hydra's own options and keys
             _refuse(f"Hydra: {' '.join(str(error).split())[:300] or type(error).__name__}", wants_traceback)
         ours = [line for line in str(error).splitlines() if line.startswith("error: ")]
         if wants_traceback or not of_job or not ours:

@@ -27,8 +27,8 @@ from metashot.checkpoints.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
 from metashot.checkpoints.stored import CONFIG, OURS
 from metashot.commands.sweeping import Score
 from metashot.configuration.composing import explained
-from metashot.data.images import ImageEpisodes
-from metashot.data.module import EpisodicDataModule, Split
+from metashot.data.class_episodes import ClassEpisodes
+from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import format_amount
 from metashot.evaluation.checks import check_of_evaluation, checkpoints_of, wants_grid
@@ -45,7 +45,8 @@ from metashot.files.outputs import write_output
 from metashot.files.paths import place_to_write
 from metashot.problems import PROBLEMS
 from metashot.process.interruption import STOP
-from metashot.tracking.evaluations import finish, keep_evaluation, open_loggers
+from metashot.sources.splitting import Split
+from metashot.tracking.evaluations import finish, log_evaluation, open_loggers
 from metashot.training.interruption import StopsTest
 from metashot.training.processes import Processes, ending_together, in_all_processes, is_first_process
 from metashot.training.progress import ProgressBar
@@ -63,7 +64,7 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
     given = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     paths = checkpoints_of(given)
     options: TrainerOptions = configuration.build(config["trainer"])
-    options.refuse_what_is_not_there()
+    options.refuse_unavailable()
     checkpoints = [Checkpoint.read(path, place, config) for place, path in enumerate(paths)]
     if config["out"]:
         refuse_to_replace_evaluation(named_folder(config["out"]))
@@ -81,13 +82,13 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
             grid = Grid([Comparison.of([scorer.score(one) for one in of_shape]) for of_shape in scored])
             folder = folder_of_several(config, "grid")
             write_several(grid, folder, console)
-            return told(grid.cells[0].scored[0].evaluation.report, folder)
+            return score_for_sweeps(grid.cells[0].scored[0].evaluation.report, folder)
         every = [scorer.score(prepared) for prepared in scored[0]]
         if len(checkpoints) == 1:
             (prepared,), (one,) = scored[0], every
             folder = folder_of_one(config, prepared, one.evaluation.report)
             keep_one(prepared, one.evaluation, folder, config, console)
-            return told(one.evaluation.report, folder)
+            return score_for_sweeps(one.evaluation.report, folder)
         folder = folder_of_several(config, "comparison")
         for place, (prepared, one) in enumerate(zip(scored[0], every, strict=True), 1):
             own = folder / f"{place}_{prepared.checkpoint.config['algo']['name']}"
@@ -96,12 +97,12 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
         if is_first_process():
             write_output(folder / EPISODES, comparison.episodes_csv().encode())
         write_several(comparison, folder, console)
-        return told(every[0].evaluation.report, folder)
+        return score_for_sweeps(every[0].evaluation.report, folder)
 
 
-def told(report: Report, folder: Path) -> Score:
-    said = f"{report.split} {report.metric} {score_with_interval(report.metric, report.score, report.ci95)}"
-    return Score(report.score, said, folder)
+def score_for_sweeps(report: Report, folder: Path) -> Score:
+    summary = f"{report.split} {report.metric} {score_with_interval(report.metric, report.score, report.ci95)}"
+    return Score(report.score, summary, folder)
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ class Scorer:
         progress = ProgressBar(self.scoring, console, heartbeat=options.heartbeat)
         callbacks: list[pl.Callback] = [EmbedOnce(progress.part), self.scoring, self.timing, progress, StopsTest()]
         self.trainer = options.trainer(callbacks, [])
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
 
     def prepared(self, checkpoint: Checkpoint, shape: Stored) -> Prepared:
         """`shape` are ways and shots of all episodes, instead of those of the data's configuration."""
@@ -217,7 +218,7 @@ class Scorer:
         data: EpisodicDataModule = configuration.build(data_config, seed=self.training_seed)
         if self.seed is not None:
             data.seeds[self.split] = self.seed
-        change = adapted(data, checkpoint.origin)
+        change = match_training_data(data, checkpoint.origin)
         if data.name == checkpoint.origin["name"]:
             refuse_hidden_overrides(data_config, checkpoint.trained["data"], self.split)
         data.episodes[self.split] = self.episodes
@@ -238,9 +239,9 @@ class Scorer:
         checkpoint = prepared.checkpoint
         change = [prepared.change] if prepared.change else []
         for line in [*change, *prepared.algorithm.description(self.options.device_type)]:
-            if line not in self._said:
+            if line not in self._printed:
                 self.console.print(line, highlight=False, markup=False)
-            self._said.add(line)
+            self._printed.add(line)
         STOP.waits_for = "these episodes"
         evaluation = test(
             self.trainer,
@@ -270,7 +271,7 @@ def keep_one(prepared: Prepared, evaluation: Evaluation, folder: Path, config: S
     if not is_first_process():
         return
     loggers, line = open_loggers(config["logger"], folder)
-    keep_evaluation(evaluation, pictures, loggers)
+    log_evaluation(evaluation, pictures, loggers)
     finish(loggers)
     paths = {"checkpoint": prepared.checkpoint.path, "report": folder / REPORT}
     lines = [*([line] if line else []), evaluation.report.lines(paths)]
@@ -317,18 +318,18 @@ def folder_of_several(config: Stored, kind: str) -> Path:
     return path
 
 
-def adapted(data: EpisodicDataModule, origin: Origin) -> str | None:
+def match_training_data(data: EpisodicDataModule, origin: Origin) -> str | None:
     """Let data look as those a learner was trained on, which may be another data set; a line says what that changes."""
     if data.asks.__name__ != origin["problem"]:
         raise BadInput(
             f"data={data.name} is a {data.asks.kind} problem, but the checkpoint was trained on "
             f"{origin['name']}, a {PROBLEMS[origin['problem']].kind} problem: choose other data"
         )
-    if not isinstance(data, ImageEpisodes):
+    if not isinstance(data, ClassEpisodes):
         return None
     for override in HydraConfig.get().overrides.task:
         key = override.partition("=")[0].lstrip("+")
-        if key in ("data.mean", "data.std"):
+        if key in ("data.presentation.mean", "data.presentation.std"):
             raise BadInput(
                 f"{override} has no effect, because a learner keeps the constants it was trained with: leave it out"
             )

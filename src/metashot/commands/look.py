@@ -10,13 +10,15 @@ from rich.console import Console
 
 from metashot import configuration
 from metashot.bad_input import BadInput
-from metashot.data.images import ImageEpisodes
-from metashot.data.module import EpisodicDataModule, Split
+from metashot.data.class_episodes import ClassEpisodes
+from metashot.data.module import EpisodicDataModule
 from metashot.episodes import Episode
 from metashot.evaluation.pictures.episodes import contact_sheet, curves_sheet
 from metashot.files.outputs import named_file, refuse_to_replace
-from metashot.sources.building import read_manifest, what_happened
-from metashot.sources.getting.files import shown
+from metashot.sources.building import build_notes, read_manifest
+from metashot.sources.getting.files import printable
+from metashot.sources.source import PIXELS
+from metashot.sources.splitting import Split
 
 _NAMED = 10  # files that are listed
 
@@ -37,8 +39,8 @@ def look_at_data(composed: DictConfig) -> None:
     numbers, device = np.array([config["number"]]), torch.device("cpu")
     (episode,) = data.training_batch(numbers, device) if split == "train" else data.batch(split, numbers, device)
     _print(console, [("episode", f"{split} {config['number']}, {data.shape_of(split)}"), *_classes(data, split, episode)])
-    _draw(data, split, episode, out)
-    _print(console, [("sheet", str(out))])
+    drawn = _draw(data, split, episode, out)
+    _print(console, [("sheet", str(out) if drawn else "none: these items have no picture")])
 
 
 def _print(console: Console, rows: Iterable[tuple[str, str]]) -> None:
@@ -46,7 +48,7 @@ def _print(console: Console, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def _facts(data: EpisodicDataModule) -> Iterator[tuple[str, str]]:
-    official = data.source.official if isinstance(data, ImageEpisodes) else None  # functions have no files
+    official = data.source.official if isinstance(data, ClassEpisodes) else None  # functions have no files
     yield "data", official.title if official else data.name
     if official:
         yield "home", official.home
@@ -54,39 +56,52 @@ def _facts(data: EpisodicDataModule) -> Iterator[tuple[str, str]]:
         for file in official.files:
             size = f", {file.size / 1e6:.1f} MB" if file.size else ""
             yield "official", f"{file.name}{size}, {file.checksum or 'no published checksum'}, {file.address}"
-    if isinstance(data, ImageEpisodes):
+    if isinstance(data, ClassEpisodes):
         data.open_banks()
         yield from _bank_facts(data)
 
 
-def _bank_facts(data: ImageEpisodes) -> Iterator[tuple[str, str]]:
-    files = [shown(path) for path in data.source.files(data.root)]
+def _bank_facts(data: ClassEpisodes) -> Iterator[tuple[str, str]]:
+    files = [printable(path) for path in data.source.files(data.root)]
     yield from (("found", path) for path in files[:_NAMED])
     if len(files) > _NAMED:
         yield "found", f"and {len(files) - _NAMED:,} more"
     manifest = read_manifest(data.bank_folder)
-    channels, height, width = data.source.image_shape
-    total = sum(bank.images.nbytes for bank in data.banks.values())
-    images = sum(int(bank.images_per_class.sum()) for bank in data.banks.values())
-    colours = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
-    yield "images", f"{images:,} of {height}x{width}, {colours}"
+    total = sum(bank.items.nbytes for bank in data.banks.values())
+    items = sum(int(bank.items_per_class.sum()) for bank in data.banks.values())
+    noun = data.presentation.noun
+    yield noun, f"{items:,} of {_form(data)}"
     for split, bank in data.banks.items():
-        counts = bank.images_per_class
+        counts = bank.items_per_class
         each = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
-        yield split, f"{len(counts):,} classes, {counts.sum():,} images, {each} a class"
+        yield split, f"{len(counts):,} classes, {counts.sum():,} {noun}, {each} a class"
     yield "bank", f"{data.bank_folder}, {total / 1e6:.1f} MB, built in {manifest['seconds']} s"
-    yield from (("note", line) for line in what_happened(manifest))
+    yield from (("note", line) for line in build_notes(manifest))
+
+
+def _form(data: ClassEpisodes) -> str:
+    """What one item is."""
+    shape = data.presentation.item_shape
+    if data.presentation.kind != PIXELS:
+        return f"shape {'x'.join(map(str, shape))}, {data.source.dtype}"
+    channels, height, width = shape
+    colours = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    return f"{height}x{width}, {colours}"
 
 
 def _classes(data: EpisodicDataModule, split: Split, episode: Episode) -> Iterator[tuple[str, str]]:
-    if isinstance(data, ImageEpisodes):
+    if isinstance(data, ClassEpisodes):
         for label, number in enumerate(episode.classes[0].tolist()):
             yield f"class {label}", data.banks[split].classes[number]
 
 
-def _draw(data: EpisodicDataModule, split: Split, episode: Episode, out: Path) -> None:
-    episode = data.looked_at(episode)
-    if isinstance(data, ImageEpisodes):
-        contact_sheet(episode, [data.banks[split].classes[number] for number in episode.classes[0].tolist()], out)
+def _draw(data: EpisodicDataModule, split: Split, episode: Episode, out: Path) -> bool:
+    """Whether there is a picture of the episode, which is then drawn."""
+    seen = data.for_display(episode)
+    if seen is None:
+        return False
+    if isinstance(data, ClassEpisodes):
+        contact_sheet(seen, [data.banks[split].classes[number] for number in episode.classes[0].tolist()], out)
     else:
-        curves_sheet(episode, out)
+        curves_sheet(seen, out)
+    return True

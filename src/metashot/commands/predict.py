@@ -15,16 +15,16 @@ from rich.console import Console
 from metashot import configuration
 from metashot.applied.folders import Images, Outputs, named, query_files, read_all, read_support, support_files
 from metashot.applied.images import ink_of
-from metashot.applied.learner import ClassLearner, Learner, learner_of, restored
+from metashot.applied.learner import ClassLearner, Learner, VectorLearner, learner_of, restored
 from metashot.applied.network import fitted_content, made
 from metashot.applied.photographs import are_told, warning_of
 from metashot.applied.sheet import UNCERTAIN, sheet, uncertain
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import origin_of
-from metashot.checkpoints.stored import BEST, OURS, of_run
+from metashot.checkpoints.stored import BEST, OURS, find_checkpoint
 from metashot.files.outputs import holds_fit, named_file, write_output
-from metashot.sources.getting.files import shown
+from metashot.sources.getting.files import printable
 
 GROUPS = ("backbone", "engine", "algo")  # of the stored configuration, over which the command line is laid
 
@@ -46,7 +46,7 @@ def predict_files(composed: DictConfig) -> None:
     if not asked.files:
         raise BadInput(f"no query can be read: {named(asked.skipped)}")
     probabilities = learner.probabilities(asked.pixels)
-    names = [shown(str(name)) for name in learner.classes_]
+    names = [printable(str(name)) for name in learner.classes_]
     made_files = _write(learner, outputs, names, asked, probabilities)
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -66,7 +66,7 @@ def outputs_of(config: dict[str, Any]) -> Outputs:
 
 
 def _learner(config: dict[str, Any]) -> ClassLearner:
-    path = of_run(config["ckpt"], "ckpt", BEST)
+    path = find_checkpoint(config["ckpt"], "ckpt", BEST)
     if holds_fit(path):
         learner = _fitted_learner(path, config)
     else:
@@ -74,6 +74,11 @@ def _learner(config: dict[str, Any]) -> ClassLearner:
         whole = checkpoint[OURS]["config"] | {group: config[group] for group in GROUPS}
         network = made(whole, origin_of(checkpoint, path), checkpoint["state_dict"], path, config["device"])
         learner = learner_of(network, config["ckpt"], config["device"], config["ink"])
+    if isinstance(learner, VectorLearner):
+        raise BadInput(
+            f"ckpt={config['ckpt']} was trained on vectors, and folders of images are not for it: use it in Python, as "
+            "metashot.load(...).fit(x, y).predict(x)"
+        )
     if not isinstance(learner, ClassLearner):
         raise BadInput(
             f"ckpt={config['ckpt']} answers with numbers and not with classes: use it in Python, as "
@@ -86,7 +91,7 @@ def _fitted_learner(path: Path, config: dict[str, Any]) -> Learner:
     content = fitted_content(path)
     ink = content.get("ink", "auto")
     if config["ink"] not in ("auto", ink):
-        raise BadInput(f"ink={config['ink']} cannot be used: {shown(path)} was fitted with ink={ink}; leave ink out")
+        raise BadInput(f"ink={config['ink']} cannot be used: {printable(path)} was fitted with ink={ink}; leave ink out")
     whole = content["config"] | {group: config[group] for group in GROUPS}
     network = made(whole, content["origin"], content["weights"], path, config["device"])
     return restored(network, content, config["ckpt"], config["device"])
@@ -111,13 +116,13 @@ def _write(
     if outputs.graph is not None:
         from metashot.applied.export import export
 
-        more.append(("onnx", f"{shown(export(learner, outputs.graph, 'export'))}, checked against PyTorch"))
+        more.append(("onnx", f"{printable(export(learner, outputs.graph, 'export'))}, checked against PyTorch"))
     if outputs.learner is not None:
         learner.save(outputs.learner, "save")
-        more.append(("fitted", f"{shown(outputs.learner)}, to be used as ckpt={shown(outputs.learner)}"))
+        more.append(("fitted", f"{printable(outputs.learner)}, to be used as ckpt={printable(outputs.learner)}"))
     write_output(outputs.table, _as_csv(asked.files, names, probabilities), "out", "table")
     write_output(outputs.picture, _sheet(learner, names, asked, probabilities), "out", "picture")
-    return [("table", shown(outputs.table)), ("sheet", shown(outputs.picture)), *more]
+    return [("table", printable(outputs.table)), ("sheet", printable(outputs.picture)), *more]
 
 
 def _graph_file(given: str | None, table: Path) -> Path | None:

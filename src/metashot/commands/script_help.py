@@ -27,15 +27,16 @@ _REMARK = re.compile(r"(^|\s)\(([^()]|\([^()]*\))*\)$")
 # Groups and keys that a script's configuration has because others need them, and that change nothing of what it does.
 _WITHOUT_EFFECT = {
     "evaluate": (
-        *("algo", "backbone", "images"),
-        *(rf"data\.{key}" for key in ("augmentation", "mean", "std", r"train\.batch", "tasks_per_step", r"\w+\.episodes")),
+        *("algo", "backbone", "images", "inputs"),
+        *(rf"data\.{key}" for key in ("presentation", r"train\.batch", "tasks_per_step", r"\w+\.episodes")),
         r"trainer\.(max_steps|\w+_every|gradient_clip|stop_after_non_finite|early_stopping)",
     ),
     "look": (
-        "images",
-        *(rf"data\.{key}" for key in ("mean", "std", r"train\.batch", r"tasks_per_\w+", r"\w+\.(episodes|seed)")),
+        *("images", "inputs"),
+        *(rf"data\.{key}" for key in (r"presentation\.(mean|std)", r"train\.batch", r"tasks_per_\w+")),
+        r"data\.\w+\.(episodes|seed)",
     ),
-    "predict": ("algo", "backbone"),
+    "predict": ("algo", "backbone", "inputs"),
 }
 _GROUPS, _KEYS, _HEADER, _FOOTER = "$APP_CONFIG_GROUPS", "$CONFIG", "${hydra.help.header}", "${hydra.help.footer}"
 
@@ -132,7 +133,7 @@ def comments_of(path: Path, package: str) -> dict[str, str]:
 def _comments(node: yaml.MappingNode, above: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
     for name, value in node.value:
         key = f"{above}.{name.value}" if above else str(name.value)
-        if key in ("defaults", "hydra"):
+        if name.value == "defaults" or key == "hydra":
             continue
         nested = isinstance(value, yaml.MappingNode) and not value.flow_style
         end = name.end_mark if nested else value.end_mark

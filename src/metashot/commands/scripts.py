@@ -17,7 +17,7 @@ from metashot.training.checks import refuse_training
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-_Split = signatures.alias("metashot.data.module.Split")
+_Split = signatures.alias("metashot.sources.splitting.Split")
 
 
 def train() -> None:

@@ -20,5 +20,5 @@ def train_and_test(composed: DictConfig, processes: Processes) -> float:
         if is_first_process():
             paths = {"checkpoint": experiment.folder / "checkpoints" / BEST, "report": experiment.folder / REPORT}
             Console(soft_wrap=True).print(report.lines(paths), highlight=False, markup=False)
-        said = f"test {report.metric} {score_with_interval(report.metric, report.score, report.ci95)}"
-        return Score(experiment.best_score, said, experiment.folder)
+        summary = f"test {report.metric} {score_with_interval(report.metric, report.score, report.ci95)}"
+        return Score(experiment.best_score, summary, experiment.folder)

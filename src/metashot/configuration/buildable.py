@@ -25,7 +25,7 @@ _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _folders = [CONF]  # whose files name the classes
 
 
-def let_in(conf: Path) -> None:
+def allow_classes_of(conf: Path) -> None:
     """Add the classes that the files of another conf/ name, a plug-in's, to those that may be built."""
     if conf not in _folders:
         _folders.append(conf)

@@ -25,13 +25,13 @@ from metashot.configuration.checking import Container
 from metashot.configuration.overrides import (
     HYDRA,
     PATHS,
-    cannot_be_resolved,
     choices_of,
-    is_for_users,
-    other_choice,
-    parsed,
-    refuse_other_choice,
-    refuse_what_cannot_be_read,
+    is_user_key,
+    parse_override,
+    refuse_unknown_choice,
+    refuse_unreadable,
+    unknown_choice,
+    unresolved_reference,
 )
 from metashot.configuration.plugin_search import find_conf_of_plugins
 from metashot.configuration.suggestions import suggestions_where_they_fit
@@ -73,15 +73,15 @@ def composed(recipe: Recipe, overrides: Sequence[str]) -> Container:
     Raises:
         BadInput: for keys, choices and values that cannot be read.
     """
-    arguments = [as_hydra_reads(argument) for argument in overrides]
+    arguments = [quoted_for_hydra(argument) for argument in overrides]
     options = [argument for argument in arguments if argument.startswith("-")]
     if options:
         raise BadInput(f"{options[0]} is an option of the command line; allowed here: group=choice and key=value")
     enable_plugins(arguments)
-    refuse_what_cannot_be_read(arguments, CONF, recipe.name)
+    refuse_unreadable(arguments, CONF, recipe.name)
     try:
         with suggestions_where_they_fit(), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return plain(hydra.compose(recipe.name, overrides=with_stored(recipe, arguments)))
+            return plain(hydra.compose(recipe.name, overrides=with_stored_groups(recipe, arguments)))
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(explained(error)) from error
 
@@ -95,14 +95,14 @@ def enable_plugins(arguments: Sequence[str]) -> None:
     """
     for argument in arguments:
         if argument.partition("=")[0].lstrip("+") == plugins.KEY and "=" in argument:
-            override = parsed(argument)
+            override = parse_override(argument)
             if override.is_sweep_override():
                 raise BadInput(f"{argument} cannot be used: all runs have the same plug-ins; give plugins=[a,b]")
             plugins.enable(override.value())
     find_conf_of_plugins()
 
 
-def as_hydra_reads(argument: str, multirun: bool = False) -> str:
+def quoted_for_hydra(argument: str, multirun: bool = False) -> str:
     """A path as Hydra reads it: files have names that its grammar does not know, in other scripts or with brackets."""
     key, equals, value = argument.partition("=")
     if not equals or key.lstrip("+") not in PATHS or value.startswith(("'", '"')) or "${" in value:
@@ -117,7 +117,7 @@ def as_hydra_reads(argument: str, multirun: bool = False) -> str:
     return f"{key}={quote}{value.replace(quote, chr(92) + quote)}{quote}"
 
 
-def with_stored(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
+def with_stored_groups(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
     """A command line on which stored configurations, if it names any, stand for the groups that it does not choose."""
     given = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     overrides = OverridesParser.create().parse_overrides(given)
@@ -125,7 +125,7 @@ def with_stored(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
     for group in (*recipe.groups, "experiment"):
         allowed = (str, ChoiceSweep, type(None)) if group == "experiment" else (str, ChoiceSweep)
         if group in chosen and not isinstance(chosen[group].value(), allowed):
-            refuse_other_choice(group, chosen[group].get_value_element_as_str(), choices_of(CONF, group))
+            refuse_unknown_choice(group, chosen[group].get_value_element_as_str(), choices_of(CONF, group))
     added: list[str] = []
     keys = [key for key in recipe.stored if key in chosen and chosen[key].value() is not None]
     if not keys:
@@ -152,7 +152,7 @@ def with_stored(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
             added.append(f"{group}=stored")
     for key in recipe.keys:
         if key not in chosen and config.get(key) is not None:
-            added.append(as_hydra_reads(f"{key}={config[key]}"))
+            added.append(quoted_for_hydra(f"{key}={config[key]}"))
     return [*arguments, *added]
 
 
@@ -166,7 +166,7 @@ def explained(error: Exception) -> str:
     """Hydra's message, with what is allowed where Hydra does not say it."""
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
     if isinstance(cause, InterpolationResolutionError):
-        return cannot_be_resolved(cause)
+        return unresolved_reference(cause)
     if isinstance(cause, ValidationError):  # Hydra's own keys have types
         given = str(error).removeprefix("Error merging override ") if cause is not error else cause.full_key
         return in_one_line(f"{given} cannot be used: {str(cause).splitlines()[0]}")
@@ -175,11 +175,11 @@ def explained(error: Exception) -> str:
     if key and isinstance(parent, DictConfig):
         place, _, name = str(key).rpartition(".")
         where = f"under {place}" if place else "at the top"
-        return f"unknown key {key}; allowed {where}: {one_of(filter(is_for_users, map(str, parent)), name)}"
+        return f"unknown key {key}; allowed {where}: {one_of(filter(is_user_key, map(str, parent)), name)}"
     # What Hydra says of a choice that a group does not have ends with the folders it searched.
-    said = str(error).partition("Config search path")[0]
-    if missing := re.search(r"Could not find '([\w/]+)/(.+)'", said):
+    message = str(error).partition("Config search path")[0]
+    if missing := re.search(r"Could not find '([\w/]+)/(.+)'", message):
         of_hydra = missing[1].startswith(f"{HYDRA}/")
-        choices = re.findall(r"^\t(.+)", said, re.MULTILINE) if of_hydra else choices_of(CONF, missing[1])
-        return other_choice(missing[1], missing[2], choices)
-    return in_one_line(" ".join(said.split())) or type(error).__name__
+        choices = re.findall(r"^\t(.+)", message, re.MULTILINE) if of_hydra else choices_of(CONF, missing[1])
+        return unknown_choice(missing[1], missing[2], choices)
+    return in_one_line(" ".join(message.split())) or type(error).__name__

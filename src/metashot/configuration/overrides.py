@@ -33,7 +33,7 @@ _KEY = re.compile(r"[+~]{0,2}[A-Za-z_](?![^=]*\.\.)[\w./@:-]*(?<![.])=")
 _HELP_ON_GRAMMAR = re.compile(r"\s*See https://hydra\.cc\S*(\s.*)?", re.DOTALL)
 
 
-def refuse_what_cannot_be_read(arguments: Sequence[str], conf: Path, config_name: str) -> None:
+def refuse_unreadable(arguments: Sequence[str], conf: Path, config_name: str) -> None:
     """Check what a user typed behind the name of a script whose configuration is `conf/config_name.yaml`.
 
     Raises:
@@ -51,7 +51,7 @@ def refuse_what_cannot_be_read(arguments: Sequence[str], conf: Path, config_name
         return
     is_multirun = options.multirun or any(argument.startswith("hydra.mode=") for argument in options.overrides)
     for argument in options.overrides:
-        override = parsed(argument)
+        override = parse_override(argument)
         key = override.key_or_group
         if not key:
             raise BadInput(f"{argument} has no key: give key=value")
@@ -81,7 +81,7 @@ def refuse_what_cannot_be_read(arguments: Sequence[str], conf: Path, config_name
             _refuse_impossible_paths(override)
 
 
-def parsed(argument: str) -> Override:
+def parse_override(argument: str) -> Override:
     """What `key=value` means to Hydra."""
     try:
         (override,) = _parser().parse_overrides([argument])
@@ -91,9 +91,9 @@ def parsed(argument: str) -> Override:
         if not _KEY.match(argument):
             what = f"{quoted(argument.partition('=')[0])} is not a key such as data.ways"
             raise BadInput(f"{quoted(argument)} cannot be read as key=value: {what}") from error
-        said = " ".join(_HELP_ON_GRAMMAR.sub("", str(error)).split())
+        message = " ".join(_HELP_ON_GRAMMAR.sub("", str(error)).split())
         raise BadInput(
-            f"{quoted(argument)} cannot be read as key=value ({said}); put a value that has brackets, quotes, commas or "
+            f"{quoted(argument)} cannot be read as key=value ({message}); put a value that has brackets, quotes, commas or "
             "spaces in two pairs of quotes, as in 'key=\"a, b\"'"
         ) from error
     except ValueError as error:  # Python reads no number of more than 4,300 digits
@@ -118,12 +118,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def is_for_users(name: str) -> bool:
+def is_user_key(name: str) -> bool:
     """Whether a name in a configuration is one that users set."""
     return name != HYDRA and not name.startswith("_")
 
 
-def cannot_be_resolved(error: InterpolationResolutionError) -> str:
+def unresolved_reference(error: InterpolationResolutionError) -> str:
     """Which value refers with ${...} to what is not there."""
     key, parent = str(error.full_key), error.parent_node
     written = OmegaConf.to_container(parent, resolve=False) if isinstance(parent, DictConfig) else {}
@@ -133,12 +133,12 @@ def cannot_be_resolved(error: InterpolationResolutionError) -> str:
     return f"{given} cannot be resolved: {str(error).splitlines()[0]}"
 
 
-def refuse_other_choice(group: str, given: str, choices: Iterable[str]) -> NoReturn:
-    raise BadInput(other_choice(group, given, choices))
+def refuse_unknown_choice(group: str, given: str, choices: Iterable[str]) -> NoReturn:
+    raise BadInput(unknown_choice(group, given, choices))
 
 
-def other_choice(group: str, given: str, choices: Iterable[str]) -> str:
-    """What is said of a choice that a group does not have."""
+def unknown_choice(group: str, given: str, choices: Iterable[str]) -> str:
+    """The message for a choice that a group does not have."""
     return f"{group}={given} cannot be used; allowed: {one_of(choices, Path(given).stem)}"
 
 
@@ -203,7 +203,7 @@ def _may_be_list(hint: Any) -> bool:
 def _refuse_other_choices(override: Override, group: str, choices: Sequence[str]) -> None:
     value = override.value()
     if isinstance(value, list | dict):
-        refuse_other_choice(group, override.get_value_element_as_str(), choices)
+        refuse_unknown_choice(group, override.get_value_element_as_str(), choices)
     given = value.list if isinstance(value, ChoiceSweep) else [value]
     texts = [one.text if hasattr(one, "text") else one for one in given]  # quoted, in a sweep
     unknown = [
@@ -213,7 +213,7 @@ def _refuse_other_choices(override: Override, group: str, choices: Sequence[str]
         or (text is None and group not in MAY_BE_NONE)
     ]
     if len(unknown) == len(given):  # else a sweep goes on without these, and its table names them
-        refuse_other_choice(group, unknown[0], choices)
+        refuse_unknown_choice(group, unknown[0], choices)
 
 
 def _as_given(choice: Any) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from metashot.bad_input import BadInput
-from metashot.configuration.buildable import CONF, buildable, let_in, targets_of
+from metashot.configuration.buildable import CONF, allow_classes_of, buildable, targets_of
 
 KEY = "plugins"
 _ALLOWED = "a list of names of packages that Python can import, as in plugins=[my_package]"
@@ -49,7 +49,7 @@ def enable(names: Any) -> None:
         if name not in _enabled:
             plugin = _checked(name)
             _enabled[name] = plugin
-            let_in(plugin.conf)
+            allow_classes_of(plugin.conf)
 
 
 def enabled() -> tuple[str, ...]:

@@ -83,7 +83,7 @@ def constant(target: str, name: str) -> Any:
 
 
 def alias(target: str) -> Any:
-    """The type that a module gives a name to, such as `metashot.data.module.Split`.
+    """The type that a module gives a name to, such as `metashot.sources.splitting.Split`.
 
     Raises:
         NoSuchClass: if there is no such module.

@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,9 +16,7 @@ from metashot.bad_input import BadInput
 from metashot.data.memory import refuse_too_many_episodes
 from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples, maximum
 from metashot.problems import Problem
-
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+from metashot.sources.splitting import SPLITS, Split
 
 TEST_SEED = 0  # where a stored configuration has none
 
@@ -38,7 +36,6 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     asks: ClassVar[type[Problem]]
     problem: Problem
-    input_shape: tuple[int, ...]  # of one input: channels, height and width of an image, or the length of a vector
 
     def __init__(
         self,
@@ -61,6 +58,11 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.seeds |= {split: own for split, own in (own_seeds or {}).items() if own is not None}
         self.evaluated_split: Split = "test"
         self.next_episode = 0  # of training, over all devices; it is what a resumed run continues from
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input of a network: channels, height and width of an image, or the length of a vector."""
 
     @property
     def shuffled(self) -> bool:
@@ -104,8 +106,21 @@ class EpisodicDataModule(pl.LightningDataModule):
             "input_shape": list(self.input_shape),
         }
 
-    def looked_at(self, episode: Episode) -> Episode:
-        """The episode as people look at it."""
+    def present_for(self, wants: Mapping[str, Any] | None) -> str | None:
+        """Present inputs as a backbone wants them, which was trained before; say what that changes.
+
+        Args:
+            wants: `input_shape`, `mean` and `std` of its inputs; None where it takes any.
+
+        Raises:
+            BadInput: if these inputs cannot be presented so.
+        """
+        if wants is not None:
+            raise BadInput(f"the backbone was trained on other inputs than those of data={self.name}: choose another one")
+        return None
+
+    def for_display(self, episode: Episode) -> Episode | None:
+        """The episode as people look at it; nothing where its inputs have no picture."""
         return episode
 
     def class_names(self, split: Split) -> Sequence[str]:
@@ -204,9 +219,9 @@ class EpisodeNumbers:
 
 
 def in_double(episode: Episode) -> Episode:
-    """The episode in 64 bits, for a network that has its weights in as many."""
+    """The episode in 64 bits, for a network that has its weights in as many; integers stay what they are."""
     support, query = (
-        Examples(part.x.double(), part.y.double() if part.y.is_floating_point() else part.y)
+        Examples(*(values.double() if values.is_floating_point() else values for values in (part.x, part.y)))
         for part in (episode.support, episode.query)
     )
     return replace(episode, support=support, query=query)

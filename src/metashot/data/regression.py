@@ -6,11 +6,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.arguments import Episodes, Images, Seed, Tasks
-from metashot.data.module import SPLITS, EpisodicDataModule, Split, own_seeds
+from metashot.data.module import EpisodicDataModule, own_seeds
 from metashot.episodes import Batch, Episode, EpisodeSpec, Examples
 from metashot.problems import Regression
 from metashot.randomness import key_of
 from metashot.sources.curves.sinusoid import Sinusoid
+from metashot.sources.splitting import SPLITS, Split
 
 
 class RegressionSplit:
@@ -53,8 +54,11 @@ class RegressionEpisodes(EpisodicDataModule):
         seeds = own_seeds(train.seed, val.seed, test.seed)
         super().__init__(name, specs, episodes, tasks_per_step, tasks_per_evaluation_step, seed, seeds)
         self.source = source
-        self.input_shape = (source.inputs,)
         self.problem = Regression(source.outputs)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.source.inputs,)
 
     def setup(self, stage: str | None = None) -> None:
         self.refuse_more_than_memory()

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from metashot.bad_input import BadInput
-from metashot.data.module import EpisodicDataModule, Split
-from metashot.sources.getting.files import shown
+from metashot.data.module import EpisodicDataModule
+from metashot.sources.getting.files import printable
+from metashot.sources.splitting import Split
 
 _NAMED = 5  # classes that a message names
 
@@ -56,7 +57,7 @@ class TrainingClasses:
         except (TypeError, KeyError, IndexError):
             whole = False
         if not whole:
-            raise BadInput(f"{shown(str(path))} is damaged: what it notes of its training classes cannot be read")
+            raise BadInput(f"{printable(str(path))} is damaged: what it notes of its training classes cannot be read")
         return cls(frozenset(names), frozenset(digests), complete)
 
     def __or__(self, other: "TrainingClasses") -> "TrainingClasses":
@@ -83,7 +84,7 @@ class TrainingClasses:
         seen = self.among(data, split)
         if not seen:
             return
-        named = ", ".join(shown(name) for name in seen[:_NAMED])
+        named = ", ".join(printable(name) for name in seen[:_NAMED])
         more = f" and {len(seen) - _NAMED} more" if len(seen) > _NAMED else ""
         raise BadInput(
             f"{learner} was trained on {len(seen)} of the {len(data.class_identities(split))} classes of the {split} split "

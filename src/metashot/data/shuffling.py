@@ -16,8 +16,8 @@ class ShuffledSampler:
     classes without a support set.
     """
 
-    def __init__(self, images_per_class: NDArray[np.int64], size: int, seed: int, split: str) -> None:
-        self.labels = np.repeat(np.arange(len(images_per_class)), images_per_class)
+    def __init__(self, items_per_class: NDArray[np.int64], size: int, seed: int, split: str) -> None:
+        self.labels = np.repeat(np.arange(len(items_per_class)), items_per_class)
         self.size = size
         self.key = key_of(seed, split)
         self._orders: dict[int, NDArray[np.int64]] = {}  # of the rounds that the last batches came from

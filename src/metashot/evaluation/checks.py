@@ -5,13 +5,13 @@ from pathlib import Path
 from metashot import configuration
 from metashot.arguments import Episodes, Seed, Watched, check_value
 from metashot.bad_input import BadInput
-from metashot.checkpoints.stored import BEST, configuration_of_checkpoint, of_run
+from metashot.checkpoints.stored import BEST, configuration_of_checkpoint, find_checkpoint
 from metashot.configuration import Container, signatures
 from metashot.configuration.banks import build_banks
 
 NO_LOGGER = "metashot.tracking.options.Nowhere"
 _Pictures = signatures.alias("metashot.evaluation.gallery.Pictures")
-_Split = signatures.alias("metashot.data.module.Split")
+_Split = signatures.alias("metashot.sources.splitting.Split")
 
 
 def refuse_evaluation(config: Container) -> None:
@@ -28,7 +28,7 @@ def refuse_evaluation(config: Container) -> None:
     check_value(config["allow_seen_classes"], bool, "allow_seen_classes")
     check_value(config["pictures"], _Pictures, "pictures")
     check_value(config["curve"], Watched, "curve")
-    check_value(config["grid"]["ways"], list[signatures.alias("metashot.data.images.Ways")] | None, "grid.ways")  # type: ignore[misc]
+    check_value(config["grid"]["ways"], list[signatures.alias("metashot.data.class_episodes.Ways")] | None, "grid.ways")  # type: ignore[misc]
     check_value(config["grid"]["shots"], list[signatures.alias("metashot.data.module.Counts")] | None, "grid.shots")  # type: ignore[misc]
     given = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     if (wants_grid(config) or len(given) > 1) and config["logger"] != {"_target_": NO_LOGGER}:
@@ -50,7 +50,7 @@ def check_of_evaluation(config: Container) -> None:
 
 def checkpoints_of(given: list[str]) -> list[Path]:
     """The checkpoints that `ckpt=` names, each once."""
-    paths = [of_run(one, "ckpt", BEST) for one in given]
+    paths = [find_checkpoint(one, "ckpt", BEST) for one in given]
     for place, path in enumerate(paths):
         if path.resolve() in [other.resolve() for other in paths[:place]]:
             raise BadInput(f"ckpt={given[place]} was given twice: give each checkpoint once")

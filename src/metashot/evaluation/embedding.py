@@ -1,21 +1,26 @@
-"""Embedding every image of an evaluation once, where features depend on the image alone: episodes then consist of features.
+"""Embedding every item of an evaluation once, where features depend on the item alone: episodes then consist of features.
 
 An episode of 80 images costs as much as embedding 80 images, and in hundreds of episodes each image comes up many times.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.algorithms.features import FeatureLearner
+from metashot.data.bank import Bank
+from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.feature_bank import FeatureBank
-from metashot.data.images import ImageEpisodes
-from metashot.data.module import Split
+from metashot.data.kept_features import kept_features
+from metashot.sources.splitting import Split
+from metashot.version import __version__
 
-_AT_ONCE = 256  # images
+_AT_ONCE = 256  # items
 _MOST_BYTES = 4 * 2**30  # of features in memory: those of whole maps of many images are left to their episodes
 
 # What is done, of how many, in which unit -> a function that is told how many more are done.
@@ -23,8 +28,19 @@ Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None
 
 
 class EmbedOnce(pl.Callback):
+    """A frozen backbone embeds all items of a split, in training too, and their features are kept beside the banks for the
+    next run; another one embeds the items of an evaluation, whose features are forgotten when its weights may change."""
+
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, ClassEpisodes) and not data.presentation.augments:
+            self._keep(trainer, pl_module, data, "train")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._forget(trainer, "train")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._embed(trainer, pl_module, "val")
@@ -34,31 +50,69 @@ class EmbedOnce(pl.Callback):
         self._embed(trainer, pl_module, data.evaluated_split)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._forget(trainer)
+        self._forget(trainer, "val")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._forget(trainer)
+        self._forget(trainer, trainer.datamodule.evaluated_split)  # type: ignore[attr-defined]
 
     def _embed(self, trainer: pl.Trainer, learner: pl.LightningModule, split: Split) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(learner, FeatureLearner) or not isinstance(data, ImageEpisodes):
+        if not isinstance(learner, FeatureLearner) or not isinstance(data, ClassEpisodes):
             return
         if not learner.backbone.embeds_independently:
             return
-        places = data.images_of(split, data.evaluation_numbers(split))
+        if self._keep(trainer, learner, data, split):
+            return
+        places = data.places_of(split, data.evaluation_numbers(split))
         if len(places) * learner.backbone.features * 4 > _MOST_BYTES:
             return
-        features: list[Tensor] = []
-        dtype = next(learner.parameters()).dtype
-        with self.progress("embedding", len(places), "images") as advance, torch.no_grad():
-            for first in range(0, len(places), _AT_ONCE):
-                images = data.images_at(split, places[first : first + _AT_ONCE], learner.device).to(dtype)
-                with trainer.precision_plugin.val_step_context():
-                    features.append(learner.embed(images[None], support=0)[0])
-                advance(len(images))
-        data.features[split] = FeatureBank(torch.cat(features), places)
+        features = torch.cat(list(self._features(trainer, learner, data, split, places)))
+        data.features[split] = FeatureBank(features, places)
 
-    def _forget(self, trainer: pl.Trainer) -> None:
+    def _keep(self, trainer: pl.Trainer, learner: pl.LightningModule, data: ClassEpisodes, split: Split) -> bool:
+        """Whether the features of the whole split are those of a frozen backbone and could be kept, and are in use now."""
+        if (
+            not isinstance(learner, FeatureLearner)
+            or not learner.backbone.frozen
+            or not learner.backbone.embeds_independently
+        ):
+            return False
+        items, features = len(data.banks[split].items), learner.backbone.features
+        if learner.dtype != torch.float32 or items * features * 4 > _MOST_BYTES:
+            return False
+        identity = {
+            "backbone": learner.backbone.digest(),
+            "items": data.fingerprint,
+            "split": split,
+            "presentation": [data.presentation.kind, list(data.input_shape), data.presentation.origin()],
+            "computed": [learner.device.type, trainer.precision, __version__],
+        }
+
+        def computed() -> Iterator[NDArray[np.float32]]:
+            for part in self._features(trainer, learner, data, split, np.arange(items)):
+                yield part.float().cpu().numpy()
+
+        try:
+            kept = kept_features(data.banks_root, identity, (items, features), computed)
+        except OSError:
+            return False  # banks may lie where nobody may write: episodes are embedded one by one
+        data.features[split] = Bank(kept, [], np.array([items])).placed_on(learner.device)
+        return True
+
+    def _features(
+        self, trainer: pl.Trainer, learner: FeatureLearner, data: ClassEpisodes, split: Split, places: NDArray[np.int64]
+    ) -> Iterator[Tensor]:
+        """Of the items of a split in these places, in pieces."""
+        with self.progress("embedding", len(places), data.presentation.noun) as advance, torch.no_grad():
+            for first in range(0, len(places), _AT_ONCE):
+                x = data.inputs_at(split, places[first : first + _AT_ONCE], learner.device)
+                x = x.to(learner.dtype) if x.is_floating_point() else x
+                with trainer.precision_plugin.val_step_context():
+                    found = learner.embed(x[None], support=0)[0]
+                yield found
+                advance(len(x))
+
+    def _forget(self, trainer: pl.Trainer, split: Split) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, ImageEpisodes):
-            data.features.clear()
+        if isinstance(data, ClassEpisodes):
+            data.features.pop(split, None)

@@ -69,9 +69,12 @@ def _draw(
     report, results, answers = evaluation.report, evaluation.results, evaluation.answers
     assert evaluation.first_batch is not None
     episode, first_answers = evaluation.first_batch
-    drawn = [folder / PICTURE]
+    drawn: list[Path] = []
     names = [evaluation.names[place] for place in episode.classes[0].tolist()] if evaluation.names else []
-    _EPISODE_PICTURES[results.problem.picture](data.looked_at(episode), first_answers, names, drawn[0])
+    seen = data.for_display(episode)
+    if seen is not None:
+        drawn.append(folder / PICTURE)
+        _EPISODE_PICTURES[results.problem.picture](seen, first_answers, names, drawn[0])
     if wanted == "episode":
         return drawn
 
@@ -96,12 +99,13 @@ def _draw(
         before, after = features
         y = torch.cat([one.support.y[0], one.query.y[0]])
         features_picture(before[0], None if after is None else after[0], y, one.support.y.shape[1], names, path("features"))
-    if attention is not None:
-        attention_picture(data.looked_at(one), attention[0], names, path("attention"))
+    seen = data.for_display(one)
+    if attention is not None and seen is not None:
+        attention_picture(seen, attention[0], names, path("attention"))
     return drawn
 
 
 def _as_learned(algorithm: Algorithm, data: EpisodicDataModule, number: int) -> Episode:
-    """An episode of images, as the algorithm expects them."""
+    """An episode of items, as the algorithm expects them."""
     (episode,) = data.batch(data.evaluated_split, np.array([number]), algorithm.device)
-    return in_double(episode) if next(algorithm.parameters()).dtype == torch.float64 else episode
+    return in_double(episode) if algorithm.dtype == torch.float64 else episode

@@ -42,7 +42,7 @@ class EpisodeResults:
     def loss(self) -> float:
         return float("nan") if any(self.non_finite) else mean_and_interval(self.losses)[0]
 
-    def what_is_not_finite(self) -> str | None:
+    def first_non_finite(self) -> str | None:
         """How many answers are not finite, in words; nothing where all are."""
         episodes = sum(count > 0 for count in self.non_finite)
         if not episodes:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput, GaveUp
-from metashot.data.module import EpisodicDataModule, Split
+from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Episode, format_amount
 from metashot.evaluation.answers import Answers, calibration_error, of_classes
@@ -19,7 +19,8 @@ from metashot.evaluation.protocol import EpisodeResults, Scoring
 from metashot.evaluation.report import AfterSteps, Report
 from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
 from metashot.evaluation.timing import Timing
-from metashot.sources.getting.files import shown as shown_path
+from metashot.sources.getting.files import printable
+from metashot.sources.splitting import Split
 from metashot.version import __version__
 
 
@@ -65,9 +66,9 @@ def test(
     seconds = time.perf_counter() - start
     results, spec = scoring.results, data.specs[split]
     assert results is not None
-    if trouble := results.what_is_not_finite():
+    if trouble := results.first_non_finite():
         raise GaveUp(
-            f"{shown_path(tested.checkpoint)} cannot be scored on the {split} split of {data.name}: {trouble}; nothing was "
+            f"{printable(tested.checkpoint)} cannot be scored on the {split} split of {data.name}: {trouble}; nothing was "
             "reported: are its weights finite, and is trainer.precision=32-true?"
         )
     names = data.class_names(split)

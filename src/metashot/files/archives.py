@@ -1,7 +1,7 @@
-"""Archives that torch has saved, read without torch's own unpickler: plain containers and dense tensors, and nothing else.
+"""Reads archives of `torch.save` without torch's unpickler: plain containers and dense tensors, and nothing else.
 
-An archive may come from anybody. So nothing that it names is imported or called, and all that is taken from it is bounded by
-what its file holds: no member is compressed, no tensor is larger than its bytes, no container stands for more than it has.
+An archive is not trusted. Nothing that it names is imported or called, and the size of its contents is bounded by the size
+of its file: no member is compressed, no tensor is larger than its storage, and containers hold a limited number of values.
 """
 
 import errno
@@ -16,12 +16,12 @@ from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
-_MOST_PICKLED = 2**24  # bytes of the pickle, which holds no tensors
-_MOST_INSTRUCTIONS = 2_000_000  # of it
-_MOST_VALUES = 200_000  # in all containers, where one that is named twice counts twice
-_DEEPEST = 100  # containers in one another
-_MOST_DIMENSIONS, _LARGEST = 8, 2**48  # of a tensor: how many, and how large any is
-_DTYPES = {  # of torch's storages, with the bytes of an element
+_MAX_PICKLE_BYTES = 2**24  # of the pickle, which holds no tensors
+_MAX_INSTRUCTIONS = 2_000_000  # of the pickle
+_MAX_VALUES = 200_000  # in all containers; one that is referenced twice counts twice
+_MAX_DEPTH = 100  # of nested containers
+_MAX_DIMENSIONS, _MAX_SIZE = 8, 2**48  # of a tensor: its number of dimensions, and each size, stride and offset
+_DTYPES = {  # torch's storage types: the dtype and the bytes of an element
     "DoubleStorage": ("float64", 8),
     "FloatStorage": ("float32", 4),
     "HalfStorage": ("float16", 2),
@@ -34,7 +34,7 @@ _DTYPES = {  # of torch's storages, with the bytes of an element
     "BoolStorage": ("bool", 1),
 }
 _BYTES = dict(_DTYPES.values())
-# Instructions of pickle that build containers, strings, numbers and tensors; each argument lies in the pickle as it is.
+# The pickle instructions that build containers, strings, numbers and tensors.
 _INSTRUCTIONS = frozenset(
     {
         *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
@@ -48,23 +48,23 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 class Unusable(Exception):
-    """A file is not an archive that can be used; the message says why."""
+    """The file is not a usable archive; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A tensor as the archive describes it: all but its values."""
+    """A tensor as the archive describes it, without its values."""
 
     dtype: str
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int
-    storage: str  # the name of its bytes in the archive
-    bytes: int  # of the storage, which other tensors may share
+    storage: str  # the name of its storage in the archive
+    bytes: int  # size of the storage, which other tensors may share
 
     @property
-    def claimed(self) -> int:
-        """The bytes that the tensor would have alone."""
+    def claimed_bytes(self) -> int:
+        """The bytes that the tensor would take in a storage of its own."""
         return prod(self.shape) * _BYTES[self.dtype]
 
 
@@ -76,29 +76,41 @@ class _Storage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """A kind of storage."""
+class _StorageType:
+    """The type of a storage, before its size is known."""
 
     dtype: str
 
 
 def outline(path: Path) -> Any:
-    """What a whole archive holds, with an `Outline` in the place of each tensor. Does not import torch.
+    """Read an archive and verify all its checksums, without importing torch.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its contents, with an `Outline` in place of each tensor.
 
     Raises:
-        Unusable: if the file is damaged, is not such an archive, or holds anything else.
+        Unusable: the file is damaged, is not such an archive, or holds anything else.
     """
     with _opened(path) as archive:
         if broken := archive.testzip():  # the checksums show a single flipped bit
             raise Unusable(f"it is damaged ({broken} inside it does not match its checksum)")
-        return _settled(_contents(archive), lambda tensor: tensor)
+        return _plain_copy(_contents(archive), lambda tensor: tensor)
 
 
 def read_archive(path: Path) -> Any:
-    """What an archive holds, with its tensors on the CPU.
+    """Read an archive.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its contents, with tensors on the CPU.
 
     Raises:
-        Unusable: if the file is damaged, is not such an archive, or holds anything else.
+        Unusable: the file is damaged, is not such an archive, or holds anything else.
     """
     import torch
 
@@ -118,22 +130,22 @@ def read_archive(path: Path) -> Any:
                 return torch.empty(described.shape, dtype=dtype)
             return stored.as_strided(described.shape, described.stride, described.offset)
 
-        return _settled(_contents(archive), tensor)
+        return _plain_copy(_contents(archive), tensor)
 
 
 def _read_into(archive: zipfile.ZipFile, name: str, target: memoryview) -> None:
-    """Fill the memory of a tensor; at the end of a member its checksum is checked."""
+    """Read a member into the memory of a tensor. Reading to its end verifies its checksum."""
     with archive.open(name) as member:
         filled = 0
         while count := member.readinto(target[filled:]):  # type: ignore[attr-defined]
             filled += count
         if filled < len(target) or member.read(1):
-            raise Unusable(f"it is damaged ({name} inside it is not as long as it says)")
+            raise Unusable(f"it is damaged ({name} inside it does not have the length that it states)")
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # reading a pipe could block
         raise Unusable("it is not a regular file")
     try:
         with zipfile.ZipFile(path) as archive:
@@ -143,15 +155,15 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             if sum(member.file_size for member in members) > path.stat().st_size:
                 raise Unusable("its members are larger than the file")
             if len({member.filename for member in members}) < len(members):
-                raise Unusable("it has several members of one name")
+                raise Unusable("it has several members with the same name")
             yield archive
     except Unusable:
         raise
     except OSError as error:
-        if error.errno in (None, errno.EINVAL):  # zipfile's own, and that of a place before a file's beginning
+        if error.errno in (None, errno.EINVAL):  # raised by zipfile, and for a negative file position
             raise Unusable(f"it is damaged ({_first_line(error)})") from error
         raise Unusable(f"it cannot be read: {error.strerror or error}") from error
-    # What a damaged file makes zipfile, pickle and struct raise.
+    # Errors that zipfile, pickle and struct raise for a damaged file.
     except (EOFError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise Unusable(f"it is damaged ({_first_line(error)})") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, pickle.UnpicklingError, AssertionError) as error:
@@ -163,7 +175,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _root(archive: zipfile.ZipFile) -> str:
-    """The name of the folder that all members lie in."""
+    """The name of the top folder of the archive, with a slash."""
     pickled = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickled) != 1:
         raise Unusable("it is not an archive that torch.save wrote")
@@ -172,47 +184,47 @@ def _root(archive: zipfile.ZipFile) -> str:
 
 def _contents(archive: zipfile.ZipFile) -> Any:
     root = _root(archive)
-    if archive.getinfo(f"{root}data.pkl").file_size > _MOST_PICKLED:
-        raise Unusable(f"it describes its contents in more than {_MOST_PICKLED:,} bytes")
+    if archive.getinfo(f"{root}data.pkl").file_size > _MAX_PICKLE_BYTES:
+        raise Unusable(f"its pickle has more than {_MAX_PICKLE_BYTES:,} bytes")
     names = set(archive.namelist())
     if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
         raise Unusable("its numbers are written in another byte order")
     for name in names:
         if not name.startswith(f"{root}data/"):
-            archive.read(name)  # checks its checksum; those of the tensors are checked when they are read
+            archive.read(name)  # verifies its checksum; checksums of tensors are verified when those are read
     return _Unpickler(archive, root).load()
 
 
-class _Unpickler(pickle._Unpickler):  # in Python: the one in C takes memory for whatever number a pickle names
+class _Unpickler(pickle._Unpickler):  # in Python: the C version allocates memory for any size that a pickle names
     stack: list[Any]  # since the last mark
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         self.archive, self.root = archive, root
         content = archive.read(f"{root}data.pkl")
         for number, (instruction, _, place) in enumerate(pickletools.genops(content)):
-            if instruction.name not in _INSTRUCTIONS or number > _MOST_INSTRUCTIONS:
+            if instruction.name not in _INSTRUCTIONS or number > _MAX_INSTRUCTIONS:
                 raise Unusable(f"it holds more than plain containers and tensors ({instruction.name} at byte {place:,})")
         super().__init__(archive.open(f"{root}data.pkl"))
 
-    # What a dictionary has as keys is hashed: of deep tuples and of chosen numbers that takes for ever.
+    # Keys are hashed, which takes forever for deep tuples and for maliciously chosen numbers.
     def _set_item(self) -> None:
-        _refuse_other_keys([self.stack[-2]])
+        _refuse_unsafe_keys([self.stack[-2]])
         super().load_setitem()  # type: ignore[misc]
 
     def _set_items(self) -> None:
-        _refuse_other_keys(self.stack[::2])
+        _refuse_unsafe_keys(self.stack[::2])
         super().load_setitems()  # type: ignore[misc]
 
     def _call(self) -> None:
         function, arguments = self.stack[-2:]
-        if not (function is OrderedDict and arguments == ()) and function is not _described:
-            raise Unusable("it holds more than plain containers and tensors: it calls what it names")
+        if not (function is OrderedDict and arguments == ()) and function is not _tensor_outline:
+            raise Unusable("it holds more than plain containers and tensors: it calls a function")
         super().load_reduce()  # type: ignore[misc]
 
     def _set_state(self) -> None:
         state, built = self.stack.pop(), self.stack[-1]
         if type(built) is not OrderedDict or type(state) is not dict or list(state) != ["_metadata"]:
-            raise Unusable("it holds more than plain containers and tensors: it sets what an object holds")
+            raise Unusable("it holds more than plain containers and tensors: it sets the state of an object")
         built._metadata = state["_metadata"]  # type: ignore[attr-defined]
 
     dispatch: ClassVar[Any] = {
@@ -227,66 +239,68 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C takes memory for
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _described
+            return _tensor_outline
         if module == "torch" and name in _DTYPES:
-            return _Kind(name)
+            return _StorageType(name)
         raise Unusable(f"it holds more than plain containers and tensors: it names {module}.{name}")
 
     def persistent_load(self, described: Any) -> _Storage:
         word, kind, key, _, length = described
-        if word != "storage" or not isinstance(kind, _Kind) or not isinstance(key, str) or type(length) is not int:
-            raise Unusable("a tensor in it is not described as torch does")
+        if word != "storage" or not isinstance(kind, _StorageType) or not isinstance(key, str) or type(length) is not int:
+            raise Unusable("a tensor in it is not described as torch describes tensors")
         dtype, size = _DTYPES[kind.dtype]
         if self.archive.getinfo(f"{self.root}data/{key}").file_size != length * size:
-            raise Unusable(f"a tensor in it has other than {length} values")
+            raise Unusable(f"a tensor in it does not have {length} values")
         return _Storage(dtype, key, length)
 
 
-def _described(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Outline:
-    if type(shape) is not tuple or type(stride) is not tuple or not len(shape) == len(stride) <= _MOST_DIMENSIONS:
-        raise Unusable("a tensor in it is not described as torch does")
+def _tensor_outline(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Outline:
+    if type(shape) is not tuple or type(stride) is not tuple or not len(shape) == len(stride) <= _MAX_DIMENSIONS:
+        raise Unusable("a tensor in it is not described as torch describes tensors")
     numbers = (offset, *shape, *stride)
-    if not isinstance(storage, _Storage) or any(type(number) is not int or not 0 <= number < _LARGEST for number in numbers):
-        raise Unusable("a tensor in it is not described as torch does")
+    if not isinstance(storage, _Storage) or any(
+        type(number) is not int or not 0 <= number < _MAX_SIZE for number in numbers
+    ):
+        raise Unusable("a tensor in it is not described as torch describes tensors")
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if prod(shape) and (last >= storage.length or prod(shape) > storage.length):
         raise Unusable(f"a tensor in it claims the shape {list(shape)[:8]}, but has {storage.length} values")
     return Outline(storage.dtype, shape, stride, offset, storage.key, storage.length * _BYTES[storage.dtype])
 
 
-def _refuse_other_keys(keys: list[Any]) -> None:
+def _refuse_unsafe_keys(keys: list[Any]) -> None:
     if not all(type(key) is str or (type(key) is int and abs(key) < 2**31) for key in keys):
-        raise Unusable("it holds a dictionary whose keys are neither text nor small numbers")
+        raise Unusable("it holds a dictionary whose keys are neither text nor small integers")
 
 
-def _settled(content: Any, tensor: Callable[[Outline], Any]) -> Any:
-    """A copy made of plain containers, with whatever `tensor` makes of each tensor."""
+def _plain_copy(content: Any, tensor: Callable[[Outline], Any]) -> Any:
+    """A copy in plain containers, with `tensor` applied to each outline."""
     count = 0
 
-    def settled(value: Any, depth: int) -> Any:
+    def copy_of(value: Any, depth: int) -> Any:
         nonlocal count
         count += 1
-        if count > _MOST_VALUES or depth > _DEEPEST:
+        if count > _MAX_VALUES or depth > _MAX_DEPTH:
             raise Unusable("it holds more values than a checkpoint has")
         if type(value) in _PLAIN:
             return value
         if type(value) in (list, tuple):
-            return type(value)(settled(item, depth + 1) for item in value)
+            return type(value)(copy_of(item, depth + 1) for item in value)
         if type(value) in (dict, OrderedDict):
-            copied = type(value)((settled(key, depth + 1), settled(item, depth + 1)) for key, item in dict.items(value))
+            copied = type(value)((copy_of(key, depth + 1), copy_of(item, depth + 1)) for key, item in dict.items(value))
             if type(value) is OrderedDict and "_metadata" in vars(value):
-                copied._metadata = _versions(settled(vars(value)["_metadata"], depth + 1))
+                copied._metadata = _versions(copy_of(vars(value)["_metadata"], depth + 1))
             return copied
         if isinstance(value, Outline):
             return tensor(value)
         raise Unusable(f"it holds more than plain containers and tensors: a {type(value).__name__}")
 
-    return settled(content, 0)
+    return copy_of(content, 0)
 
 
 def _versions(metadata: Any) -> Any:
-    """What torch notes of a module's parts beside its weights: their versions."""
+    """The metadata that torch stores with a state_dict: the versions of a module's parts."""
     parts = metadata.values() if isinstance(metadata, dict) else [None]
     if not all(isinstance(part, dict) and type(part.get("version", 1)) is int for part in parts):
-        raise Unusable("it notes of its modules what torch does not")
+        raise Unusable("the metadata of its modules are not of the form that torch writes")
     return metadata

@@ -1,7 +1,7 @@
-"""Files that are written for a user: whole or not at all, and never in the place of one that this program did not write.
+"""Writes files atomically for a user, and never replaces a file that metashot did not write.
 
-What metashot writes can be told from other files: pictures say who drew them, tables have a header of their own, reports
-and graphs name metashot, and a fitted learner has its marker at the beginning.
+metashot recognises its own files: pictures name their software, tables have a header of their own, reports and graphs name
+metashot, and a fitted learner begins with a marker.
 """
 
 import contextlib
@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from metashot.bad_input import BadInput
-from metashot.files.paths import place_to_write, shown
+from metashot.files.paths import place_to_write, printable
 
 Kind = Literal["picture", "table", "report", "document", "graph", "fitted learner"]
 
-SOFTWARE = {"Software": "metashot"}  # what our pictures say in their metadata
+SOFTWARE = {"Software": "metashot"}  # metadata of our pictures
 DOCUMENT_END = "<!-- written by metashot -->\n"
-WRITTEN_BY = "written_by"  # the key of a report that says who wrote it
-PRODUCER = "metashot"  # of an ONNX graph
+WRITTEN_BY = "written_by"  # a key of reports, whose value names metashot
+PRODUCER = "metashot"  # the producer in an ONNX graph
 FITTED = "metashot_fitted"  # the first key in a fitted learner's file
 
-_HEAD = 1 << 16  # bytes in which a file shows whose it is
+_HEAD = 1 << 16  # bytes in which a file's origin can be recognised
 _PNG = b"\x89PNG\r\n\x1a\n"
-# The first lines of tables: of predictions, and of episodes, for one checkpoint or for several.
+# The headers of tables: predictions, and the episodes of one checkpoint or of several.
 _HEADERS = re.compile(
     rb"file,label,probability,\"?p\(.*|number,(accuracy|mse),loss(,classes)?|number(,(accuracy|mse)_\d+,loss_\d+)+(,classes)?"
 )
-LEFTOVER = re.compile(r"\..+\.\d+(-[0-9a-f]{8})?\.writing")  # what a killed process leaves of a file
-_OF_A_RUN = (  # what older versions wrote there without their name in it
+LEFTOVER = re.compile(r"\..+\.\d+(-[0-9a-f]{8})?\.writing")  # a temporary file that a killed process left
+_RUN_FILES = (  # files in a run's folder in which older versions did not name metashot
     *("report.json", "report.md", "episodes.csv", "episode.png", "adaptation.png", "histogram.png"),
     *("reliability.png", "confusion.png", "features.png", "attention.png"),
 )
@@ -49,63 +49,103 @@ _KINDS: dict[str, Kind] = {
 
 
 class NotOurs(BadInput):
-    """What lies where something is to be written was not written by metashot."""
+    """The file that would be replaced was not written by metashot."""
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when all of it is on the disk: a reader sees the old one or the new one."""
-    with _written_beside(path) as (file, temporary):
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file atomically: it replaces `path` once it is on the disk, and a reader sees the old file or the new one.
+
+    Args:
+        path: where the file is to be.
+
+    Yields:
+        The open file to write to.
+    """
+    with _temporary_file(path) as (file, temporary):
         yield file
         _flush(file)
         os.replace(temporary, path)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file of a folder that is this program's own."""
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file atomically in a folder that belongs to metashot.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
     try:
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             file.write(content)
     except OSError as error:
-        raise BadInput(f"{shown(path)} cannot be written: {error.strerror or error}") from error
+        raise BadInput(f"{printable(path)} cannot be written: {error.strerror or error}") from error
 
 
 def named_file(given: str | os.PathLike[str], key: str, example: str) -> Path:
-    """The file that is to be written."""
+    """The path of a file to write.
+
+    Args:
+        given: what the user gave.
+        key: the key that it was given for.
+        example: a file name to suggest.
+
+    Raises:
+        BadInput: it is a folder, or cannot be written.
+    """
     path = place_to_write(given, key)
     if not path.name or path.is_dir():
-        raise BadInput(f"{key}={shown(str(given))} is a folder; allowed: the name of a file, such as {key}={example}")
+        raise BadInput(f"{key}={printable(str(given))} is a folder; allowed: the name of a file, such as {key}={example}")
     return path
 
 
 def refuse_to_replace(path: Path, key: str | None = None, kind: Kind | None = None) -> None:
-    """Raise if something lies at `path` that would be lost if it were written there."""
-    with _explained(path, key):
+    """Refuse a path at which a file that is not ours would be replaced.
+
+    Args:
+        path: the file to write.
+        key: the key to change, for the message.
+        kind: what will be written; by default as the suffix says.
+
+    Raises:
+        NotOurs: metashot did not write the file at `path`.
+        BadInput: nothing can be written there.
+    """
+    with _as_bad_input(path, key):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if _is_file(path) and not _is_ours(path, kind or _KINDS[path.suffix.lower()]):
+        if _is_regular_file(path) and not _is_ours(path, kind or _KINDS[path.suffix.lower()]):
             raise _not_ours(path, key)
 
 
 def write_output(path: Path, content: bytes, key: str | None = None, kind: Kind | None = None) -> None:
-    """Write a file where a user wants it. It takes the place of an earlier one of ours, at the end of a link too; devices
-    and pipes are written into. `key` says what to change where it cannot be written."""
-    with _explained(path, key):
-        if not _is_file(path):
+    """Write a file where the user wants it, over an earlier file of ours or into a device or a pipe. Links are followed.
+
+    Args:
+        path: the file to write.
+        content: its bytes.
+        key: the key to change, for the message.
+        kind: what is written; by default as the suffix says.
+
+    Raises:
+        NotOurs: metashot did not write the file at `path`.
+        BadInput: it cannot be written.
+    """
+    with _as_bad_input(path, key):
+        if not _is_regular_file(path):
             _write_into(path, content)
             return
         target = Path(os.path.realpath(path))
-        with _written_beside(target) as (file, temporary):
+        with _temporary_file(target) as (file, temporary):
             file.write(content)
             _flush(file)
-            if not _put_where_nothing_is(temporary, target):
+            if not _create_exclusively(temporary, target):
                 if not _is_ours(target, kind or _KINDS[path.suffix.lower()]):
                     raise _not_ours(path, key)
                 os.replace(temporary, target)
 
 
 def is_fitted_learner(path: Path) -> bool:
-    """Whether `learner.save` wrote this file, by its beginning; nothing of it is unpickled."""
+    """Whether `learner.save` wrote this file, by its first bytes; nothing is unpickled."""
     try:
         with path.open("rb") as file:
             return _is_fitted_learner(file)
@@ -114,15 +154,15 @@ def is_fitted_learner(path: Path) -> bool:
 
 
 def holds_fit(path: Path) -> bool:
-    """Whether a file is a fitted learner, or one that is damaged."""
+    """Whether a file is a fitted learner, intact or damaged."""
     return path.suffix == ".fewshot" or is_fitted_learner(path)
 
 
 @contextlib.contextmanager
-def _written_beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file in the folder of `path`, which is gone in the end unless it was renamed."""
+def _temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A temporary file in the folder of `path`, removed in the end unless it was renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The name is short: that of the file may be as long as the file system allows.
+    # Shortened, since the name of `path` may be as long as the file system allows.
     temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}.writing")
     try:
         with temporary.open("xb") as file:
@@ -137,8 +177,8 @@ def _flush(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _put_where_nothing_is(temporary: Path, target: Path) -> bool:
-    """Give the file its name, unless there is something of that name by now."""
+def _create_exclusively(temporary: Path, target: Path) -> bool:
+    """Rename a file to `target` unless that exists by now; whether it was renamed."""
     try:
         os.link(temporary, target)
     except FileExistsError:
@@ -152,8 +192,8 @@ def _put_where_nothing_is(temporary: Path, target: Path) -> bool:
     return True
 
 
-def _is_file(path: Path) -> bool:
-    """Whether a file lies or can be made there, and not a device, a pipe or a folder."""
+def _is_regular_file(path: Path) -> bool:
+    """Whether there is a regular file or none yet, and not a device, a pipe or a folder."""
     if _STREAMS.fullmatch(str(path)):
         return False
     try:
@@ -163,8 +203,8 @@ def _is_file(path: Path) -> bool:
 
 
 def _write_into(path: Path, content: bytes) -> None:
-    """Into a device, a pipe, or a stream that the program was started with; what lies there is kept."""
-    # Without O_NONBLOCK a pipe that nobody reads would wait for ever.
+    """Append to a device, a pipe, or a stream of this process."""
+    # Without O_NONBLOCK, opening a pipe that nobody reads would block forever.
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
     os.set_blocking(handle, True)
     with open(handle, "wb") as file:
@@ -172,7 +212,7 @@ def _write_into(path: Path, content: bytes) -> None:
 
 
 def _is_ours(path: Path, kind: Kind) -> bool:
-    """Whether nothing is lost if a file of this kind takes its place."""
+    """Whether a file may be replaced by one of this kind: it is empty, missing or was written by metashot."""
     try:
         with path.open("rb") as file:
             is_empty = not file.read(1)
@@ -182,11 +222,11 @@ def _is_ours(path: Path, kind: Kind) -> bool:
 
 
 def _lies_in_run(path: Path, kind: Kind) -> bool:
-    """Whether it is a report or a picture in the folder of a run, which was new when the run began. Those that were written
-    before they named metashot are known by this alone."""
+    """Whether it is a report or a picture in the folder of a run, which metashot created. Files of older
+    versions, which do not name metashot, are recognised by this alone."""
     folder = path.parent
     run = folder.parent.parent if folder.parent.name == "evaluations" else folder
-    if path.name not in _OF_A_RUN or not (run / ".lock").is_file() or not (run / "checkpoints").is_dir():
+    if path.name not in _RUN_FILES or not (run / ".lock").is_file() or not (run / "checkpoints").is_dir():
         return False
     try:
         return b"_target_: metashot." in (run / "config.yaml").read_bytes()[:_HEAD]
@@ -195,7 +235,7 @@ def _lies_in_run(path: Path, kind: Kind) -> bool:
 
 
 def _is_picture(file: BinaryIO) -> bool:
-    """A PNG whose text in front of the pixels names metashot as its software."""
+    """Whether it is a PNG whose metadata before the pixels name metashot as the software."""
     file.seek(0)
     head = file.read(_HEAD)
     if not head.startswith(_PNG):
@@ -217,15 +257,15 @@ def _is_table(file: BinaryIO) -> bool:
 
 
 def _is_report(file: BinaryIO) -> bool:
-    return f'"{WRITTEN_BY}": "metashot '.encode() in _end(file)
+    return f'"{WRITTEN_BY}": "metashot '.encode() in _last_bytes(file)
 
 
 def _is_document(file: BinaryIO) -> bool:
-    return _end(file).endswith(DOCUMENT_END.encode())
+    return _last_bytes(file).endswith(DOCUMENT_END.encode())
 
 
 def _is_graph(file: BinaryIO) -> bool:
-    """An ONNX model begins with the number of its format, a byte, and with its producer."""
+    """An ONNX model begins with the version of its format, one byte, and its producer."""
     file.seek(0)
     head = file.read(_HEAD)
     producer = b"\x12" + bytes([len(PRODUCER)]) + PRODUCER.encode()
@@ -233,7 +273,7 @@ def _is_graph(file: BinaryIO) -> bool:
 
 
 def _is_fitted_learner(file: BinaryIO) -> bool:
-    """torch keeps a zip archive whose `data.pkl` begins with the first key."""
+    """torch writes a zip archive, whose `data.pkl` begins with the first key."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
@@ -241,7 +281,7 @@ def _is_fitted_learner(file: BinaryIO) -> bool:
                 return False
             with archive.open(names[0]) as pickled:
                 return FITTED.encode() in pickled.read(200)
-    except Exception:  # a damaged file can make zipfile raise nearly anything
+    except Exception:  # zipfile can raise nearly anything for a damaged file
         return False
 
 
@@ -255,7 +295,7 @@ _RECOGNISED: dict[Kind, Callable[[BinaryIO], bool]] = {
 }
 
 
-def _end(file: BinaryIO) -> bytes:
+def _last_bytes(file: BinaryIO) -> bytes:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 200))
     return file.read(200)
@@ -263,13 +303,13 @@ def _end(file: BinaryIO) -> bytes:
 
 def _not_ours(path: Path, key: str | None) -> NotOurs:
     other = f"choose another name with {key}=, or move it away" if key else "move it away"
-    return NotOurs(f"{shown(path)} would be replaced, and metashot did not write it: {other}")
+    return NotOurs(f"{printable(path)} would be replaced, and metashot did not write it: {other}")
 
 
 @contextlib.contextmanager
-def _explained(path: Path, key: str | None) -> Iterator[None]:
+def _as_bad_input(path: Path, key: str | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        named = f"{key}={shown(path)}" if key else shown(path)
+        named = f"{key}={printable(path)}" if key else printable(path)
         raise BadInput(f"{named} cannot be written: {error.strerror or error}; choose another place") from error

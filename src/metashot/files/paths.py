@@ -1,4 +1,4 @@
-"""Paths that users give, and files that anybody may have made: refused with a message, and read without waiting for ever."""
+"""Paths given by users, checked with a message, and files from anywhere, read without blocking."""
 
 import errno
 import os
@@ -9,29 +9,33 @@ from typing import IO, BinaryIO
 
 from metashot.bad_input import BadInput, in_one_line
 
-_LONGEST = 200  # characters of a path that a message quotes
-_DEEPEST = 100  # folders in one another
-_MOST_VISITS = 100  # of one folder, which links lead to
-# What a file system refuses, and the user can change.
-REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS})
+_MAX_QUOTED = 200  # characters of a path that a message quotes
+_MAX_DEPTH = 100  # of nested folders
+_MAX_VISITS = 100  # of one folder, through links
+# Refusals of the file system that the user can do something about.
+USER_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS})
 
 
-def shown(path: Path | str) -> str:
-    """A path as text that every terminal can print in one line, whatever bytes its name has."""
+def printable(path: Path | str) -> str:
+    """A path as text that every terminal can print on one line, whatever bytes it contains."""
     return in_one_line(str(path))
 
 
 def quoted(path: Path | str) -> str:
-    """A path in a message about a key, cut where it is too long to be read."""
-    text = shown(path)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+    """A path for a message about a key, shortened if it is too long to read."""
+    text = printable(path)
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}... ({len(text)} characters)"
 
 
 def given_path(given: str | os.PathLike[str], key: str) -> Path:
-    """The path that a user gave for a key, with the home folder for `~`; there may be nothing there yet.
+    """The path that a user gave for a key, with `~` expanded. It need not exist.
+
+    Args:
+        given: the path as given.
+        key: the key, for the message.
 
     Raises:
-        BadInput: if it is empty, too long for a name, in the home folder of nobody, or where the user may not look.
+        BadInput: it is empty, has too long a name, is in the home folder of an unknown user, or is not accessible.
     """
     if not isinstance(given, str | os.PathLike) or not isinstance(text := os.fspath(given), str):
         raise BadInput(f"{key}={quoted(repr(given))} is not a path; allowed: text, or a path of pathlib")
@@ -45,17 +49,17 @@ def given_path(given: str | os.PathLike[str], key: str) -> Path:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        pass  # whoever needs it says so
+        pass  # refused where the file is needed
     except (OSError, ValueError) as error:  # ValueError: a null byte
-        raise BadInput(f"{key}={quoted(text)} cannot be used: {why_not(error)}; give another {key}=") from error
+        raise BadInput(f"{key}={quoted(text)} cannot be used: {reason_of(error)}; give another {key}=") from error
     return path
 
 
 def place_to_write(given: str | os.PathLike[str], key: str) -> Path:
-    """The path that a user gave for what is to be written.
+    """The path that a user gave for an output.
 
     Raises:
-        BadInput: as `given_path`, or if nothing can be written there.
+        BadInput: as in `given_path`, or nothing can be written there.
     """
     path = given_path(given, key)
     there = next(above for above in (path, *path.absolute().parents) if os.path.lexists(above))
@@ -65,15 +69,15 @@ def place_to_write(given: str | os.PathLike[str], key: str) -> Path:
 
 
 def open_file(path: Path | str) -> BinaryIO:
-    """Open a file for reading, if it is one: a pipe may never have anything to read, and a device may have no end.
+    """Open a regular file for reading. Others are refused: a pipe may block forever, and a device may never end.
 
     Raises:
-        OSError: if it cannot be opened, or is not a file.
+        OSError: it cannot be opened, or is not a regular file.
     """
-    _refuse_other_kinds(path, os.stat(path).st_mode)  # opening some devices already does something
+    _refuse_special_files(path, os.stat(path).st_mode)  # opening a device can have effects
     opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _refuse_other_kinds(path, os.fstat(opened).st_mode)  # it may have been replaced in between
+        _refuse_special_files(path, os.fstat(opened).st_mode)  # it may have been replaced in between
         return os.fdopen(opened, "rb")
     except BaseException:
         os.close(opened)
@@ -81,10 +85,14 @@ def open_file(path: Path | str) -> BinaryIO:
 
 
 def read_file(path: Path | str, most: int) -> bytes:
-    """The content of a file of at most so many bytes.
+    """The content of a regular file.
+
+    Args:
+        path: the file.
+        most: the maximum number of bytes.
 
     Raises:
-        OSError: if it cannot be read, is not a file, or is larger.
+        OSError: it cannot be read, is not a regular file, or is larger than `most`.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -95,56 +103,59 @@ def read_file(path: Path | str, most: int) -> bytes:
 
 
 class Walk:
-    """A way through the folders below one, behind links too, that comes to an end whatever they hold."""
+    """A walk through nested folders that follows links and always terminates."""
 
     def __init__(self) -> None:
         self._visits: Counter[tuple[int, int]] = Counter()
 
     def enter(self, folder: Path | str, above: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...] | None:
-        """The folders on the way to what lies in this one, `above` being those on the way to it; None for a folder that lies
-        in itself.
+        """Enter a folder.
+
+        Args:
+            folder: the folder.
+            above: the identities of the folders above it, as this method returned them.
+
+        Returns:
+            The identities of the folders above its contents; None if the folder contains itself.
 
         Raises:
-            BadInput: if it lies too deep, or links lead there again and again.
-            OSError: if it is not there.
+            BadInput: it is nested too deeply, or too many links lead to it.
+            OSError: it does not exist.
         """
         status = os.stat(folder)
         here = status.st_dev, status.st_ino
         if here in above:
             return None
         self._visits[here] += 1
-        if len(above) >= _DEEPEST:
-            raise BadInput(
-                f"{quoted(folder)} lies in more than {_DEEPEST} folders in one another: move it up or leave it out"
-            )
-        if self._visits[here] > _MOST_VISITS:
-            raise BadInput(
-                f"{quoted(folder)}: more than {_MOST_VISITS} ways lead to this folder, through links: remove some"
-            )
+        if len(above) >= _MAX_DEPTH:
+            raise BadInput(f"{quoted(folder)} is nested in more than {_MAX_DEPTH} folders: move it up or leave it out")
+        if self._visits[here] > _MAX_VISITS:
+            raise BadInput(f"{quoted(folder)}: links lead to this folder in more than {_MAX_VISITS} ways: remove some")
         return *above, here
 
 
 def open_lock(path: Path) -> IO[str]:
-    """A file to be locked, made if it is not there. A link is not followed and nothing is emptied: it may be anybody's.
+    """Open a file to lock, and create it if necessary. Links are not followed and nothing is truncated: the file may be
+    anybody's.
 
     Raises:
-        OSError: if it cannot be opened, or is not a file.
+        OSError: it cannot be opened, or is not a regular file.
     """
     opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     try:
-        _refuse_other_kinds(path, os.fstat(opened).st_mode)
+        _refuse_special_files(path, os.fstat(opened).st_mode)
         return os.fdopen(opened, "r+")
     except BaseException:
         os.close(opened)
         raise
 
 
-def why_not(error: Exception) -> str:
-    """Why the system refused, without the path, which the message has already."""
+def reason_of(error: Exception) -> str:
+    """The reason of an error without its path, which the message has already."""
     return getattr(error, "strerror", None) or str(error)
 
 
-def _refuse_other_kinds(path: Path | str, mode: int) -> None:
+def _refuse_special_files(path: Path | str, mode: int) -> None:
     kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

@@ -1,3 +1,3 @@
-"""How a program ends: what a shell sees of it."""
+"""The exit codes of the commands."""
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130

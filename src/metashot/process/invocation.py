@@ -1,10 +1,10 @@
-"""How metashot was called, so that advice names a command in the same way, and a run's other processes are the same one."""
+"""How metashot was called, so that messages name commands in the same way and the other processes of a run use the same."""
 
 import os
 import re
 from collections.abc import Mapping
 
-_CALLED_AS = "METASHOT_CALLED_AS"  # in the environment, which processes that are started have too
+_CALLED_AS = "METASHOT_CALLED_AS"  # in the environment, which child processes inherit
 _SCRIPTS: Mapping[str, str] = {
     "train": "python train.py",
     "evaluate": "python evaluate.py",
@@ -47,7 +47,7 @@ def typed(command: str) -> str:
 
 
 def as_called(text: str) -> str:
-    """A text that names scripts, with what a user types for them."""
+    """A text in which the names of scripts are replaced by what the user types for them."""
     if noted_command() is None:
         return text
     return _SCRIPT.sub(lambda found: typed(_COMMANDS[found[0]]), text)

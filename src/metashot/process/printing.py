@@ -1,4 +1,4 @@
-"""Standard output and error of a program that must not lose its work because nobody can read what it prints."""
+"""Standard output and error that never fail: a run must not be lost because its output cannot be written."""
 
 import errno
 import io
@@ -6,34 +6,34 @@ import sys
 from typing import TextIO
 
 
-class _Breakable(io.FileIO):
-    """A full disk, a closed pipe or a terminal that is gone: noted, and what was to be written is dropped."""
+class _TolerantFile(io.FileIO):
+    """A file whose failed writes (a full disk, a closed pipe or terminal) are noted and dropped."""
 
-    trouble: OSError | None = None
+    error: OSError | None = None
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
         try:
             return super().write(data)
         except OSError as error:
-            self.trouble = self.trouble or error
+            self.error = self.error or error
             return memoryview(data).nbytes
 
 
-def outlast_the_streams() -> None:
-    """From here on `sys.stdout` and `sys.stderr` never raise; `lost_output` says what was the matter."""
-    sys.stdout, sys.stderr = (_outlasting(stream) for stream in (sys.stdout, sys.stderr))
+def tolerate_broken_streams() -> None:
+    """Make `sys.stdout` and `sys.stderr` never raise; `output_error` returns the first error."""
+    sys.stdout, sys.stderr = (_tolerant(stream) for stream in (sys.stdout, sys.stderr))
 
 
-def _outlasting(stream: TextIO) -> TextIO:
-    if not isinstance(stream, io.TextIOWrapper) or isinstance(_raw(stream), _Breakable):
+def _tolerant(stream: TextIO) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper) or isinstance(_raw(stream), _TolerantFile):
         return stream
     stream.flush()
-    raw = _Breakable(stream.fileno(), "wb", closefd=False)
+    raw = _TolerantFile(stream.fileno(), "wb", closefd=False)
     unbuffered = stream.buffer is _raw(stream)  # python -u, as torchrun starts it
     return io.TextIOWrapper(
         raw if unbuffered else io.BufferedWriter(raw),  # type: ignore[type-var, arg-type]
         stream.encoding,
-        "backslashreplace",  # a terminal that knows ASCII alone is not worth a run
+        "backslashreplace",  # an ASCII-only terminal must not end a run
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
@@ -43,18 +43,18 @@ def _raw(stream: io.TextIOWrapper) -> object:
     return getattr(stream.buffer, "raw", stream.buffer)
 
 
-def lost_output() -> OSError | None:
-    """Why standard output could not be written, if it could not."""
+def output_error() -> OSError | None:
+    """The first error of standard output; None if all was written."""
     stream = sys.stdout
     if not isinstance(stream, io.TextIOWrapper):
         return None
     stream.flush()
     raw = _raw(stream)
-    return raw.trouble if isinstance(raw, _Breakable) else None
+    return raw.error if isinstance(raw, _TolerantFile) else None
 
 
-def forgive_closed_pipe() -> None:
-    """Nothing is lost where a reader who wanted no more, such as `head`, has closed its end of what is only printed."""
+def ignore_closed_pipe() -> None:
+    """Forget the error of a closed pipe: a reader such as `head` wanted no more of what is only printed."""
     raw = _raw(sys.stdout) if isinstance(sys.stdout, io.TextIOWrapper) else None
-    if isinstance(raw, _Breakable) and (trouble := lost_output()) is not None and trouble.errno == errno.EPIPE:
-        raw.trouble = None
+    if isinstance(raw, _TolerantFile) and (error := output_error()) is not None and error.errno == errno.EPIPE:
+        raw.error = None

@@ -1,18 +1,16 @@
-"""Building a bank: all images of a data source, drawn once and in parallel, in a folder that is there whole or not at all.
+"""Building a bank: all items of a data source, drawn once and in parallel, in a folder that is there whole or not at all.
 
-The folder holds `<split>.npy` [images, channels, height, width] for each split, class by class, and `manifest.json`,
+The folder holds `<split>.npy` [items, *item_shape] for each split, class by class, and `manifest.json`,
 which says what went in and decides whether the bank is current. It is written under a temporary name and renamed.
 """
 
-import contextlib
 import errno
-import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
-import tempfile
 import threading
 import time
 import tokenize
@@ -31,19 +29,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from metashot.bad_input import BadInput
-from metashot.files.paths import open_lock
-from metashot.sources.getting.files import shown, stamps
-from metashot.sources.source import DataSource
+from metashot.files.whole_folders import locked, make_once, whole_folder
+from metashot.sources.getting.files import printable, stamps
+from metashot.sources.source import PIXELS, DataSource
 from metashot.sources.splitting import SPLITS
 
 _FORMAT = 3  # of the folder; a bank of another format is built again
-_PIECE_IMAGES, _PIECE_BYTES = 500, 2**24  # of one job of a worker: small enough to balance the cores, and to fit in memory
+_PIECE_ITEMS, _PIECE_BYTES = 500, 2**24  # of one job of a worker: small enough to balance the cores, and to fit in memory
 _LISTED = 1000  # files that a manifest lists one by one
 _NAMED = 5  # files that a message about many of them names
 # What reading a manifest or the header of an array raises where they are missing or broken.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, tokenize.TokenError)
 
-Piece = list[tuple[int, int, int, int]]  # label, first and last image of the class, and where they stand in the split
+Piece = list[tuple[int, int, int, int]]  # label, first and last item of the class, and where they stand in the split
 
 
 def build_bank(source: DataSource, root: Path, banks: Path) -> Path:
@@ -54,40 +52,32 @@ def build_bank(source: DataSource, root: Path, banks: Path) -> Path:
     if _is_current(folder, source, root):
         _complete(folder)
         return folder
-    missing = [above for above in (banks, *banks.parents) if not above.exists()]
-    lock = banks / f".{folder.name}.lock"
     try:
-        banks.mkdir(parents=True, exist_ok=True)
-        with _locked(lock):
-            if not _is_current(folder, source, root):  # another process may have built it while this one waited
-                try:
-                    _build(source, identity, root, folder)
-                except BaseException:
-                    lock.unlink()  # nothing that was made for the attempt is left behind
-                    raise
+        make_once(folder, lambda: _is_current(folder, source, root), lambda: _build(source, identity, root, folder))
     except OSError as error:
         if error.errno == errno.ENOMEM:
             raise _lacks_memory(source) from error
         raise _cannot_be_written(source, banks, error.strerror or str(error)) from error
     except MemoryError as error:
         raise _lacks_memory(source) from error
-    finally:
-        for made in missing:
-            with contextlib.suppress(OSError):  # it holds a bank
-                made.rmdir()
     return folder
 
 
 def _lacks_memory(source: DataSource) -> BadInput:
+    advice = ", or leave very large images out," if source.presented_as == PIXELS else ""
     return BadInput(
-        f"there is too little memory to build the image bank of {source.name}: close other programs, or leave very large "
-        "images out, and start again"
+        f"there is too little memory to build the {_bank(source)} of {source.name}: close other programs{advice} and start "
+        "again"
     )
+
+
+def _bank(source: DataSource) -> str:
+    return "image bank" if source.presented_as == PIXELS else "bank"
 
 
 def _cannot_be_written(source: DataSource, banks: Path, reason: str) -> BadInput:
     return BadInput(
-        f"the image bank of {source.name} cannot be written to {banks}: {reason}; choose another folder with data.banks"
+        f"the {_bank(source)} of {source.name} cannot be written to {banks}: {reason}; choose another folder with data.banks"
     )
 
 
@@ -97,7 +87,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_digests(folder: Path) -> dict[str, list[str]]:
-    """A digest of each class of each split of a bank: of its images, in whatever order."""
+    """A digest of each class of each split of a bank: of its items, in whatever order."""
     manifest = read_manifest(folder)
     digests: dict[str, list[str]] = manifest.get("digests") or _digests(folder, manifest["splits"])
     return digests
@@ -107,7 +97,7 @@ def _complete(folder: Path) -> None:
     """Note the digests of a bank that was built before there were any, if it can be written to."""
     if "digests" in read_manifest(folder) or not os.access(folder, os.W_OK):
         return
-    with _locked(folder.parent / f".{folder.name}.lock"):
+    with locked(folder.parent / f".{folder.name}.lock"):
         manifest = read_manifest(folder)
         if "digests" not in manifest:  # another process may have noted them while this one waited
             manifest["digests"] = _digests(folder, manifest["splits"])
@@ -121,11 +111,11 @@ def _digests(folder: Path, splits: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _of_classes(path: Path, counts: Sequence[int]) -> list[str]:
-    """Of each class a digest of its images, whose order does not count: other forms of a data set list them otherwise."""
-    images = np.load(path, mmap_mode="r")
+    """Of each class a digest of its items, whose order does not count: other forms of a data set list them otherwise."""
+    items = np.load(path, mmap_mode="r")
     digests, first = [], 0
     for count in counts:
-        each = sorted(hashlib.blake2b(image.data, digest_size=8).digest() for image in images[first : first + count])
+        each = sorted(hashlib.blake2b(item.data, digest_size=8).digest() for item in items[first : first + count])
         digests.append(hashlib.blake2b(b"".join(each), digest_size=8).hexdigest())
         first += count
     return digests
@@ -146,16 +136,16 @@ def _is_current(folder: Path, source: DataSource, root: Path) -> bool:
 
 
 def _is_whole(path: Path, about: Mapping[str, Any], source: DataSource) -> bool:
-    """Whether a split's images are those that the manifest describes, as far as that can be seen at once."""
+    """Whether a split's items are those that the manifest describes, as far as that can be seen at once."""
     if path.is_symlink() or path.stat().st_size != about["bytes"]:
         return False
     # Not by np.load, which takes some damaged files for archives.
-    images = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
+    items = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
     counts = about["counts"]
     if not _are_texts(about["classes"], len(counts)) or not all(type(count) is int and count > 0 for count in counts):
         return False
-    shape = (sum(counts), *source.image_shape)
-    return bool(counts) and images.dtype == np.uint8 and images.flags.c_contiguous and images.shape == shape
+    shape = (sum(counts), *(source.item_shape or about["item_shape"]))
+    return bool(counts) and items.dtype == np.dtype(source.dtype) and items.flags.c_contiguous and items.shape == shape
 
 
 def _are_digests(manifest: Mapping[str, Any], split: str) -> bool:
@@ -175,11 +165,8 @@ def _state(files: Sequence[Path | str]) -> dict[str, Any]:
 
 
 def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Path) -> None:
-    for leftover in folder.parent.glob(f".{folder.name}.building-*"):  # of a build that was killed; the lock is ours
-        shutil.rmtree(leftover)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.building-", dir=folder.parent))
     started = time.perf_counter()
-    try:
+    with whole_folder(folder) as temporary:
         scratch = temporary / "scratch"
         scratch.mkdir()
         source.prepare(root, scratch)
@@ -201,17 +188,8 @@ def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Pat
             "seconds": round(time.perf_counter() - started, 1),
         }
         (temporary / "manifest.json").write_text(json.dumps(manifest))
-        temporary.chmod(0o755)
-        if folder.exists():  # damaged or outdated, or it would have been used
-            folder.rename(temporary / "outdated")  # at once, for those who open it now
-            temporary.rename(folder)
-            shutil.rmtree(folder / "outdated")
-        else:
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    for line in what_happened(manifest):
+    for line in build_notes(manifest):
         console.print(line)
 
 
@@ -223,20 +201,23 @@ class _Split:
         self.classes = source.splits()[split]
         self.announced = np.asarray(source.counts(split), dtype=np.int64)
         self.drawn = np.zeros(len(self.classes), dtype=np.int64)
-        self.image_shape = source.image_shape
-        self.image_bytes = int(np.prod(source.image_shape))
+        assert source.item_shape is not None  # it has been prepared
+        self.item_shape = source.item_shape
+        self.of_images = source.presented_as == PIXELS
+        self.dtype = np.dtype(source.dtype)
+        self.item_bytes = math.prod(source.item_shape) * self.dtype.itemsize
         self.path = folder / f"{split}.npy"
         self.skipped: list[str] = []
         self.remarks: list[tuple[str, str]] = []
-        self.sums: list[tuple[int, int]] = []  # where each piece begins, and a checksum of its images
+        self.sums: list[tuple[int, int]] = []  # where each piece begins, and a checksum of its items
         self.short: list[tuple[int, int, int]] = []  # pieces that hold less than announced: where, announced, drawn
         with self.path.open("wb") as file:
             self._write_header(file, int(self.announced.sum()))
             self.start = file.tell()
 
     def pieces(self) -> Iterator[Piece]:
-        """All images in the portions that workers take."""
-        limit = max(1, min(_PIECE_IMAGES, _PIECE_BYTES // self.image_bytes))
+        """All items in the portions that workers take."""
+        limit = max(1, min(_PIECE_ITEMS, _PIECE_BYTES // self.item_bytes))
         piece: Piece = []
         room, place = limit, 0
         for label, count in enumerate(self.announced.tolist()):
@@ -274,16 +255,23 @@ class _Split:
             "counts": self.drawn[kept].tolist(),
             "content": hashlib.sha256(json.dumps(sorted(self.sums)).encode()).hexdigest(),
             "bytes": self.path.stat().st_size,
+            **self._form(),
         }
 
+    def _form(self) -> dict[str, Any]:
+        """What the items are, where it is not what it always was: banks of images describe their splits as before."""
+        if self.of_images:
+            return {}
+        return {"dtype": self.dtype.name, "item_shape": list(self.item_shape)}
+
     def _close_gaps(self, file: Any) -> None:
-        end = 0  # images that stand where they belong
+        end = 0  # items that stand where they belong
         place = 0
         for gap, announced, drawn in [*sorted(self.short), (int(self.announced.sum()), 0, 0)]:
             self._move(file, place, end, gap + drawn - place)
             end += gap + drawn - place
             place = gap + announced
-        file.truncate(self.start + end * self.image_bytes)
+        file.truncate(self.start + end * self.item_bytes)
         file.seek(0)
         self._write_header(file, end)
         assert file.tell() == self.start
@@ -291,21 +279,21 @@ class _Split:
     def _move(self, file: Any, source: int, target: int, count: int) -> None:
         if source == target:
             return
-        step = max(1, _PIECE_BYTES // self.image_bytes)
+        step = max(1, _PIECE_BYTES // self.item_bytes)
         for first in range(0, count, step):
-            images = min(step, count - first)
-            content = os.pread(file.fileno(), images * self.image_bytes, self.start + (source + first) * self.image_bytes)
-            _write(file.fileno(), content, self.start + (target + first) * self.image_bytes)
+            items = min(step, count - first)
+            content = os.pread(file.fileno(), items * self.item_bytes, self.start + (source + first) * self.item_bytes)
+            _write(file.fileno(), content, self.start + (target + first) * self.item_bytes)
 
-    def _write_header(self, file: Any, images: int) -> None:
-        shape = (images, *self.image_shape)
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    def _write_header(self, file: Any, items: int) -> None:
+        shape = (items, *self.item_shape)
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
 class _Written:
-    counts: list[int]  # images of each part of a piece
+    counts: list[int]  # items of each part of a piece
     skipped: list[str]
     remarks: list[tuple[str, str]]
     checksum: int
@@ -321,7 +309,7 @@ def _draw(source: DataSource, splits: list[_Split]) -> None:
         ) as pool,
     ):
         total = sum(int(split.announced.sum()) for split in splits)
-        bar = progress.add_task(f"building the image bank of {source.name}", total=total)
+        bar = progress.add_task(f"building the {_bank(source)} of {source.name}", total=total)
         jobs: dict[Future[_Written], tuple[_Split, Piece]] = {}
         # Workers start here, and Ctrl-C must not find them before they can leave it to their parent.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -343,7 +331,7 @@ def _draw(source: DataSource, splits: list[_Split]) -> None:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    for split in splits:  # in the order of the images, whatever worker was faster
+    for split in splits:  # in the order of the items, whatever worker was faster
         split.skipped.sort()
         split.remarks.sort()
 
@@ -366,8 +354,10 @@ def _begin_worker(parent: int, source: DataSource) -> None:
 
 
 def _write_piece(split: str, piece: Piece, path: Path, start: int) -> _Written:
-    """In a worker: draw the images of a piece and write them where they belong."""
-    image_bytes = int(np.prod(_source.image_shape))
+    """In a worker: draw the items of a piece and write them where they belong."""
+    shape, dtype = _source.item_shape, np.dtype(_source.dtype)
+    assert shape is not None
+    item_bytes = math.prod(shape) * dtype.itemsize
     counts: list[int] = []
     skipped: list[str] = []
     remarks: list[tuple[str, str]] = []
@@ -375,12 +365,12 @@ def _write_piece(split: str, piece: Piece, path: Path, start: int) -> _Written:
     with path.open("r+b") as file:
         for label, first, last, place in piece:
             drawn = _source.draw(split, label, first, last)
-            assert drawn.images.dtype == np.uint8
-            assert drawn.images.shape[1:] == tuple(_source.image_shape)
-            content = np.ascontiguousarray(drawn.images).reshape(-1).data
-            _write(file.fileno(), content, start + place * image_bytes)
+            assert drawn.items.dtype == dtype
+            assert drawn.items.shape[1:] == tuple(shape)
+            content = np.ascontiguousarray(drawn.items).reshape(-1).view(np.uint8).data
+            _write(file.fileno(), content, start + place * item_bytes)
             checksum = zlib.crc32(content, checksum)
-            counts.append(len(drawn.images))
+            counts.append(len(drawn.items))
             skipped += drawn.skipped
             remarks += drawn.remarks
     return _Written(counts, skipped, remarks, checksum)
@@ -396,7 +386,7 @@ def _write(file: int, content: bytes | memoryview, offset: int) -> None:
 def _allocate(splits: list[_Split], source: DataSource, banks: Path) -> None:
     """Take the space at once, so that a full disk is known before the work and not in the middle of it."""
     free = shutil.disk_usage(banks).free
-    sizes = {split.path: int(split.announced.sum()) * split.image_bytes for split in splits}
+    sizes = {split.path: int(split.announced.sum()) * split.item_bytes for split in splits}
     try:
         for split in splits:
             if sizes[split.path]:
@@ -414,27 +404,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def what_happened(manifest: dict[str, Any]) -> list[str]:
+def build_notes(manifest: dict[str, Any]) -> list[str]:
     """What was noted of the files, a line for each kind of thing done with some, and one for what was left out."""
     lines = list(manifest["notes"])
     for remark, count in Counter(remark for _, remark in manifest["remarks"]).items():
         first = next(name for name, other in manifest["remarks"] if other == remark)
-        lines.append(f"{remark} ({count} {'image' if count == 1 else 'images, first'}: {shown(first)})")
+        lines.append(f"{remark} ({count} {'image' if count == 1 else 'images, first'}: {printable(first)})")
     skipped = manifest["skipped"]
     if skipped:
         more = f"; and {len(skipped) - _NAMED} more, all in the bank's manifest.json" if len(skipped) > _NAMED else ""
         lines.append(f"{len(skipped)} left out: {'; '.join(skipped[:_NAMED])}{more}")
     return lines
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        while True:
-            file = stack.enter_context(open_lock(path))
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # Whoever held it may have removed it, and others then lock the one that was made after it.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    break
-        yield

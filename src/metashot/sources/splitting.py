@@ -3,12 +3,17 @@
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
+from typing import Any, Literal
 
 from metashot.bad_input import BadInput
-from metashot.files.paths import given_path, read_file, why_not
+from metashot.files.paths import given_path, read_file, reason_of
 
-SPLITS = ("train", "val", "test")
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+FEWEST_CLASSES = 2  # of a split: an episode needs something to tell apart
 _LARGEST_LIST = 10**7  # bytes
 _OTHER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
@@ -27,9 +32,88 @@ def seeded_splits(names: Iterable[str], sizes: Mapping[str, int], seed: int) -> 
     return splits
 
 
-def split_called(name: str) -> str | None:
+def sizes_by_shares(count: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """Numbers of classes in these proportions: after the fewest, each class goes to the split that lacks the most."""
+    sizes = dict.fromkeys(shares, FEWEST_CLASSES)
+    whole = sum(shares.values())
+    for _ in range(count - sum(sizes.values())):
+        sizes[max(shares, key=lambda split: shares[split] / whole * count - sizes[split])] += 1
+    return sizes
+
+
+def shares_of_splits(shares: Sequence[float]) -> dict[str, float]:
+    """What `data.source.shares` says of each split."""
+    if len(shares) != len(SPLITS):
+        raise BadInput(
+            f"data.source.shares={list(shares)} has {len(shares)} values; allowed: three, for train, val and test, such as "
+            "[0.64,0.16,0.2]"
+        )
+    return dict(zip(SPLITS, shares, strict=True))
+
+
+def take_from_train(
+    where: str, given: dict[str, dict[str, Any]], shares: Mapping[str, float], seed: int, is_divided: bool, noted: str = ""
+) -> list[str]:
+    """Fill the splits that are not there with classes of train.
+
+    Args:
+        where: what has them, for messages.
+        given: the classes of the splits that are there, by their names; the others are added.
+        shares: of the classes that go to each split.
+        seed: which classes go where.
+        is_divided: whether there were splits, which the user should then know the additions of.
+        noted: what else the user should know where there are too few classes.
+
+    Returns:
+        What the user should know of it, in lines.
+    """
+    if "train" not in given:
+        raise BadInput(f"{where} has {' and '.join(given)} and nothing for train, which is needed")
+    missing = [split for split in SPLITS if split not in given]
+    if not missing:
+        return []
+    takers = ["train", *missing]
+    train = given["train"]
+    if len(train) < FEWEST_CLASSES * len(takers):
+        has = f"{len(train)} class{'' if len(train) == 1 else 'es'}{' in train' if is_divided else ''}"
+        raise BadInput(
+            f"{where} has {has}; at least {FEWEST_CLASSES * len(takers)} are needed, {FEWEST_CLASSES} for each of "
+            f"{', '.join(takers[:-1])} and {takers[-1]}{noted}"
+        )
+    sizes = sizes_by_shares(len(train), {split: shares[split] for split in takers})
+    for split, names in seeded_splits(train, sizes, seed).items():
+        given[split] = {name: train[name] for name in names}
+    if not is_divided:
+        return []
+    taken = " and ".join(f"{sizes[split]} of the {len(train)} classes of train are taken for {split}" for split in missing)
+    path = where.removeprefix("data.root=")
+    return [f"{path} has no {' and no '.join(missing)}: {taken} (data.source.shares, data.source.split_seed)"]
+
+
+def refuse_shared_classes(where: str, given: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse classes that are in two splits."""
+    for one, other in combinations([split for split in SPLITS if split in given], 2):
+        shared = sorted(given[one].keys() & given[other].keys())
+        if shared:
+            more = f", and {len(shared) - 1} more" if len(shared) > 1 else ""
+            raise BadInput(
+                f"{where}: the class {shared[0]} is in both {one} and {other}{more}; a class may be in one "
+                "split only: leave out the splits, and the classes are divided by data.source.shares"
+            )
+
+
+def refuse_few_classes(where: str, given: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse splits that have one class."""
+    for split, classes in given.items():
+        if len(classes) < FEWEST_CLASSES:
+            raise BadInput(
+                f"the {split} split of {where} has one class, {next(iter(classes))}; at least {FEWEST_CLASSES} are needed"
+            )
+
+
+def split_called(name: str) -> Split | None:
     """The split that a folder of this name holds."""
-    return next((split for split, names in _OTHER_NAMES.items() if name.lower() in names), None)
+    return next((split for split in SPLITS if name.lower() in _OTHER_NAMES[split]), None)
 
 
 def listed_splits(given: str, known: Sequence[str]) -> dict[str, list[str]] | None:
@@ -45,7 +129,7 @@ def listed_splits(given: str, known: Sequence[str]) -> dict[str, list[str]] | No
             f"data.source.split={given} cannot be used; allowed: {', '.join(known)}, or a folder with train.txt, val.txt "
             "and test.txt"
         )
-    splits = {split: _names(_list_of(folder, split)) for split in SPLITS}
+    splits: dict[str, list[str]] = {split: _names(_list_of(folder, split)) for split in SPLITS}
     check_disjoint(splits, f"data.source.split={folder}")
     return splits
 
@@ -81,7 +165,7 @@ def _list_of(folder: Path, split: str) -> Path:
     try:
         lists = [folder / name for name in sorted(os.listdir(folder)) if name.endswith(".txt")]
     except OSError as error:
-        raise BadInput(f"data.source.split={folder} cannot be read: {why_not(error)}") from error
+        raise BadInput(f"data.source.split={folder} cannot be read: {reason_of(error)}") from error
     found = [p for p in lists if p.stem.lower().replace("-", "_").rpartition("_")[2] in wanted]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
@@ -96,5 +180,5 @@ def _names(path: Path) -> list[str]:
     try:
         content = read_file(path, _LARGEST_LIST)
     except OSError as error:
-        raise BadInput(f"{path} cannot be read as a list of names: {why_not(error)}") from error
+        raise BadInput(f"{path} cannot be read as a list of names: {reason_of(error)}") from error
     return names_listed(content, str(path))

@@ -11,8 +11,8 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from metashot.bad_input import BadInput
-from metashot.checkpoints.run_folder import METRICS, lost, write_text
-from metashot.files.paths import read_file, shown
+from metashot.checkpoints.run_folder import METRICS, missing_folder, write_text
+from metashot.files.paths import printable, read_file
 
 STEP = "step"
 _STEP = re.compile(r"[0-9]{1,18}")
@@ -42,7 +42,7 @@ class CsvLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if not (self.path.exists() if self.columns else self.path.parent.is_dir()):
-            raise lost(self.path.parent)
+            raise missing_folder(self.path.parent)
         new = [name for name in metrics if name not in self.columns]
         if new:
             rows = read_rows(self.path)
@@ -91,7 +91,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         reason = error.strerror or str(error)
     except (ValueError, csv.Error) as error:
         reason = str(error)
-    raise BadInput(f"{shown(path)} is not a table of metrics: {reason}; move it away")
+    raise BadInput(f"{printable(path)} is not a table of metrics: {reason}; move it away")
 
 
 def _rows(text: str) -> list[dict[str, str]]:

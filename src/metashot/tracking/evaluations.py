@@ -18,7 +18,7 @@ def open_loggers(logger: dict[str, Any], folder: Path) -> tuple[list[Logger], st
     return loggers, line
 
 
-def keep_evaluation(
+def log_evaluation(
     evaluation: Evaluation, pictures: Sequence[Path], loggers: Sequence[Logger], checkpoint: Path | None = None
 ) -> None:
     for logger in loggers:

@@ -35,7 +35,7 @@ class WandbAndCsv:
         tags: list[str],
         mode: Literal["auto", "online", "offline"],
     ) -> None:
-        refuse_what_wandb_would(project, entity, group, tags)
+        refuse_invalid_for_wandb(project, entity, group, tags)
         self.project = project
         self.entity = entity
         self.group = group
@@ -56,7 +56,7 @@ _NAME, _TAG = 128, 64  # characters
 _FORBIDDEN = r"/\#?%:"
 
 
-def refuse_what_wandb_would(project: str, entity: str | None, group: str | None, tags: list[str]) -> None:
+def refuse_invalid_for_wandb(project: str, entity: str | None, group: str | None, tags: list[str]) -> None:
     for key, name in (("project", project), ("entity", entity)):
         found = [character for character in _FORBIDDEN if name is not None and character in name]
         if found:

@@ -11,7 +11,7 @@ from torch import distributed
 from metashot.algorithms.base import Algorithm, TaskLosses
 from metashot.bad_input import GaveUp
 from metashot.checkpoints.run_folder import RunFolder
-from metashot.checkpoints.stored import newest_whole
+from metashot.checkpoints.stored import newest_intact
 
 
 class Finiteness(pl.Callback):
@@ -26,7 +26,7 @@ class Finiteness(pl.Callback):
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
         assert isinstance(pl_module, Algorithm)
         parameters = [parameter for parameter in pl_module.parameters() if parameter.grad is not None]
-        trouble = what_is_not_finite(pl_module.task_losses)
+        trouble = first_non_finite(pl_module.task_losses)
         # The scaler of 16-mixed looks for gradients that are too large itself, and lowers its scale.
         if trouble is None and trainer.precision != "16-mixed":
             norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
@@ -42,15 +42,15 @@ class Finiteness(pl.Callback):
         found = f"{'; '.join(troubles)} is not finite in step {step}"
         self.console.print(f"{found}, which is skipped ({self.in_a_row} in a row)", highlight=False, markup=False)
         if self.in_a_row >= self.most_in_a_row:
-            whole = newest_whole(self.folder.checkpoints)
-            kept = f"the last whole checkpoint is {whole}" if whole else "there is no checkpoint yet"
+            whole = newest_intact(self.folder.checkpoints)
+            kept = f"the last intact checkpoint is {whole}" if whole else "there is no checkpoint yet"
             raise GaveUp(
                 f"training stopped, because {self.in_a_row} steps in a row could not be used: {found}; {kept}; try a lower "
                 "algo.inner_lr or algo.optimizer.lr, trainer.gradient_clip, or trainer.precision=32-true"
             )
 
 
-def what_is_not_finite(task_losses: list[TaskLosses]) -> str | None:
+def first_non_finite(task_losses: list[TaskLosses]) -> str | None:
     """The first loss that is not a number, with its task."""
     for numbers, losses, inner_losses in task_losses:
         if inner_losses is not None and not inner_losses.isfinite().all():

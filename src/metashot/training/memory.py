@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from metashot.bad_input import BadInput, GaveUp
-from metashot.checkpoints.stored import newest_whole
+from metashot.checkpoints.stored import newest_intact
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's names for them
 _KEEP = 2**30  # bytes: larger than any tensor of a step on a CPU
@@ -39,10 +39,10 @@ def enough_memory(checkpoints: Path | None = None) -> Iterator[None]:
             f"too little memory: {reason}; lower data.tasks_per_step, data.tasks_per_evaluation_step, data.queries or the "
             "backbone's size, or give algo.checkpoint_inner_steps=true to a gradient-based learner"
         )
-        whole = newest_whole(checkpoints) if checkpoints is not None and checkpoints.is_dir() else None
+        whole = newest_intact(checkpoints) if checkpoints is not None and checkpoints.is_dir() else None
         if whole is None:
             raise BadInput(lower) from error
-        raise GaveUp(f"{lower}; the last whole checkpoint is {whole}") from error
+        raise GaveUp(f"{lower}; the last intact checkpoint is {whole}") from error
 
 
 def lack_of_memory(error: BaseException | None) -> BaseException | None:

@@ -98,7 +98,7 @@ class ProgressBar(pl.Callback):
             return
         best = "  best so far" if self.saving is not None and self.saving.best_step == trainer.global_step else ""
         metric = results.problem.metric
-        trouble = results.what_is_not_finite()
+        trouble = results.first_non_finite()
         score = score_with_interval(metric, results.score, results.ci95) if trouble is None else f"not counted: {trouble}"
         step = f"step {trainer.global_step}/{trainer.max_steps}"
         self._line(f"{step}  val {metric} {score}{best}  {self._measured()}")

@@ -4,18 +4,22 @@ from typing import Any
 
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
-from metashot.data.images import ImageEpisodes
-from metashot.data.module import EpisodicDataModule, Split
+from metashot.data.class_episodes import ClassEpisodes
+from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
+from metashot.sources.splitting import Split
 from metashot.training.trainer import TrainerOptions
 
 
 def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, config: dict[str, Any]) -> None:
     name = config["algo"]["name"]
     if options.max_steps and not any(parameter.requires_grad for parameter in algorithm.parameters()):
+        backbone = config["backbone"]["_target_"].rpartition(".")[2].lower()
+        what, advice = f"backbone={backbone}", "choose another one, such as backbone=mlp"
+        if config["freeze_backbone"]:
+            what, advice = "freeze_backbone=true", "leave it out"
         raise BadInput(
-            f"freeze_backbone=true leaves algo={name} nothing to train: leave it out, or give trainer.max_steps=0 to test "
-            "it as it is"
+            f"{what} leaves algo={name} nothing to train: {advice}, or give trainer.max_steps=0 to test it as it is"
         )
 
 
@@ -27,7 +31,7 @@ def refuse_other_batches(algorithm: Algorithm, data: EpisodicDataModule, name: s
         raise BadInput(
             f"data.train.batch shuffles images, but algo={name} is trained on episodes: use data.train.batch=null"
         )
-    sampler = data.shuffled_sampler if isinstance(data, ImageEpisodes) else None
+    sampler = data.shuffled_sampler if isinstance(data, ClassEpisodes) else None
     if sampler is not None and sampler.size > len(sampler.labels):
         raise BadInput(
             f"data.train.batch={sampler.size} cannot be used: the training split of data={data.name} has "

@@ -13,11 +13,11 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from metashot.bad_input import BadInput, GaveUp
-from metashot.checkpoints.reading import our_part
-from metashot.checkpoints.run_folder import refuse_lost
+from metashot.checkpoints.reading import metashot_part
+from metashot.checkpoints.run_folder import refuse_missing_folder
 from metashot.checkpoints.stored import BEST, LAST, OURS
 from metashot.evaluation.protocol import Scoring
-from metashot.files.paths import shown
+from metashot.files.paths import printable
 from metashot.process.interruption import STOP, Stopped
 from metashot.process.invocation import typed
 from metashot.training.interruption import stopping
@@ -58,7 +58,7 @@ class Saving(Checkpoint):
         except (LookupError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
             if checkpoint is None or self.stepped or (self.restored and isinstance(error, RuntimeError)):
                 raise
-            reason = shown((str(error).splitlines() or [""])[0][:200])
+            reason = printable((str(error).splitlines() or [""])[0][:200])
             raise BadInput(
                 f"resume: the checkpoint {checkpoint} cannot be resumed, because a part of it is missing or broken "
                 f"({type(error).__name__}: {reason}); resume from another one, or begin from its weights with init_from="
@@ -106,7 +106,7 @@ class Saving(Checkpoint):
             raise Stopped(STOP.message)
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
-        refuse_lost(self.folder.parent)
+        refuse_missing_folder(self.folder.parent)
         trainer.save_checkpoint(self.folder / name)
 
     def state_dict(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Saving(Checkpoint):
         self.waited = state_dict["waited"]
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[OURS] = our_part(self.config, self.origin) | {"random_state": random_state()}
+        checkpoint[OURS] = metashot_part(self.config, self.origin) | {"random_state": random_state()}
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._random_state = checkpoint[OURS]["random_state"]
@@ -130,11 +130,11 @@ class Saving(Checkpoint):
             restore_random_state(self._random_state)
             del self._random_state
         for optimizer in trainer.optimizers:
-            refuse_broken_memory(optimizer)
+            refuse_broken_optimizer_state(optimizer)
         self.restored = True
 
 
-def refuse_broken_memory(optimizer: torch.optim.Optimizer) -> None:
+def refuse_broken_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
     """What an optimiser remembers has the shape of the parameters that it is about, and no NaN. (Squares of large gradients
     can be infinite in a sound run.)"""
     for group in optimizer.param_groups:

@@ -8,7 +8,7 @@ from metashot.bad_input import BadInput
 from metashot.checkpoints.compatibility import refuse_another_experiment
 from metashot.checkpoints.reading import read_checkpoint, write_checkpoint
 from metashot.checkpoints.run_folder import RunFolder
-from metashot.checkpoints.stored import BEST, CONFIG, LAST, OURS, configuration_of_folder, of_run
+from metashot.checkpoints.stored import BEST, CONFIG, LAST, OURS, configuration_of_folder, find_checkpoint
 from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
 from metashot.files.paths import given_path
@@ -40,7 +40,7 @@ class Start:
         if path.is_dir() and (path / CONFIG).is_file() and not list((path / "checkpoints").glob("*.ckpt")):
             refuse_another_experiment(experiment, configuration_of_folder(path))
             return cls(continued=path)  # it was killed before its first checkpoint
-        file = of_run(resume, "resume", LAST)
+        file = find_checkpoint(resume, "resume", LAST)
         checkpoint = read_checkpoint(file)
         refuse_another_experiment(experiment, checkpoint[OURS]["config"])
         folder = file.resolve().parent.parent if not path.is_dir() else path
@@ -56,7 +56,7 @@ class Start:
             return TrainingClasses.noted_in(self.origin, self.checkpoint)
         if self.checkpoint is not None or init_from is None:
             return TrainingClasses()
-        path = of_run(init_from, "init_from", BEST)
+        path = find_checkpoint(init_from, "init_from", BEST)
         return TrainingClasses.noted_in(read_checkpoint(path)[OURS].get("origin"), path)
 
     def refuse_other_images(self, data: EpisodicDataModule) -> None:

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
 
 from metashot.algorithms.base import Algorithm
@@ -107,6 +108,9 @@ class TrainerOptions:
             use_distributed_sampler=False,  # the data module shares episodes among the devices
             # Without one Lightning looks for others, and believes variables that were left over.
             plugins=[WholeCheckpointIO(), LightningEnvironment() if launch is None else launch.environment],
+            enable_checkpointing=any(
+                isinstance(callback, Checkpoint) for callback in callbacks
+            ),  # else Lightning adds its own
             enable_progress_bar=False,
             enable_model_summary=False,
         )
@@ -124,7 +128,7 @@ class TrainerOptions:
             ]
         return []
 
-    def refuse_what_is_not_there(self) -> None:
+    def refuse_unavailable(self) -> None:
         """Refuse a device or a precision that this machine does not have, and processes that were not started."""
         refuse_other_processes(self.devices, self.nodes)
         if self.accelerator == "cpu":

@@ -8,7 +8,7 @@ import numpy as np
 
 from metashot.arguments import AtLeast, AtMost
 from metashot.sources.official import Official
-from metashot.sources.source import DataSource, Drawn
+from metashot.sources.source import PIXELS, DataSource, Drawn
 
 CLASSES = {"train": 24, "val": 8, "test": 8}
 
@@ -19,6 +19,8 @@ class Stripes(DataSource):
     name = "stripes"
     official: Official | None = None
     notes: Sequence[str] = ()
+    presented_as = PIXELS
+    dtype = "uint8"
     bright_ink = True
 
     def __init__(
@@ -28,7 +30,7 @@ class Stripes(DataSource):
         self.examples = examples
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def item_shape(self) -> tuple[int, int, int]:
         return 1, self.image_size, self.image_size
 
     def identity(self, root: Path) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def read_bank(source: Cifar100, root: Path, scratch: Path) -> Bank:
     worker: Cifar100 = pickle.loads(sent)
     counts = {split: worker.counts(split) for split in worker.splits()}
     return {
-        split: {name: worker.draw(split, label, 0, counts[split][label]).images for label, name in enumerate(names)}
+        split: {name: worker.draw(split, label, 0, counts[split][label]).items for label, name in enumerate(names)}
         for split, names in worker.splits().items()
     }
 
@@ -131,7 +131,9 @@ def assert_constants(name: str, images: Iterable[Pixels]) -> None:
     mean = shares @ values
     std = np.sqrt(shares @ values**2 - mean**2)
     config = yaml.safe_load((Path(__file__).parents[3] / "conf" / "data" / f"{name}.yaml").read_text())
-    np.testing.assert_allclose([config["mean"], config["std"]], [mean, std], rtol=0, atol=0.00006)
+    np.testing.assert_allclose(
+        [config["presentation"]["mean"], config["presentation"]["std"]], [mean, std], rtol=0, atol=0.00006
+    )
 
 
 FORMS: dict[str, Callable[[Path], Path]] = {  # by the place below data.root, in the layouts of several programs

@@ -237,7 +237,7 @@ def test_real_images_are_regrouped_by_class(real_data: Path, real_classes: dict[
     assert source.splits() == FC100_CLASSES
     assert {split: source.counts(split) for split in SPLITS} == {s: [600] * n for s, n in SPLITS.items()}
     for split, label, first in (("train", 0, 0), ("train", 59, 595), ("val", 7, 300), ("test", 19, 595)):
-        found = source.draw(split, label, first, first + 5).images
+        found = source.draw(split, label, first, first + 5).items
         np.testing.assert_array_equal(found, real_classes[FC100_CLASSES[split][label]][first : first + 5])
 
 

@@ -45,7 +45,7 @@ def glyphs() -> Glyphs:
 def banks(glyphs: Glyphs) -> dict[str, Images]:
     """Every image, [classes, examples, side, side]."""
     return {
-        split: np.stack([glyphs.draw(split, label, 0, 20).images[:, 0] for label in range(len(names))])
+        split: np.stack([glyphs.draw(split, label, 0, 20).items[:, 0] for label in range(len(names))])
         for split, names in glyphs.splits().items()
     }
 
@@ -149,11 +149,11 @@ def test_only_letters_are_drawn(glyphs: Glyphs) -> None:
 
 
 def test_chunks_do_not_change_the_images(glyphs: Glyphs, banks: dict[str, Images]) -> None:
-    chunks = np.concatenate([glyphs.draw("val", 5, *piece).images for piece in ((0, 3), (3, 4), (4, 20))])
-    assert chunks.shape == (20, *glyphs.image_shape)
+    chunks = np.concatenate([glyphs.draw("val", 5, *piece).items for piece in ((0, 3), (3, 4), (4, 20))])
+    assert chunks.shape == (20, *glyphs.item_shape)
     assert chunks.dtype == np.uint8
     assert np.array_equal(chunks[:, 0], banks["val"][5])
-    assert glyphs.draw("val", 5, 5, 5).images.shape == (0, *glyphs.image_shape)
+    assert glyphs.draw("val", 5, 5, 5).items.shape == (0, *glyphs.item_shape)
 
 
 def test_another_process_finds_the_same_classes_and_draws_the_same_bytes_without_torch(
@@ -164,7 +164,7 @@ def test_another_process_finds_the_same_classes_and_draws_the_same_bytes_without
         "from metashot.sources.images.glyphs import Glyphs\n"
         f"glyphs = Glyphs(**{SETTINGS})\n"
         "print(hashlib.sha256(repr(glyphs.splits()).encode()).hexdigest())\n"
-        "drawn = b''.join(glyphs.draw('test', k, 0, 20).images.tobytes() for k in range(40, 80))\n"
+        "drawn = b''.join(glyphs.draw('test', k, 0, 20).items.tobytes() for k in range(40, 80))\n"
         "print(hashlib.sha256(drawn).hexdigest())\n"
         "print('torch' in sys.modules)\n"
     )
@@ -172,14 +172,14 @@ def test_another_process_finds_the_same_classes_and_draws_the_same_bytes_without
     answer = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert answer.stdout.split() == [
         hashlib.sha256(repr(glyphs.splits()).encode()).hexdigest(),
-        hashlib.sha256(b"".join(glyphs.draw("test", k, 0, 20).images.tobytes() for k in range(40, 80))).hexdigest(),
+        hashlib.sha256(b"".join(glyphs.draw("test", k, 0, 20).items.tobytes() for k in range(40, 80))).hexdigest(),
         "False",
     ]
 
 
 def test_pickled_glyphs_draw_the_same(glyphs: Glyphs) -> None:
     copy = pickle.loads(pickle.dumps(glyphs))
-    assert np.array_equal(copy.draw("train", 7, 2, 9).images, glyphs.draw("train", 7, 2, 9).images)
+    assert np.array_equal(copy.draw("train", 7, 2, 9).items, glyphs.draw("train", 7, 2, 9).items)
     assert copy.identity(Path()) == glyphs.identity(Path())
 
 

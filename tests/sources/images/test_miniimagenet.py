@@ -109,7 +109,7 @@ def assert_official(root: Path, scratch: Path, classes: dict[str, list[str]] = C
     assert source.splits() == classes
     for split, names in CLASSES.items():
         assert source.counts(split) == [EACH] * len(names)
-        drawn = np.concatenate([source.draw(split, label, 0, EACH).images for label in range(len(names))])
+        drawn = np.concatenate([source.draw(split, label, 0, EACH).items for label in range(len(names))])
         assert np.array_equal(drawn, pixels(split).transpose(0, 3, 1, 2))
 
 
@@ -217,7 +217,7 @@ def test_images_of_other_sizes_are_squashed_with_lanczos(tmp_path: Path) -> None
     large = np.random.default_rng(0).integers(0, 256, (100, 150, 3), np.uint8)
     written(root / "images" / "n0185567200000001.png", png(large))
     expected = np.asarray(Image.fromarray(large).resize((84, 84), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
-    assert np.array_equal(prepared(root, tmp_path / "scratch").draw("val", 0, 0, 1).images[0], expected)
+    assert np.array_equal(prepared(root, tmp_path / "scratch").draw("val", 0, 0, 1).items[0], expected)
 
 
 def test_names_may_have_spaces_and_chinese_characters(tmp_path: Path) -> None:

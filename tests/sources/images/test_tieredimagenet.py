@@ -99,8 +99,8 @@ def assert_official(root: Path, scratch: Path, names: Callable[[str], list[str]]
         assert source.splits()[split] == (names(split) if names else texts[split])
         assert source.counts(split) == [EACH] * classes
         for label in range(classes):
-            assert np.array_equal(source.draw(split, label, 0, EACH).images, expected(split, label))
-            assert np.array_equal(source.draw(split, label, 1, 2).images, expected(split, label)[1:2])
+            assert np.array_equal(source.draw(split, label, 0, EACH).items, expected(split, label))
+            assert np.array_equal(source.draw(split, label, 1, 2).items, expected(split, label)[1:2])
 
 
 def complaint(root: Path, scratch: Path) -> str:
@@ -224,7 +224,7 @@ def test_images_larger_than_memory_are_prepared_and_drawn(tmp_path: Path, protoc
         source = pickle.loads(pickle.dumps(source))
         for first in range(0, {sizes["train"][1] // 3}, 100):
             drawn = source.draw("train", 1, first, min(first + 100, {sizes["train"][1] // 3}))
-        print(drawn.images.sum())
+        print(drawn.items.sum())
         try:
             bytes(bytearray({MEMORY} * 10**6))
         except MemoryError:

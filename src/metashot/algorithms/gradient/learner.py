@@ -277,7 +277,8 @@ class GradientLearner(Algorithm):
         adapting: set[str] = set()
         for pattern in patterns:
             matched = {name for name in names if fnmatchcase(name, pattern.removeprefix("-"))}
-            if not matched:
+            takes_out_of_nothing = pattern.startswith("-") and all(name.startswith("head.") for name in names)
+            if not matched and not takes_out_of_nothing:  # (a backbone without parameters has no layers to leave out)
                 raise BadInput(f"algo.adapts={pattern} matches no parameter of the network; it has {', '.join(names)}")
             adapting = adapting - matched if pattern.startswith("-") else adapting | matched
         if not adapting:

@@ -45,6 +45,11 @@ class Relation(FeatureLearner):
     ) -> None:
         super().__init__(backbone, problem, optimizer)
         shape = backbone.feature_shape
+        if len(backbone.input_shape) != 3:
+            raise BadInput(
+                f"relation networks compare feature maps, and inputs of shape {list(backbone.input_shape)} have none: use "
+                "images, or an algorithm that compares vectors, such as algo=protonet"
+            )
         if len(shape) != 3 or min(shape[1:]) < LEAST:
             given = f"maps of {shape[1]}x{shape[2]}" if len(shape) == 3 else f"{shape[0]} numbers without height and width"
             raise BadInput(

@@ -32,10 +32,9 @@ class Baseline(FeatureLearner):
         return self.fit.steps
 
     def training_loss(self, episode: Episode) -> TrainingStep:
-        images = episode.query
-        features = self.embed(images.x, support=images.x.shape[1])
+        features = self.query_features(episode)
         answers: Tensor = self.head(features)  # [T, N, training classes]
-        return TrainingStep(self.problem.loss(answers, images.y), answers)
+        return TrainingStep(self.problem.loss(answers, episode.query.y), answers)
 
     def summary(self, support: Examples) -> Classifier:
         tasks, _, features = support.x.shape

@@ -56,10 +56,9 @@ class BaselinePlusPlus(FeatureLearner):
         return self.fit.steps
 
     def training_loss(self, episode: Episode) -> TrainingStep:
-        images = episode.query
-        features = self.embed(images.x, support=images.x.shape[1])
+        features = self.query_features(episode)
         answers = self.logits(self.head.classifier(), features)  # [T, N, training classes]
-        return TrainingStep(self.problem.loss(answers, images.y), answers)
+        return TrainingStep(self.problem.loss(answers, episode.query.y), answers)
 
     def summary(self, support: Examples) -> Classifier:
         weight = class_means(F.normalize(support.x, dim=-1), support.y)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metashot.bad_input import BadInput
-from metashot.randomness import random_words
+from metashot.randomness import uniform_inside
 
 _FUNCTION, _SUPPORT, _QUERY = range(3)  # the random streams of an episode
 
@@ -33,18 +33,14 @@ class Sinusoid:
 
     def draw(self, key: tuple[int, int], numbers: NDArray[np.int64], shots: int, queries: int) -> tuple[Points, Points]:
         """The support and the query points of the tasks with these numbers."""
-        drawn = _uniform(key, numbers, _FUNCTION, 2)
+        drawn = uniform_inside(key, numbers, _FUNCTION, 2)
         amplitude, phase = _within(self.amplitude, drawn[:, :1]), _within(self.phase, drawn[:, 1:])
 
         def points(stream: int, count: int) -> Points:
-            x = _within(self.x, _uniform(key, numbers, stream, count))  # [T, count]
+            x = _within(self.x, uniform_inside(key, numbers, stream, count))  # [T, count]
             return x[..., None], (amplitude * np.sin(x - phase))[..., None]
 
         return points(_SUPPORT, shots), points(_QUERY, queries)
-
-
-def _uniform(key: tuple[int, int], numbers: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:
-    return (random_words(key, numbers, stream, size) + 0.5) / 2.0**32
 
 
 def _within(limits: list[float], share: NDArray[np.float64]) -> NDArray[np.float64]:

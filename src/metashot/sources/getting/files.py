@@ -18,7 +18,7 @@ from typing import Protocol
 
 from metashot.bad_input import BadInput
 from metashot.files.paths import Walk, open_file, read_file
-from metashot.files.paths import shown as shown
+from metashot.files.paths import printable as printable
 
 LARGEST_FILE = 10**9  # bytes; a file of images is far smaller, a "zip bomb" is larger
 _JUNK = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # and whatever is hidden
@@ -97,8 +97,8 @@ class Zip:
     def read(self, name: str) -> bytes:
         archive, members = self._opened()
         if name not in members:
-            raise BadInput(f"{shown(self.path)} has no file {name!r}")
-        member, what = members[name], f"{shown(self.path)}: its member {name!r}"
+            raise BadInput(f"{printable(self.path)} has no file {name!r}")
+        member, what = members[name], f"{printable(self.path)}: its member {name!r}"
         try:
             with archive.open(member) as file:
                 return file.read(member.file_size)  # with a size, a member that is larger than it says is not unpacked
@@ -122,24 +122,26 @@ def open_files(path: Path) -> Folder | Zip:
     if path.suffix.lower() == ".zip":
         return Zip(path)
     what = "is neither a folder nor a .zip archive" if path.exists() else "does not exist"
-    raise BadInput(f"{shown(path)} {what}; give a folder of files or a .zip archive")
+    raise BadInput(f"{printable(path)} {what}; give a folder of files or a .zip archive")
 
 
 def unpack_tar(path: Path, into: Path) -> None:
     """Unpack a .tar, .tar.gz, .tgz or .tar.bz2 into an empty folder; nothing is written outside of it."""
     if not hasattr(tarfile, "data_filter"):
-        raise BadInput(f"{shown(path)} cannot be unpacked safely by this Python; use 3.11.4 or later, or unpack it by hand")
+        raise BadInput(
+            f"{printable(path)} cannot be unpacked safely by this Python; use 3.11.4 or later, or unpack it by hand"
+        )
     try:
         with open_file(path) as file, tarfile.open(fileobj=file, mode="r:*") as archive:
             _unpack(path, archive, into)
     except tarfile.FilterError as error:
-        raise BadInput(f"{shown(path)}: a member was refused: {error}; the archive was not unpacked") from error
+        raise BadInput(f"{printable(path)}: a member was refused: {error}; the archive was not unpacked") from error
     except DAMAGE as error:
-        raise _damaged(shown(path), error) from error
+        raise _damaged(printable(path), error) from error
     except OSError as error:
         if error.errno in _DAMAGE_ERRNO:
-            raise _damaged(shown(path), error) from error
-        raise BadInput(f"{shown(path)} cannot be unpacked into {shown(into)}: {_reason(error)}") from error
+            raise _damaged(printable(path), error) from error
+        raise BadInput(f"{printable(path)} cannot be unpacked into {printable(into)}: {_reason(error)}") from error
 
 
 def stamps(paths: Iterable[Path | str]) -> list[list[str | int]]:
@@ -162,9 +164,9 @@ def _open_zip(path: Path, stamp: tuple[int, int], process: int) -> tuple[zipfile
     try:
         archive = zipfile.ZipFile(open_file(path))  # which it keeps open as long as it is kept itself
     except DAMAGE as error:
-        raise _damaged(shown(path), error) from error
+        raise _damaged(printable(path), error) from error
     except OSError as error:
-        raise (_damaged(shown(path), error) if error.errno in _DAMAGE_ERRNO else _unreadable(path, error)) from error
+        raise (_damaged(printable(path), error) if error.errno in _DAMAGE_ERRNO else _unreadable(path, error)) from error
     return archive, _members(path, archive)
 
 
@@ -176,16 +178,17 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
         given = _zip_name(member)
         name = _inside(given)
         if name is None or stat.S_ISLNK(member.external_attr >> 16):
-            raise BadInput(f"{shown(path)}: its member {given!r} points outside the archive's folder; it was not opened")
+            raise BadInput(f"{printable(path)}: its member {given!r} points outside the archive's folder; it was not opened")
         if given.endswith(("/", "\\")) or any(map(is_junk, name.split("/"))):
             continue
         if member.flag_bits & _ENCRYPTED:
             raise BadInput(
-                f"{shown(path)}: its member {given!r} is encrypted; unpack the archive with its password and give the folder"
+                f"{printable(path)}: its member {given!r} is encrypted; unpack the archive with its password and give the "
+                "folder"
             )
         if member.file_size > LARGEST_FILE:
             raise BadInput(
-                f"{shown(path)}: its member {given!r} would unpack to {member.file_size / 1e9:.1f} GB, "
+                f"{printable(path)}: its member {given!r} would unpack to {member.file_size / 1e9:.1f} GB, "
                 f"more than {LARGEST_FILE / 1e9:.0f} GB; the archive was not opened"
             )
         if name in members:
@@ -193,7 +196,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
         members[name] = member
     if twice:
         raise BadInput(
-            f"{shown(path)} has several members of the same name: {', '.join(map(repr, sorted(set(twice))[:5]))}"
+            f"{printable(path)} has several members of the same name: {', '.join(map(repr, sorted(set(twice))[:5]))}"
             f"{', ...' if len(set(twice)) > 5 else ''}; delete it and download it again"
         )
     return dict(sorted(members.items()))
@@ -218,7 +221,7 @@ def _unpack(path: Path, archive: tarfile.TarFile, into: Path) -> None:
     for member in archive:
         if _inside(member.name) is None:
             raise BadInput(
-                f"{shown(path)}: its member {member.name!r} points outside the archive's folder; it was not unpacked"
+                f"{printable(path)}: its member {member.name!r} points outside the archive's folder; it was not unpacked"
             )
         if member.issym() or member.islnk():
             links.append(member)
@@ -229,9 +232,9 @@ def _unpack(path: Path, archive: tarfile.TarFile, into: Path) -> None:
     # own check is not enough, since it resolves links and older versions of it can be led astray by very long ones.
     for link in sorted(links, key=tarfile.TarInfo.issym):
         if link.islnk() and not (into / link.linkname).is_file() and _inside(link.linkname) is not None:
-            raise _damaged(shown(path), f"{link.name!r} is a link to {link.linkname!r}, which is not in it")
+            raise _damaged(printable(path), f"{link.name!r} is a link to {link.linkname!r}, which is not in it")
         if any((into / above).is_symlink() for above in PurePosixPath(link.name).parents):
-            raise BadInput(f"{shown(path)}: its member {link.name!r} lies behind a link; the archive was not unpacked")
+            raise BadInput(f"{printable(path)}: its member {link.name!r} lies behind a link; the archive was not unpacked")
         archive.extract(link, into, filter="data")
 
 
@@ -275,7 +278,7 @@ def _is_loop(link: str) -> bool:
         os.stat(link)
     except FileNotFoundError as error:
         raise BadInput(
-            f"{shown(link)} is a link to {shown(os.readlink(link))}, which does not exist; mend it or remove it"
+            f"{printable(link)} is a link to {printable(os.readlink(link))}, which does not exist; mend it or remove it"
         ) from error
     except OSError as error:
         if error.errno == errno.ELOOP:
@@ -293,7 +296,7 @@ def _changed(status: os.stat_result) -> tuple[int, int]:
 
 
 def _unreadable(path: Path | str, error: OSError) -> BadInput:
-    return BadInput(f"{shown(path)} cannot be read: {_reason(error)}")
+    return BadInput(f"{printable(path)} cannot be read: {_reason(error)}")
 
 
 def _damaged(what: str, error: Exception | str) -> BadInput:

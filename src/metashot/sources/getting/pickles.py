@@ -4,14 +4,12 @@ A pickle is a program for a small stack machine. This is that machine for plain 
 imports what a file names, and an array is a read-only view of the mapped file wherever the file holds the array's own bytes.
 """
 
-import codecs
 import math
 import mmap
-import pickletools
 import re
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metashot.bad_input import BadInput
+from metashot.sources.getting.pickle_program import Damaged, Piece, instructions, utf8
 
 _LARGEST_KEY = 2**31
 # Bytes of memory that objects made by the program may take: for each byte of the file, and in any case. An empty list takes
 # 80 and one byte of program; what data sets hold takes 10 at most.
 _ROOM, _ROOM_OF_ANY = 16, 2**26
 _TUPLE, _LIST, _DICT, _SET, _ORDERED, _ENTRY, _ARRAY, _DTYPE = 64, 120, 248, 240, 400, 64, 128, 160
-_LONG = 32  # strings of at least so many bytes stay in the file until somebody wants them
 _T = TypeVar("_T")
 _GETS = ("GET", "BINGET", "LONG_BINGET")
 _SCALARS = (str, bytes, int, float, bool, type(None), np.generic)
@@ -56,134 +54,13 @@ def read_pickle(path: Path, take: Take | None = None) -> Any:
     except _Refused as error:
         raise BadInput(f"{path}: this pickle {error!s:.300}; it was not loaded") from error
     # What a damaged program makes Python and numpy raise when they are given its numbers, strings and shapes.
-    except (_Damaged, LookupError, TypeError, ValueError, OverflowError, struct.error) as error:
+    except (Damaged, LookupError, TypeError, ValueError, OverflowError, struct.error) as error:
         reason = f"{error!s:.300}"
         raise BadInput(f"{path} is damaged or not a pickle: {reason}; fetch or copy the file again") from error
 
 
 class _Refused(Exception):
     """The pickle is sound, but wants something that is not a plain container or an array."""
-
-
-class _Damaged(Exception):
-    """The pickle's program makes no sense."""
-
-
-# The program: which instructions there are, and how their arguments are written.
-
-
-class _Piece:
-    """A long string that still lies in the file. It stands on the stack or directly in a tuple, never in a container."""
-
-    __slots__ = ("decode", "start", "stop", "value")
-
-    def __init__(self, start: int, stop: int, decode: Callable[[bytes], Any]) -> None:
-        self.start = start
-        self.stop = stop
-        self.decode = decode
-        self.value: Any = None  # decoded, so that a string the pickle names twice is decoded once
-
-
-_Reader = Callable[[mmap.mmap, int], tuple[Any, int]]  # the argument that begins at a place, and the place after it
-
-
-def _number(layout: str) -> _Reader:
-    number = struct.Struct(layout)
-
-    def read(data: mmap.mmap, place: int) -> tuple[Any, int]:
-        return number.unpack_from(data, place)[0], place + number.size
-
-    return read
-
-
-def _counted(layout: str, decode: Callable[[bytes], Any], may_stay: bool = True) -> _Reader:
-    number = struct.Struct(layout)
-
-    def read(data: mmap.mmap, place: int) -> tuple[Any, int]:
-        start = place + number.size
-        stop = start + number.unpack_from(data, place)[0]
-        if not start <= stop <= len(data):
-            raise _Damaged(f"it announces {stop - start:,} bytes at byte {start:,}, the file has {len(data):,}")
-        return (_Piece(start, stop, decode) if may_stay and stop - start >= _LONG else decode(data[start:stop])), stop
-
-    return read
-
-
-def _lines(count: int, decode: Callable[..., Any]) -> _Reader:
-    def read(data: mmap.mmap, place: int) -> tuple[Any, int]:
-        lines = []
-        for _ in range(count):
-            stop = data.find(b"\n", place)
-            if stop < 0:
-                raise _Damaged(f"the line at byte {place:,} has no end")
-            lines.append(data[place:stop])
-            place = stop + 1
-        return decode(*lines), place
-
-    return read
-
-
-def _latin1(text: bytes) -> str:
-    return text.decode("latin-1")  # what Python 2 called a string is bytes; the data sets hold names in it
-
-
-def _utf8(text: bytes) -> str:
-    return text.decode("utf-8", "surrogatepass")
-
-
-def _quoted(text: bytes) -> str:
-    if len(text) < 2 or text[:1] not in b"'\"" or text[:1] != text[-1:]:
-        raise _Damaged("a string lacks its quotes")
-    return _latin1(codecs.escape_decode(text[1:-1])[0])  # type: ignore[attr-defined]
-
-
-_BOOLEANS = {b"00": False, b"01": True}
-
-# By the names that the standard library's table of instructions gives to the ways of writing an argument.
-_READERS: dict[str, _Reader] = {
-    "uint1": _number("<B"),
-    "uint2": _number("<H"),
-    "uint4": _number("<I"),
-    "uint8": _number("<Q"),
-    "int4": _number("<i"),
-    "float8": _number(">d"),
-    "string1": _counted("<B", _latin1),
-    "string4": _counted("<i", _latin1),
-    "bytes1": _counted("<B", bytes),
-    "bytes4": _counted("<I", bytes),
-    "bytes8": _counted("<Q", bytes),
-    "bytearray8": _counted("<Q", bytearray),
-    "unicodestring1": _counted("<B", _utf8),
-    "unicodestring4": _counted("<I", _utf8),
-    "unicodestring8": _counted("<Q", _utf8),
-    "long1": _counted("<B", partial(int.from_bytes, byteorder="little", signed=True), may_stay=False),
-    "long4": _counted("<i", partial(int.from_bytes, byteorder="little", signed=True), may_stay=False),
-    "decimalnl_short": _lines(1, lambda text: _BOOLEANS[text] if text in _BOOLEANS else int(text)),
-    "decimalnl_long": _lines(1, lambda text: int(text.removesuffix(b"L"))),
-    "floatnl": _lines(1, float),
-    "stringnl": _lines(1, _quoted),
-    "unicodestringnl": _lines(1, lambda text: text.decode("raw-unicode-escape")),
-    "stringnl_noescape": _lines(1, _utf8),
-    "stringnl_noescape_pair": _lines(2, lambda module, name: (_utf8(module), _utf8(name))),
-}
-_INSTRUCTIONS = {ord(code.code): (code.name, _READERS[code.arg.name] if code.arg else None) for code in pickletools.opcodes}
-
-
-def _instructions(data: mmap.mmap) -> Iterator[tuple[str, Any]]:
-    """The program up to its end; of long strings only the place is read."""
-    place = 0
-    name = ""
-    while name != "STOP":
-        if place >= len(data):
-            raise _Damaged(f"it ends too early, after {len(data):,} bytes")
-        if data[place] not in _INSTRUCTIONS:
-            raise _Damaged(f"byte {place:,} is {data[place]:#04x}, which is no instruction")
-        name, read = _INSTRUCTIONS[data[place]]
-        place += 1
-        argument = None
-        if read is not None:
-            argument, place = read(data, place)
-        yield name, argument
 
 
 # What the program may call, each made here from its arguments alone.
@@ -236,7 +113,7 @@ def _dtype(machine: "_Machine", code: Any, *_: Any) -> _Unfinished:
 def _dtype_from_state(code: str, machine: "_Machine", state: Any) -> np.dtype[Any]:
     byte_order = state[1]
     if byte_order not in ("<", ">", "|", "="):
-        raise _Damaged("it describes a dtype that does not exist")
+        raise Damaged("it describes a dtype that does not exist")
     return np.dtype(object) if code[0] == "O" else np.dtype(byte_order + code)
 
 
@@ -270,7 +147,7 @@ def _ordered(machine: "_Machine", pairs: Any = ()) -> OrderedDict[Any, Any]:
 
 
 def _no_call(machine: "_Machine", *_: Any) -> Any:
-    raise _Damaged("it makes an array without saying how")
+    raise Damaged("it makes an array without saying how")
 
 
 _FUNCTIONS = {
@@ -310,17 +187,17 @@ class _Machine:
         self.room = _ROOM * len(data) + _ROOM_OF_ANY
         # A pickle memoizes all it makes and asks for little of it again. What nobody asks for is not kept: a list of half a
         # million images would hold ten times as many memo entries.
-        self.wanted = {key for name, key in _instructions(data) if name in _GETS}
+        self.wanted = {key for name, key in instructions(data) if name in _GETS}
 
     def run(self) -> Any:
         name = ""
         try:
-            for name, argument in _instructions(self.data):
+            for name, argument in instructions(self.data):
                 if name not in _OPERATIONS:
                     raise _Refused(f"uses {name}, which arrays and plain containers do not need")
                 _OPERATIONS[name](self, argument)
         except IndexError as error:
-            raise _Damaged(f"{name} asks for more values than there are") from error
+            raise Damaged(f"{name} asks for more values than there are") from error
         return self.settled(self.stack.pop())
 
     # Values
@@ -332,14 +209,14 @@ class _Machine:
             # Tuples in a tuple have been settled when it was made, so that this goes no deeper however they are nested.
             self.make_room(8 * len(value))
             return tuple(map(self.settled, value)) if any(type(item) in _OWN for item in value) else value
-        if kind is _Piece:
+        if kind is Piece:
             if value.value is None:
                 value.value = value.decode(self.data[value.start : value.stop])
             return value.value
         if kind is _Function:
             raise _Refused(f"wants to load {value.name}, which is not an array or a plain container")
         if kind is _Unfinished:
-            raise _Damaged("it uses an array before it is there")
+            raise Damaged("it uses an array before it is there")
         return value
 
     def key(self, value: Any) -> Any:
@@ -358,7 +235,7 @@ class _Machine:
         """Account for something made from what the file holds, which a few bytes of program could do endlessly."""
         self.copied += size
         if self.copied > 4 * len(self.data):
-            raise _Damaged("it copies its content again and again")
+            raise Damaged("it copies its content again and again")
 
     def make_room(self, size: int) -> None:
         """Account for an object, which takes memory however few bytes of program make it."""
@@ -381,9 +258,9 @@ class _Machine:
     def array(self, content: Any, dtype: Any, shape: Any, order: Literal["C", "F"]) -> NDArray[Any]:
         """The array with that content, over the file where the content still lies there."""
         if not isinstance(dtype, np.dtype):
-            raise _Damaged("an array lacks its dtype")
+            raise Damaged("an array lacks its dtype")
         if type(shape) is not tuple or len(shape) > 32 or not all(type(size) is int and size >= 0 for size in shape):
-            raise _Damaged("an array has an impossible shape")
+            raise Damaged("an array has an impossible shape")
         self.make_room(_ARRAY)
         array = self.objects(content, shape) if dtype.hasobject else self.numbers(content, dtype, shape, order)
         array.flags.writeable = False
@@ -391,7 +268,7 @@ class _Machine:
 
     def objects(self, content: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         if type(content) is not list:
-            raise _Damaged("an array of objects lacks its objects")
+            raise Damaged("an array of objects lacks its objects")
         array = np.empty(len(content), object)
         for index, item in enumerate(self.copy_of(list, content)):
             array[index] = item
@@ -405,22 +282,22 @@ class _Machine:
             content = self.settled(content)
             buffer = _encoded(self, content, "latin1") if type(content) is str else content
             if not isinstance(buffer, bytes | bytearray):
-                raise _Damaged(f"the content of an array is a {type(buffer).__name__}")
+                raise Damaged(f"the content of an array is a {type(buffer).__name__}")
             start, stop = 0, len(buffer)
         if math.prod(shape) * dtype.itemsize != stop - start:
-            raise _Damaged(f"an array of shape {shape} and dtype {dtype} has {stop - start:,} bytes")
+            raise Damaged(f"an array of shape {shape} and dtype {dtype} has {stop - start:,} bytes")
         if dtype.kind == "U" and stop > start:
             self.charge(stop - start)
             characters: NDArray[np.uint32] = np.ndarray((stop - start) // 4, dtype.str[0] + "u4", buffer, start)
             if characters.max() > 0x10FFFF:  # numpy would only find out when somebody looks at the text
-                raise _Damaged("an array of text holds characters that do not exist")
+                raise Damaged("an array of text holds characters that do not exist")
         return np.ndarray(shape, dtype, buffer, start, order=order)
 
     # Instructions
 
     def container(self, *kinds: type) -> Any:
         if not isinstance(self.stack[-1], kinds):
-            raise _Damaged("it adds to something that is no container")
+            raise Damaged("it adds to something that is no container")
         return self.stack[-1]
 
     def push(self, argument: Any) -> None:
@@ -480,14 +357,14 @@ class _Machine:
 
     def get(self, key: int) -> None:
         if key not in self.memo:
-            raise _Damaged(f"it asks for value {key}, which it never made")
+            raise Damaged(f"it asks for value {key}, which it never made")
         value = self.memo[key]
         finished = type(value) is _Unfinished and value.value is not None
         self.stack.append(value.value if finished else value)
 
     def name(self, module: Any, name: Any) -> None:
         if not all(part.isidentifier() for part in f"{module}.{name}".split(".")):
-            raise _Damaged("it names something that can have no such name")
+            raise Damaged("it names something that can have no such name")
         if (module, name) not in _FUNCTIONS:
             raise _Refused(f"wants to load {module}.{name}, which is not an array or a plain container")
         self.stack.append(_FUNCTIONS[module, name])
@@ -499,27 +376,27 @@ class _Machine:
     def reduce(self, _: None) -> None:
         function, arguments = self.taken(2)
         if type(function) is not _Function or type(arguments) is not tuple:
-            raise _Damaged("it calls something that is no function")
+            raise Damaged("it calls something that is no function")
         self.stack.append(function.call(self, *arguments))
 
     def build(self, _: None) -> None:
         unfinished, state = self.taken(2)
         if type(unfinished) is not _Unfinished:
-            raise _Damaged("it gives a state to something that has none")
+            raise Damaged("it gives a state to something that has none")
         unfinished.value = unfinished.finish(self, state)
         self.stack.append(unfinished.value)
 
     def begin(self, protocol: int) -> None:
         if protocol > 5:
-            raise _Damaged(f"it says to be of protocol {protocol}, the newest is 5")
+            raise Damaged(f"it says to be of protocol {protocol}, the newest is 5")
 
 
 def _lies_in_the_file(content: Any) -> bool:
     """Whether the content of an array is a piece of the file that needs no decoding."""
-    return type(content) is _Piece and content.decode is not _utf8
+    return type(content) is Piece and content.decode is not utf8
 
 
-_OWN = (_Piece, _Function, _Unfinished)
+_OWN = (Piece, _Function, _Unfinished)
 
 _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"), _Machine.push),

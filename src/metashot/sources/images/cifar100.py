@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from metashot.bad_input import BadInput
 from metashot.sources.getting.download import OfficialFile
-from metashot.sources.getting.files import Files, open_files, shown, unpack_tar
+from metashot.sources.getting.files import Files, open_files, printable, unpack_tar
 from metashot.sources.getting.pickles import read_pickle
 from metashot.sources.images.image_files import ImageFiles, Listing
 from metashot.sources.images.packed_images import as_image_file
@@ -87,7 +87,7 @@ class Cifar100(ImageFiles):
             for folder in (scratch, *filter(Path.is_dir, scratch.iterdir())):
                 if _has_pickles(folder):
                     return CifarPickles(found, folder)
-            raise BadInput(f"{shown(found)} is not CIFAR-100's archive: it lacks {', '.join(_PICKLES)}; fetch it again")
+            raise BadInput(f"{printable(found)} is not CIFAR-100's archive: it lacks {', '.join(_PICKLES)}; fetch it again")
         return open_files(found) if _is_zip(found) or _has_class_folders(found) else CifarPickles(found, found)
 
     def published(self) -> dict[str, tuple[int, int]]:
@@ -108,8 +108,8 @@ class Cifar100(ImageFiles):
             absent = [name for name in names if name not in found]
             if absent:
                 raise BadInput(
-                    f"{shown(self.opened.path)} has no images data/{absent[0]}/*.png, and the {split} split of {self.name} "
-                    f"has that class ({len(absent)} of its {len(names)} classes are missing): "
+                    f"{printable(self.opened.path)} has no images data/{absent[0]}/*.png, and the {split} split of "
+                    f"{self.name} has that class ({len(absent)} of its {len(names)} classes are missing): "
                     "fetch the archive again, or correct the list"
                 )
         return {split: {name: found[name] for name in names} for split, names in splits.items()}
@@ -169,7 +169,7 @@ class PickledImages(ABC):
         return names[label]
 
     def not_official(self, part: str, reason: str) -> BadInput:
-        return BadInput(f"{shown(self.path / part)} is not the official pickle: {reason}; fetch it again")
+        return BadInput(f"{printable(self.path / part)} is not the official pickle: {reason}; fetch it again")
 
     @cached_property
     def _images(self) -> dict[str, NDArray[np.uint8]]:
@@ -206,7 +206,7 @@ def find_first(root: Path, kinds: Iterable[Callable[[Path], bool]]) -> Path | No
         files = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
         return next((path for is_wanted in kinds for path in (*folders, *files) if is_wanted(path)), None)
     except OSError as error:
-        raise BadInput(f"{shown(error.filename or root)} cannot be read: {error.strerror}; see data.root") from error
+        raise BadInput(f"{printable(error.filename or root)} cannot be read: {error.strerror}; see data.root") from error
 
 
 def is_named(path: Path, names: Collection[str]) -> bool:

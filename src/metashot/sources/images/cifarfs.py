@@ -6,7 +6,7 @@ The 100 classes of CIFAR-100, split at random: 64 for training, 16 for validatio
 from metashot.arguments import Side
 from metashot.bad_input import BadInput
 from metashot.sources.getting.download import OfficialFile
-from metashot.sources.getting.files import shown
+from metashot.sources.getting.files import printable
 from metashot.sources.images.cifar100 import CIFAR_100, CLASSES, LICENCE, Cifar100, PickledImages
 from metashot.sources.official import Official
 from metashot.sources.splitting import SPLITS, check_disjoint, listed_splits, names_listed
@@ -57,8 +57,8 @@ class CifarFS(Cifar100):
     def splits_of_files(self) -> dict[str, list[str]]:
         if not self.listed or isinstance(self.opened, PickledImages):
             return self.classes
-        where = shown(self.opened.path)
-        splits = {split: self._list_of(split) for split in SPLITS}
+        where = printable(self.opened.path)
+        splits: dict[str, list[str]] = {split: self._list_of(split) for split in SPLITS}
         check_disjoint(splits, where)
         return splits
 
@@ -67,7 +67,7 @@ class CifarFS(Cifar100):
         found = [name for name in self.opened.names() if f"/{name}".endswith(f"/{wanted}")]
         if len(found) != 1:
             raise BadInput(
-                f"{shown(self.opened.path)} has {len(found) or 'no'} {wanted}, the list of the {split} split's classes: "
+                f"{printable(self.opened.path)} has {len(found) or 'no'} {wanted}, the list of the {split} split's classes: "
                 "fetch the archive again, or give a folder with such lists as data.source.split"
             )
-        return names_listed(self.opened.read(found[0]), f"{shown(self.opened.path)}: {found[0]}")
+        return names_listed(self.opened.read(found[0]), f"{printable(self.opened.path)}: {found[0]}")

@@ -11,7 +11,7 @@ from typing import TypeVar
 from metashot.arguments import Seed, Side
 from metashot.bad_input import BadInput
 from metashot.sources.getting.download import OfficialFile
-from metashot.sources.getting.files import Folder, shown, unpack_tar
+from metashot.sources.getting.files import Folder, printable, unpack_tar
 from metashot.sources.images.decoding import Box, Decoded, Fit, Unreadable, decode
 from metashot.sources.images.image_files import ImageFiles, Listing
 from metashot.sources.official import Official, find, find_or_fetch
@@ -81,7 +81,7 @@ class Cub(ImageFiles):
             unpack_tar(found, scratch)
             unpacked = find(scratch, PLACES)
             if unpacked is None or unpacked.name != IMAGES:
-                raise BadInput(f"{shown(found)} has no {FOLDER}/{IMAGES}; delete it and fetch it again from {HOME}")
+                raise BadInput(f"{printable(found)} has no {FOLDER}/{IMAGES}; delete it and fetch it again from {HOME}")
             found = unpacked
         return Folder(found.parent)
 
@@ -105,8 +105,8 @@ class Cub(ImageFiles):
             self.boxes = {images[number]: box for number, box in boxes.items()}
         if (len(species), len(images)) != (self.species, self.images):
             raise BadInput(
-                f"cub in {shown(self.origin)} has {len(species)} species and {len(images)} images, but {self.species} and "
-                f"{self.images} were published: fetch {ARCHIVE} again from {HOME}"
+                f"cub in {printable(self.origin)} has {len(species)} species and {len(images)} images, but {self.species} "
+                f"and {self.images} were published: fetch {ARCHIVE} again from {HOME}"
             )
         birds: dict[str, list[str]] = {name: [] for name in species.values()}
         for number, name in images.items():
@@ -115,9 +115,9 @@ class Cub(ImageFiles):
 
     def decode_image(self, name: str) -> Decoded:
         try:
-            return decode(self.opened.read(name), name, self.image_shape, self.fit, self.boxes.get(name))
+            return decode(self.opened.read(name), name, self.item_shape, self.fit, self.boxes.get(name))
         except Unreadable as error:  # the archive is named, and not the folder that it was unpacked to for a while
-            raise BadInput(f"{shown(self.origin)}: {error}; fetch {ARCHIVE} again from {HOME}") from error
+            raise BadInput(f"{printable(self.origin)}: {error}; fetch {ARCHIVE} again from {HOME}") from error
 
     def _splits(self, birds: Mapping[str, object]) -> dict[str, list[str]]:
         if self.lists is None:
@@ -144,7 +144,7 @@ class Cub(ImageFiles):
     def _table(self, file: str, read: Callable[[str], Value]) -> dict[int, Value]:
         """The lines of a file by the number that each begins with."""
         if not (self.opened.path / file).is_file():
-            raise BadInput(f"{shown(self.origin)} has no {file}; fetch {ARCHIVE} again from {HOME}")
+            raise BadInput(f"{printable(self.origin)} has no {file}; fetch {ARCHIVE} again from {HOME}")
         table: dict[int, Value] = {}
         lines = self._lines[file] = {}
         for line, content in enumerate(self.opened.read(file).splitlines(), 1):
@@ -158,7 +158,8 @@ class Cub(ImageFiles):
                 table[number], lines[number] = read(text.strip()), line
             except ValueError as error:  # a UnicodeDecodeError is one, too
                 raise BadInput(
-                    f"{shown(self.origin)}: {file}, line {line}: {shown(str(error))}; fetch {ARCHIVE} again from {HOME}"
+                    f"{printable(self.origin)}: {file}, line {line}: {printable(str(error))}; fetch {ARCHIVE} again from "
+                    f"{HOME}"
                 ) from error
         return table
 
@@ -166,7 +167,7 @@ class Cub(ImageFiles):
         for number in sorted(images.keys() ^ table.keys()):
             has, has_not = (IMAGES, file) if number in images else (file, IMAGES)
             raise BadInput(
-                f"{shown(self.origin)}: {has_not} has no line for image {number}, which {has} has on line "
+                f"{printable(self.origin)}: {has_not} has no line for image {number}, which {has} has on line "
                 f"{self._lines[has][number]}; fetch {ARCHIVE} again from {HOME}"
             )
 

@@ -1,22 +1,26 @@
 """A user's own pictures: a folder of class folders, one with such folders below train, val and test, or a CSV file."""
 
-import csv
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from metashot.arguments import Positive, Seed, Side
 from metashot.bad_input import BadInput
-from metashot.files.paths import read_file, why_not
-from metashot.sources.getting.files import LARGEST_FILE, Folder, shown
+from metashot.sources.getting.csv_rows import csv_rows
+from metashot.sources.getting.files import LARGEST_FILE, Folder, printable
 from metashot.sources.images.decoding import Decoded, Fit, decode
 from metashot.sources.images.image_files import ImageFiles, Listing
-from metashot.sources.splitting import SPLITS, seeded_splits, split_called
+from metashot.sources.splitting import (
+    SPLITS,
+    refuse_few_classes,
+    refuse_shared_classes,
+    shares_of_splits,
+    split_called,
+    take_from_train,
+)
 
 _IMAGES = {
     *("apng", "avif", "avifs", "bmp", "dds", "dib", "gif", "icns", "ico", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpf", "jpg"),
@@ -26,9 +30,7 @@ _UNSUPPORTED = {
     *("arw", "cr2", "cr3", "dng", "heic", "heics", "heif", "heifs", "hif", "jxl", "nef", "orf", "raf", "raw", "rw2", "svg"),
 }
 _CSV = (".csv", ".tsv", ".txt")
-_DELIMITERS = ",;\t"
 _COLUMNS = ("file", "class")  # and "split"
-_FEWEST = 2  # classes of a split: an episode needs something to tell apart
 _NAMED = 5  # files or lines that a message about many of them names
 _ALLOWED = "allowed: a folder class/image or train|val|test/class/image, or a .csv file with the columns file,class[,split]"
 
@@ -54,13 +56,9 @@ class OwnImages(ImageFiles):
     def __init__(
         self, image_size: Side, channels: Literal[1, 3], fit: Fit, shares: list[Positive], split_seed: Seed
     ) -> None:
-        if len(shares) != len(SPLITS):
-            raise BadInput(
-                f"data.source.shares={shares} has {len(shares)} values; allowed: three, for train, val and test, such as "
-                "[0.64,0.16,0.2]"
-            )
+        of_splits = shares_of_splits(shares)
         super().__init__(channels, image_size, fit, {"shares": shares, "split_seed": split_seed})
-        self.shares = dict(zip(SPLITS, shares, strict=True))
+        self.shares = of_splits
         self.split_seed = split_seed
 
     def known_as(self, name: str, root: Path) -> str:
@@ -83,28 +81,22 @@ class OwnImages(ImageFiles):
             return Folder(root)
         if not os.path.isfile(root):
             what = "is neither a folder nor a file" if os.path.exists(root) else "does not exist"
-            raise BadInput(f"data.root={shown(root)} {what}; {_ALLOWED}")
+            raise BadInput(f"data.root={printable(root)} {what}; {_ALLOWED}")
         return Folder(root.parent)
 
     def list_images(self, root: Path) -> Listing:
         self.notes = []
         given, is_divided = self._in_folders(root) if os.path.isdir(root) else self._in_csv(root)
-        _refuse_shared(root, given)
+        where = f"data.root={printable(root)}"
+        refuse_shared_classes(where, given)
         if "train" not in given:
-            raise BadInput(
-                f"data.root={shown(root)} has images for {' and '.join(given)} and none for train, which is needed"
-            )
-        self._take_from_train(root, given, is_divided)
-        for split, classes in given.items():
-            if len(classes) < _FEWEST:
-                raise BadInput(
-                    f"the {split} split of data.root={shown(root)} has one class, {next(iter(classes))}; at least "
-                    f"{_FEWEST} are needed"
-                )
+            raise BadInput(f"{where} has images for {' and '.join(given)} and none for train, which is needed")
+        self.notes += take_from_train(where, given, self.shares, self.split_seed, is_divided, self._noted())
+        refuse_few_classes(where, given)
         return {split: {name: given[split][name] for name in sorted(given[split])} for split in SPLITS}
 
     def decode_image(self, name: str) -> Decoded:
-        return decode(self.opened.read(name), shown(name), self.image_shape, self.fit)
+        return decode(self.opened.read(name), printable(name), self.item_shape, self.fit)
 
     def _in_folders(self, root: Path) -> tuple[Listing, bool]:
         """The images as the folders divide them, and whether they are in splits; without these, all are in train."""
@@ -128,11 +120,11 @@ class OwnImages(ImageFiles):
                 loose.append(name)
             else:
                 classes = given.setdefault(splits.get(parts[0], "train"), {})
-                classes.setdefault(shown(parts[above - 1]), []).append(name)
+                classes.setdefault(printable(parts[above - 1]), []).append(name)
         self._say(loose, "{} in no class folder and {} left out", "lies|lie", "is|are")
         if not given:
             what = "has no images in class folders" if names else "is empty"
-            raise BadInput(f"data.root={shown(root)} {what}{self._noted()}; {_ALLOWED}")
+            raise BadInput(f"data.root={printable(root)} {what}{self._noted()}; {_ALLOWED}")
         self._say_what_is_empty(given, splits)
         return given, bool(splits)
 
@@ -155,44 +147,22 @@ class OwnImages(ImageFiles):
                 missing.append(f"line {row.line}: {path}")
         if missing:
             count = f"{len(missing)} of its files {'is' if len(missing) == 1 else 'are'}"
-            raise BadInput(f"{shown(root)}: {count} not there: {_listed(missing)}; files are sought beside the CSV file")
+            raise BadInput(f"{printable(root)}: {count} not there: {_listed(missing)}; files are sought beside the CSV file")
         if otherwise:
-            raise BadInput(f"{shown(root)} gives a file two classes or splits: {_listed(otherwise)}; keep one line of each")
+            raise BadInput(
+                f"{printable(root)} gives a file two classes or splits: {_listed(otherwise)}; keep one line of each"
+            )
         self._say(again, "{} named twice in the CSV file and counted once", "is|are")
         given: Listing = {}
         for path, row in first.items():
             if _kind(row.file) not in _UNSUPPORTED:
-                given.setdefault(row.split or "train", {}).setdefault(shown(row.label), []).append(path)
+                given.setdefault(row.split or "train", {}).setdefault(printable(row.label), []).append(path)
         for classes in given.values():
             for paths in classes.values():
                 paths.sort()
         if not given:
-            raise BadInput(f"{shown(root)} names no image that can be used{self._noted()}")
+            raise BadInput(f"{printable(root)} names no image that can be used{self._noted()}")
         return given, any(row.split for row in rows)
-
-    def _take_from_train(self, root: Path, given: Listing, is_divided: bool) -> None:
-        """Fill the splits that are not there with classes of train."""
-        missing = [split for split in SPLITS if split not in given]
-        if not missing:
-            return
-        takers = ["train", *missing]
-        train = given["train"]
-        if len(train) < _FEWEST * len(takers):
-            has = f"{len(train)} class{'' if len(train) == 1 else 'es'}{' in train' if is_divided else ''}"
-            raise BadInput(
-                f"data.root={shown(root)} has {has}; at least {_FEWEST * len(takers)} are needed, {_FEWEST} for each of "
-                f"{', '.join(takers[:-1])} and {takers[-1]}{self._noted()}"
-            )
-        sizes = _sizes(len(train), {split: self.shares[split] for split in takers})
-        for split, names in seeded_splits(train, sizes, self.split_seed).items():
-            given[split] = {name: train[name] for name in names}
-        if is_divided:
-            taken = " and ".join(
-                f"{sizes[split]} of the {len(train)} classes of train are taken for {split}" for split in missing
-            )
-            self.notes.append(
-                f"{shown(root)} has no {' and no '.join(missing)}: {taken} (data.source.shares, data.source.split_seed)"
-            )
 
     def _say_what_is_unsupported(self, names: Iterable[str]) -> None:
         unsupported = [name for name in names if _kind(name) in _UNSUPPORTED]
@@ -206,7 +176,7 @@ class OwnImages(ImageFiles):
         empty = []
         for top in splits or ("",):
             classes = given[splits.get(top, "train")]
-            empty += [f"{top}/{name}".lstrip("/") for name in self.opened.folders(top) if shown(name) not in classes]
+            empty += [f"{top}/{name}".lstrip("/") for name in self.opened.folders(top) if printable(name) not in classes]
         self._say(empty, "{} without images and left out", "is|are", thing="folder|folders")
 
     def _say(self, names: Collection[str], what: str, *forms: str, thing: str = "file|files") -> None:
@@ -227,16 +197,7 @@ def _kind(name: str) -> str:
 def _listed(names: Collection[str]) -> str:
     """Some of the names, and how many there are more."""
     more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return "; ".join(shown(name) for name in list(names)[:_NAMED]) + more
-
-
-def _sizes(count: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """Numbers of classes in these proportions: after the fewest, each class goes to the split that lacks the most."""
-    sizes = dict.fromkeys(shares, _FEWEST)
-    whole = sum(shares.values())
-    for _ in range(count - sum(sizes.values())):
-        sizes[max(shares, key=lambda split: shares[split] / whole * count - sizes[split])] += 1
-    return sizes
+    return "; ".join(printable(name) for name in list(names)[:_NAMED]) + more
 
 
 def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
@@ -246,90 +207,52 @@ def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
         top, is_inside, rest = name.partition("/")
         if is_inside:
             holds_folders[top] = holds_folders.get(top, False) or "/" in rest
-    splits = {top: split for top in sorted(holds_folders) if (split := split_called(top))}
+    splits: dict[str, str] = {top: split for top in sorted(holds_folders) if (split := split_called(top))}
     others = sorted(holds_folders.keys() - splits.keys())
     flat = [top for top in splits if not holds_folders[top]]
     if not splits or (others and flat):
         return {}  # a class may be called train
     if others:
         raise BadInput(
-            f"data.root={shown(root)} has folders of splits ({', '.join(splits)}) and others beside them "
+            f"data.root={printable(root)} has folders of splits ({', '.join(splits)}) and others beside them "
             f"({_listed(others)}); move the others away, or rename a class that is called like a split"
         )
     if flat:
-        raise BadInput(f"{shown(root / flat[0])} has images and no class folders; {_ALLOWED}")
-    for split, count in Counter(splits.values()).items():
+        raise BadInput(f"{printable(root / flat[0])} has images and no class folders; {_ALLOWED}")
+    for found, count in Counter(splits.values()).items():
         if count > 1:
-            twice = " and ".join(top for top in splits if splits[top] == split)
-            raise BadInput(f"data.root={shown(root)} has {twice}, which are the same split; keep one of them")
+            twice = " and ".join(top for top in splits if splits[top] == found)
+            raise BadInput(f"data.root={printable(root)} has {twice}, which are the same split; keep one of them")
     return splits
-
-
-def _refuse_shared(root: Path, given: Listing) -> None:
-    for one, other in combinations([split for split in SPLITS if split in given], 2):
-        shared = sorted(given[one].keys() & given[other].keys())
-        if shared:
-            more = f", and {len(shared) - 1} more" if len(shared) > 1 else ""
-            raise BadInput(
-                f"data.root={shown(root)}: the class {shared[0]} is in both {one} and {other}{more}; a class may be in one "
-                "split only: leave out the splits, and the classes are divided by data.source.shares"
-            )
 
 
 def _read_rows(path: Path) -> list[_Row]:
     """The lines of a CSV file with the columns file, class and, if wanted, split, in any order and among others."""
     if path.suffix.lower() not in _CSV:
-        raise BadInput(f"data.root={shown(path)} is neither a folder nor a .csv file; {_ALLOWED}")
-    text = _read_text(path)
-    header = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+        raise BadInput(f"data.root={printable(path)} is neither a folder nor a .csv file; {_ALLOWED}")
     rows: list[_Row] = []
     wrong: list[str] = []
     columns: list[str] = []
-    try:
-        while True:
-            line = reader.line_num + 1
-            fields = [field.strip() for field in next(reader)]
-            if not any(fields):
-                continue
-            if not columns:
-                columns = [field.lower() for field in fields]
-                file, label, split = _places(path, columns)
-            elif len(fields) != len(columns):
-                wrong.append(f"line {line} has {len(fields)} values, the header has {len(columns)}")
-            elif not fields[file] or not fields[label]:
-                wrong.append(f"line {line} has no {_COLUMNS[bool(fields[file])]}")
-            elif split is not None and not split_called(fields[split]):
-                wrong.append(f"line {line} has split {fields[split]!r}, allowed: {', '.join(SPLITS)}")
-            else:
-                rows.append(_Row(line, fields[file], fields[label], None if split is None else split_called(fields[split])))
-    except StopIteration:
-        pass  # the end of the file
-    except csv.Error as error:
-        raise BadInput(f"{shown(path)} is no CSV file: line {line}: {error}") from error
+    for line, fields in csv_rows(path, LARGEST_FILE):
+        if not columns:
+            columns = [field.lower() for field in fields]
+            file, label, split = _places(path, columns)
+        elif len(fields) != len(columns):
+            wrong.append(f"line {line} has {len(fields)} values, the header has {len(columns)}")
+        elif not fields[file] or not fields[label]:
+            wrong.append(f"line {line} has no {_COLUMNS[bool(fields[file])]}")
+        elif split is not None and not split_called(fields[split]):
+            wrong.append(f"line {line} has split {fields[split]!r}, allowed: {', '.join(SPLITS)}")
+        else:
+            rows.append(_Row(line, fields[file], fields[label], None if split is None else split_called(fields[split])))
     if wrong:
         raise BadInput(
-            f"{shown(path)} has {len(wrong)} line{'s' if len(wrong) > 1 else ''} that cannot be used: {_listed(wrong)}"
+            f"{printable(path)} has {len(wrong)} line{'s' if len(wrong) > 1 else ''} that cannot be used: {_listed(wrong)}"
         )
     if not rows:
         what = "has a header and no lines below it" if columns else "is empty"
-        raise BadInput(f"{shown(path)} {what}; it needs the header file,class[,split] and a line for each image")
+        raise BadInput(f"{printable(path)} {what}; it needs the header file,class[,split] and a line for each image")
     return rows
-
-
-def _read_text(path: Path) -> str:
-    try:
-        content = read_file(path, LARGEST_FILE)
-    except OSError as error:
-        raise BadInput(f"{shown(path)} cannot be read: {why_not(error)}") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise BadInput(
-            f"{shown(path)} is not UTF-8 text: line {line} has {content[error.start]:#x}; save it as UTF-8"
-        ) from error
 
 
 def _places(path: Path, columns: list[str]) -> tuple[int, int, int | None]:
@@ -337,10 +260,10 @@ def _places(path: Path, columns: list[str]) -> tuple[int, int, int | None]:
     missing = [name for name in _COLUMNS if name not in columns]
     if missing:
         raise BadInput(
-            f"{shown(path)} has no column {' and no column '.join(missing)}; its first line has "
-            f"{shown(', '.join(columns))}, but has to be a header with file, class and, if wanted, split"
+            f"{printable(path)} has no column {' and no column '.join(missing)}; its first line has "
+            f"{printable(', '.join(columns))}, but has to be a header with file, class and, if wanted, split"
         )
     twice = [name for name in (*_COLUMNS, "split") if columns.count(name) > 1]
     if twice:
-        raise BadInput(f"{shown(path)} has two columns {twice[0]}; keep one of them")
+        raise BadInput(f"{printable(path)} has two columns {twice[0]}; keep one of them")
     return columns.index("file"), columns.index("class"), columns.index("split") if "split" in columns else None

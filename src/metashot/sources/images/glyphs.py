@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from metashot.arguments import AtLeast, AtMost
-from metashot.sources.source import DataSource, Drawn
+from metashot.sources.source import PIXELS, DataSource, Drawn
 
 # Raised by one whenever this file would draw other pixels or form other classes.
 DRAWING = 1
@@ -85,6 +85,8 @@ class Glyphs(DataSource):
     official = None
     notes = ()
     bright_ink: ClassVar[bool] = True
+    presented_as: ClassVar[str] = PIXELS
+    dtype: ClassVar[str] = "uint8"
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class Glyphs(DataSource):
         self._classes: dict[str, dict[str, str]] | None = None
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def item_shape(self) -> tuple[int, int, int]:
         return (1, self.image_size, self.image_size)
 
     def splits(self) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from metashot.bad_input import BadInput
 from metashot.sources.getting.files import Files
 from metashot.sources.images.decoding import Decoded, Fit, Unreadable, decode
 from metashot.sources.official import Official
-from metashot.sources.source import DataSource, Drawn
+from metashot.sources.source import PIXELS, DataSource, Drawn
 
 Listing = dict[str, dict[str, list[str]]]  # the names of the images, of each class, of each split
 Listed = Mapping[str, Mapping[str, Sequence[str]]]  # the same where the names are not kept but made when they are wanted
@@ -26,7 +26,9 @@ class ImageFiles(DataSource, ABC):
 
     name: str
     official: ClassVar[Official | None] = None
-    bright_ink: ClassVar[bool] = False
+    bright_ink: ClassVar[bool] = False  # whether its images are drawings with bright ink on dark ground
+    presented_as: ClassVar[str] = PIXELS
+    dtype: ClassVar[str] = "uint8"
     code = 1  # raised by one whenever a data set's code would make other images of the same files
     skips_unreadable = False  # official files have to be whole
 
@@ -40,11 +42,11 @@ class ImageFiles(DataSource, ABC):
         self.listing: Listed
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def item_shape(self) -> tuple[int, int, int]:
         return self.channels, self.image_size, self.image_size
 
     def identity(self, root: Path) -> dict[str, Any]:
-        shape = list(self.image_shape)
+        shape = list(self.item_shape)
         return {"root": str(root.resolve()), "shape": shape, "fit": self.fit, "code": self.code, **self.options}
 
     def known_as(self, name: str, root: Path) -> str:
@@ -85,7 +87,7 @@ class ImageFiles(DataSource, ABC):
         return [len(names) for names in self.listing[split].values()]
 
     def draw(self, split: str, label: int, first: int, last: int) -> Drawn:
-        drawn = Drawn(np.empty((0, *self.image_shape), np.uint8))
+        drawn = Drawn(np.empty((0, *self.item_shape), np.uint8))
         images = []
         for name in self._names(split)[label][first:last]:
             try:
@@ -101,7 +103,7 @@ class ImageFiles(DataSource, ABC):
         return Drawn(np.stack(images), drawn.skipped, drawn.remarks) if images else drawn
 
     def decode_image(self, name: str) -> Decoded:
-        return decode(self.opened.read(name), name, self.image_shape, self.fit)
+        return decode(self.opened.read(name), name, self.item_shape, self.fit)
 
     def _names(self, split: str) -> list[Sequence[str]]:
         return list(self.listing[split].values())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from metashot.bad_input import BadInput
-from metashot.sources.getting.files import Files, Folder, shown, unpack_tar
+from metashot.sources.getting.files import Files, Folder, printable, unpack_tar
 from metashot.sources.images.image_files import ImageFiles, Listed, Listing
 from metashot.sources.splitting import SPLITS, check_disjoint, split_called
 
@@ -66,7 +66,7 @@ class ImageNetSubset(ImageFiles):
     def open(self, root: Path, scratch: Path) -> Files:
         if not root.is_dir():
             raise BadInput(
-                f"data.root={shown(root)} is not a folder; give the folder that data sets are kept in, "
+                f"data.root={printable(root)} is not a folder; give the folder that data sets are kept in, "
                 f"or make it for {self.home_folder}"
             )
         found = self._find(root) or self.fetched(root / self.home_folder)
@@ -88,7 +88,7 @@ class ImageNetSubset(ImageFiles):
                     return found
             tars = [path for folder in folders for path in self.named_so(folder, _TARS)]
         except OSError as error:
-            raise BadInput(f"{shown(error.filename or root)} cannot be read: {error.strerror}; see data.root") from error
+            raise BadInput(f"{printable(error.filename or root)} cannot be read: {error.strerror}; see data.root") from error
         return Found("tar", tars[0].parent, tars[:1]) if tars else None
 
     def _folders(self, folder: Path, depth: int = 2) -> Iterable[Path]:
@@ -116,7 +116,7 @@ class ImageNetSubset(ImageFiles):
         inner = next(filter(None, map(self.find_in, folders)), None)
         if inner is None:
             raise BadInput(
-                f"{shown(archive)} does not hold {self.name} in a known form; fetch it again, or unpack it by hand"
+                f"{printable(archive)} does not hold {self.name} in a known form; fetch it again, or unpack it by hand"
             )
         try:
             return self.open_found(inner, scratch, archive)
@@ -139,7 +139,7 @@ def in_class_folders(folder: Path, splits: dict[str, Path]) -> Listing:
     for path in splits.values():
         for name in Folder(path).folders():
             if next((path / name).iterdir(), None) is None:
-                raise BadInput(f"{shown(path / name)} is an empty class folder: fetch its images again, or remove it")
+                raise BadInput(f"{printable(path / name)} is an empty class folder: fetch its images again, or remove it")
     names = (f"{path.name}/{name}" for path in splits.values() for name in Folder(path).names())
     return by_class(names, str(folder))
 
@@ -151,7 +151,7 @@ def by_class(names: Iterable[str], where: str) -> Listing:
         *_, folder, label, image = ("", "", *name.split("/"))
         split = split_called(folder)
         if split and image.lower().endswith(_IMAGES):
-            listing[split].setdefault(shown(label), []).append(name)
+            listing[split].setdefault(printable(label), []).append(name)
     check_disjoint({split: list(classes) for split, classes in listing.items()}, where)
     return {split: dict(sorted(classes.items())) for split, classes in listing.items()}
 
@@ -162,4 +162,4 @@ def as_text(name: Any) -> str:
 
 
 def refuse(path: Path, reason: str) -> NoReturn:
-    raise BadInput(f"{shown(path)} is not the official file: {reason}; fetch it again")
+    raise BadInput(f"{printable(path)} is not the official file: {reason}; fetch it again")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from metashot.arguments import Side
 from metashot.bad_input import BadInput
 from metashot.sources.getting.download import OfficialFile, download
-from metashot.sources.getting.files import Files, Folder, open_files, shown
+from metashot.sources.getting.files import Files, Folder, open_files, printable
 from metashot.sources.getting.pickles import read_pickle
 from metashot.sources.images.image_files import Listed, Listing
 from metashot.sources.images.imagenet_subset import (
@@ -156,7 +156,7 @@ class MiniImageNet(ImageNetSubset):
             packs[path.name], classes = _packed(path, scratch, found.form)
             listed[split] = {name: Numbered(path.name, numbers) for name, numbers in classes.items()}
         if found.form == CACHE:
-            check_disjoint({split: list(classes) for split, classes in listed.items()}, shown(found.folder))
+            check_disjoint({split: list(classes) for split, classes in listed.items()}, printable(found.folder))
         return PackedImages(archive or found.folder, packs), listed
 
     def _open_images(self, found: Found, archive: Path | None) -> tuple[Files, Listing]:
@@ -164,18 +164,18 @@ class MiniImageNet(ImageNetSubset):
         names = files.names()
         inside = {split: next((n for n in names if f"/{n}".endswith(f"/{split}.csv")), None) for split in SPLITS}
         if len(found.files) == 1 and not any(inside.values()):
-            listing = by_class(names, shown(files.path))
+            listing = by_class(names, printable(files.path))
             if any(listing.values()):
                 return files, listing
         rows: dict[str, list[_Row]] = {}
         for split in SPLITS:
             name, path = inside[split], _list_beside(found.folder, split)
             if name is not None and path is None:
-                rows[split] = list(_rows(files.read(name), f"{shown(files.path)}: {name}"))
+                rows[split] = list(_rows(files.read(name), f"{printable(files.path)}: {name}"))
             else:
                 path = path or self._missing(found, (f"{split}.csv",), archive)
-                rows[split] = list(_rows(path.read_bytes(), shown(path)))
-        return files, _as_listed(names, rows, shown(files.path))
+                rows[split] = list(_rows(path.read_bytes(), printable(path)))
+        return files, _as_listed(names, rows, printable(files.path))
 
     def _missing(self, found: Found, names: tuple[str, ...], archive: Path | None) -> Path:
         """A file that should be beside others: fetched, where it is published by itself."""
@@ -183,7 +183,8 @@ class MiniImageNet(ImageNetSubset):
             return download(self._official(names), found.folder)
         others = ", ".join(path.name for path in found.files)
         raise BadInput(
-            f"{' or '.join(names)} is not in {shown(found.folder)}, where there is {others}; it is needed too: put it there"
+            f"{' or '.join(names)} is not in {printable(found.folder)}, where there is {others}; it is needed too: put it "
+            "there"
         )
 
     def _official(self, names: tuple[str, ...]) -> OfficialFile:
@@ -229,7 +230,7 @@ def _packed(path: Path, scratch: Path, form: str) -> tuple[Pack, dict[str, NDArr
     numbers = np.concatenate([np.empty(0, np.int64), *classes.values()])
     if not np.array_equal(np.sort(numbers), np.arange(count)):
         raise BadInput(
-            f"{shown(path)}: its {other!r} and its images do not belong together: it has {count} images, and "
+            f"{printable(path)}: its {other!r} and its images do not belong together: it has {count} images, and "
             f"{len(numbers)} are given a class, {len(np.unique(numbers))} of them different; fetch it again"
         )
     return packing.pixels(pixels.place, count, height, width), classes
@@ -292,9 +293,9 @@ def _as_listed(names: list[str], rows: dict[str, list[_Row]], images: str) -> Li
             before = taken.setdefault(name, row)
             if before is not row:
                 raise BadInput(
-                    f"{row.where}: {shown(row.file)} is listed before, at {before.where}; remove one of the lines"
+                    f"{row.where}: {printable(row.file)} is listed before, at {before.where}; remove one of the lines"
                 )
-            classes.setdefault(shown(row.label), []).append(name)
+            classes.setdefault(printable(row.label), []).append(name)
         listing[split] = dict(sorted(classes.items()))
     check_disjoint({split: list(classes) for split, classes in listing.items()}, images)
     return listing
@@ -306,7 +307,9 @@ def _place(candidates: list[str], row: _Row, images: str) -> str:
     exact = [name for name in candidates if f"/{name}".endswith(f"/{row.label}/{file}")]
     exact = exact or [name for name in candidates if f"/{name}".endswith(f"/{file}")]
     if not exact:
-        raise BadInput(f"{row.where}: {shown(row.file)} is not in {images}: fetch the images again, or correct the list")
+        raise BadInput(f"{row.where}: {printable(row.file)} is not in {images}: fetch the images again, or correct the list")
     if len(exact) > 1:
-        raise BadInput(f"{row.where}: {shown(row.file)} is in {images} more than once: {shown(', '.join(exact))}; keep one")
+        raise BadInput(
+            f"{row.where}: {printable(row.file)} is in {images} more than once: {printable(', '.join(exact))}; keep one"
+        )
     return exact[0]

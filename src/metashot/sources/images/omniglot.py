@@ -104,9 +104,9 @@ class Omniglot(ImageFiles):
         key = (split, f"{character}[{first}:{last}]")
         if self._turned is None or self._turned[0] != key:
             drawn = super().draw(split, label, first, last)
-            self._turned = key, Drawn(~drawn.images, drawn.skipped, drawn.remarks)
+            self._turned = key, Drawn(~drawn.items, drawn.skipped, drawn.remarks)
         upright = self._turned[1]
-        return Drawn(np.rot90(upright.images, int(turn or 0) // 90, axes=(2, 3)), upright.skipped, upright.remarks)
+        return Drawn(np.rot90(upright.items, int(turn or 0) // 90, axes=(2, 3)), upright.skipped, upright.remarks)
 
     def _characters(self) -> dict[str, list[str]]:
         """The images of `Alphabet/characterNN`, of all there are."""

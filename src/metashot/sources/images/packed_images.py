@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metashot.bad_input import BadInput
-from metashot.sources.getting.files import DAMAGE, shown
+from metashot.sources.getting.files import DAMAGE, printable
+from metashot.sources.getting.npy import read_header
 
 _INDEX = np.dtype(np.int64)
 _COLUMNS = 3  # of the index: those of `Place`
@@ -66,7 +67,7 @@ class PackedImages:
         try:
             return self.packs[pack].read(int(number))
         except OSError as error:
-            raise BadInput(f"{shown(self.path)}: {name} cannot be read: {error.strerror or error}") from error
+            raise BadInput(f"{printable(self.path)}: {name} cannot be read: {error.strerror or error}") from error
 
 
 class Numbered(Sequence[str]):
@@ -122,20 +123,22 @@ class Packing:
         """The place and the shape of an array of bytes in an .npz file, unpacked piece by piece."""
         try:
             with zipfile.ZipFile(self.file) as archive, archive.open(f"{key}.npy") as member:
-                shape, fortran, dtype = _npy_header(member)
+                shape, fortran, dtype = read_header(member)
                 if dtype != np.uint8 or fortran:
                     kind = "Python objects, which could run code" if dtype.hasobject else f"{dtype} in another layout"
-                    raise BadInput(f"{shown(self.file)}: its {key!r} holds {kind}; it was not loaded: give images as uint8")
+                    raise BadInput(
+                        f"{printable(self.file)}: its {key!r} holds {kind}; it was not loaded: give images as uint8"
+                    )
                 place = self._copied(_pieces(member))
                 if place.length != np.prod(shape, dtype=object):
                     raise EOFError(f"it has {place.length} bytes for an array of shape {shape}")
         except KeyError as error:
-            raise BadInput(f"{shown(self.file)} has no array {key!r}: it is not the file that was published") from error
+            raise BadInput(f"{printable(self.file)} has no array {key!r}: it is not the file that was published") from error
         except (*DAMAGE, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise BadInput(
-                f"{shown(self.file)} is damaged or no .npz file ({error}); fetch or copy the file again"
+                f"{printable(self.file)} is damaged or no .npz file ({error}); fetch or copy the file again"
             ) from error
         return place, shape
 
@@ -157,13 +160,6 @@ def by_label(labels: NDArray[Any]) -> dict[int, NDArray[np.int32]]:
     order = np.argsort(labels, kind="stable").astype(np.int32)
     found, firsts = np.unique(labels[order], return_index=True)
     return dict(zip(found.tolist(), np.split(order, firsts[1:]), strict=True)) if len(found) else {}
-
-
-def _npy_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(member)  # type: ignore[no-untyped-call]
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(member)  # type: ignore[no-untyped-call]
-    return header
 
 
 def _pieces(member: Any) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metashot.arguments import Side
 from metashot.bad_input import BadInput
 from metashot.sources.getting.download import OfficialFile, download
-from metashot.sources.getting.files import Files, Folder, shown
+from metashot.sources.getting.files import Files, Folder, printable
 from metashot.sources.getting.pickles import read_pickle
 from metashot.sources.images.image_files import Listed
 from metashot.sources.images.imagenet_subset import (
@@ -98,7 +98,7 @@ class TieredImageNet(ImageNetSubset):
         if official is None or archive is not None or found.form != PNG:
             others = ", ".join(path.name for path in found.files)
             raise BadInput(
-                f"{name} is not in {shown(found.folder)}, where there are {others}; it is needed too: put it there"
+                f"{name} is not in {printable(found.folder)}, where there are {others}; it is needed too: put it there"
             )
         return download(official, found.folder)
 
@@ -152,8 +152,8 @@ def _classes(path: Path, images: Path, count: int) -> dict[str, NDArray[np.int32
     labels = np.asarray(given, np.int64)
     if len(labels) != count:
         raise BadInput(
-            f"{shown(path)} has {len(labels)} labels and {shown(images.name)} has {count} images: they do not belong "
-            "together, or one is not whole: fetch both again"
+            f"{printable(path)} has {len(labels)} labels and {printable(images.name)} has {count} images: they do not "
+            "belong together, or one is not whole: fetch both again"
         )
     classes = by_label(labels)
     names = content.get("label_specific_str")

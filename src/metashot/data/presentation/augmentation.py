@@ -10,20 +10,19 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.arguments import AtLeast, AtMost
 from metashot.bad_input import BadInput
+from metashot.data.presentation.luminance import TORCHVISION
 from metashot.episodes import Episode, Examples
-from metashot.randomness import random_words
+from metashot.randomness import uniform
 
 Share = Annotated[float, AtLeast(0), AtMost(1)]
 
 _SUPPORT, _QUERY, _CLASSES = 16, 17, 18  # the random streams of an episode, beside those of the sampler
 # What each random number of an image decides. Every kind has its place, so that one more or less leaves the others alone.
 _ROW, _COLUMN, _FLIP, _TURN, _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(8)
-_LUMINANCE = (0.2989, 0.587, 0.114)  # torchvision's
 
 
 class Augmentation:
@@ -64,9 +63,9 @@ class Augmentation:
             count = examples.y.shape[1]
             if count == 0:
                 return examples
-            share = _uniform(key, numbers, stream, count * 8).reshape(len(numbers), count, 8)
+            share = uniform(key, numbers, stream, count * 8).reshape(len(numbers), count, 8)
             if self.quarter_turns == "class":
-                of_classes = _uniform(key, numbers, _CLASSES, episode.classes.shape[1])
+                of_classes = uniform(key, numbers, _CLASSES, episode.classes.shape[1])
                 share[..., _TURN] = np.take_along_axis(of_classes, examples.y.cpu().numpy(), axis=1)
             return Examples(self.apply(examples.x, torch.from_numpy(share)), examples.y)
 
@@ -89,8 +88,8 @@ class Augmentation:
         if self.quarter_turns != "none":
             if height != width:
                 raise BadInput(
-                    f"data.augmentation.quarter_turns={self.quarter_turns} needs square images, and these are "
-                    f"{height}x{width}: use data.augmentation.quarter_turns=none"
+                    f"data.presentation.augmentation.quarter_turns={self.quarter_turns} needs square images, and these are "
+                    f"{height}x{width}: use data.presentation.augmentation.quarter_turns=none"
                 )
             turns = (share[:, _TURN] * 4).long()
             for quarter in (1, 2, 3):
@@ -123,10 +122,6 @@ class Augmentation:
         return images
 
 
-def _uniform(key: tuple[int, int], numbers: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:
-    return random_words(key, numbers, stream, size) / 2.0**32
-
-
 def _blend(images: Tensor, others: Tensor, factor: Tensor) -> Tensor:
     return (factor * images).add_((1 - factor) * others).clamp_(0, 1)
 
@@ -135,7 +130,7 @@ def _grey(images: Tensor) -> Tensor:
     """[M, 1, height, width]"""
     if images.shape[1] != 3:
         return images
-    red, green, blue = (channel * share for channel, share in zip(images.unbind(1), _LUMINANCE, strict=True))
+    red, green, blue = (channel * share for channel, share in zip(images.unbind(1), TORCHVISION, strict=True))
     return red.add_(green).add_(blue)[:, None]
 
 

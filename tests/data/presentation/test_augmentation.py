@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms.v2 import functional as TF
 
 from metashot.bad_input import BadInput
-from metashot.data.augmentation import Augmentation
+from metashot.data.presentation.augmentation import Augmentation
 from metashot.episodes import Episode, Examples
 from metashot.randomness import random_words
 
@@ -228,5 +228,5 @@ def test_turning_what_is_not_square_is_refused_with_its_key() -> None:
     x = torch.zeros(1, 3, 1, 4, 6)
     examples = Examples(x, torch.arange(3).expand(1, -1))
     given = Episode(examples, examples, torch.tensor([0]), torch.zeros(1, 3, dtype=torch.long))
-    with pytest.raises(BadInput, match=r"data\.augmentation\.quarter_turns=image needs square images.*4x6"):
+    with pytest.raises(BadInput, match=r"data\.presentation\.augmentation\.quarter_turns=image needs square images.*4x6"):
         augmentation(quarter_turns="image")(given, KEY)

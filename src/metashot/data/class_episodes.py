@@ -1,32 +1,31 @@
-"""Episodes of images: gathered from a data source's banks, changed at random in training, normalised."""
+"""Episodes of classes, whatever their items are: sampled from a data source's banks, and presented as inputs."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metashot.arguments import AtLeast, AtMost, Concentration, Episodes, Images, Positive, Seed, Tasks
+from metashot.arguments import AtLeast, AtMost, Concentration, Episodes, Images, Seed, Tasks
 from metashot.bad_input import BadInput
-from metashot.data.augmentation import Augmentation
-from metashot.data.bank import ImageBank
+from metashot.data.bank import Bank
 from metashot.data.feature_bank import FeatureBank
-from metashot.data.module import SPLITS, ClassIdentity, Counts, EpisodicDataModule, Split, amount, own_seeds
+from metashot.data.module import ClassIdentity, Counts, EpisodicDataModule, amount, own_seeds
+from metashot.data.presentation.presentation import Presentation
 from metashot.data.shuffling import ShuffledSampler
 from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, maximum
 from metashot.files.paths import given_path
 from metashot.problems import Classification
 from metashot.sources.building import build_bank, read_digests, read_manifest
-from metashot.sources.source import DataSource
+from metashot.sources.source import PIXELS, DataSource
+from metashot.sources.splitting import SPLITS, Split
 
-_LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue, as in ITU-R 601
 _AT_ONCE = 1000  # episodes whose indices are in memory together
 
 
@@ -54,7 +53,7 @@ class SplitOptions:
 
 
 class TrainingOptions(SplitOptions):
-    """With `batch`, training goes through batches of so many shuffled images instead of episodes."""
+    """With `batch`, training goes through batches of `batch` shuffled items instead of episodes."""
 
     def __init__(self, batch: Images | None, **split: Any) -> None:
         super().__init__(**split)
@@ -69,8 +68,9 @@ class TrainingOptions(SplitOptions):
                 )
 
 
-class ImageEpisodes(EpisodicDataModule):
-    """Episodes of a data source of images. `root` is where its files are or go, `banks` where the images are kept."""
+class ClassEpisodes(EpisodicDataModule):
+    """Episodes of the classes of a data source, whose items a presentation makes inputs of. `root` is where the source's
+    files are or go, `banks` where its items are kept."""
 
     asks = Classification
 
@@ -80,9 +80,7 @@ class ImageEpisodes(EpisodicDataModule):
         source: DataSource,
         root: str,
         banks: str,
-        augmentation: Augmentation,
-        mean: list[float] | None,
-        std: list[Positive] | None,
+        presentation: Presentation,
         ways: Ways,
         shots: Counts,
         queries: Counts,
@@ -97,27 +95,36 @@ class ImageEpisodes(EpisodicDataModule):
     ) -> None:
         options: dict[Split, SplitOptions] = {"train": train, "val": val, "test": test}
         amounts = amount(ways, "data.ways"), amount(shots, "data.shots"), amount(queries, "data.queries")
-        of_all = EpisodeSpec(*amounts, unequal_support, unequal_queries)
-        specs = {split: _spec(split, options[split], of_all) for split in SPLITS}
+        for_all = EpisodeSpec(*amounts, unequal_support, unequal_queries)
+        specs = {split: _spec(split, options[split], for_all) for split in SPLITS}
         episodes = {split: options[split].episodes for split in SPLITS}
         seeds = own_seeds(train.seed, val.seed, test.seed)
         super().__init__(name, specs, episodes, tasks_per_step, tasks_per_evaluation_step, seed, seeds)
         self.source = source
         self.root = given_path(root, "data.root")
         self.banks_root = given_path(banks, "data.banks")
-        self.augmentation = augmentation
-        self.input_shape: tuple[int, int, int] = source.image_shape
-        self.normalisation = _constants(mean, std, source.image_shape[0])
+        self.presentation = presentation
+        if presentation.kind != source.presented_as:
+            raise BadInput(
+                f"data.presentation is for {presentation.noun}, and the items of data={name} are {source.presented_as}: "
+                "leave data.presentation as the data set's file has it"
+            )
+        if source.item_shape is not None:
+            self._expect(source.item_shape)
         self.problem = Classification(maximum(specs["train"].ways))
         self.bank_folder: Path  # when the banks are open, which are then in it
-        self.banks: dict[Split, ImageBank] = {}
-        self.fingerprint: str | None = None  # of all images and what they are called, when the banks are open
+        self.banks: dict[Split, Bank] = {}
+        self.fingerprint: str | None = None  # of all items and what they are called, when the banks are open
         self.samplers: dict[Split, EpisodeSampler] = {}
         self.shuffled_sampler: ShuffledSampler | None = None
-        self.features: dict[Split, FeatureBank] = {}  # of splits whose episodes are wanted as features
+        self.features: dict[Split, Bank | FeatureBank] = {}  # of splits whose episodes are wanted as features
         self.batch_size = train.batch
         self._identities: dict[Split, list[ClassIdentity]] = {}
-        self._placed: dict[tuple[Split, torch.device], ImageBank] = {}
+        self._placed: dict[tuple[Split, torch.device], Bank] = {}
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.presentation.input_shape
 
     @property
     def shuffled(self) -> bool:
@@ -125,7 +132,7 @@ class ImageEpisodes(EpisodicDataModule):
 
     def shape_of(self, split: Split) -> str:
         if split == "train" and self.shuffled:
-            return f"{self.tasks_per_step} x {self.batch_size} shuffled images a step"
+            return f"{self.tasks_per_step} x {self.batch_size} shuffled {self.presentation.noun} a step"
         return super().shape_of(split)
 
     def _inputs_of_a_task(self, split: Split) -> int:
@@ -138,61 +145,60 @@ class ImageEpisodes(EpisodicDataModule):
         self.open_banks()
         if self.batch_size is not None:
             bank = self.banks["train"]
-            self.shuffled_sampler = ShuffledSampler(bank.images_per_class, self.batch_size, self.seeds["train"], "train")
+            self.shuffled_sampler = ShuffledSampler(bank.items_per_class, self.batch_size, self.seeds["train"], "train")
             self.problem = Classification(len(bank.classes))
         for split in SPLITS:
             if split != "train" or not self.shuffled:
                 self.sampler(split)
-        self.refuse_more_than_memory(self.augmentation.crop_padding)
+        self.refuse_more_than_memory(self.presentation.margin)
 
     def sampler(self, split: Split) -> EpisodeSampler:
         """That of the episodes of a split, if they can be drawn."""
         if split not in self.samplers:
             bank = self.banks[split]
             spec = self.specs[split]
-            self.samplers[split] = EpisodeSampler(spec, bank.images_per_class, self.seeds[split], split, bank.classes)
+            self.samplers[split] = EpisodeSampler(spec, bank.items_per_class, self.seeds[split], split, bank.classes)
         return self.samplers[split]
 
     def open_banks(self) -> None:
         """All that can be done before it is known whether episodes can be drawn."""
         if not self.banks:
             self.bank_folder = build_bank(self.source, self.root, self.banks_root)
-            self.banks = {split: ImageBank.open(self.bank_folder, split) for split in SPLITS}
+            self.banks = {split: Bank.open(self.bank_folder, split) for split in SPLITS}
             described = read_manifest(self.bank_folder)["splits"]
+            self._expect(self.banks["train"].item_shape)
+            self.presentation.fit(self.banks["train"])
             self.fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
     def origin(self) -> dict[str, Any]:
-        mean, std = (None, None) if self.normalisation is None else (c.flatten().tolist() for c in self.normalisation)
-        return super().origin() | {"mean": mean, "std": std, "images": self.fingerprint}
+        fingerprint = "images" if self.presentation.kind == PIXELS else "items"
+        return super().origin() | self.presentation.origin() | {fingerprint: self.fingerprint}
 
     def look_like(self, origin: Mapping[str, Any]) -> str | None:
-        """Bring images to the shape and the normalisation that a learner was trained with; say what that changes."""
-        channels, height, width = origin["input_shape"]
-        own, wanted = self.source.image_shape, (channels, height, width)
-        self.normalisation = _constants(origin["mean"], origin["std"], channels)
-        self.input_shape = wanted
-        if own == wanted:
-            return None
-        changes = []
-        if own[0] != wanted[0]:
-            changes.append("made grey" if wanted[0] == 1 else "given three equal colour channels")
-        if own[1:] != wanted[1:]:
-            changes.append(f"resized from {own[1]}x{own[2]} to {wanted[1]}x{wanted[2]}")
-        return f"images of {self.name} are {' and '.join(changes)}, as the learner was trained on {origin['name']}"
+        """Present items as those that a learner was trained on; say what that changes."""
+        if self.source.item_shape is None:
+            self.open_banks()
+        return self.presentation.look_like(origin, self.name)
+
+    def _expect(self, item_shape: tuple[int, ...]) -> None:
+        if getattr(self.presentation, "item_shape", None) != item_shape:
+            self.presentation.expect(item_shape)
 
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         sampler = self.sampler(split)
         if split in self.features:
-            return [gather(self.features[split], sampler(group), device) for group in sampler.groups(numbers)]
+            return self._embedded(split, sampler, numbers, device)
         bank = self._bank_on(device, split)
-        return [self._presented(gather(bank, sampler(group), device)) for group in sampler.groups(numbers)]
+        return [self._presented(self._gathered(bank, sampler(group), device)) for group in sampler.groups(numbers)]
 
     def training_batch(self, numbers: NDArray[np.int64], device: torch.device) -> Batch:
-        """Changed at random, episodes or shuffled images."""
+        """Episodes or shuffled items, augmented."""
         sampler = self.shuffled_sampler or self.sampler("train")
+        if "train" in self.features:
+            return self._embedded("train", sampler, numbers, device)
         bank = self._bank_on(device, "train")
-        episodes = [gather(bank, sampler(group), device) for group in sampler.groups(numbers)]
-        return [self._presented(self.augmentation(episode, sampler.key)) for episode in episodes]
+        episodes = [self._gathered(bank, sampler(group), device) for group in sampler.groups(numbers)]
+        return [self._presented(self.presentation.augmented(episode, sampler.key)) for episode in episodes]
 
     def class_names(self, split: Split) -> Sequence[str]:
         return self.banks[split].classes
@@ -214,8 +220,8 @@ class ImageEpisodes(EpisodicDataModule):
                 found |= dict(zip(group.tolist(), map(tuple, sampler(group).classes.tolist()), strict=True))
         return found
 
-    def images_of(self, split: Split, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The places of all images that occur in the episodes of a split with these numbers, in ascending order."""
+    def places_of(self, split: Split, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of all items that occur in the episodes of a split with these numbers, in ascending order."""
         sampler = self.sampler(split)
         found = [np.empty(0, dtype=np.int64)]
         for first in range(0, len(numbers), _AT_ONCE):
@@ -224,77 +230,69 @@ class ImageEpisodes(EpisodicDataModule):
                 found.append(np.unique(np.concatenate([indices.support, indices.query], axis=1)))
         return np.unique(np.concatenate(found))
 
-    def images_at(self, split: Split, places: NDArray[np.int64], device: torch.device) -> Tensor:
-        """Images of a split as the learner expects them: [images, channels, height, width]."""
-        return self._converted(self._bank_on(device, split).gather(places[None], device))[0]
+    def inputs_at(self, split: Split, places: NDArray[np.int64], device: torch.device) -> Tensor:
+        """Items of a split as the learner expects them: [items, *input_shape]."""
+        items = self._bank_on(device, split).gather(places[None], device)
+        return self.presentation.inputs(self.presentation.values(items))[0]
 
-    def looked_at(self, episode: Episode) -> Episode:
-        """With images between 0 and 1."""
+    def present_for(self, wants: Mapping[str, Any] | None) -> str | None:
+        if wants is None:
+            return None
+        return self.look_like({"name": "the backbone's own data", "presentation": self.presentation.kind, **wants})
+
+    def for_display(self, episode: Episode) -> Episode | None:
+        """With images between 0 and 1; nothing where items have no picture."""
         if episode.embedded:
             (episode,) = self.batch(self.evaluated_split, episode.number.cpu().numpy(), torch.device("cpu"))
-        if self.normalisation is None:
-            return episode
-        mean, std = (constant.to(episode.support.x) for constant in self.normalisation)
-        support, query = (Examples(part.x * std + mean, part.y) for part in (episode.support, episode.query))
-        return replace(episode, support=support, query=query)
+        support, query = (self.presentation.for_display(part.x) for part in (episode.support, episode.query))
+        if support is None or query is None:
+            return None
+        return replace(episode, support=Examples(support, episode.support.y), query=Examples(query, episode.query.y))
 
-    def _bank_on(self, device: torch.device, split: Split) -> ImageBank:
+    def _bank_on(self, device: torch.device, split: Split) -> Bank:
         if (split, device) not in self._placed:
             self._placed[split, device] = self.banks[split].placed_on(device)
         return self._placed[split, device]
 
+    def _embedded(
+        self, split: Split, sampler: EpisodeSampler | ShuffledSampler, numbers: NDArray[np.int64], device: torch.device
+    ) -> Batch:
+        """Episodes, or shuffled items, whose inputs are features."""
+        bank = self.features[split]
+        return [replace(gather(bank, sampler(group), device), embedded=True) for group in sampler.groups(numbers)]
+
+    def _gathered(self, bank: Bank, indices: EpisodeIndices, device: torch.device) -> Episode:
+        return gather(bank, indices, device, self.presentation.values)
+
     def _presented(self, episode: Episode) -> Episode:
-        """The images as the learner expects them."""
-        support, query = (Examples(self._converted(part.x), part.y) for part in (episode.support, episode.query))
+        """The items as the learner expects them."""
+        support, query = (Examples(self.presentation.inputs(part.x), part.y) for part in (episode.support, episode.query))
         return replace(episode, support=support, query=query)
 
-    def _converted(self, x: Tensor) -> Tensor:
-        """Of [T, N, channels, height, width]."""
-        channels, *size = self.input_shape
-        if channels < x.shape[2]:
-            x = (x * x.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(2, keepdim=True)
-        elif channels > x.shape[2]:
-            x = x.expand(-1, -1, channels, -1, -1)
-        if list(x.shape[3:]) != size:
-            resized = F.interpolate(x.flatten(0, 1), size=size, mode="bilinear", antialias=True)
-            x = resized.view(*x.shape[:3], *size)
-        if self.normalisation is None:
-            return x
-        mean, std = (constant.to(x) for constant in self.normalisation)
-        return (x - mean) / std
 
-
-def gather(bank: ImageBank | FeatureBank, indices: EpisodeIndices, device: torch.device) -> Episode:
-    """One pass over the bank for all images, or their features, of episodes of one shape."""
+def gather(
+    bank: Bank | FeatureBank,
+    indices: EpisodeIndices,
+    device: torch.device,
+    values: Callable[[Tensor], Tensor] = lambda items: items,
+) -> Episode:
+    """One pass over the bank for the values of all items, or their features, of episodes of one shape."""
     count = indices.support.shape[1]
-    images = bank.gather(np.concatenate([indices.support, indices.query], axis=1), device)
+    x = values(bank.gather(np.concatenate([indices.support, indices.query], axis=1), device))
 
     def placed(array: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(array).to(device)
 
     return Episode(
-        support=Examples(images[:, :count], placed(indices.support_y)),
-        query=Examples(images[:, count:], placed(indices.query_y)),
+        support=Examples(x[:, :count], placed(indices.support_y)),
+        query=Examples(x[:, count:], placed(indices.query_y)),
         number=placed(indices.number),
         classes=placed(indices.classes),
-        embedded=isinstance(bank, FeatureBank),
     )
 
 
-def _spec(split: Split, own: SplitOptions, of_all: EpisodeSpec) -> EpisodeSpec:
+def _spec(split: Split, own: SplitOptions, for_all: EpisodeSpec) -> EpisodeSpec:
     """What all splits have, but for what a split has for itself."""
     given = {name: amount(value, f"data.{split}.{name}") for name, value in own.amounts.items() if value is not None}
     shares = {name: value for name, value in own.shares.items() if value is not None}
-    return replace(of_all, **given, **shares)  # type: ignore[arg-type]
-
-
-def _constants(mean: list[float] | None, std: list[float] | None, channels: int) -> tuple[Tensor, Tensor] | None:
-    """What is taken from each channel, and what it is divided by."""
-    if (mean is None) != (std is None):
-        raise BadInput("data.mean and data.std belong together: give both, or null for both")
-    if mean is None or std is None:
-        return None
-    for key, values in (("data.mean", mean), ("data.std", std)):
-        if len(values) != channels:
-            raise BadInput(f"{key}={values} has {len(values)} values; allowed: one for each of the {channels} channels")
-    return torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
+    return replace(for_all, **given, **shares)  # type: ignore[arg-type]

@@ -1,0 +1,74 @@
+"""Folders that are there whole or not at all, and locks between the processes that would make one at the same time."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from metashot.files.paths import open_lock
+
+
+def make_once(folder: Path, is_current: Callable[[], bool], make: Callable[[], None]) -> None:
+    """Make a folder that is not current, in one of the processes that ask for it; the others wait.
+
+    Args:
+        folder: where it will be; folders above it are made, and removed again where nothing came of it.
+        is_current: whether the folder is there and can be used.
+        make: makes it, with `whole_folder`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    above = folder.parent
+    missing = [one for one in (above, *above.parents) if not one.exists()]
+    lock = above / f".{folder.name}.lock"
+    try:
+        above.mkdir(parents=True, exist_ok=True)
+        with locked(lock):
+            if not is_current():  # another process may have made it while this one waited
+                try:
+                    make()
+                except BaseException:
+                    lock.unlink()  # nothing that was made for the attempt is left behind
+                    raise
+    finally:
+        for made in missing:
+            with contextlib.suppress(OSError):  # it holds a folder
+                made.rmdir()
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder, which takes the place of `folder` at once when it is left without an exception. Whoever makes one
+    holds its lock."""
+    for leftover in folder.parent.glob(f".{folder.name}.building-*"):  # of a process that was killed
+        shutil.rmtree(leftover)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.building-", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if folder.exists():  # damaged or outdated, or it would have been used
+            folder.rename(temporary / "outdated")  # at once, for those who open it now
+            temporary.rename(folder)
+            shutil.rmtree(folder / "outdated")
+        else:
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock that other processes wait for."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = stack.enter_context(open_lock(path))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever held it may have removed it, and others then lock the one that was made after it.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    break
+        yield
