@@ -96,7 +96,7 @@ def test_features_are_maps_that_were_halved_so_often(
 
 
 def test_what_is_no_image_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"backbone=conv4 is for images, .*backbone=mlp_sinusoid"):
+    with pytest.raises(BadInput, match=r"backbone=conv4 is for images, .*backbone=mlp.*experiment=sinusoid"):
         Conv4((1,), 64, "pool", "running", 4)
 
 

@@ -167,7 +167,7 @@ def test_images_too_small_to_halve_four_times_are_refused(size: tuple[int, int])
 
 
 def test_what_is_no_image_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"backbone=resnet12 is for images, .*backbone=mlp_sinusoid"):
+    with pytest.raises(BadInput, match=r"backbone=resnet12 is for images, .*backbone=mlp.*experiment=sinusoid"):
         network((1,))
 
 
@@ -194,7 +194,7 @@ def test_engines_agree_on_the_answers_and_gradients_of_maml(protocol: Protocol) 
 
 
 def test_gradient_steps_within_a_task_refuse_a_backbone_that_draws() -> None:
-    with pytest.raises(BadInput, match=r"algo=maml .* random numbers: give backbone\.drop_block=0"):
+    with pytest.raises(BadInput, match=r"random numbers: give backbone\.drop_block=0"):
         learner("maml", ResNet12((1, 16, 16), [4, 4, 4, 4], "average", 0.1, 5, "running"))
 
 

@@ -30,6 +30,12 @@ SMALL = {
 EPISODES = ["data.ways=3", "data.shots=2", "data.queries=3", "data.val.episodes=4", "data.test.episodes=4"]
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning writes checkpoints of its own where there is no callback that does."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return npz(tmp_path_factory.mktemp("vectors") / "it.npz")

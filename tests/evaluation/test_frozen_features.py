@@ -25,6 +25,12 @@ IMAGES = 16
 LEARNERS = ("matching", "relation", "siamese", "snail", "metabaseline", "baselinepp")
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning writes checkpoints of its own where there is no callback that does."""
+    monkeypatch.chdir(tmp_path)
+
+
 def run(
     root: Path, algo: str, once: bool, *overrides: str, **changed: Any
 ) -> tuple[dict[str, torch.Tensor], list[float], int]:

@@ -14,7 +14,6 @@ class Identity(Backbone):
     def __init__(self, input_shape: tuple[int, ...]) -> None:
         super().__init__(input_shape, "none")
         self.feature_shape = input_shape
-        self.bits: Tensor
         self.register_buffer("bits", torch.zeros(()))  # has the precision that weights have in other backbones
 
     def forward(self, images: Tensor, support: int) -> Tensor:
