@@ -189,7 +189,7 @@ def test_too_many_ways_name_the_numbers_and_the_key() -> None:
 
 
 def test_too_many_images_name_the_numbers_and_the_keys() -> None:
-    with pytest.raises(BadInput, match=r"3 shots and 5 queries .* has 7 images.*data\.shots or data\.queries"):
+    with pytest.raises(BadInput, match=r"3 shots and 5 queries .* has 7 examples.*data\.shots or data\.queries"):
         sampler(EpisodeSpec(5, 3, 5), UNEQUAL)
 
 
@@ -200,7 +200,7 @@ def test_as_many_as_there_are_is_enough() -> None:
 
 
 def test_too_many_images_name_the_smallest_class() -> None:
-    with pytest.raises(BadInput, match=r"smallest class of the test split \(small one\) has 7 images"):
+    with pytest.raises(BadInput, match=r"smallest class of the test split \(small one\) has 7 examples"):
         EpisodeSampler(EpisodeSpec(5, 3, 5), np.array([20] * 5 + [7]), 0, "test", [*"abcde", "small one"])
 
 

@@ -31,7 +31,7 @@ def philox(counter: tuple[NDArray[np.uint64], ...], key: tuple[int, int]) -> tup
 
 
 def key_of(*words: int | str) -> tuple[int, int]:
-    """A Philox key from values that identify a stream, such as a seed and a split."""
+    """A Philox key from anything that names a stream, such as a seed and a split."""
     digest = hashlib.sha256(repr(words).encode()).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 

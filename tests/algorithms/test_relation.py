@@ -12,6 +12,7 @@ from metashot.algorithms.metric.relation import Relation
 from metashot.backbones.base import Backbone
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.normalisation import Protocol
+from metashot.backbones.resnet12 import ResNet12
 from metashot.bad_input import BadInput
 from metashot.episodes import Episode
 from tests.algorithms.feature_learners import (
@@ -227,7 +228,7 @@ def test_training_moves_the_averages_of_the_relation_module(episode: Episode) ->
 @pytest.mark.parametrize(
     ("backbone", "given"),
     [
-        (Pixels(7), "7 numbers without height and width"),
+        (ResNet12((1, 16, 16), [2, 2, 2, 7], "average", 0.0, 5, "running"), "7 numbers without height and width"),
         (Pixels(2, 4, 3), "maps of 4x3"),
         (Pixels(2, 3, 4), "maps of 3x4"),
         (Conv4((1, 28, 28), 2, "pool", "running", halvings=4), "maps of 1x1"),
@@ -239,6 +240,11 @@ def test_features_that_are_no_maps_large_enough_are_refused(backbone: Backbone, 
         BadInput, match=rf"a relation network .*at least 4x4.*{given}.*backbone=conv4_maps or backbone\.halvings=2"
     ):
         relation(backbone=backbone)
+
+
+def test_inputs_that_are_no_images_are_refused() -> None:
+    with pytest.raises(BadInput, match=r"^relation networks compare feature maps, and inputs of shape \[7\] have none"):
+        relation(backbone=Pixels(7))
 
 
 def test_answers_in_mixed_precision_are_finite(episode: Episode) -> None:

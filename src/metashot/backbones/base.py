@@ -11,24 +11,25 @@ from torch import Tensor, nn
 
 from metashot.backbones.normalisation import Protocol
 
-_MARK = "public_digest"  # stands for all weights of a frozen public backbone
+_MARK = "public_digest"  # replaces all weights of a frozen public backbone in its state
 
 
 class Backbone(nn.Module):
-    """Maps inputs, such as images [T, N, channels, height, width], of T tasks to features [T, N, features].
+    """Maps inputs [T, N, ...] of T tasks, such as images [T, N, channels, height, width], to features [T, N, features].
 
-    A subclass sets `feature_shape` and implements `forward`. A backbone whose weights are published names them by
-    `public_digest`, and `bring_back` loads them again; while it is frozen, its state holds that name instead of the weights.
+    A backbone with published weights identifies them by `public_digest`, and `bring_back` loads them again. While it is
+    frozen, its state holds the digest instead of the weights.
+
+    A subclass sets `feature_shape` and implements `forward`.
 
     Args:
         input_shape: The shape of one input.
         normalisation: The statistics that normalise inputs (see `normalisation.py`).
     """
 
-    public_digest: str | None = None  # of published weights, in hexadecimal digits
-    wants: Mapping[str, Any] | None = None  # the inputs it was trained on: input_shape, mean and std, None for any
-
-    feature_shape: tuple[int, ...]  # of one image: (channels, height, width) of its map, or (features,)
+    public_digest: str | None = None  # of published weights, hexadecimal
+    wants: Mapping[str, Any] | None = None  # the inputs it was trained on: input_shape, mean and std; None for any
+    feature_shape: tuple[int, ...]  # of one input: (channels, height, width) of its map, or (features,)
 
     def __init__(self, input_shape: tuple[int, ...], normalisation: Protocol) -> None:
         super().__init__()
@@ -65,12 +66,14 @@ class Backbone(nn.Module):
         return self
 
     def bring_back(self) -> None:
-        """Have the weights that `public_digest` names."""
+        """Load the published weights that `public_digest` identifies."""
         raise NotImplementedError
 
     def digest(self) -> str:
-        """Of all that decides its features of an input: the weights, their names and the settings of every layer. Two
-        backbones that give other features have another one."""
+        """A digest of everything that determines features: the weights, their names and the settings of every layer.
+
+        Backbones that give different features have different digests.
+        """
         found = hashlib.sha256()
         for name, module in self.named_modules():
             settings = {key: value for key, value in vars(module).items() if key not in _OF_TRAINING and _is_plain(value)}
@@ -89,7 +92,7 @@ class Backbone(nn.Module):
 
         Args:
             images: [T, N, ...].
-            support: The number of leading images in each task that form its support set.
+            support: The number of leading inputs in each task that form its support set.
 
         Returns:
             Features [T, N, features].
@@ -129,7 +132,7 @@ def _weights_instead_of_name(
     mark = state.pop(prefix + _MARK, None)
     if mark is None:
         return
-    if not mark.is_meta:  # where only shapes are compared there is nothing to read
+    if not mark.is_meta:  # a meta tensor has no values: only shapes are compared
         own = module.public_digest
         if own is not None and torch.equal(mark.cpu(), _as_values(own)):
             module.bring_back()
@@ -138,7 +141,7 @@ def _weights_instead_of_name(
             errors.append(f"its backbone has the published weights {named}, and this one has {own or 'none'}")
     module.frozen = False
     state.update(module.state_dict(prefix=prefix))
-    module.freeze()  # as it was, and its state goes on to hold the name
+    module.freeze()  # as before, so that its state holds the digest again
 
 
 def _as_values(digest: str) -> Tensor:
