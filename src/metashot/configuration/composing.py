@@ -78,9 +78,9 @@ def composed(recipe: Recipe, overrides: Sequence[str]) -> Container:
     Raises:
         BadInput: a key, a choice or a value cannot be read.
     """
-    odd = next((given for given in overrides if not isinstance(given, str)), None)
-    if odd is not None:
-        raise BadInput(f"{str(odd)[:100]!r} is of type {type(odd).__name__}; allowed: texts such as 'algo=maml'")
+    for given in overrides:
+        if not isinstance(given, str):
+            raise BadInput(f"{str(given)[:100]!r} is of type {type(given).__name__}; allowed: texts such as 'algo=maml'")
     refuse_missing_working_folder()
     arguments = [quoted_for_hydra(argument) for argument in overrides]
     options = [argument for argument in arguments if argument.startswith("-")]
@@ -103,12 +103,11 @@ def composed(recipe: Recipe, overrides: Sequence[str]) -> Container:
 @contextlib.contextmanager
 def _apart_from_other_programs() -> Iterator[None]:
     """Hydra can be initialised once in a process: set aside what a program that uses it, too, has done."""
-    instance = GlobalHydra.instance()
-    before, instance.hydra = instance.hydra, None
+    before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         yield
     finally:
-        instance.hydra = before
+        GlobalHydra.instance().hydra = before  # of another instance perhaps: Hydra replaces it when it is done
 
 
 def enable_plugins(arguments: Sequence[str]) -> None:
