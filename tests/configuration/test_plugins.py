@@ -1,5 +1,6 @@
 """Packages that a user names are let in, each class where their conf/ has it, and nothing else is."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,8 @@ def test_what_is_no_plugin_is_refused(given: object, message: str) -> None:
         ),
         ({"conf/algo/x": "_target_: [1]\n"}, r"names \[1\] at algo"),
         ({"conf/algo/x": "a: [\n"}, r"x\.yaml cannot be read"),
+        ({"conf/algo/x": "a: &b [1, 2]\nc: [*b, *b]\n"}, r"x\.yaml cannot be read: it has references"),
+        ({"conf/algo/x": f"a: {'x' * 2**20}\n"}, r"x\.yaml cannot be read"),
         (
             {"conf/algo/x": "a: 1\n", "__init__.py": "raise ValueError('broken\\nin two')"},
             r"failed \(ValueError: broken in two\)",
@@ -166,6 +169,7 @@ def test_a_package_that_is_refused_for_its_conf_is_not_imported(package: Package
         ),
         ("class Kind:\n    def __init__(self, x: [i for i in 'ab']):\n        pass\n", "annotation that is not understood"),
         ("class Kind(:\n", r"module made_\d+\.kind cannot be read"),
+        ("class Kind(Kind):\n    pass\n", "cannot be read: RecursionError"),
     ],
 )
 def test_a_class_that_cannot_be_read_is_refused_by_name(package: Package, module: str, message: str) -> None:
@@ -182,3 +186,29 @@ def test_a_module_that_cannot_be_imported_is_one_message(package: Package) -> No
     plugins.enable([name])
     with pytest.raises(BadInput, match=rf"the plug-in's {name}\.kind cannot be imported \(ModuleNotFoundError"):
         build({"_target_": f"{name}.kind.Kind"})
+
+
+@pytest.mark.parametrize("code", ["import sys\nsys.exit(0)\n", "raise SystemExit\n"])
+def test_a_module_that_exits_ends_nothing(package: Package, code: str) -> None:
+    from metashot.configuration import build
+
+    name = package(**{"conf/algo/x": "_target_: PACKAGE.kind.Kind\n", "kind.py": f"{MODULE}{code}"})
+    plugins.enable([name])
+    with pytest.raises(BadInput, match=rf"the plug-in's {name}\.kind cannot be imported \(SystemExit"):
+        build({"_target_": f"{name}.kind.Kind"})
+
+
+def test_what_is_no_class_when_it_is_imported_is_refused(package: Package) -> None:
+    from metashot.configuration import build
+
+    name = package(**{"conf/algo/x": "_target_: PACKAGE.kind.Kind\n", "kind.py": f"@lambda kind: 1\n{MODULE}"})
+    plugins.enable([name])
+    with pytest.raises(BadInput, match="is a int and not a class"):
+        build({"_target_": f"{name}.kind.Kind"})
+
+
+def test_a_pipe_among_the_files_of_a_plugin_is_not_waited_for(package: Package, tmp_path: Path) -> None:
+    name = package(**{"conf/algo/x": "a: 1\n"})
+    os.mkfifo(tmp_path / name / "conf" / "algo" / "pipe.yaml")
+    with pytest.raises(BadInput, match="it is a pipe and not a file"):
+        plugins.enable([name])
