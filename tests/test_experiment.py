@@ -66,6 +66,7 @@ def test_the_report_is_returned_and_kept(tested: Experiment) -> None:
     assert report.episodes == 10
     assert "accuracy" in str(report)
     assert "| accuracy |" in report._repr_markdown_()
+    assert repr(report).startswith("<Report: protonet on glyphs, accuracy ")
 
 
 def test_the_learner_is_the_best_checkpoint(tested: Experiment) -> None:
@@ -219,3 +220,14 @@ def test_a_folder_is_free_after_every_close(banks: str, tmp_path: Path) -> None:
     experiment.close()
     experiment.fit().close()
     Experiment(f"resume={tmp_path / 'run'}", "trainer.max_steps=4").fit().close()
+
+
+def test_a_script_without_a_guard_builds_a_bank_without_running_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    lines = ["print('begins', flush=True)", "import metashot", f"metashot.Experiment(*{TINY!r}, 'data.banks=banks').build()"]
+    script.write_text("\n".join(lines))
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    call = [sys.executable, str(script)]
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout.count("begins") == 1
+    assert list((tmp_path / "banks").glob("glyphs-*"))

@@ -12,15 +12,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_NAME = re.compile(r"# ([\w./-]+\.\w+)\n")
+_NAME = re.compile(r"(?:# @package _global_\n)?# ([\w./-]+\.\w+)\n")
 _PROGRAMS = {"metashot": [sys.executable, "-m", "metashot"], "python": [sys.executable]}
 
 
 def files_of(tutorial: str) -> dict[str, str]:
-    """The files that a tutorial tells its reader to write; the first line of a block names them."""
+    """The files that a tutorial tells its reader to write, to the letter; a comment at the top of a block names each."""
     blocks = [text for language, text in _BLOCK.findall(tutorial) if language]
-    named = [(match[1], text[match.end() :]) for text in blocks if (match := _NAME.match(text))]
-    return {name: text.lstrip("\n") if not text.startswith("# @package") else text for name, text in named}
+    return {match[1]: text for text in blocks if (match := _NAME.match(text))}
 
 
 def commands_of(tutorial: str) -> list[list[str]]:

@@ -175,7 +175,7 @@ class EpisodeSampler:
         if ways > available:
             raise BadInput(
                 f"{ways} ways were asked for, but the {split} split has {available} classes: "
-                f"lower data.ways or data.{split}.ways to at most {available}"
+                f"set data.{split}.ways, or data.ways where that is null, to at most {available}"
             )
         smallest = int(self.images_per_class.min())
         if shots + queries > smallest:

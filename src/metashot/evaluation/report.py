@@ -27,7 +27,7 @@ class AfterSteps:
     episodes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """A score with all that is needed to trust it and to get it again."""
 
@@ -105,6 +105,11 @@ class Report:
 
     def __str__(self) -> str:
         return self.lines({})
+
+    def __repr__(self) -> str:
+        return (
+            f"<Report: {self.algo} on {self.data}, {self.metric} {score_with_interval(self.metric, self.score, self.ci95)}>"
+        )
 
     def _repr_markdown_(self) -> str:
         """The same table as a notebook shows it."""

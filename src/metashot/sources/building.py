@@ -4,6 +4,7 @@ The folder holds `<split>.npy` [items, *item_shape] for each split, class by cla
 which says what went in and decides whether the bank is current. It is written under a temporary name and renamed.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -11,6 +12,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 import tokenize
@@ -22,6 +24,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -314,9 +317,10 @@ def _draw(source: DataSource, splits: list[_Split]) -> None:
         # Workers start here, and Ctrl-C must not find them before they can leave it to their parent.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            for split in splits:
-                for piece in split.pieces():
-                    jobs[pool.submit(_write_piece, split.name, piece, split.path, split.start)] = (split, piece)
+            with _hidden_main():
+                for split in splits:
+                    for piece in split.pieces():
+                        jobs[pool.submit(_write_piece, split.name, piece, split.path, split.start)] = (split, piece)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
@@ -334,6 +338,17 @@ def _draw(source: DataSource, splits: list[_Split]) -> None:
     for split in splits:  # in the order of the items, whatever worker was faster
         split.skipped.sort()
         split.remarks.sort()
+
+
+@contextlib.contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Start workers that do not import the program that is running, which they have no use for: a script of a user without
+    `if __name__ == "__main__"` would run again in each of them, and wait there for the bank that it is building."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 _source: DataSource  # of a worker: handed over once and not with every piece
