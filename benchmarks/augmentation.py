@@ -1,6 +1,6 @@
-"""Changing 4 episodes (5-way, 5-shot, 15 queries, 3x84x84) at random, against torchvision's functions image by image.
+"""Random augmentation of 4 episodes (5-way, 5-shot, 15 queries, 3x84x84), against torchvision's functions image by image.
 
-Both draw other numbers for each image; torchvision's transforms for whole batches would give all images the same ones.
+Both draw separate random numbers for each image; torchvision's batch transforms would change all images alike.
 """
 
 import itertools

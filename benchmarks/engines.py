@@ -1,4 +1,4 @@
-"""A training step of MAML (second order, loss and backward) by each engine, and by learn2learn's MAML as its users write it.
+"""One training step of MAML (second order, loss and backward) with each engine, and with learn2learn's own MAML.
 
 The network, the tasks and the number of inner steps are the same for all of them.
 """
@@ -101,7 +101,7 @@ def _measure(backbone: Callable[[], Backbone], problem: Problem, episode: Episod
 
 
 class _OneTask(nn.Module):
-    """A network without the dimension of the tasks, which learn2learn does not know."""
+    """A network without the task dimension, as learn2learn expects it."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

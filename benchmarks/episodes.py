@@ -1,6 +1,6 @@
 """A batch of 16 episodes (5-way, 1-shot, 15 queries, 28x28): sampling and gathering, against learn2learn's task dataset.
 
-Both read the same images from memory; learn2learn's are float tensors already, so it converts nothing.
+Both read the same images from memory. learn2learn gets float tensors, so it has nothing to convert.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ CLASSES, EXAMPLES, TASKS = 1000, 20, 16
 
 
 class InMemory(Dataset[tuple[Tensor, int]]):
-    """The images as learn2learn expects them: one example at a time, with its class."""
+    """The images in the form that learn2learn expects: one example at a time, with its class."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images

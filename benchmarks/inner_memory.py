@@ -1,7 +1,7 @@
-"""Memory and time of a training step of MAML (second order) by its number of inner steps, which are kept or computed again.
+"""Memory and time of a MAML training step (second order) against the number of inner steps, stored or recomputed.
 
-Of conv4 with 32 channels and strides on 4 tasks (5-way, 1-shot, 5 queries, 28x28). Each case has a process of its own, in
-which the C library gives freed tensors back at once: what the resident set grows by is then what a step needs.
+The network is conv4 with 32 channels and strides, on 4 tasks (5-way, 1-shot, 5 queries, 28x28). Each case runs in a separate
+process in which the C library returns freed tensors at once, so that the growth of the resident set is the memory of a step.
 """
 
 import json
@@ -41,7 +41,7 @@ def _in_a_process(steps: int, recompute: bool) -> Row:
 
 
 def _case(steps: int, recompute: bool) -> tuple[float, float]:
-    """The median milliseconds of a training step and the most megabytes it needs."""
+    """The median time of a training step in milliseconds, and its peak memory in megabytes."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     made = maml(Conv4(SHAPE, 32, "stride", "transductive"), Classification(WAYS), Auto(), steps, recompute).to(device)
     episode = images(device)
@@ -50,14 +50,14 @@ def _case(steps: int, recompute: bool) -> tuple[float, float]:
         made.training_loss(episode).loss.backward()
         made.zero_grad()
 
-    step()  # what is made once and stays
+    step()  # warm-up, for allocations that are made once
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
         size = torch.cuda.max_memory_allocated() - before
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the peak so far
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak that Linux records
         before = _resident("VmRSS")
         step()
         size = _resident("VmHWM") - before
@@ -74,7 +74,7 @@ def _case(steps: int, recompute: bool) -> tuple[float, float]:
 
 
 def _resident(name: str) -> int:
-    """Bytes of this process, now (VmRSS) or at most (VmHWM)."""
+    """The resident memory of this process in bytes, current (VmRSS) or peak (VmHWM)."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) * 1024
 

@@ -1,6 +1,6 @@
-"""Forward and backward of conv4 with 64 channels on 360 images (28x28), by how maps lie in memory and by their precision.
+"""Forward and backward of conv4 with 64 channels on 360 images (28x28), by memory format and precision.
 
-Statistics are those of four tasks of 90 images each, as in training.
+The images are normalised as four tasks of 90 images each, as in training.
 """
 
 from collections.abc import Callable

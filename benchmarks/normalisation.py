@@ -1,4 +1,4 @@
-"""Statistics of each task in conv4's first block, forward and backward: which way of computing them is fastest."""
+"""Ways to compute per-task normalisation statistics in conv4's first block, forward and backward."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def measure() -> list[Row]:
         return (tasks * scale + (layer.bias.view(1, 1, -1, 1, 1) - mean * scale)).view_as(x)
 
     def of_all(x: Tensor) -> Tensor:
-        """What other libraries do: one set of statistics for all tasks, another result."""
+        """One set of statistics for all tasks, as in other libraries; the result differs."""
         return F.batch_norm(x, None, None, layer.weight, layer.bias, True)
 
     def timed(normalise: Callable[[Tensor], Tensor]) -> Callable[[], None]:

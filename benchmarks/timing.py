@@ -1,4 +1,4 @@
-"""Medians of calls that take turns, so that a machine that slows down slows all of them."""
+"""Median times of interleaved calls, so that a slowdown of the machine affects all of them."""
 
 import statistics
 import time
@@ -9,11 +9,19 @@ from typing import Any, NamedTuple
 class Row(NamedTuple):
     what: str
     milliseconds: float
-    megabytes: float | None = None  # at most, where memory is what is measured
+    megabytes: float | None = None  # peak memory, where it is measured
 
 
 def alternate(calls: Mapping[str, Callable[[], Any]], rounds: int) -> list[Row]:
-    """The median time of each call over the rounds, after one that is not counted."""
+    """Time the calls in turn, after one warm-up round.
+
+    Args:
+        calls: the functions to time, by name.
+        rounds: the number of timed rounds.
+
+    Returns:
+        The median time of each call.
+    """
     seconds: dict[str, list[float]] = {what: [] for what in calls}
     for counted in [False] + [True] * rounds:
         for what, call in calls.items():

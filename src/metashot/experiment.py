@@ -1,4 +1,4 @@
-"""One experiment from its configuration to its report: what train.py runs, and what Python users call."""
+"""One experiment from its configuration to its report, for train.py and for use from Python."""
 
 import os
 import weakref
@@ -51,12 +51,12 @@ from metashot.training.trainer import TrainerOptions
 
 
 def is_relative(given: object) -> bool:
-    """Whether a path that a user gave, if one was given, belongs to the working folder."""
+    """Whether a user gave a path, and it is relative to the working folder."""
     return isinstance(given, str) and not given.startswith(("/", "~"))
 
 
 class Experiment:
-    """An algorithm, the data that it learns from, and how it is trained, as a command line describes them.
+    """An algorithm, its data and its training, described by the overrides of a command line.
 
     Example:
         ```python
@@ -66,26 +66,26 @@ class Experiment:
 
     Attributes:
         config: the resolved configuration.
-        data: the data module, when the experiment is built.
-        algorithm: the algorithm, when the experiment is built; its weights are those of the best checkpoint after a test.
+        data: the data module, available once the experiment is built.
+        algorithm: the algorithm, available once the experiment is built; after a test, with the best weights.
     """
 
     data: EpisodicDataModule
     algorithm: Algorithm
 
     def __init__(self, *overrides: str, plugins: Sequence[str] = ()) -> None:
-        """Compose and check the configuration; nothing is trained or written but the banks of the data.
+        """Compose and check the configuration. Nothing is trained, and only the banks of the data are written.
 
         Args:
-            *overrides: what would stand behind `python train.py`: group=choice and key=value.
-            plugins: packages whose classes and conf/ may be named, which are imported for it.
+            *overrides: the arguments of `python train.py`: group=choice and key=value.
+            plugins: packages to import, whose classes and conf/ the overrides may name.
 
         Raises:
             BadInput: if the configuration cannot be trained.
         """
         enable(plugins)
         config = composed(TRAINING, overrides)
-        # The run stays where it is if the program goes elsewhere meanwhile.
+        # Absolute paths keep the run in place if the program changes its working folder.
         config |= {key: os.path.abspath(config[key]) for key in ("folder", "resume") if is_relative(config[key])}
         refuse_training(config)
         refuse_processes_of_a_notebook(config["trainer"]["devices"])
@@ -93,11 +93,11 @@ class Experiment:
 
     @classmethod
     def of(cls, config: Container, processes: Processes) -> Self:
-        """The experiment of a configuration that was composed and checked already.
+        """Create an experiment from a configuration that was already composed and checked.
 
         Args:
             config: the resolved configuration of a run.
-            processes: those that go through it together.
+            processes: the processes that run the experiment together.
         """
         experiment = cls.__new__(cls)
         experiment._begin(config, processes)
@@ -107,14 +107,14 @@ class Experiment:
         self.config = config
         self._processes = processes
         self._console = Console(quiet=not is_first_process(), soft_wrap=True)
-        self._open = ExitStack()  # what ends with the run: its folder's lock, its loggers, other processes
+        self._open = ExitStack()  # closed at the end of the run: the folder's lock, the loggers, the other processes
         weakref.finalize(self, self._open.close)
         self._folder: RunFolder | None = None
         self._built = self._trained = False
         self._report: Report | None = None
 
     def build(self) -> Self:
-        """Build the data and the algorithm, and refuse what does not fit together. `fit` calls it where nobody else did.
+        """Build the data and the algorithm, and check that they fit together. `fit` calls this method if needed.
 
         Raises:
             BadInput: if parts of the configuration do not fit together, or this machine lacks what they need.
@@ -144,7 +144,7 @@ class Experiment:
         refuse_other_batches(self.algorithm, self.data, config["algo"]["name"])
         self._start.refuse_other_images(self.data)
         self._classes = self._start.classes(config["init_from"])
-        if self._options.max_steps:  # else nothing is trained on them
+        if self._options.max_steps:  # without steps, no classes are trained on
             self._classes |= TrainingClasses.of(self.data)
         if not config["allow_seen_classes"]:
             refuse_seen_classes(self._classes, self.data, config["init_from"])
@@ -157,12 +157,12 @@ class Experiment:
         return self
 
     def fit(self) -> Self:
-        """Train in a run's folder, which keeps the best and the last checkpoint; without steps, validate.
+        """Train, and keep the best and the last checkpoint in the run's folder. With `max_steps=0`, only validate.
 
         Raises:
             BadInput: if the experiment cannot be built, or its folder cannot be written to.
-            GaveUp: if training cannot go on, after too many non-finite losses for example.
-            KeyboardInterrupt: if the user stops it; the message says how to go on.
+            GaveUp: if training cannot continue, for example after too many non-finite losses.
+            KeyboardInterrupt: if the user interrupts it; the message says how to resume.
         """
         if self._trained or self._folder is not None:
             raise BadInput(
@@ -170,7 +170,7 @@ class Experiment:
             )
         with self._whole():
             self.build()
-            restore_random_state(self._random_state)  # whatever was drawn since
+            restore_random_state(self._random_state)  # undoes random draws made since `build`
             record = experiment_of(self.config)
             STOP.waits_for = "what is being set up"
             folder = self._folder = self._open.enter_context(self._processes.run_folder(lambda: self._claim(record)))
@@ -203,22 +203,22 @@ class Experiment:
                     trainer.fit(self.algorithm, data, ckpt_path=start.checkpoint)
                 else:
                     trainer.validate(self.algorithm, data, ckpt_path=start.checkpoint, verbose=False)
-            STOP.check()  # for a signal after the last step
+            STOP.check()  # a signal may arrive after the last step
             refuse_missing_folder(folder.path)
             refuse_no_best(folder.checkpoints)
             self._trained = True
         return self
 
     def test(self) -> Report:
-        """Answer the test episodes by the best checkpoint, and keep the report in the run's folder.
+        """Score the best checkpoint on the test episodes, and write the report to the run's folder.
 
         Returns:
-            The report, whose `score` and `ci95` are the mean over episodes and the half-width of its 95 % interval.
+            The report: `score` is the mean over episodes, and `ci95` the half-width of its 95 % confidence interval.
 
         Raises:
             BadInput: if `fit` was not called.
-            GaveUp: if answers are not finite.
-            KeyboardInterrupt: if the user stops it.
+            GaveUp: if predictions are not finite.
+            KeyboardInterrupt: if the user interrupts it.
         """
         if self._report is not None:
             return self._report
@@ -239,7 +239,7 @@ class Experiment:
             refuse_missing_folder(self.folder)
             if is_first_process():
                 pictures = write_evaluation(evaluation, self.algorithm, self.data, config["pictures"], self.folder)
-                # Not to W&B, whose first screen curves of one point would fill: there they are in the summary.
+                # W&B gets the metrics in its summary: logged here, they would appear as curves with one point.
                 csv = [logger for logger in self._loggers if isinstance(logger, CsvLogger)]
                 log(csv, evaluation.report.metrics(), self._trainer.global_step)
                 log_evaluation(evaluation, pictures, self._loggers, checkpoint)
@@ -249,7 +249,7 @@ class Experiment:
 
     @property
     def folder(self) -> Path:
-        """Where the run is kept."""
+        """The folder of the run."""
         if self._folder is None:
             raise BadInput("this experiment has no folder yet: call fit() first")
         return self._folder.path
@@ -263,17 +263,24 @@ class Experiment:
 
     @property
     def learner(self) -> Learner:
-        """The best checkpoint as a learner that can be fitted to anyone's examples."""
+        """The best checkpoint as a learner that can be fitted to new examples."""
         return self.learner_on("auto")
 
     def learner_on(self, device: Device) -> Learner:
-        """As `learner`, on a device such as "cpu"."""
+        """The best checkpoint as a learner on a device.
+
+        Args:
+            device: a device such as "cpu".
+
+        Raises:
+            BadInput: if `fit` was not called.
+        """
         if not self._trained:
             raise BadInput("this experiment has not been trained: call fit() first")
         return load(self.folder / "checkpoints" / BEST, device)
 
     def close(self) -> None:
-        """Let go of the run's folder, and end its loggers. A test does so, too."""
+        """Release the run's folder and finish its loggers. `test` does this as well."""
         self._open.close()
 
     def __enter__(self) -> Self:
@@ -289,12 +296,12 @@ class Experiment:
 
     def _claim(self, record: Container) -> RunFolder:
         if self._start.continued is not None:
-            read_rows(self._start.continued / METRICS)  # refused before anything in the folder is changed
+            read_rows(self._start.continued / METRICS)  # refuses a broken table before anything in the folder is changed
         return self._start.folder(self.config["folder"], record)
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """Keep open what was opened if all goes well, and close it, with the error, if not."""
+        """Keep the opened resources if the block succeeds, and close them if it raises an error."""
         with STOP.as_keyboard_interrupt(), ExitStack() as ends:
             ends.push(self._open)
             yield

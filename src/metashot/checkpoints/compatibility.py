@@ -1,19 +1,27 @@
-"""Whether a stored configuration can go on as another one: a resumed run as it was, weights in the backbone they fit."""
+"""Compatibility of configurations: a resumed run with its earlier self, and initial weights with the backbone."""
 
 from metashot import configuration
 from metashot.bad_input import BadInput
 from metashot.configuration import Container
 
-# What a resumed run may change without becoming another experiment.
+# Keys that a resumed run may change: they do not change the experiment.
 FREE_WHEN_RESUMED = (
     *("pictures", "curve", "allow_seen_classes", "trainer.", "logger.", "engine."),
     *("data.root", "data.banks", "data.tasks_per_evaluation_step"),
 )
-_CHANGES_NO_WEIGHT = ("normalisation", "drop_block", "drop_block_size")  # settings of a backbone
+_CHANGES_NO_WEIGHT = ("normalisation", "drop_block", "drop_block_size")  # in the backbone's group
 
 
 def refuse_another_experiment(new: Container, old: Container) -> None:
-    """A resumed run goes on as it was."""
+    """Check that a resumed run has the same experiment as before.
+
+    Args:
+        new: the configuration that is given now.
+        old: the configuration of the run to resume.
+
+    Raises:
+        BadInput: if they differ in a key that changes the experiment.
+    """
     for key, given, kept in configuration.differences(new, old):
         if not key.startswith(FREE_WHEN_RESUMED):
             raise BadInput(
@@ -23,7 +31,16 @@ def refuse_another_experiment(new: Container, old: Container) -> None:
 
 
 def refuse_another_backbone(given: str, own: Container, theirs: Container) -> None:
-    """Weights fit the backbone that they were trained in."""
+    """Check that initial weights come from the same backbone.
+
+    Args:
+        given: the value of `init_from`.
+        own: the backbone configuration of this run.
+        theirs: the backbone configuration of the checkpoint.
+
+    Raises:
+        BadInput: if the backbones differ in a setting that changes the weights.
+    """
     if own["_target_"] != theirs.get("_target_"):
         names = [str(config.get("_target_")).rpartition(".")[2].lower() for config in (theirs, own)]
         raise BadInput(

@@ -1,4 +1,4 @@
-"""`init_from=`: to begin with the backbone that another learner has learned, and with its head where that fits."""
+"""`init_from=`: start from the trained backbone of another learner, and from its head where it fits."""
 
 from typing import Any
 
@@ -14,12 +14,24 @@ Weights = dict[str, Tensor]
 
 
 def load_initial_weights(given: str, algorithm: Algorithm, backbone: dict[str, Any]) -> str:
-    """Copy the weights of a checkpoint into an algorithm with a backbone of that configuration; a line says which."""
+    """Copy the weights of a checkpoint into an algorithm.
+
+    Args:
+        given: the value of `init_from`.
+        algorithm: the algorithm, whose weights are overwritten.
+        backbone: the configuration of its backbone.
+
+    Returns:
+        A line that tells the user which weights were copied.
+
+    Raises:
+        BadInput: if the checkpoint is unusable or does not fit.
+    """
     path = find_checkpoint(given, "init_from", BEST)
     checkpoint = read_checkpoint(path)
     config = checkpoint[OURS]["config"]
     refuse_another_backbone(given, backbone, config["backbone"])
-    own: Weights = algorithm.state_dict()  # shares its memory with the algorithm
+    own: Weights = algorithm.state_dict()  # shares memory with the algorithm
     theirs: Weights = checkpoint["state_dict"]
     body, their_body = _part(own, "backbone"), _part(theirs, "backbone")
     protocol = config["backbone"].get("normalisation")
@@ -46,7 +58,7 @@ def load_initial_weights(given: str, algorithm: Algorithm, backbone: dict[str, A
 
 
 def _part(weights: Weights, part: str) -> Weights:
-    """The weights of a part by their names in it, whatever the part belongs to."""
+    """The weights of a part, by their names within it, whether or not it is inside a `network`."""
     found = {}
     for name, value in weights.items():
         above, dot, below = name.partition(f"{part}.")
@@ -56,7 +68,8 @@ def _part(weights: Weights, part: str) -> Weights:
 
 
 def _copy(given: str, name: str, values: Tensor, loaded: Tensor) -> None:
-    for_each_step = values.dim() == loaded.dim() + 1 and values.shape[1:] == loaded.shape  # they begin alike
+    # An algorithm with separate values for each inner step starts all steps from the same ones.
+    for_each_step = values.dim() == loaded.dim() + 1 and values.shape[1:] == loaded.shape
     if values.shape != loaded.shape and not for_each_step:
         raise BadInput(
             f"init_from={given} holds {name} of the shape {list(loaded.shape)}, but this run's is {list(values.shape)}: "

@@ -1,4 +1,4 @@
-"""Checkpoints as files: written whole or not at all, and read without running code."""
+"""Checkpoint files: written atomically, and read without running code."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,11 @@ from metashot.version import __version__
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write to a temporary name, flush to the disk, then rename: a reader sees the old file or the new one."""
+    """Write a checkpoint atomically: a reader sees the old file or the new one.
+
+    Raises:
+        BadInput: if it cannot be written.
+    """
     try:
         with atomic_file(path) as file:
             torch.save(checkpoint, file)
@@ -26,7 +30,11 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The contents of a checkpoint of ours, as plain containers and tensors."""
+    """Read a metashot checkpoint as plain containers and tensors.
+
+    Raises:
+        BadInput: if there is no such file, or it is not a valid checkpoint.
+    """
     if not path.is_file():
         raise BadInput(f"there is no checkpoint {path}")
     try:
@@ -36,7 +44,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class WholeCheckpointIO(CheckpointIO):
-    """Hands Lightning's own reading and writing to the functions above."""
+    """Makes Lightning read and write checkpoints with `read_checkpoint` and `write_checkpoint`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         write_checkpoint(checkpoint, Path(path))
@@ -51,5 +59,5 @@ class WholeCheckpointIO(CheckpointIO):
 
 
 def metashot_part(config: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
-    """What metashot adds: how the learner was made, and from what data."""
+    """The part that metashot adds to a checkpoint: its version, the configuration and the training data's description."""
     return {"version": __version__, "config": config, "origin": origin}

@@ -1,4 +1,4 @@
-"""What the configuration of each command is composed from, and which stored configurations can stand for parts of it."""
+"""How each command composes its configuration, and which parts can come from a stored configuration."""
 
 from metashot.checkpoints.stored import BEST, configuration_of_checkpoint, configuration_of_learner, configuration_of_run
 from metashot.configuration.composing import Recipe, Stored

@@ -1,4 +1,4 @@
-"""A trained algorithm, from what its checkpoint says of how it was made and from its weights."""
+"""Rebuilds a trained algorithm from the configuration and the weights in its checkpoint."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from metashot.configuration.buildable import target_of
 from metashot.problems import PROBLEMS
 from metashot.sources.getting.files import printable
 
-Origin = Mapping[str, Any]  # what is known of the data that it was trained on
+Origin = Mapping[str, Any]  # the description of the training data in a checkpoint
 
 
 def origin_of(checkpoint: Mapping[str, Any], path: Path) -> Origin:
@@ -31,14 +31,24 @@ def origin_of(checkpoint: Mapping[str, Any], path: Path) -> Origin:
 def trained_algorithm(
     config: configuration.Container, origin: Origin, weights: Mapping[str, Tensor], path: Path, double: bool
 ) -> Algorithm:
-    """The algorithm that a checked configuration describes, with the weights from the file `path`, in 64 bits or in 32. Its
-    network has the shape that it was trained with."""
+    """Build the algorithm of a checked configuration and load its weights.
+
+    Args:
+        config: the configuration that the algorithm is built from.
+        origin: the description of the training data, which determines the input and output sizes.
+        weights: the weights from the checkpoint.
+        path: the file of the checkpoint, for messages.
+        double: whether to compute in 64-bit instead of 32-bit floating point.
+
+    Raises:
+        BadInput: if the algorithm does not solve the problem, or the weights do not fit.
+    """
     algo = target_of(config["algo"], "algo")
     if not _solves(algo, origin["problem"]):
         raise BadInput(
             f"{printable(path)} was trained on a {PROBLEMS[origin['problem']].kind} problem, which {algo} cannot learn"
         )
-    # First without memory: a configuration may ask for a network that is larger than any machine.
+    # Try on the meta device first: a stored configuration may describe a network larger than the memory of any machine.
     with torch.device("meta"):
         _load(_built(config, origin), {name: torch.empty(value.shape) for name, value in weights.items()}, path)
     algorithm = _built(config, origin)

@@ -1,4 +1,4 @@
-"""A run's folder: claimed by one process, it holds all that is needed to resume and to repeat the run."""
+"""The folder of a run. One process claims it; it holds everything needed to resume and to repeat the run."""
 
 import contextlib
 import fcntl
@@ -22,19 +22,25 @@ REPORT_FOR_PEOPLE, EPISODES = "report.md", "episodes.csv"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes a list twice that is the same one: references are not read from configurations."""
+    """Writes shared lists in full, because stored configurations may not contain YAML aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 class RunFolder:
-    """An open folder of a run. Only the process that claimed it writes the configuration and holds the lock."""
+    """The open folder of a run. Only the process that claimed it writes the configuration and holds the lock.
+
+    Args:
+        path: the folder.
+        lock: the open lock file; None in a process that shares the folder of another one.
+        new: the folders that were created for the run, innermost first; empty if the folder existed.
+    """
 
     def __init__(self, path: Path, lock: IO[str] | None, new: Sequence[Path] = ()) -> None:
         self.path = path
-        self.new = new  # folders that were made for it, inner ones first; none if it was there already
-        self._lock = lock  # kept open: the lock ends with the process, however it ends
+        self.new = new
+        self._lock = lock  # kept open: the system releases the lock when the process ends, even if it is killed
 
     @property
     def checkpoints(self) -> Path:
@@ -42,7 +48,15 @@ class RunFolder:
 
     @classmethod
     def claim(cls, wanted: str, config: dict[str, Any]) -> "RunFolder":
-        """A new folder with that name, or with a number behind it where the name is taken."""
+        """Create a new folder, with a number appended if the name is taken.
+
+        Args:
+            wanted: the name of the folder.
+            config: the configuration to store in it.
+
+        Raises:
+            BadInput: if the folder cannot be created.
+        """
         if is_child_of_lightning() and (shared := os.environ.get(RUN_FOLDER)):
             return cls(Path(shared), None)
         first = place_to_write(wanted, "folder")
@@ -67,16 +81,24 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path, config: dict[str, Any]) -> "RunFolder":
-        """The folder of a run that is to go on, for longer than planned or on other devices perhaps."""
+        """Open the folder of a run to resume.
+
+        Args:
+            path: the folder.
+            config: the configuration to store in it, which may have more steps or other devices than before.
+
+        Raises:
+            BadInput: if the folder is in use, contains links, or cannot be written to.
+        """
         if is_child_of_lightning() and (shared := os.environ.get(RUN_FOLDER)):
             return cls(Path(shared), None)
-        for inner in path.iterdir():  # what is written there must not end up elsewhere
+        for inner in path.iterdir():  # a link would redirect the run's files to another place
             if inner.is_symlink():
                 raise BadInput(
                     f"{printable(inner)} is a link, and a run keeps its files in its own folder: put a copy in its place"
                 )
         folder = cls._locked(path)
-        for leftover in [*path.glob(".*.writing"), *folder.checkpoints.glob(".*.writing")]:  # of a killed process
+        for leftover in [*path.glob(".*.writing"), *folder.checkpoints.glob(".*.writing")]:  # left by a killed process
             if LEFTOVER.fullmatch(leftover.name) and leftover.is_file():
                 leftover.unlink()
         if config != configuration_of_folder(path):
@@ -103,21 +125,25 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Let another process, or the next job of this one, have its own folder."""
+        """Release the folder, so that another process or the next job can claim one. Remove it if nothing was trained."""
         if self._lock is None:
             return
-        if os.environ.get(RUN_FOLDER) == str(self.path):  # else it is that of another run, which began since
+        if os.environ.get(RUN_FOLDER) == str(self.path):  # otherwise another run has started since and set the variable
             del os.environ[RUN_FOLDER]
         self._lock.close()
         if isinstance(error, BadInput) and self.new and not self.checkpoints.exists():
             shutil.rmtree(self.path, ignore_errors=True)  # nothing was trained in it
-            with contextlib.suppress(OSError):  # another run has its folder there by now
+            with contextlib.suppress(OSError):  # another run may have created its folder there meanwhile
                 for above in self.new[1:]:
                     above.rmdir()
 
 
 def refuse_missing_folder(folder: Path) -> None:
-    """End a run whose folder was moved or deleted meanwhile; what is written there would make it again, in part."""
+    """End a run whose folder was moved or deleted: writing to it would recreate an incomplete folder.
+
+    Raises:
+        GaveUp: if the folder no longer exists.
+    """
     if not (folder / ".lock").is_file():
         raise missing_folder(folder)
 
@@ -130,5 +156,5 @@ def missing_folder(folder: Path) -> GaveUp:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file of a run's own folder whole or not at all."""
+    """Write a file in a run's folder atomically."""
     write_atomically(path, text.encode())

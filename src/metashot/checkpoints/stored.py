@@ -1,7 +1,7 @@
-"""Configurations and checkpoints as files: found by what a user gives, and checked before anything is made of them.
+"""Finds stored configurations and checkpoints, and validates them before anything is built from them.
 
-A file may come from anybody. What is found here is plain, bounded and of the form that this program writes; which classes
-its configuration may name is decided by `configuration.buildable`.
+Files are not trusted. The contents are checked to be plain, bounded in size, and in the form that metashot writes;
+`configuration.buildable` decides which classes a configuration may name.
 """
 
 import contextlib
@@ -27,12 +27,12 @@ from metashot.sources.source import FEATURES, PIXELS
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 CONFIG = "config.yaml"  # in a run's folder
-OURS = "metashot"  # the key under which a checkpoint holds what is not Lightning's
+OURS = "metashot"  # the key of metashot's own part of a checkpoint
 
-_KEY = re.compile(r"(?!defaults$)[A-Za-z]\w{0,99}")  # Hydra reads other keys as instructions
-_MOST_BYTES = 2**20  # of a configuration file
-_MOST_VALUES, _DEEPEST, _LONGEST = 20_000, 20, 10_000  # of a configuration: values, nodes in one another, characters
-_OWN_KEYS: Mapping[str, Any] = {  # that a stored configuration has beside its groups, and hands on to a new run
+_KEY = re.compile(r"(?!defaults$)[A-Za-z]\w{0,99}")  # Hydra interprets other keys as directives
+_MOST_BYTES = 2**20  # the largest configuration file
+_MOST_VALUES, _DEEPEST, _LONGEST = 20_000, 20, 10_000  # limits of a configuration: values, nesting, characters of a text
+_OWN_KEYS: Mapping[str, Any] = {  # top-level keys of a stored configuration that a new run inherits
     "seed": Seed,
     "init_from": Annotated[str, Matching(r"[^'\"\n].*", "a path")] | None,
     "freeze_backbone": bool,
@@ -41,19 +41,19 @@ _OWN_KEYS: Mapping[str, Any] = {  # that a stored configuration has beside its g
     "curve": Watched,
 }
 _LONGEST_NUMBER = 40  # digits
-MOST_CLASSES, LONGEST_LABEL = 100_000, 1000  # of a fitted learner
-_Size = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels of a side, or the length of a row of a regression
-_Length = Annotated[int, AtLeast(1), AtMost(65_536)]  # numbers of a vector, or tokens of a text
+MOST_CLASSES, LONGEST_LABEL = 100_000, 1000  # limits of a fitted learner
+_Size = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels of an image side, or the length of a regression input
+_Length = Annotated[int, AtLeast(1), AtMost(65_536)]  # the length of a vector, or the tokens of a text
 _Step = Annotated[int, AtLeast(0), AtMost(2**53)]
 
 
 class _Kept(NamedTuple):
-    """What files may say of learners that were trained on a problem."""
+    """What a stored learner may contain, depending on the problem that it was trained on."""
 
-    of_items: bool  # whether inputs are the items of a bank, else points of a curve
+    of_items: bool  # whether inputs are items of a bank rather than points of a curve
     most_outputs: int
-    fitted: bool  # whether there are files of fitted learners
-    named_classes: bool = False  # whether these have the names of their classes
+    fitted: bool  # whether fitted learners of this problem can be stored
+    named_classes: bool = False  # whether their files contain class names
 
 
 _PROBLEMS: Mapping[str, _Kept] = {
@@ -66,9 +66,9 @@ _ORIGIN: Mapping[str, Any] = {
     "problem": signatures.alias("metashot.problems.ProblemName"),
     "input_shape": list[_Size],
 }
-_MOST_NUMBERS, _MOST_DIMENSIONS = 10**7, 4  # of an input
+_MOST_NUMBERS, _MOST_DIMENSIONS = 10**7, 4  # limits of the shape of an input
 _CONSTANTS: Mapping[str, Any] = {"mean": list[float] | None, "std": list[Positive] | None}
-# What each kind of items adds; a kind that a plug-in brings has the last one.
+# Additional keys for each kind of items; kinds added by plug-ins use the last entry.
 _ORIGIN_OF_ITEMS: Mapping[str, Mapping[str, Any]] = {
     PIXELS: {**_CONSTANTS, "images": str | None},
     FEATURES: {**_CONSTANTS, "items": str | None, "input_shape": list[_Length]},
@@ -77,7 +77,7 @@ _ORIGIN_OF_ITEMS: Mapping[str, Mapping[str, Any]] = {
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as this program writes it: a value stands where it is meant, and a number is one of digits."""
+    """Reads only the YAML that metashot writes: no aliases, no merge keys, and no sexagesimal or very long numbers."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -96,7 +96,16 @@ class _Loader(yaml.SafeLoader):
 
 
 def find_checkpoint(given: str | os.PathLike[str], key: str, preferred: str) -> Path:
-    """The checkpoint that a user means by a file or by a run's folder."""
+    """Find the checkpoint that a user gives as a file or as the folder of a run.
+
+    Args:
+        given: the file or the folder.
+        key: the configuration key with this value, for messages.
+        preferred: the name of the checkpoint to use from a folder.
+
+    Raises:
+        BadInput: if there is no such checkpoint.
+    """
     path = given_path(given, key)
     if path.is_file():
         return path
@@ -112,7 +121,12 @@ def find_checkpoint(given: str | os.PathLike[str], key: str, preferred: str) -> 
 
 
 def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Container:
-    """The configuration in the checkpoint that a user means; torch is not imported for it.
+    """Read the configuration in a checkpoint, without importing torch.
+
+    Args:
+        given: the checkpoint, or the folder of a run.
+        key: the configuration key with this value, for messages.
+        preferred: the name of the checkpoint to use from a folder.
 
     Raises:
         BadInput: if there is no such checkpoint, or it cannot be used.
@@ -125,7 +139,15 @@ def configuration_of_checkpoint(given: str, key: str, preferred: str) -> Contain
 
 
 def configuration_of_learner(given: str, key: str) -> Container:
-    """The configuration in a checkpoint or in the file of a fitted learner."""
+    """Read the configuration in a checkpoint or in the file of a fitted learner.
+
+    Args:
+        given: the file, or the folder of a run.
+        key: the configuration key with this value, for messages.
+
+    Raises:
+        BadInput: if there is no such file, or it cannot be used.
+    """
     path = find_checkpoint(given, key, BEST)
     if not holds_fit(path):
         return configuration_of_checkpoint(given, key, BEST)
@@ -137,7 +159,15 @@ def configuration_of_learner(given: str, key: str) -> Container:
 
 
 def configuration_of_run(given: str, key: str) -> Container:
-    """The configuration of a run's folder or of a checkpoint."""
+    """Read the configuration of a run's folder or of a checkpoint.
+
+    Args:
+        given: the folder or the checkpoint.
+        key: the configuration key with this value, for messages.
+
+    Raises:
+        BadInput: if there is no configuration, or it cannot be used.
+    """
     path = given_path(given, key)
     if path.is_dir() and (path / CONFIG).is_file():
         return configuration_of_folder(path)
@@ -145,7 +175,11 @@ def configuration_of_run(given: str, key: str) -> Container:
 
 
 def configuration_of_folder(folder: Path) -> Container:
-    """The configuration that a run's folder holds."""
+    """Read the configuration in the folder of a run.
+
+    Raises:
+        BadInput: if it is missing or cannot be used.
+    """
     file = folder / CONFIG
     try:
         config = yaml.load(read_file(file, _MOST_BYTES).decode(), _Loader)
@@ -156,14 +190,14 @@ def configuration_of_folder(folder: Path) -> Container:
 
 
 def unusable(path: Path, reason: Unusable) -> BadInput:
-    """Why a checkpoint is refused, with the newest one beside it that can be used."""
+    """Create the error for an unusable checkpoint, which names the newest intact checkpoint in its folder."""
     whole = newest_intact(path.parent)
     advice = f"the newest intact checkpoint beside it is {whole}" if whole else "no intact checkpoint lies beside it"
     return BadInput(f"the checkpoint {path} cannot be used: {reason}; {advice}")
 
 
 def newest_intact(folder: Path) -> Path | None:
-    """The most recently written checkpoint of a folder that can be used."""
+    """Find the most recently written valid checkpoint in a folder."""
     for path in sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True):
         with contextlib.suppress(Unusable):
             checked(outline(path))
@@ -172,10 +206,16 @@ def newest_intact(folder: Path) -> Path | None:
 
 
 def checked(checkpoint: Any) -> dict[str, Any]:
-    """The contents of a checkpoint, with tensors or their outlines, if they have the parts that every one of ours has.
+    """Validate the contents of a checkpoint, and update those of older versions.
+
+    Args:
+        checkpoint: the contents, with tensors or with their outlines.
+
+    Returns:
+        The same contents.
 
     Raises:
-        Unusable: if they have not.
+        Unusable: if a part is missing or broken.
     """
     ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
     if not isinstance(ours, dict) or not isinstance(ours.get("config"), dict):
@@ -193,10 +233,16 @@ def checked(checkpoint: Any) -> dict[str, Any]:
 
 
 def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
-    """The contents of a fitted learner's file, if they have the parts that every one has.
+    """Validate the contents of a fitted learner's file.
+
+    Args:
+        content: the contents, with tensors.
+
+    Returns:
+        The same contents.
 
     Raises:
-        Unusable: if it is not.
+        Unusable: if a part is missing or broken.
     """
     try:
         refuse_unsafe(content.get("config"), "its configuration")
@@ -215,7 +261,7 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
             raise BadInput(f"there are no fitted learners of its origin.problem={origin['problem']}")
         if kept.named_classes:
             classes = content.get("classes")
-            # The dimensions are those of origin.input_shape, and one for the examples.
+            # x has the dimensions of origin.input_shape after one for the examples.
             allowed = {PIXELS: "torch.uint8", FEATURES: "torch.float32"}.get(origin.get("presentation", PIXELS))
             kinds = (str(x.dtype), str(y.dtype), y.dim())
             if not isinstance(classes, list) or kinds != (allowed, "torch.int64", 1):
@@ -224,7 +270,8 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
                 raise BadInput("its examples have non-finite numbers")
             if len(classes) > len(y) or not can_be_stored(classes):
                 raise BadInput("its classes are not those of its examples")
-            if len(set(map(repr, classes))) < len(classes):  # texts, whose hashes nobody can choose
+            # Compared as strings, because a file could choose other labels so that their hashes collide.
+            if len(set(map(repr, classes))) < len(classes):
                 raise BadInput("its classes are not those of its examples: one of them is named twice")
             if not 0 <= int(y.min()) <= int(y.max()) < len(classes):
                 raise BadInput(f"its examples are of {int(y.max()) + 1} classes, and it names {len(classes)}")
@@ -236,7 +283,7 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def can_be_stored(classes: Sequence[Any]) -> bool:
-    """Whether the labels of a fitted learner are few and short enough for a file that is read again."""
+    """Whether the class labels of a fitted learner are within the limits that apply when its file is read."""
     return len(classes) <= MOST_CLASSES and all(map(_is_label, classes))
 
 
@@ -245,7 +292,7 @@ def _is_label(label: Any, depth: int = 0) -> bool:
         return depth < _DEEPEST and len(label) <= LONGEST_LABEL and all(_is_label(part, depth + 1) for part in label)
     if isinstance(label, str):
         return len(label) <= LONGEST_LABEL and not any("\ud800" <= letter <= "\udfff" for letter in label)
-    return label is None or (isinstance(label, int | float) and label == label)  # NaN is not
+    return label is None or (isinstance(label, int | float) and label == label)  # excludes NaN
 
 
 def refuse_broken_weights(weights: Any) -> None:
@@ -260,12 +307,16 @@ def refuse_broken_weights(weights: Any) -> None:
         else:
             storage = value.untyped_storage()
             claimed, held[storage.data_ptr()] = claimed + value.numel() * value.element_size(), storage.nbytes()
-    if claimed > sum(held.values()):  # a network would take more memory than its file
+    if claimed > sum(held.values()):  # otherwise a small file could claim a network of any size
         raise BadInput("its state_dict is broken: several of its tensors are the same values")
 
 
 def refuse_broken_origin(origin: Any) -> None:
-    """What is known of the data that a learner was trained on decides the sizes of its network and of all images."""
+    """Validate the description of the training data, which determines the sizes of the network and of its inputs.
+
+    Raises:
+        BadInput: if it is broken or exceeds the limits.
+    """
     if not isinstance(origin, dict):
         raise BadInput("its origin is broken")
     check_value(origin.get("problem"), _ORIGIN["problem"], "its origin.problem")
@@ -291,7 +342,18 @@ def refuse_broken_origin(origin: Any) -> None:
 
 
 def refuse_unsafe(config: Any, where: str) -> Container:
-    """A configuration as it was read, if it is plain, bounded, resolved, and names no class out of its place."""
+    """Validate a configuration from a file: plain, bounded, resolved, and with each class where it belongs.
+
+    Args:
+        config: the configuration, which is updated if an older version wrote it.
+        where: the name of its source, for messages.
+
+    Returns:
+        The same configuration.
+
+    Raises:
+        BadInput: if it is not valid.
+    """
     if not isinstance(config, dict):
         raise BadInput(f"{where} is not a configuration")
     count = 0
@@ -320,7 +382,7 @@ def refuse_unsafe(config: Any, where: str) -> Container:
     try:
         refuse_misplaced({group: config[group] for group in GROUPS if group in config})
         refuse_misplaced({key: value for key, value in config.items() if key not in GROUPS})
-        for group in GROUPS:  # what describes no class is refused where the group is needed
+        for group in GROUPS:  # a group without a class is refused later, where it is needed
             if isinstance(config.get(group), dict) and TARGET in config[group]:
                 check_group(config[group], group)
         for key, hint in _OWN_KEYS.items():

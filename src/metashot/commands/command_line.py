@@ -1,4 +1,4 @@
-"""What the scripts share: Hydra, bad input as one message, Ctrl-C without a traceback."""
+"""Shared by all commands: running Hydra, reporting bad input in one line, and handling Ctrl-C without a traceback."""
 
 import atexit
 import functools
@@ -29,20 +29,27 @@ from metashot.process.interruption import STOP, Stopped, ignore_signals
 from metashot.process.leftovers import is_child_of_lightning, refuse_leftovers
 from metashot.process.printing import ignore_closed_pipe, output_error, tolerate_broken_streams
 
-_NO_ROOM = ("failed to map segment", "annot allocate memory")  # what the system's loader says of a library
+_NO_ROOM = ("failed to map segment", "annot allocate memory")  # messages of the dynamic loader about a library
 
 P = ParamSpec("P")
 
 
 def as_a_process(run: Callable[P, None]) -> Callable[P, None]:
-    """Stop when told to, survive streams that nobody can read, and end with the exit code that says what happened."""
+    """Run a function as the main function of a process: handle signals and broken streams, and exit with the right code.
+
+    Args:
+        run: the main function.
+
+    Returns:
+        The function, which never returns but exits.
+    """
 
     @functools.wraps(run)
     def whole(*arguments: P.args, **named: P.kwargs) -> None:
         tolerate_broken_streams()
         if is_child_of_lightning():
             ignore_signals()
-        atexit.register(ignore_signals)  # the last of what is done at the end
+        atexit.register(ignore_signals)  # registered first, so that it runs last
         with STOP.listening():
             code = FAILED
             try:
@@ -60,7 +67,7 @@ def _exit_code(run: Callable[P, None], *arguments: P.args, **named: P.kwargs) ->
         refuse_missing_working_folder()
         refuse_leftovers()
         run(*arguments, **named)
-    except BadInput as error:  # of this process's surroundings: whatever number they give it
+    except BadInput as error:  # about the environment: every process prints it, whatever its rank
         if wants_traceback:
             traceback.print_exception(error)
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -85,7 +92,11 @@ def _exit_code(run: Callable[P, None], *arguments: P.args, **named: P.kwargs) ->
 
 
 def describe_failure(error: Exception) -> tuple[int, str]:
-    """The exit code of what a job of a multirun ended with, and what it says; said at once, and in the table later."""
+    """Print the error of a job in a multirun, and return its exit code and message for the final table.
+
+    Args:
+        error: the exception that ended the job.
+    """
     if isinstance(error, BadInput | HydraException | OmegaConfBaseException):
         code, message = BAD_INPUT, str(error) if isinstance(error, BadInput) else explained(error)
     elif isinstance(error, GaveUp):
@@ -102,8 +113,13 @@ def run_script(
     script: Callable[[DictConfig], Any],
     recipe: Recipe,
 ) -> None:
-    """Compose the configuration and call the script with it; never returns anything but an exit code."""
-    # Hydra is told to raise instead of reporting, and the user's own wish is kept for ours.
+    """Compose the configuration and call a script with it, then exit with a code.
+
+    Args:
+        script: called with the composed configuration.
+        recipe: how the configuration is composed.
+    """
+    # Make Hydra raise errors instead of reporting them, and keep the user's setting for our own reports.
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
@@ -113,9 +129,9 @@ def run_script(
         nonlocal begun
         begun = True
         try:
-            with STOP.listening():  # jobs of submitit begin here
+            with STOP.listening():  # a submitit job starts here
                 STOP.begin()
-                plugins.enable(list(config.get(plugins.KEY, [])))  # a job of submitit has none yet
+                plugins.enable(list(config.get(plugins.KEY, [])))  # a submitit job has not loaded any yet
                 return script(config)
         except BadInput as error:
             if sweeping.Sweep.running:
@@ -166,7 +182,7 @@ def run_script(
         _refuse(explained(error), wants_traceback)
     except BadInput as error:
         _refuse(str(error), wants_traceback)
-    except OSError as error:  # a stored configuration that may not be read, or a folder that Hydra is to make
+    except OSError as error:  # an unreadable stored configuration, or a folder that Hydra cannot create
         if (error.errno not in USER_ERRNOS and begun) or error.filename is None:
             raise
         _refuse(f"{quoted(str(error.filename))} cannot be used: {error.strerror}", wants_traceback)
@@ -174,9 +190,9 @@ def run_script(
         _say("stopped")
         sys.exit(INTERRUPTED)
     except Exception as error:
-        # submitit runs a job in a process of its own, and tells of its end what that process printed.
+        # submitit runs a job in a separate process, and its exception contains what that process printed.
         of_job = type(error).__module__.startswith("submitit.")
-        if not begun and not of_job and not sweeping.Sweep.jobs:  # Hydra's own options and keys
+        if not begun and not of_job and not sweeping.Sweep.jobs:  # an error about Hydra's own options and keys
             _refuse(f"Hydra: {' '.join(str(error).split())[:300] or type(error).__name__}", wants_traceback)
         ours = [line for line in str(error).splitlines() if line.startswith("error: ")]
         if wants_traceback or not of_job or not ours:
@@ -195,12 +211,12 @@ def _refuse(message: str, wants_traceback: bool) -> None:
 
 
 def _say(message: str) -> None:
-    """To the user, once."""
+    """Print a message to standard error, on rank 0 only."""
     if _is_first():
         print(message, file=sys.stderr, flush=True)
 
 
 def _is_first() -> bool:
-    """What starts several processes numbers them."""
+    """Whether this process has rank 0, according to the variables that launchers set."""
     numbers = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "SUBMITIT_LOCAL_GLOBALID")
     return all(os.environ.get(number, "0") == "0" for number in numbers)

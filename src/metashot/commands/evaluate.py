@@ -1,4 +1,4 @@
-"""evaluate.py: checkpoints, the episodes they are scored on, and their reports."""
+"""evaluate.py: scores checkpoints on episodes, and writes the reports."""
 
 import time
 from collections.abc import Sequence
@@ -52,14 +52,25 @@ from metashot.training.processes import Processes, ending_together, in_all_proce
 from metashot.training.progress import ProgressBar
 from metashot.training.trainer import TrainerOptions
 
-GROUPS = ("backbone", "data", "engine", "algo")  # that a checkpoint's configuration stands for
-SHAPE_KEYS = ("ways", "shots", "queries", "unequal_support", "unequal_queries")  # of episodes
+GROUPS = ("backbone", "data", "engine", "algo")  # groups that a checkpoint's configuration provides
+SHAPE_KEYS = ("ways", "shots", "queries", "unequal_support", "unequal_queries")  # of the data group
 Stored = dict[str, Any]
 
 
 @in_all_processes
 def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
-    """Answer the episodes, print the table and write the report; the result is the score of the first checkpoint."""
+    """Score the checkpoints, print the results and write the report.
+
+    Args:
+        composed: the composed configuration.
+        processes: the processes that run the command together.
+
+    Returns:
+        The score of the first checkpoint, for sweeps.
+
+    Raises:
+        BadInput: if a checkpoint, the data or the options cannot be used.
+    """
     config = configuration.plain(composed)
     given = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     paths = checkpoints_of(given)
@@ -69,7 +80,7 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
     if config["out"]:
         refuse_to_replace_evaluation(named_folder(config["out"]))
     elif len(paths) == 1 and not wants_grid(config):
-        beside(paths[0])  # refused before it is scored
+        beside(paths[0])  # refuses an unusable folder before the checkpoint is scored
     refuse_other_episodes(checkpoints, config["split"])
     console = Console(quiet=not is_first_process(), soft_wrap=True)
     with ExitStack() as stack:
@@ -107,13 +118,13 @@ def score_for_sweeps(report: Report, folder: Path) -> Score:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds, and the configuration that it is scored with."""
+    """The contents of a checkpoint, and the configuration that it is scored with."""
 
     path: Path
     weights: Stored
     step: int
     config: Stored
-    trained: Stored  # its configuration in training
+    trained: Stored  # the configuration that it was trained with
     origin: Origin
     classes: TrainingClasses
 
@@ -133,7 +144,16 @@ class Checkpoint:
 
 
 def configuration_of_another(path: Path, place: int, trained: Stored) -> Stored:
-    """What the command line makes of the configuration of another checkpoint than the first."""
+    """Apply the overrides of the command line to the configuration of a checkpoint after the first.
+
+    Args:
+        path: the checkpoint.
+        place: its position among the given checkpoints.
+        trained: the configuration that it was trained with.
+
+    Raises:
+        BadInput: if the resulting configuration cannot be evaluated.
+    """
     name = f"stored{place}"
     for group in GROUPS:
         if not isinstance(trained.get(group), dict):
@@ -150,7 +170,7 @@ def configuration_of_another(path: Path, place: int, trained: Stored) -> Stored:
 
 
 def refuse_other_episodes(checkpoints: Sequence[Checkpoint], split: Split) -> None:
-    """Several checkpoints are compared on the same episodes."""
+    """Refuse checkpoints whose configurations describe different episodes, because only equal episodes can be compared."""
     first = checkpoints[0]
     for other in checkpoints[1:]:
         for key in ("name", "source", *SHAPE_KEYS, split):
@@ -173,34 +193,40 @@ def _plainly(value: Any) -> str:
 
 
 def shapes_of_grid(config: Stored) -> list[Stored]:
-    """Ways and shots of each of its cells; without a grid one, which is as the data's configuration says."""
+    """The ways and shots of each cell of the grid. Without a grid, there is one empty cell: the data's own configuration."""
     given = {name: values for name, values in config["grid"].items() if values is not None}
     return [dict(zip(given, cell, strict=True)) for cell in product(*given.values())]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A checkpoint's learner and the episodes it will be scored on, which can be drawn."""
+    """A checkpoint ready to be scored: its algorithm, and the data that draws its episodes."""
 
     checkpoint: Checkpoint
     algorithm: Algorithm
     data: EpisodicDataModule
-    change: str | None  # what is done to images that are others than those it was trained on
+    change: str | None  # how images are converted to look like the training data, if they have to be
 
 
 class Scorer:
-    """Scores checkpoints one after the other, on the same devices."""
+    """Scores checkpoints one after another on the same devices.
+
+    Args:
+        config: the configuration of the command.
+        options: the devices and the precision.
+        console: where progress is printed.
+        first: the configuration that the first checkpoint was trained with.
+    """
 
     def __init__(self, config: Stored, options: TrainerOptions, console: Console, first: Stored) -> None:
-        """`first` is the configuration that the first checkpoint was trained with."""
         self.split: Split = config["split"]
         self.episodes: int = config["episodes"]
         self.watched: int = config["curve"]
-        self.seed: int | None = config["seed"]  # of the episodes; none: the split's own
+        self.seed: int | None = config["seed"]  # of the episodes; None for the seed of the split
         self.training_seed: int = first.get("seed", 0)
-        # Whoever names the training split wants the classes that were trained on; the report says how many.
+        # Choosing the training split asks for seen classes; the report states how many there are.
         self.allows_seen_classes: bool = config["allow_seen_classes"] or self.split == "train"
-        self.data_config: Stored = config["data"]  # of all checkpoints
+        self.data_config: Stored = config["data"]  # shared by all checkpoints
         self.options = options
         self.console = console
         self.scoring, self.timing = Scoring(), Timing()
@@ -210,7 +236,15 @@ class Scorer:
         self._printed: set[str] = set()
 
     def prepared(self, checkpoint: Checkpoint, shape: Stored) -> Prepared:
-        """`shape` are ways and shots of all episodes, instead of those of the data's configuration."""
+        """Build the data and the algorithm of a checkpoint, and check that they fit together.
+
+        Args:
+            checkpoint: the checkpoint to score.
+            shape: ways and shots of the episodes, which override the data's configuration.
+
+        Raises:
+            BadInput: if the data does not fit the checkpoint, or contains classes seen in training.
+        """
         config = checkpoint.config
         data_config = dict(self.data_config)
         if shape:
@@ -259,14 +293,14 @@ class Scorer:
 
 
 def write_one(prepared: Prepared, evaluation: Evaluation, folder: Path, wanted: Pictures) -> Sequence[Path]:
-    """Write what was found out about one checkpoint; the pictures among it."""
+    """Write the evaluation of one checkpoint on rank 0, and return the paths of its pictures."""
     if not is_first_process():
         return ()
     return write_evaluation(evaluation, prepared.algorithm, prepared.data, wanted, folder)
 
 
 def keep_one(prepared: Prepared, evaluation: Evaluation, folder: Path, config: Stored, console: Console) -> None:
-    """Write what was found out about the only checkpoint, print it, and hand it to the loggers."""
+    """Write, print and log the evaluation of a single checkpoint."""
     pictures = write_one(prepared, evaluation, folder, config["pictures"])
     if not is_first_process():
         return
@@ -301,7 +335,10 @@ def folder_of_one(config: Stored, prepared: Prepared, report: Report) -> Path:
 
 
 def folder_of_several(config: Stored, kind: str) -> Path:
-    """By the time of day, like runs. It is made at once, so that two calls of one second do not share it."""
+    """The folder of a comparison or a grid, named by the time unless `out` is given.
+
+    Rank 0 creates it at once, so that two calls in the same second get different folders.
+    """
     if config["out"]:
         return named_folder(config["out"])
     wanted = Path("runs") / time.strftime("%Y-%m-%d") / f"{time.strftime('%H-%M-%S')}_{kind}"
@@ -319,7 +356,18 @@ def folder_of_several(config: Stored, kind: str) -> Path:
 
 
 def match_training_data(data: EpisodicDataModule, origin: Origin) -> str | None:
-    """Let data look as those a learner was trained on, which may be another data set; a line says what that changes."""
+    """Present data in the form of a checkpoint's training data, which may be another data set.
+
+    Args:
+        data: the data to score on.
+        origin: the description of the training data.
+
+    Returns:
+        A line that tells the user how the images are converted; None if they are not.
+
+    Raises:
+        BadInput: if the data poses another problem, or the command line overrides the presentation.
+    """
     if data.asks.__name__ != origin["problem"]:
         raise BadInput(
             f"data={data.name} is a {data.asks.kind} problem, but the checkpoint was trained on "
@@ -337,9 +385,9 @@ def match_training_data(data: EpisodicDataModule, origin: Origin) -> str | None:
 
 
 def refuse_hidden_overrides(now: dict[str, Any], stored: dict[str, Any], split: Split) -> None:
-    """A key for all splits that was changed, while the stored configuration has one for this split, would do nothing."""
+    """Refuse a changed key for all splits that has no effect because the split has its own value for the key."""
     for key in SHAPE_KEYS:
-        if key not in now:  # regression has no classes
+        if key not in now:  # regression has no ways
             continue
         own = now[split][key]
         if now[key] != stored.get(key) and own is not None:
@@ -350,7 +398,7 @@ def refuse_hidden_overrides(now: dict[str, Any], stored: dict[str, Any], split: 
 
 
 def beside(checkpoint: Path) -> Path:
-    """Where the evaluations of a checkpoint are kept: in its run's folder, or next to it."""
+    """The folder for the evaluations of a checkpoint: in the folder of its run, or else next to the checkpoint."""
     run = checkpoint.parent.parent
     folder = (run if (run / CONFIG).is_file() else checkpoint.parent) / "evaluations"
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -360,7 +408,7 @@ def beside(checkpoint: Path) -> Path:
 
 
 def changed_settings(now: dict[str, Any], stored: dict[str, Any]) -> str:
-    """What the name of a report's folder adds for a learner that was not scored as it was trained."""
+    """A suffix for the report's folder that lists the settings changed since training."""
     changes = [
         f"_{key}-{value}"
         for group in ("algo", "backbone")
@@ -371,7 +419,7 @@ def changed_settings(now: dict[str, Any], stored: dict[str, Any]) -> str:
 
 
 def described(report: Report) -> str:
-    """The name of a report's folder: what was scored, and on what if that is not plain."""
+    """The name of a report's folder: the checkpoint, the data, the split, the shape of the episodes, and their seed."""
     ways = "" if report.ways is None else f"{format_amount(report.ways)}w"
     unequal = "_unequal" if report.unequal_support or report.unequal_queries else ""
     shape = f"{ways}{format_amount(report.shots)}s{format_amount(report.queries)}q{unequal}"

@@ -1,4 +1,4 @@
-"""python -m metashot.data: the facts of a data set, and the contact sheet of one of its episodes."""
+"""python -m metashot.data: shows the facts of a data set, and draws one of its episodes as a contact sheet."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,11 +20,18 @@ from metashot.sources.getting.files import printable
 from metashot.sources.source import PIXELS
 from metashot.sources.splitting import Split
 
-_NAMED = 10  # files that are listed
+_NAMED = 10  # the most files that are listed
 
 
 def look_at_data(composed: DictConfig) -> None:
-    """Print what a data set has, and draw an episode of it."""
+    """Print the facts of a data set, and draw one of its episodes.
+
+    Args:
+        composed: the composed configuration.
+
+    Raises:
+        BadInput: if the data cannot be used, or the split has no episodes.
+    """
     config = configuration.plain(composed)
     split: Split = config["split"]
     out = named_file(config["out"], "out", "episode.png")
@@ -35,7 +42,7 @@ def look_at_data(composed: DictConfig) -> None:
     _print(console, _facts(data))
     if split == "train" and data.shuffled:
         raise BadInput("data.train.batch trains on shuffled images, and these have no episodes to look at: leave it out")
-    # Not `data.setup()`: what the episodes of the other splits lack does not matter here.
+    # `data.setup()` would also check the episodes of the other splits, which do not matter here.
     numbers, device = np.array([config["number"]]), torch.device("cpu")
     (episode,) = data.training_batch(numbers, device) if split == "train" else data.batch(split, numbers, device)
     _print(console, [("episode", f"{split} {config['number']}, {data.shape_of(split)}"), *_classes(data, split, episode)])
@@ -48,7 +55,7 @@ def _print(console: Console, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def _facts(data: EpisodicDataModule) -> Iterator[tuple[str, str]]:
-    official = data.source.official if isinstance(data, ClassEpisodes) else None  # functions have no files
+    official = data.source.official if isinstance(data, ClassEpisodes) else None  # sampled functions have no files
     yield "data", official.title if official else data.name
     if official:
         yield "home", official.home
@@ -80,7 +87,7 @@ def _bank_facts(data: ClassEpisodes) -> Iterator[tuple[str, str]]:
 
 
 def _form(data: ClassEpisodes) -> str:
-    """What one item is."""
+    """Describe the form of one item."""
     shape = data.presentation.item_shape
     if data.presentation.kind != PIXELS:
         return f"shape {'x'.join(map(str, shape))}, {data.source.dtype}"
@@ -96,7 +103,7 @@ def _classes(data: EpisodicDataModule, split: Split, episode: Episode) -> Iterat
 
 
 def _draw(data: EpisodicDataModule, split: Split, episode: Episode, out: Path) -> bool:
-    """Whether there is a picture of the episode, which is then drawn."""
+    """Draw the episode if its items can be displayed. Returns whether they can."""
     seen = data.for_display(episode)
     if seen is None:
         return False

@@ -1,4 +1,4 @@
-"""python -m metashot.predict: a learner, the classes in a support folder, and the predicted classes of other images."""
+"""python -m metashot.predict: fits a learner to the classes of a support folder and predicts the classes of other images."""
 
 import csv
 import io
@@ -26,18 +26,25 @@ from metashot.checkpoints.stored import BEST, OURS, find_checkpoint
 from metashot.files.outputs import holds_fit, named_file, write_output
 from metashot.sources.getting.files import printable
 
-GROUPS = ("backbone", "engine", "algo")  # of the stored configuration, over which the command line is laid
+GROUPS = ("backbone", "engine", "algo")  # groups of the stored configuration that the command line may override
 
-_SHOWN = 100  # rows of the table that is printed
+_SHOWN = 100  # the most rows of the printed table
 
 
 def predict_files(composed: DictConfig) -> None:
-    """Learn from the support folder, answer the queries, and write the table and the contact sheet."""
+    """Fit the learner to the support folder, predict the queries, and write the table and the contact sheet.
+
+    Args:
+        composed: the composed configuration.
+
+    Raises:
+        BadInput: if the checkpoint, the images or the outputs cannot be used.
+    """
     config = configuration.plain(composed)
     outputs = outputs_of(config)
     learner = _learner(config)
     if outputs.graph is not None:
-        from metashot.applied.export import refuse_export  # importing it takes long
+        from metashot.applied.export import refuse_export  # a slow import
 
         refuse_export(learner)
     support, loose = _fit(learner, config["support"], outputs)
@@ -98,7 +105,7 @@ def _fitted_learner(path: Path, config: dict[str, Any]) -> Learner:
 
 
 def _fit(learner: ClassLearner, folder: str | None, outputs: Outputs) -> tuple[Images | None, list[Path]]:
-    """Learn from a support folder, unless there is none: the images, and the files that lie in no class folder."""
+    """Fit the learner to a support folder, if given. Returns its images, and the files outside of any class folder."""
     if folder is None:
         return None, []
     classes, loose = support_files(folder)
@@ -111,7 +118,7 @@ def _fit(learner: ClassLearner, folder: str | None, outputs: Outputs) -> tuple[I
 def _write(
     learner: ClassLearner, outputs: Outputs, names: Sequence[str], asked: Images, probabilities: NDArray[np.float64]
 ) -> list[tuple[str, str]]:
-    """The files, and what is said of each."""
+    """Write the output files. Returns a label and a description for each."""
     more = []
     if outputs.graph is not None:
         from metashot.applied.export import export
@@ -159,7 +166,7 @@ _COLOURS = {1: "grey", 3: "colour"}
 
 
 def _warnings(learner: ClassLearner, support: Images | None, asked: Images) -> Iterator[str]:
-    """Of images that the learner cannot know, support images and queries together where both are such."""
+    """Warn about photographs given to a learner of drawings, in one message for support and query images."""
     groups = [images for images in (support, asked) if images and are_told(images.photographic, len(images.files))]
     count, images = sum(group.photographic for group in groups), sum(len(group.files) for group in groups)
     if message := warning_of(count, images, learner.origin["name"]):

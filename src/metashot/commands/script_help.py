@@ -1,4 +1,4 @@
-"""--help: the groups with their choices, and the keys of the chosen ones with what the comments in conf/ say of each."""
+"""--help: lists the groups with their choices, and the keys of the chosen groups with their comments from conf/."""
 
 import re
 import shutil
@@ -20,11 +20,11 @@ from metashot.configuration.suggestions import suggestions_where_they_fit
 from metashot.process.invocation import as_called
 
 _WIDTH, _NARROWEST = 100, 60  # columns
-_VALUES = 34  # columns of keys and values, beside which their explanations stand
-_HIDDEN = re.compile(r".*_target_|[a-z]+\.name")  # which a choice of a group sets
-# What stands in brackets at the end of a comment, with brackets in them or without.
+_VALUES = 34  # columns for keys and values, to the left of their explanations
+_HIDDEN = re.compile(r".*_target_|[a-z]+\.name")  # set by the choice of a group
+# Text in brackets at the end of a comment, which may contain brackets itself.
 _REMARK = re.compile(r"(^|\s)\(([^()]|\([^()]*\))*\)$")
-# Groups and keys that a script's configuration has because others need them, and that change nothing of what it does.
+# Groups and keys that are in a script's configuration only because others need them, and have no effect on the script.
 _WITHOUT_EFFECT = {
     "evaluate": (
         *("algo", "backbone", "images", "inputs"),
@@ -46,13 +46,13 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
 
 
 def help_text(arguments: Sequence[str], conf: Path, config_name: str, of_checkpoint: Collection[str]) -> str:
-    """What a script is told, and with which keys.
+    """Format the help of a script.
 
     Args:
-        arguments: the command line; the keys are those of the groups that it chooses.
+        arguments: the command line. The help lists the keys of the groups that it chooses.
         conf: the folder of configuration files.
-        config_name: the script's file in it, whose `hydra.help` says what the help looks like.
-        of_checkpoint: groups that a checkpoint decides: their values are not known, but where the command line gives them.
+        config_name: the name of the script's file in that folder, whose `hydra.help` has the template of the help.
+        of_checkpoint: groups that a checkpoint provides. Their values are unknown unless the command line gives them.
     """
     overrides = options_of(arguments).overrides
     chosen = _keys_of(overrides)
@@ -61,7 +61,7 @@ def help_text(arguments: Sequence[str], conf: Path, config_name: str, of_checkpo
     script = read_yaml(conf / f"{config_name}.yaml")
     hidden = [pattern for pattern in _WITHOUT_EFFECT.get(config_name, ()) if pattern not in chosen]
     groups = [group for group in groups_of(script) if group not in hidden]
-    own = {*script, *groups}  # an algorithm's file sets keys of groups that others have
+    own = {*script, *groups}  # an algorithm's file also sets keys of groups that only other scripts have
     shown = {key: value for key, value in config.items() if key in own}
     unknown = {group for group in of_checkpoint if group not in chosen}
     hidden += [rf"{group}\.source\..*" for group in unknown]
@@ -80,14 +80,14 @@ def help_text(arguments: Sequence[str], conf: Path, config_name: str, of_checkpo
 
 @dataclass(frozen=True)
 class Explanation:
-    """A key: what it means, whatever its value is, and a remark on the value that it has."""
+    """The explanation of a key: its meaning, and a remark on its current value."""
 
     meaning: str
     remark: str
 
     @classmethod
     def of(cls, comment: str) -> "Explanation":
-        """The remark is what stands in brackets at the end."""
+        """Split a comment into the meaning and the remark, which is in brackets at the end."""
         remark = _REMARK.search(comment)
         return cls(comment, "") if remark is None else cls(comment[: remark.start()], remark[0].strip())
 
@@ -96,8 +96,19 @@ class Explanation:
 
 
 def explanations(overrides: Sequence[str], conf: Path, config_name: str) -> tuple[dict[str, Any], dict[str, Explanation]]:
-    """A configuration, and what is said of its keys: the last meaning that a file gives, and the remark, if there is one, of
-    the file that sets the value. The command line sets values without a remark."""
+    """Compose a configuration and collect the explanations of its keys.
+
+    The meaning of a key comes from the last file that states one, and its remark from the file that sets its value. A value
+    set on the command line has no remark.
+
+    Args:
+        overrides: the overrides of the command line.
+        conf: the folder of configuration files.
+        config_name: the name of the script's file in it.
+
+    Returns:
+        The configuration, and the explanation of each key.
+    """
     with suggestions_where_they_fit(), hydra.initialize_config_dir(str(conf), version_base="1.3"):
         config = OmegaConf.to_container(hydra.compose(config_name, overrides=overrides), resolve=False)
         loader = GlobalHydra.instance().config_loader()
@@ -122,8 +133,15 @@ def _keys_of(overrides: Iterable[str]) -> set[str]:
 
 
 def comments_of(path: Path, package: str) -> dict[str, str]:
-    """What a file says of each of its keys, in the lines above it and behind its value. Keys begin with the file's package;
-    those of which nothing is said are there, too."""
+    """Read the comments of all keys in a file, from the lines above each key and after its value.
+
+    Args:
+        path: the file.
+        package: the package of the file, which prefixes its keys.
+
+    Returns:
+        A comment for each key, empty for a key without one.
+    """
     text = path.read_text(encoding="utf-8")
     root = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     lines = text.splitlines()
@@ -145,7 +163,7 @@ def _comments(node: yaml.MappingNode, above: str, lines: Sequence[str]) -> Itera
 
 
 def _lines_above(line: int, lines: Sequence[str]) -> list[str]:
-    """The comment that stands alone above a key, which the head of a file is not."""
+    """The lines of comment above a key; the comment at the top of a file does not count."""
     first = line
     while first > 0 and lines[first - 1].lstrip().startswith("#"):
         first -= 1
@@ -160,12 +178,12 @@ def _of_group(group: str, choices: Iterable[str], width: int) -> str:
 class _Listing:
     explained: Mapping[str, Explanation]
     hidden: Sequence[str]  # patterns of keys
-    unknown: Collection[str]  # groups whose values are not known
-    given: Collection[str]  # keys of the command line
+    unknown: Collection[str]  # groups whose values are unknown
+    given: Collection[str]  # keys given on the command line
     width: int
 
     def of_keys(self, node: dict[str, Any], above: str) -> Iterator[str]:
-        """The values of a node, then the nodes below it."""
+        """List the values of a node, then its child nodes."""
         for name, value in sorted(node.items(), key=lambda item: isinstance(item[1], dict)):
             key = f"{above}{name}"
             if _HIDDEN.fullmatch(key) or any(re.fullmatch(pattern, key) for pattern in self.hidden):
@@ -186,7 +204,7 @@ class _Listing:
 
 
 def _beside(left: str, comment: str, width: int) -> str:
-    """A key and its explanation, which begins in the next line if there is no room beside the key."""
+    """Format a key and its explanation, which starts on the next line if the key is too long."""
     if not comment:
         return left
     indent = " " * (_VALUES + 2)
@@ -202,7 +220,7 @@ def _wrapped(text: str, indent: str, width: int) -> str:
 
 
 def _plainly(value: Any) -> str:
-    """A value as one writes it on the command line."""
+    """Format a value as it is written on the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(_plainly, value))}]"
     if value is None or isinstance(value, bool):

@@ -1,5 +1,7 @@
-"""The four commands, as train.py, evaluate.py, `python -m metashot.predict`, `python -m metashot.data` and `metashot` call
-them: the configuration of each, and what is refused before torch is imported, which takes seconds."""
+"""The four commands behind train.py, evaluate.py, `python -m metashot.predict`, `python -m metashot.data` and `metashot`.
+
+Each checks its configuration before it imports torch, which takes seconds.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +28,7 @@ def train() -> None:
 
 
 def evaluate() -> None:
-    """Score checkpoints on episodes, and compare several on the same ones."""
+    """Score checkpoints on episodes, and compare several checkpoints on the same episodes."""
     run_script(_evaluate, EVALUATION)
 
 
@@ -36,7 +38,7 @@ def predict() -> None:
 
 
 def data() -> None:
-    """Show what a data set has, and a picture of one of its episodes."""
+    """Show the facts of a data set, and draw one of its episodes."""
     run_script(_look, LOOKING)
 
 
@@ -72,7 +74,7 @@ def _look(config: "DictConfig") -> Any:
 
 
 def _refuse_looking(config: Container) -> None:
-    """What cannot be shown."""
+    """Check the configuration of the data command, and build the banks of its data."""
     configuration.check(config)
     check_value(config["split"], _Split, "split")
     check_value(config["number"], Annotated[int, AtLeast(0), AtMost(2**63 - 1)], "number")

@@ -1,7 +1,7 @@
-"""Multirun: every combination is run whatever becomes of the others, and a table at the end shows the outcome of each.
+"""Multirun: every combination runs even if others fail, and a table at the end shows the outcome of each.
 
-Hydra's own launcher and sweeper end with the first job that fails, and before the first job if one cannot be composed. Those
-here take their place under their names, so that other launchers (submitit) and sweepers (Optuna) are chosen as ever.
+Hydra's own launcher and sweeper stop at the first failing job, and run nothing if one job cannot be composed. The classes
+here replace them under the same names, so that other launchers (submitit) and sweepers (Optuna) can still be chosen.
 """
 
 import logging
@@ -14,17 +14,23 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
 from omegaconf import open_dict
 
-Plugins.instance()  # executes the modules of plugins anew: what was imported from them before are other classes
+Plugins.instance()  # re-executes the plug-in modules, so classes imported before are different objects
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher  # noqa: E402
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402
 
 log = logging.getLogger(__name__)
 
-Describe = Callable[[Exception], tuple[int, str]]  # what a job failed with -> its exit code and its message
+Describe = Callable[[Exception], tuple[int, str]]  # the exception of a failed job -> its exit code and message
 
 
 class Score(float):
-    """What a script returns to a sweeper: a number, and for the table what it says and where the run is kept."""
+    """The score that a script returns to a sweeper, with a summary and the run's folder for the final table.
+
+    Args:
+        value: the score.
+        summary: the text of the table.
+        folder: the folder of the run or the report.
+    """
 
     def __new__(cls, value: float, summary: str = "", folder: Path | None = None) -> "Score":
         score = super().__new__(cls, value)
@@ -47,7 +53,7 @@ class Job:
 
 
 class Sweep:
-    """All jobs that this process was told to run."""
+    """All jobs that this process has to run, and their outcomes."""
 
     jobs: ClassVar[list[Job]] = []
     running = False
@@ -55,7 +61,7 @@ class Sweep:
 
     @classmethod
     def code(cls) -> int:
-        """1 if a job gave up or crashed, else 2 if one was refused, else 0."""
+        """The exit code of the sweep: 1 if a job gave up or crashed, else 2 if a job was refused, else 0."""
         codes = {job.code for job in cls.jobs}
         return 1 if 1 in codes else max(codes, default=0)
 
@@ -70,9 +76,9 @@ class Sweep:
 
 
 class OneByOne(BasicLauncher):  # type: ignore[misc]
-    """Runs the jobs in this process, each on its own."""
+    """Runs the jobs in this process, one after another and independently."""
 
-    hands_on_failures = True  # to the sweeper, which then decides
+    hands_on_failures = True  # whether the sweeper receives failed jobs and decides what to do
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
@@ -92,7 +98,7 @@ class OneByOne(BasicLauncher):  # type: ignore[misc]
         log.info(f"\t#{job.number} : {' '.join(filter_overrides(job.overrides))}")
         try:
             done = self._job(job)
-        except SystemExit as end:  # of a process that leaves it to the first one to say why, or of all of them
+        except SystemExit as end:  # of a rank that leaves the message to rank 0, or of all ranks
             job.code = end.code if isinstance(end.code, int) else 1
             job.outcome = "stopped" if job.code not in (1, 2) else "failed"
             if job.outcome == "stopped":
@@ -133,7 +139,7 @@ def _failed(error: BaseException) -> JobReturn:
 
 
 class EveryCombination(BasicSweeper):  # type: ignore[misc]
-    """Composes each combination when its turn comes, and goes on after those that fail."""
+    """Composes each combination when its turn comes, and continues after a failure."""
 
     def setup(self, **named: Any) -> None:
         super().setup(**named)
@@ -146,7 +152,11 @@ class EveryCombination(BasicSweeper):  # type: ignore[misc]
 
 
 def replace_hydras_own(describe: Describe) -> None:
-    """Have Hydra use these two where it would use its own. It builds no class of a package that is not its plugin's."""
+    """Make Hydra use these two classes instead of its own, in its registry, because it only builds plug-in classes.
+
+    Args:
+        describe: returns the exit code and the message of a failed job.
+    """
     Sweep.describe = staticmethod(describe)
     of_name = Plugins.instance().class_name_to_class
     for own, hydras in ((OneByOne, BasicLauncher), (EveryCombination, BasicSweeper)):

@@ -1,4 +1,4 @@
-"""train.py: an experiment from its configuration to its report."""
+"""train.py: runs an experiment and prints its report."""
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -14,7 +14,15 @@ from metashot.training.processes import Processes, in_all_processes, is_first_pr
 
 @in_all_processes
 def train_and_test(composed: DictConfig, processes: Processes) -> float:
-    """Train, test the best checkpoint, and print the report; the result is the best validation score, for sweeps."""
+    """Train, test the best checkpoint, and print the report.
+
+    Args:
+        composed: the composed configuration.
+        processes: the processes that run the command together.
+
+    Returns:
+        The best validation score, for sweeps.
+    """
     with Experiment.of(plain(composed), processes) as experiment:
         report = experiment.fit().test()
         if is_first_process():

@@ -1,4 +1,4 @@
-"""Metrics as a table in the run's folder: a row whenever something was measured, a column for each metric."""
+"""Metrics as a CSV table in the run's folder: one row per measurement, one column per metric."""
 
 import csv
 import io
@@ -16,11 +16,15 @@ from metashot.files.paths import printable, read_file
 
 STEP = "step"
 _STEP = re.compile(r"[0-9]{1,18}")
-_MOST_BYTES = 2**28  # of a table that is read
+_MOST_BYTES = 2**28  # the largest table that is read
 
 
 class CsvLogger(Logger):
-    """Rows are appended as they come; a new column rewrites the table, whole, which happens a few times at most."""
+    """Appends metrics to `metrics.csv`. A new metric rewrites the table, which happens a few times at most.
+
+    Args:
+        folder: the folder of the run.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -37,7 +41,7 @@ class CsvLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The configuration stands in the run's folder already."""
+        """Do nothing: the configuration is already in the run's folder."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -56,7 +60,11 @@ class CsvLogger(Logger):
 
     @rank_zero_only
     def continue_from(self, step: int) -> None:
-        """Drop what a run wrote after the checkpoint that it is resumed from, and its test; both are measured again."""
+        """Drop the rows after the checkpoint that a run resumes from, and its test results; both are measured again.
+
+        Args:
+            step: the training step of the checkpoint.
+        """
         rows = [
             row
             for row in read_rows(self.path)
@@ -77,10 +85,13 @@ class CsvLogger(Logger):
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a table; a last line that a killed process left unfinished is not one.
+    """Read the complete rows of a table, without a last line that a killed process left unfinished.
+
+    Args:
+        path: the table; without one there are no rows.
 
     Raises:
-        BadInput: if what lies there is anything else than a table of metrics, which is nobody's to replace.
+        BadInput: if the path holds anything but a table of metrics, which must not be overwritten.
     """
     if not os.path.lexists(path):
         return []
@@ -101,7 +112,7 @@ def _rows(text: str) -> list[dict[str, str]]:
     head, *lines = csv.reader(io.StringIO(whole + end, newline=""), strict=True) if end else [[]]
     if head[:1] != [STEP] or len(set(head)) != len(head):
         raise ValueError(f"its first line is not that of one, which begins with {STEP}")
-    if lines and len(lines[-1]) < len(head):  # a killed process left it so
+    if lines and len(lines[-1]) < len(head):  # left unfinished by a killed process
         del lines[-1]
     for number, values in enumerate(lines, 2):
         if len(values) != len(head) or not _STEP.fullmatch(values[0]):

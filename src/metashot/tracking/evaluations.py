@@ -1,4 +1,4 @@
-"""What W&B is shown of an evaluation: a table of its episodes, its pictures, its numbers, and the checkpoint itself."""
+"""Evaluations in W&B: a table of the episodes, the pictures, the metrics, and the checkpoint as an artifact."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,15 @@ from metashot.evaluation.testing import Evaluation
 
 
 def open_loggers(logger: dict[str, Any], folder: Path) -> tuple[list[Logger], str]:
-    """Those of the `logger` group, and the line that says how to look at them."""
+    """Open the loggers of the `logger` group.
+
+    Args:
+        logger: the configuration of the group.
+        folder: the folder in which the loggers write.
+
+    Returns:
+        The loggers, and a line that tells the user where to find the results.
+    """
     loggers: list[Logger]
     loggers, line = configuration.build(logger).loggers(folder)
     return loggers, line
@@ -34,7 +42,7 @@ def show_in_wandb(evaluation: Evaluation, pictures: Sequence[Path], logger: Wand
     shown = {f"test/{path.stem}": [wandb.Image(str(path))] for path in pictures}
     if shown:
         run.log(shown)
-    # In the history its numbers of rows and columns would be drawn as curves of one point.
+    # Logged to the history, the table's row and column counts would appear as curves with one point.
     run.summary["test/episodes_table"] = wandb.Table(columns=columns, data=rows)
     seconds = evaluation.report.seconds_of_a_task
     of_a_task = {} if seconds is None else {f"test/seconds_{name}": value for name, value in seconds._asdict().items()}
@@ -47,7 +55,7 @@ def show_in_wandb(evaluation: Evaluation, pictures: Sequence[Path], logger: Wand
 
 
 def finish(loggers: list[Logger]) -> None:
-    """End the W&B run, so that the next job of a sweep begins its own."""
+    """Finish the W&B run, so that the next job of a sweep starts a new one."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()

@@ -1,4 +1,4 @@
-"""The `logger` group: where the metrics of a run go."""
+"""The `logger` group: where the metrics of a run are logged."""
 
 import os
 from pathlib import Path
@@ -11,21 +11,29 @@ from metashot.tracking.csv_file import CsvLogger
 
 
 class Nowhere:
-    """`logger=none`"""
+    """`logger=none`: no metrics are logged."""
 
     def loggers(self, folder: Path) -> tuple[list[Logger], str]:
         return [], ""
 
 
 class CsvOnly:
-    """`logger=csv`"""
+    """`logger=csv`: metrics are written to a table in the run's folder."""
 
     def loggers(self, folder: Path) -> tuple[list[Logger], str]:
         return [CsvLogger(folder)], ""
 
 
 class WandbAndCsv:
-    """`logger=wandb`"""
+    """`logger=wandb`: metrics are logged to Weights & Biases and to a table in the run's folder.
+
+    Args:
+        project: the W&B project.
+        entity: the W&B user or team; None for the default of the account.
+        group: the W&B group of the run, if any.
+        tags: the W&B tags of the run.
+        mode: online, offline, or auto, which follows `WANDB_MODE`.
+    """
 
     def __init__(
         self,
@@ -45,13 +53,13 @@ class WandbAndCsv:
     def loggers(self, folder: Path) -> tuple[list[Logger], str]:
         if os.environ.get("WANDB_MODE") == "disabled":
             return [CsvLogger(folder)], "W&B: disabled by WANDB_MODE"
-        from metashot.tracking.wandb_run import open_wandb  # half a second that the other loggers do not cost
+        from metashot.tracking.wandb_run import open_wandb  # this import takes half a second, which only W&B needs
 
         wandb, line = open_wandb(folder, self.project, self.entity, self.group, self.tags, self.mode)
         return [wandb, CsvLogger(folder)], line
 
 
-# As W&B has them; offline it would only say so when the run is uploaded.
+# W&B's limits, checked here because an offline run would be refused only when it is uploaded.
 _NAME, _TAG = 128, 64  # characters
 _FORBIDDEN = r"/\#?%:"
 

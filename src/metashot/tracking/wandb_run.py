@@ -1,4 +1,4 @@
-"""Weights & Biases: online with credentials and a server that answers, otherwise offline in the run's folder."""
+"""Weights & Biases runs: online if there are credentials and the server responds, otherwise offline in the run's folder."""
 
 import netrc
 import os
@@ -14,9 +14,9 @@ from pytorch_lightning.loggers import WandbLogger
 from metashot.checkpoints.run_folder import write_text
 
 _SERVER = "https://api.wandb.ai"
-_PATIENCE = 5  # seconds a server has to answer before training goes on without it
-_FAREWELL = 60  # seconds the last upload may take
-_STEP = "trainer/global_step"  # what Lightning calls the step in W&B
+_PATIENCE = 5  # seconds to wait for the server before the run goes offline
+_FAREWELL = 60  # seconds allowed for the final upload
+_STEP = "trainer/global_step"  # the name that Lightning gives the step in W&B
 
 Mode = Literal["auto", "online", "offline"]
 
@@ -24,7 +24,19 @@ Mode = Literal["auto", "online", "offline"]
 def open_wandb(
     folder: Path, project: str, entity: str | None, group: str | None, tags: list[str], mode: Mode
 ) -> tuple[WandbLogger, str]:
-    """The logger of a run, and the line that says how to look at it. A resumed run keeps its identity."""
+    """Open the W&B run of a run's folder. A resumed run keeps its W&B id.
+
+    Args:
+        folder: the folder of the run, whose name is the name of the W&B run.
+        project: the W&B project.
+        entity: the W&B user or team; None for the default of the account.
+        group: the W&B group of the run, if any.
+        tags: the W&B tags of the run.
+        mode: online, offline, or auto, which follows `WANDB_MODE`.
+
+    Returns:
+        The logger, and a line that tells the user where to find the run.
+    """
     import wandb
 
     def start(mode: Literal["online", "offline"]) -> Any:
@@ -48,13 +60,13 @@ def open_wandb(
     if online:
         try:
             run = start("online")
-        except Exception as error:  # whatever the server or wandb has against it, training goes on
-            wandb.teardown()  # what is left of the attempt would hold on to the run's id
+        except Exception as error:  # training continues offline after any failure of wandb or its server
+            wandb.teardown()  # otherwise the failed attempt would keep the run's id in use
             reason = f"{_server()} refused the run: {(str(error).splitlines() or [type(error).__name__])[0]}"
     if run is None:
         run = start("offline")
         online = False
-    # Curves are drawn over the steps of training, as Lightning's own logger would have it.
+    # The x axis of all curves is the training step, as in Lightning's own logger.
     run.define_metric(_STEP)
     run.define_metric("*", step_metric=_STEP, step_sync=True)
     return WandbLogger(experiment=run), _how_to_look(run, online, reason)
@@ -68,7 +80,7 @@ def _how_to_look(run: Any, online: bool, reason: str) -> str:
 
 
 def _wants_online(mode: Mode) -> tuple[bool, str]:
-    """Whether to try the server, and why not."""
+    """Whether to try the server, and if not, the reason."""
     wished = os.environ.get("WANDB_MODE", "online") if mode == "auto" else mode
     if wished != "online":
         return False, "as was asked for"
@@ -97,14 +109,14 @@ def _answers(server: str) -> bool:
     try:
         urllib.request.urlopen(request, timeout=_PATIENCE)
     except urllib.error.HTTPError:
-        return True  # it answered, if only to say no
+        return True  # an HTTP error is still a response
     except (OSError, ValueError):
         return False
     return True
 
 
 def _identity(folder: Path) -> str:
-    """The run's id at W&B, made once and kept in its folder. An agent of a W&B sweep has given its run one already."""
+    """The W&B id of a run, created once and stored in its folder. The agent of a W&B sweep provides the id itself."""
     file = folder / "wandb" / "run-id"
     if not file.is_file():
         of_agent = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None

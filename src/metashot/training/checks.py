@@ -1,4 +1,4 @@
-"""What can be refused of a run by its configuration alone, before torch is imported."""
+"""Checks of a run that need only its configuration, made before torch is imported."""
 
 from typing import Any
 
@@ -11,18 +11,25 @@ from metashot.configuration import Container, plugins, signatures
 from metashot.configuration.banks import build_banks
 from metashot.configuration.buildable import target_of
 
-# About the run and not about the experiment. Whoever loads what a run leaves names its plug-ins again.
+# These keys describe the run, not the experiment. Plug-ins have to be named again to load what a run wrote.
 RUN_KEYS = ("resume", "repeat", "folder", plugins.KEY)
 _Pictures = signatures.alias("metashot.evaluation.gallery.Pictures")
 
 
 def experiment_of(config: Container) -> Container:
-    """What of a configuration decides an experiment, and is kept with it."""
+    """The part of a configuration that defines the experiment, which is stored with its results."""
     return {key: value for key, value in config.items() if key not in RUN_KEYS}
 
 
 def refuse_training(config: Container) -> None:
-    """Refuse what cannot be trained; the banks of the data are built on the way."""
+    """Check the configuration of a training run, and build the banks of its data.
+
+    Args:
+        config: the resolved configuration of the run.
+
+    Raises:
+        BadInput: if the configuration cannot be trained.
+    """
     configuration.check(config)
     check_value(config["folder"], str, "folder")
     check_value(config["init_from"], str | None, "init_from")
@@ -36,7 +43,7 @@ def refuse_training(config: Container) -> None:
             configuration_of_run(config["resume"], "resume"),
         )
     _refuse_nothing_to_train(config)
-    if config["init_from"] is not None and config["resume"] is None:  # a resumed run has its weights
+    if config["init_from"] is not None and config["resume"] is None:  # a resumed run takes its weights from the checkpoint
         theirs = configuration_of_checkpoint(config["init_from"], "init_from", BEST)
         refuse_another_backbone(config["init_from"], config["backbone"], theirs.get("backbone", {}))
     build_banks(config["data"])

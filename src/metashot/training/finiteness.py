@@ -1,4 +1,4 @@
-"""Losses that are no numbers: such a step is reported and changes nothing, and too many of them in a row end the run."""
+"""Non-finite losses and gradients: such a step is reported and skipped, and too many in a row end the run."""
 
 import math
 from typing import Any
@@ -15,7 +15,13 @@ from metashot.checkpoints.stored import newest_intact
 
 
 class Finiteness(pl.Callback):
-    """Looks at every step between its gradient and the change that the outer optimiser makes of it."""
+    """Checks the loss and the gradient of every step before the outer optimiser uses them.
+
+    Args:
+        console: where skipped steps are reported.
+        folder: the folder of the run, whose last intact checkpoint is named when training stops.
+        most_in_a_row: the number of consecutive skipped steps at which training stops.
+    """
 
     def __init__(self, console: Console, folder: RunFolder, most_in_a_row: int) -> None:
         self.console = console
@@ -27,7 +33,7 @@ class Finiteness(pl.Callback):
         assert isinstance(pl_module, Algorithm)
         parameters = [parameter for parameter in pl_module.parameters() if parameter.grad is not None]
         trouble = first_non_finite(pl_module.task_losses)
-        # The scaler of 16-mixed looks for gradients that are too large itself, and lowers its scale.
+        # The gradient scaler of 16-mixed detects overflowing gradients itself, and lowers its scale.
         if trouble is None and trainer.precision != "16-mixed":
             norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
             trouble = None if math.isfinite(norm) else "the outer gradient"
@@ -36,7 +42,7 @@ class Finiteness(pl.Callback):
             self.in_a_row = 0
             return
         for parameter in parameters:
-            parameter.grad = None  # which every optimiser of torch passes over
+            parameter.grad = None  # torch's optimisers skip parameters without a gradient
         self.in_a_row += 1
         step = trainer.global_step + 1
         found = f"{'; '.join(troubles)} is not finite in step {step}"
@@ -51,7 +57,7 @@ class Finiteness(pl.Callback):
 
 
 def first_non_finite(task_losses: list[TaskLosses]) -> str | None:
-    """The first loss that is not a number, with its task."""
+    """Describe the first non-finite loss and its task; None if all losses are finite."""
     for numbers, losses, inner_losses in task_losses:
         if inner_losses is not None and not inner_losses.isfinite().all():
             task, step = inner_losses.isfinite().logical_not().nonzero()[0].tolist()
@@ -63,7 +69,7 @@ def first_non_finite(task_losses: list[TaskLosses]) -> str | None:
 
 
 def _of_all_devices(trouble: str | None, trainer: pl.Trainer) -> list[str]:
-    """What was found on any device: all of them have to skip the same steps."""
+    """Gather the problems found on all devices, because all devices have to skip the same steps."""
     if trainer.world_size == 1:
         return [] if trouble is None else [trouble]
     if not trainer.strategy.reduce_boolean_decision(trouble is not None, all=False):

@@ -1,4 +1,4 @@
-"""Where a run may end when the user wants it to: after a step with its checkpoint, or among the episodes of a test."""
+"""Where a run can be interrupted: after a step, with a checkpoint, or between two batches of a test."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +11,12 @@ from metashot.process.interruption import STOP, Stopped
 
 
 class TrainerWithoutSignals(pl.Trainer):
-    """Lightning's, but for its handler of SIGTERM, for which it has no switch.
+    """Lightning's Trainer without its SIGTERM handler, which has no option to turn it off.
 
-    While a loop runs, that handler notes the signal beside ours, and the loop then leaves with a `SystemExit` of code 0 at
-    the first place where it looks: after a validation, between two batches of one, or at the end of training. A signal that
-    came after the moment in which `Saving` looked for it, in the same step, so ended a run without its checkpoint, its test
-    and a word. With several processes it also sends a message to the others from inside the handler, which waits for ever.
+    Lightning's handler records the signal alongside ours, and the loop then raises `SystemExit` with code 0 at the next
+    check: after a validation, between two validation batches, or at the end of training. A signal that arrived after
+    `Saving` had checked for it in the same step therefore ended the run without a checkpoint, a test or a message. With
+    several processes, the handler also sends a message to the others, and that call blocks forever.
     """
 
     def __init__(self, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger], **options: Any) -> None:
@@ -26,11 +26,11 @@ class TrainerWithoutSignals(pl.Trainer):
 
 class _NoSignals(_SignalConnector):
     def register_signal_handlers(self) -> None:
-        """Leave the signals to metashot.process.interruption."""
+        """Register nothing: metashot.process.interruption handles the signals."""
 
 
 class StopsTest(pl.Callback):
-    """Ends a test between two of its batches."""
+    """Stops a test between two batches when the user asks for it."""
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any, **named: Any) -> None:
         if stopping(trainer):
@@ -38,7 +38,7 @@ class StopsTest(pl.Callback):
 
 
 def stopping(trainer: pl.Trainer) -> bool:
-    """Whether the user wants the run to end, as far as any of its processes knows."""
+    """Whether any process of the run has been asked to stop."""
     if trainer.world_size == 1:
         return STOP.requested
     return bool(trainer.strategy.reduce_boolean_decision(STOP.requested, all=False))

@@ -1,4 +1,4 @@
-"""What is measured while a run trains, and handed to the loggers and the progress bar."""
+"""Training and validation metrics, collected for the loggers and the progress bar."""
 
 import time
 from collections.abc import Sequence
@@ -13,7 +13,14 @@ from metashot.evaluation.protocol import Scoring
 
 
 class Measurements(pl.Callback):
-    """Loss, score, gradient norm, learning rate and tasks a second of training; the scores of validation."""
+    """Logs the loss, score, gradient norm, learning rate and tasks per second of training, and the validation scores.
+
+    Args:
+        scoring: holds the results of the latest validation.
+        metric: the name of the score.
+        tasks_per_step: tasks in one training step, on all devices together.
+        every: steps between two measurements.
+    """
 
     def __init__(self, scoring: Scoring, metric: str, tasks_per_step: int, every: int) -> None:
         self.scoring = scoring
@@ -65,6 +72,6 @@ class Measurements(pl.Callback):
 
 
 def log(loggers: Sequence[Logger], metrics: dict[str, float], steps: int) -> None:
-    """Hand metrics to every logger, under the number of steps that have been taken."""
+    """Log metrics to every logger, at the given number of training steps."""
     for logger in loggers:
         logger.log_metrics(metrics, step=steps)

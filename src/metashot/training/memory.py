@@ -1,6 +1,7 @@
-"""Memory: what to say when there is too little of it, and how to keep it.
+"""Out-of-memory messages, and reuse of freed memory.
 
-What glibc gives back after every tensor has to be asked for and cleared again, which is a third of the time of a step.
+By default glibc returns the memory of large freed tensors to the system. Requesting and clearing it again takes a third of
+the time of a training step.
 """
 
 import contextlib
@@ -13,12 +14,12 @@ import torch
 from metashot.bad_input import BadInput, GaveUp
 from metashot.checkpoints.stored import newest_intact
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's names for them
-_KEEP = 2**30  # bytes: larger than any tensor of a step on a CPU
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameter numbers of mallopt
+_KEEP = 2**30  # bytes, more than any tensor of a training step on a CPU
 
 
 def keep_freed_memory() -> bool:
-    """Let the process reuse what it frees, where the C library is glibc; whether it does."""
+    """Make glibc keep freed memory for reuse. Returns whether it does; other C libraries are left alone."""
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
@@ -27,7 +28,15 @@ def keep_freed_memory() -> bool:
 
 @contextlib.contextmanager
 def enough_memory(checkpoints: Path | None = None) -> Iterator[None]:
-    """Say what to lower where an allocation fails: bad input, unless the run has trained and its checkpoints are kept."""
+    """Turn a failed allocation into an error that names the settings to lower.
+
+    Args:
+        checkpoints: the run's folder of checkpoints, if there is one.
+
+    Raises:
+        BadInput: if an allocation fails and there is no intact checkpoint.
+        GaveUp: if an allocation fails and there is an intact checkpoint, which the message names.
+    """
     try:
         yield
     except Exception as error:
@@ -46,9 +55,9 @@ def enough_memory(checkpoints: Path | None = None) -> Iterator[None]:
 
 
 def lack_of_memory(error: BaseException | None) -> BaseException | None:
-    """The failed allocation that an error is or comes from: Hydra wraps what fails while something is built."""
+    """Find the failed allocation in the causes of an error, since Hydra wraps errors raised while it builds an object."""
     while error is not None:
-        # torch's allocator for a CPU raises nothing more special than a RuntimeError.
+        # torch's CPU allocator raises a plain RuntimeError.
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error):
             return error if error.__cause__ is None else lack_of_memory(error.__cause__) or error
         error = error.__cause__ or error.__context__

@@ -1,7 +1,7 @@
-"""The processes of one run: who started them, what the first of them tells the others, and how they end together.
+"""The processes of one run: how they were launched, how they agree on decisions, and how they end together.
 
-Lightning starts the others itself where a person started one process. torchrun, srun and submitit start all of them, each
-with the whole command, and nothing but the process group then tells the others what the first one decided.
+When a user starts a single process, Lightning launches the others. torchrun, srun and submitit launch every process with
+the full command, so the process group is the only way for rank 0 to share its decisions.
 """
 
 import atexit
@@ -39,36 +39,44 @@ from metashot.process.interruption import STOP, Stopped
 from metashot.process.leftovers import is_step_of_slurm
 from metashot.training.memory import enough_memory
 
-# What Lightning sets where it starts processes, and takes for a sign that they have been started.
+# Lightning sets these variables when it launches processes, and reads them as a sign that the processes are running.
 _OF_A_JOB = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_LAST_WORD = timedelta(seconds=5)  # that processes wait for each other at their end
+_LAST_WORD = timedelta(seconds=5)  # how long processes wait for each other at exit
 _ECHO = 1.0  # seconds
-JOIN_WITHIN = 60  # seconds, for runs that were trained before there was a key for it
+JOIN_WITHIN = 60  # seconds, for runs trained before trainer.join_within existed
 
 
 @dataclass(frozen=True)
 class Launch:
-    """All processes of a run, started by something else than Lightning."""
+    """An external launch of all processes of a run, by torchrun, SLURM or submitit.
+
+    Attributes:
+        by: the name of the launcher.
+        each: the launcher's option for the number of processes per machine.
+        processes: the number of processes on all machines.
+        machines: the number of machines.
+        environment: Lightning's description of the launch.
+    """
 
     by: str
-    each: str  # the option that says how many on each machine
+    each: str
     processes: int
     machines: int
     environment: ClusterEnvironment
 
     @classmethod
     def detect(cls) -> "Launch | None":
-        """What started this process, and how many with it; None if it is for Lightning to start others."""
+        """Detect the launcher of this process from its environment; None if Lightning has to launch the processes."""
         if TorchElasticEnvironment.detect():
             processes = int(os.environ["WORLD_SIZE"])
             machines = processes // int(os.environ["LOCAL_WORLD_SIZE"])
             return cls("torchrun", "--nproc-per-node", processes, machines, TorchElasticEnvironment())
         if is_step_of_slurm():
             processes, machines = (int(os.environ.get(name, 1)) for name in ("SLURM_NTASKS", "SLURM_NNODES"))
-            # Lightning asks for this one, which srun --ntasks leaves out.
+            # Lightning needs this variable, which srun --ntasks does not set.
             os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(processes // machines))
             each = "hydra.launcher.tasks_per_node" if "SUBMITIT_EXECUTOR" in os.environ else "srun --ntasks-per-node"
-            # A run that SLURM starts again would go on from a checkpoint of Lightning's that nobody asked for.
+            # With requeueing, Lightning would resume from a checkpoint of its own that the user did not ask for.
             return cls("SLURM", each, processes, machines, SLURMEnvironment(auto_requeue=False))
         if os.environ.get("SUBMITIT_EXECUTOR") == "local":
             rank, port = os.environ["SUBMITIT_LOCAL_GLOBALID"], 20_000 + int(os.environ["SUBMITIT_LOCAL_JOB_ID"]) % 40_000
@@ -80,7 +88,15 @@ class Launch:
 
 
 def refuse_other_processes(devices: int, nodes: int) -> None:
-    """One process computes on one device: refuse any other number of them."""
+    """Check that the number of launched processes matches the number of devices, since each process uses one device.
+
+    Args:
+        devices: devices on each machine.
+        nodes: number of machines.
+
+    Raises:
+        BadInput: if the launcher started a different number of processes or used a different number of machines.
+    """
     launch = Launch.detect()
     if launch is None and nodes > 1:
         raise BadInput(
@@ -97,7 +113,7 @@ def refuse_other_processes(devices: int, nodes: int) -> None:
 
 
 def refuse_processes_of_a_notebook(devices: int) -> None:
-    """Other processes repeat the script that started them, and a notebook is none."""
+    """Refuse several devices in an interactive session: launched processes rerun the script, and there is none to rerun."""
     if devices > 1 and hasattr(sys, "ps1"):
         raise BadInput(
             f"trainer.devices={devices} starts a script {devices} times, and this is an interactive session: put the "
@@ -106,28 +122,47 @@ def refuse_processes_of_a_notebook(devices: int) -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes and prints."""
+    """Whether this process has rank 0, the only rank that writes files and prints."""
     return int(getattr(rank_zero_only, "rank", None) or 0) == 0
 
 
 class Processes:
-    """The processes that go through one call of a script together."""
+    """The processes that run one call of a script together."""
 
     def __init__(self) -> None:
-        self.agreed = False  # whether none has refused its input, so that each may go on alone
+        self.agreed = False  # whether `agree` was called; before that, a refusal still has to be shared
 
     @classmethod
     def joined(cls, within: int) -> "Processes":
-        """All processes that were started together, when each has met the others within some seconds."""
+        """Join all processes that were launched together into a process group.
+
+        Args:
+            within: seconds that a process waits for the others, `trainer.join_within`.
+
+        Raises:
+            BadInput: if `within` is not a valid count.
+            SystemExit: if the processes do not all connect in time.
+        """
         check_value(within, Count, "trainer.join_within")
         _join(timedelta(seconds=within))
         STOP.quiet = not is_first_process()
-        # A terminal and torchrun both tell every process of the same Ctrl-C.
+        # A process launched by torchrun receives the same Ctrl-C twice, from the terminal and from torchrun.
         STOP.echo = 0.0 if Launch.detect() is None else _ECHO
         return cls()
 
     def run_folder(self, claim: Callable[[], RunFolder]) -> RunFolder:
-        """The folder that the first process claims, on a file system that all of them see."""
+        """Let rank 0 claim the run's folder, and share its path with all processes.
+
+        Args:
+            claim: creates or reopens the folder, on a file system that all processes share.
+
+        Returns:
+            The folder. Only rank 0 holds its lock.
+
+        Raises:
+            BadInput: on rank 0, if the folder cannot be claimed.
+            SystemExit: on the other ranks, if the folder cannot be claimed.
+        """
         self.agree()
         folder, refusal = None, None
         if is_first_process() or not distributed.is_initialized():
@@ -139,8 +174,19 @@ class Processes:
         return folder or RunFolder(path, lock=None)
 
     def agree(self, refusal: BadInput | None = None, word: Any = None) -> Any:
-        """The word of the first process, when every process is as far as this one; or an end to all of them, if any has
-        refused its input, of which only the first one tells."""
+        """Wait until every process has reached this point, and end them all if any of them refused its input.
+
+        Args:
+            refusal: why this process refuses its input, if it does.
+            word: the value that rank 0 shares with the others.
+
+        Returns:
+            The value given by rank 0.
+
+        Raises:
+            BadInput: on rank 0, if any process refused its input.
+            SystemExit: on the other ranks, if any process refused its input.
+        """
         self.agreed = True
         if not distributed.is_initialized():
             if refusal is not None:
@@ -158,7 +204,14 @@ class Processes:
 
 
 def in_all_processes(script: Callable[[DictConfig, Processes], float]) -> Callable[[DictConfig], float]:
-    """Let a script know the other processes, which end as the first one does, and print nothing."""
+    """Run a script in all processes: only rank 0 reports an error, and all end with the same exit code.
+
+    Args:
+        script: called with the configuration and the joined processes.
+
+    Returns:
+        The script as a function of the configuration alone.
+    """
 
     @functools.wraps(script)
     def run(config: DictConfig) -> float:
@@ -180,7 +233,7 @@ def in_all_processes(script: Callable[[DictConfig, Processes], float]) -> Callab
 
 @contextlib.contextmanager
 def _own_command() -> Iterator[None]:
-    """In a sweep, let processes that Lightning starts repeat this job and not the whole command line, and end with it."""
+    """In a sweep, make the processes that Lightning launches run this job instead of the whole sweep, and end with it."""
     if Launch.detect() is not None or HydraConfig.get().mode is not RunMode.MULTIRUN:
         yield
         return
@@ -197,8 +250,10 @@ def _own_command() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending_together(trainer: pl.Trainer) -> Iterator[None]:
-    """End the processes that Lightning has started, if this one cannot go on. Lightning watches them from a thread that
-    kills this process when it finds that one of them has failed, and is done when there are none."""
+    """Kill the processes that Lightning launched if this process fails.
+
+    A thread of Lightning kills this process when it sees that a launched process has failed; it stops when none are left.
+    """
     try:
         yield
     except BaseException:
@@ -211,13 +266,13 @@ def ending_together(trainer: pl.Trainer) -> Iterator[None]:
 
 
 def _join(within: timedelta) -> None:
-    """Make all processes a group now, where Lightning would do so after the run's folder is needed."""
+    """Create the process group early: Lightning would create it only after the run's folder is needed."""
     launch = Launch.detect()
     if launch is None or launch.processes == 1 or distributed.is_initialized():
         return
     environment = launch.environment
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
-    # Words go over gloo, gradients over what suits the device that Lightning chooses by the local rank.
+    # Messages use gloo; gradients use the backend of the device that Lightning chooses by the local rank.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     rank_zero_only.rank = environment.global_rank()  # type: ignore[attr-defined]
     store = _meeting_place(launch, within)
@@ -226,15 +281,15 @@ def _join(within: timedelta) -> None:
 
 
 def _meeting_place(launch: Launch, within: timedelta) -> Store:
-    """Where all processes are, before long: what says that there are others may be left over, or some have failed."""
+    """Open the store in which all processes meet. Stale variables or failed processes must not make this one wait long."""
     rank, processes = launch.environment.global_rank(), launch.processes
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     try:
-        if rank != 0:  # torch would print where in it the connection failed
+        if rank != 0:  # torch would print a stack trace when the connection fails
             _wait_for_the_first(address, int(port), within)
         store: Store = next(rendezvous("env://", rank, processes, timeout=within))[0]
     except (distributed.DistError, OSError, ValueError) as error:
-        # Each of them says so: the first one may not be there.
+        # Every rank prints this message, because rank 0 may be missing.
         print(
             f"error: {launch.by} says that this is process {rank} of {processes} (from 0), but within {within.seconds} s "
             f"(trainer.join_within) they did not all meet at {address}:{port}: {str(error).splitlines()[0].rstrip('.')}; "
@@ -264,7 +319,7 @@ def _said_by(launch: Launch) -> str:
 
 
 def _leave() -> None:
-    """End together: what starts processes ends all others when one has failed, which may not have said why."""
+    """Wait for the other processes: a launcher kills them when one fails, perhaps before they have printed an error."""
     if distributed.is_initialized():
         with contextlib.suppress(RuntimeError):
             distributed.monitored_barrier(timeout=_LAST_WORD)

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, a line now and then elsewhere, one for each validation everywhere."""
+"""Progress of a run: a bar on a terminal, occasional lines elsewhere, and one line per validation everywhere."""
 
 import contextlib
 import math
@@ -19,7 +19,15 @@ from metashot.training.saving import Saving
 
 
 class ProgressBar(pl.Callback):
-    """Steps done and to come, with loss, score and tasks a second."""
+    """Shows completed and remaining steps, with the loss, the score and the tasks per second.
+
+    Args:
+        scoring: holds the results of the latest validation.
+        console: where progress is printed.
+        measurements: the latest training metrics, if the run trains.
+        saving: the best step so far, if the run saves checkpoints.
+        heartbeat: seconds between two lines where there is no bar.
+    """
 
     def __init__(
         self,
@@ -33,9 +41,9 @@ class ProgressBar(pl.Callback):
         self.console = console
         self.measurements = measurements
         self.saving = saving
-        self.heartbeat = heartbeat  # seconds between lines where there is no bar
+        self.heartbeat = heartbeat
         self.last_line = time.monotonic()
-        self.training_since = (0, 0.0)  # the step at which training began, and when
+        self.training_since = (0, 0.0)  # the first step of this process, and its time
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -108,7 +116,16 @@ class ProgressBar(pl.Callback):
 
     @contextlib.contextmanager
     def part(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """Show something that has so many of a unit; what is yielded tells of some more."""
+        """Show the progress of one part of an evaluation.
+
+        Args:
+            what: the name of the part.
+            total: the number of units in it.
+            unit: what is counted.
+
+        Yields:
+            A function to call with the number of units completed since its last call.
+        """
         self._begin(what, total, unit)
         yield self._advance
         self._end()
@@ -128,7 +145,7 @@ class ProgressBar(pl.Callback):
     def _advance(self, more: int) -> None:
         if self.evaluating is not None:
             task = next(task for task in self.bar.tasks if task.id == self.evaluating)
-            done = min(task.completed + more, task.total or 0)  # the last batch may repeat some on other devices
+            done = min(task.completed + more, task.total or 0)  # devices may repeat episodes in the last batch
             self.bar.update(self.evaluating, completed=done)
             if self._is_due():
                 self._line(f"{task.description} {done:.0f}/{task.total:.0f} {task.fields['measured']}")
@@ -141,7 +158,7 @@ class ProgressBar(pl.Callback):
         self.console.print(text, highlight=False, markup=False)
 
     def _stop(self) -> None:
-        if self.bar.live.is_started:  # a bar that never showed would still end with an empty line
+        if self.bar.live.is_started:  # stopping a bar that never started prints an empty line
             self.bar.stop()
 
     def _end(self) -> None:
@@ -156,12 +173,12 @@ def _data_of(trainer: pl.Trainer) -> EpisodicDataModule:
 
 
 def _episodes(trainer: pl.Trainer, batch: Batch) -> int:
-    """How many the devices answered at once, each its own."""
+    """The number of episodes that all devices together scored in one batch."""
     return sum(map(len, batch)) * trainer.world_size
 
 
 def in_words(seconds: float) -> str:
-    """A time that is only known roughly."""
+    """Format an estimated duration."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""What training needs: parameters to train, data in the form that an algorithm is trained on, held-out classes."""
+"""Requirements of training: trainable parameters, batches in the form that the algorithm needs, unseen classes."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, confi
 
 
 def refuse_other_batches(algorithm: Algorithm, data: EpisodicDataModule, name: str) -> None:
-    """Algorithms are trained on episodes or on shuffled images of all classes."""
+    """Refuse episodes for an algorithm that is trained on shuffled images of all classes, and the reverse."""
     if algorithm.supervised and not data.shuffled:
         raise BadInput(f"data.train.batch=null makes episodes, but algo={name} is trained on shuffled images: give a number")
     if data.shuffled and not algorithm.supervised:
@@ -40,7 +40,7 @@ def refuse_other_batches(algorithm: Algorithm, data: EpisodicDataModule, name: s
 
 
 def refuse_seen_classes(classes: TrainingClasses, data: EpisodicDataModule, init_from: str | None) -> None:
-    """Validation and testing are about classes that were not seen in training, here or where the run begins from."""
+    """Refuse validation and test classes that were seen in training, by this run or by the one that it starts from."""
     splits: tuple[Split, Split] = ("val", "test")
     for split in splits:
         classes.refuse_seen(data, split, "this run" if init_from is None else f"init_from={init_from}, or this run,")

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: `last.ckpt` to resume from, `best.ckpt` by the validation score, early stopping."""
+"""Checkpoints of a run (`last.ckpt` to resume from, `best.ckpt` by validation score), and early stopping."""
 
 import math
 import random
@@ -27,7 +27,15 @@ _LARGEST = torch.finfo(torch.float32).max
 
 
 class Saving(Checkpoint):
-    """Saves at the end of a step or of the validation that follows it, the points a run can go on from exactly."""
+    """Saves checkpoints at the end of a step or of the validation after it, where a run can be resumed exactly.
+
+    Args:
+        folder: where checkpoints are written.
+        config: the configuration that is stored in them.
+        origin: the description of the training data that is stored in them.
+        scoring: holds the results of the latest validation.
+        options: how often to save and to validate, and the patience of early stopping.
+    """
 
     def __init__(
         self,
@@ -46,13 +54,20 @@ class Saving(Checkpoint):
         self.patience = options.early_stopping
         self.best_score: float | None = None
         self.best_step = 0
-        self.waited = 0  # validations without a better one
-        self.stepped = False  # whether a step has been taken with them
-        self.restored = False  # whether training has begun, with all that a checkpoint brings to it
+        self.waited = 0  # validations since the best score
+        self.stepped = False  # whether this process has taken a training step
+        self.restored = False  # whether training has begun with the checkpoint fully restored
 
     @contextmanager
     def resuming(self, checkpoint: Path | None) -> Iterator[None]:
-        """Refuse a checkpoint whose parts are those of another run, or broken, when Lightning cannot restore them."""
+        """Refuse a checkpoint that Lightning cannot restore, because a part is missing, broken or from another run.
+
+        Args:
+            checkpoint: the checkpoint to resume from; None for a new run.
+
+        Raises:
+            BadInput: if the checkpoint cannot be restored.
+        """
         try:
             yield
         except (LookupError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
@@ -70,8 +85,8 @@ class Saving(Checkpoint):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not (self.folder / BEST).exists():
-            self.best_score = None  # resumed in a new folder from a checkpoint that stood alone
-        if self.exhausted:  # the run that is resumed had stopped early
+            self.best_score = None  # resumed in a new folder, without the best checkpoint
+        if self.exhausted:  # the resumed run had stopped early
             trainer.should_stop = True
 
     def on_train_batch_end(
@@ -80,7 +95,7 @@ class Saving(Checkpoint):
         self.stepped = True
         step = trainer.global_step
         if step == trainer.max_steps:
-            trainer.should_stop = True  # makes Lightning validate the last weights, whatever the interval
+            trainer.should_stop = True  # makes Lightning validate the final weights, regardless of the interval
         if step % self.validate_every == 0 or step == trainer.max_steps:
             return  # saved after the validation
         stops = stopping(trainer)
@@ -126,7 +141,7 @@ class Saving(Checkpoint):
         self._random_state = checkpoint[OURS]["random_state"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if hasattr(self, "_random_state"):  # restored last, after all that draws while a run is set up
+        if hasattr(self, "_random_state"):  # restored last, because setting up a run draws random numbers
             restore_random_state(self._random_state)
             del self._random_state
         for optimizer in trainer.optimizers:
@@ -135,8 +150,13 @@ class Saving(Checkpoint):
 
 
 def refuse_broken_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
-    """What an optimiser remembers has the shape of the parameters that it is about, and no NaN. (Squares of large gradients
-    can be infinite in a sound run.)"""
+    """Check that the state of an optimiser has the shapes of its parameters and no NaN.
+
+    Infinite values are allowed: squares of large gradients overflow in valid runs.
+
+    Raises:
+        ValueError: if the state is broken.
+    """
     for group in optimizer.param_groups:
         lr = group["lr"]
         if not isinstance(lr, int | float) or not 0 <= lr <= _LARGEST:
@@ -154,7 +174,7 @@ def refuse_broken_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of every global random generator, as plain containers."""
+    """The state of every global random number generator, as plain containers and tensors."""
     kind, keys, *rest = np.random.get_state(legacy=True)
     version, words, gauss = random.getstate()
     return {
@@ -176,7 +196,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def refuse_no_best(folder: Path) -> None:
-    """A run whose validations all had answers that are not finite has no checkpoint to test."""
+    """Give up on testing a run without a best checkpoint, because no validation had a finite score."""
     if (folder / BEST).is_file():
         return
     last = folder / LAST

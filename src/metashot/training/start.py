@@ -1,4 +1,4 @@
-"""Where a run begins: at nothing, or at a checkpoint; in a new folder, or in the one that it was stopped in."""
+"""The start of a run: from scratch or from a checkpoint, in a new folder or in the folder of the resumed run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,14 @@ from metashot.files.paths import given_path
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins: at nothing, or at a checkpoint; in a new folder, or in the one it was stopped in."""
+    """Where a run starts.
+
+    Attributes:
+        checkpoint: the checkpoint to resume from; None for a new run.
+        step: the training step of the checkpoint.
+        origin: the description of the training data in the checkpoint.
+        continued: the folder in which a resumed run continues; None if it gets a new one.
+    """
 
     checkpoint: Path | None = None
     step: int = 0
@@ -25,21 +32,21 @@ class Start:
 
     @classmethod
     def of(cls, resume: str | None, experiment: dict[str, Any]) -> "Start":
-        """Find where a run begins.
+        """Find where a run starts.
 
         Args:
-            resume: the checkpoint or the folder of a run to go on with; None for a new run.
-            experiment: the configuration of the run, which has to be that of the run to go on with.
+            resume: the checkpoint or the folder of the run to resume; None for a new run.
+            experiment: the configuration of the run, which has to match the resumed run.
 
         Raises:
-            BadInput: if there is nothing to go on with, or it belongs to another experiment.
+            BadInput: if there is nothing to resume, or it belongs to another experiment.
         """
         if resume is None:
             return cls()
         path = given_path(resume, "resume")
         if path.is_dir() and (path / CONFIG).is_file() and not list((path / "checkpoints").glob("*.ckpt")):
             refuse_another_experiment(experiment, configuration_of_folder(path))
-            return cls(continued=path)  # it was killed before its first checkpoint
+            return cls(continued=path)  # the run was killed before its first checkpoint
         file = find_checkpoint(resume, "resume", LAST)
         checkpoint = read_checkpoint(file)
         refuse_another_experiment(experiment, checkpoint[OURS]["config"])
@@ -50,8 +57,13 @@ class Start:
         return cls(file, checkpoint["global_step"], checkpoint[OURS].get("origin"), folder if in_place else None)
 
     def classes(self, init_from: str | None) -> TrainingClasses:
-        """Those that were trained on before the first step that is taken now. A resumed run has noted them itself, unless it
-        began before they were noted."""
+        """The classes that were trained on before the first step of this process.
+
+        A checkpoint to resume from records them, unless it was written by a version that did not.
+
+        Args:
+            init_from: the checkpoint or run whose weights a new run starts from, if any.
+        """
         if self.checkpoint is not None and ("classes" in (self.origin or {}) or init_from is not None):
             return TrainingClasses.noted_in(self.origin, self.checkpoint)
         if self.checkpoint is not None or init_from is None:
@@ -60,7 +72,7 @@ class Start:
         return TrainingClasses.noted_in(read_checkpoint(path)[OURS].get("origin"), path)
 
     def refuse_other_images(self, data: EpisodicDataModule) -> None:
-        noted = {key: value for key, value in (self.origin or {}).items() if key != "classes"}  # `images` stands for them
+        noted = {key: value for key, value in (self.origin or {}).items() if key != "classes"}  # `images` identifies them
         if self.origin is not None and noted != data.origin():
             raise BadInput(
                 f"the images of data={data.name} are not those that {self.checkpoint} was trained on, and a resumed run "
@@ -68,16 +80,16 @@ class Start:
             )
 
     def folder(self, wanted: str, experiment: dict[str, Any]) -> RunFolder:
-        """The folder that the run is kept in, claimed for this process.
+        """Claim the folder of the run for this process.
 
         Args:
-            wanted: its name, where the run does not go on in the folder it was stopped in.
-            experiment: the configuration to keep in it.
+            wanted: the name of a new folder, if the run does not continue in an existing one.
+            experiment: the configuration to store in the folder.
         """
         if self.continued is not None:
             return RunFolder.reopen(self.continued, experiment)
         folder = RunFolder.claim(wanted, experiment)
         best = self.checkpoint.with_name(BEST) if self.checkpoint is not None else None
         if best is not None and best.is_file():
-            write_checkpoint(read_checkpoint(best), folder.checkpoints / BEST)  # still the one to beat
+            write_checkpoint(read_checkpoint(best), folder.checkpoints / BEST)  # still the best score to beat
         return folder

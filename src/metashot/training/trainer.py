@@ -1,4 +1,4 @@
-"""The Lightning Trainer with metashot's checkpoints, measurements and progress, from the `trainer` group."""
+"""The `trainer` group, and the Lightning Trainer that is built from it."""
 
 import logging
 import os
@@ -22,11 +22,11 @@ from metashot.training.interruption import TrainerWithoutSignals
 from metashot.training.memory import keep_freed_memory
 from metashot.training.processes import JOIN_WITHIN, Launch, refuse_other_processes
 
-_PROCESSES = 8  # that any CPU may be asked for, to try out what will run elsewhere
+_PROCESSES = 8  # allowed on any CPU, to try a run before it moves to a larger machine
 
 
 class TrainerOptions:
-    """The `trainer` group: on what a run computes, for how long, and what happens how often."""
+    """The `trainer` group: the devices of a run, its length, and its intervals."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class TrainerOptions:
         early_stopping: Count | None,
         channels_last: bool,
         deterministic: bool,
-        # Runs that were trained before there were these have none: what they are resumed with.
+        # Runs trained before these keys existed are resumed with these values.
         heartbeat: Count = 30,
         join_within: Count = JOIN_WITHIN,
     ) -> None:
@@ -67,18 +67,18 @@ class TrainerOptions:
 
     @property
     def device_type(self) -> str:
-        """As torch calls it."""
+        """The device type in torch's terms: cpu, cuda or mps."""
         if self.accelerator == "cpu":
             return "cpu"
         return "cuda" if CUDAAccelerator.is_available() else "mps"
 
     @property
     def all_devices(self) -> int:
-        """Those of all machines."""
+        """The number of devices on all machines."""
         return self.devices * self.nodes
 
     def arrange(self, algorithm: Algorithm) -> None:
-        """Lay out weights so that what they make of images has its channels last, where these are the same for all tasks."""
+        """Use the channels-last memory format if asked for, where all tasks share the same weights."""
         if self.channels_last and isinstance(algorithm, FeatureLearner):
             algorithm.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -86,8 +86,7 @@ class TrainerOptions:
         _quieten_lightning()
         launch = Launch.detect()
         keep_freed_memory()
-        # Deterministic algorithms need no guard against reading memory that was never written, which costs a pass over
-        # every new tensor.
+        # Filling uninitialised memory guards against reads of unwritten values, but costs a pass over every new tensor.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         return TrainerWithoutSignals(
             callbacks,
@@ -98,15 +97,15 @@ class TrainerOptions:
             strategy=self.strategy if self.all_devices > 1 else "auto",
             precision=self.precision,
             max_steps=self.max_steps,
-            # Training has no epochs: validation is counted in steps.
+            # Training has no epochs: the validation interval is counted in steps.
             val_check_interval=self.validate_every,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             gradient_clip_val=self.gradient_clip,
             deterministic=self.deterministic,
             inference_mode=False,  # inner loops need gradients in validation and testing
-            use_distributed_sampler=False,  # the data module shares episodes among the devices
-            # Without one Lightning looks for others, and believes variables that were left over.
+            use_distributed_sampler=False,  # the data module distributes the episodes over the devices
+            # Without an explicit environment, Lightning would trust stale variables of another launch.
             plugins=[WholeCheckpointIO(), LightningEnvironment() if launch is None else launch.environment],
             enable_checkpointing=any(
                 isinstance(callback, Checkpoint) for callback in callbacks
@@ -116,7 +115,7 @@ class TrainerOptions:
         )
 
     def description(self) -> list[str]:
-        """What a user should know of what they chose."""
+        """Notes for the user on the chosen options."""
         if (
             self.device_type == "cpu"
             and self.precision == "bf16-mixed"
@@ -129,7 +128,11 @@ class TrainerOptions:
         return []
 
     def refuse_unavailable(self) -> None:
-        """Refuse a device or a precision that this machine does not have, and processes that were not started."""
+        """Check that this machine supports the chosen devices and precision, and that all processes were launched.
+
+        Raises:
+            BadInput: if a device or the precision is not available, or processes are missing.
+        """
         refuse_other_processes(self.devices, self.nodes)
         if self.accelerator == "cpu":
             if self.precision == "16-mixed":
@@ -150,12 +153,12 @@ class TrainerOptions:
 
 
 def computes_in_bf16(capabilities: Mapping[str, Any]) -> bool:
-    """Whether a processor, of x86 or ARM, has instructions for it."""
+    """Whether an x86 or ARM processor has bf16 instructions, according to torch's list of its capabilities."""
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
 def _quieten_lightning() -> None:
-    """Leave out Lightning's remarks that a user of metashot can do nothing about."""
+    """Silence Lightning's warnings that a user of metashot cannot act on."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("PYTORCH_LIGHTNING_SUPPRESS_ADVICE", "1")
@@ -164,7 +167,7 @@ def _quieten_lightning() -> None:
         ".*GPU available but not used.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*smaller than the logging interval.*",
-        ".*recommended to use `self.log.*sync_dist=True.*",  # the devices have been brought together already
+        ".*recommended to use `self.log.*sync_dist=True.*",  # the values are already averaged over the devices
         ".*Checkpoint directory.*exists and is not empty.*",
         ".*`srun` command is available.*",
     ):
