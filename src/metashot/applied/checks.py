@@ -1,4 +1,4 @@
-"""What can be refused of a prediction by its configuration alone, before torch is imported."""
+"""Checks of a prediction's configuration that need no torch: they run before it is imported."""
 
 from metashot.arguments import check_value
 from metashot.bad_input import BadInput
@@ -9,7 +9,7 @@ from metashot.files.paths import printable
 
 
 def refuse_prediction(config: Container) -> None:
-    """Refuse what cannot be answered."""
+    """Raise `BadInput` where a configuration cannot give a prediction."""
     for key in ("ckpt", "query"):
         if config[key] is None:
             raise BadInput(f"missing key {key}: give it as in ckpt=runs/... support=pets/ query=photos/")

@@ -1,6 +1,6 @@
-"""A fitted learner as an ONNX file, for programs without torch: images between 0 and 1 in, probabilities of classes out.
+"""Export of a fitted learner to ONNX, for programs without torch: images between 0 and 1 in, class probabilities out.
 
-What was learned from the support set is constant in the graph, and so are its statistics where it normalises the queries.
+The adapted state is constant in the graph, and so are the support set's statistics where they normalise the queries.
 """
 
 import copy
@@ -32,15 +32,15 @@ from metashot.version import __version__
 
 NEEDED = {"onnx": "1.23.2", "onnxruntime": "1.31.1", "onnxscript": "0.7.2"}
 INPUT, OUTPUT = "images", "probabilities"
-_TRACED, _OTHERS = 2, (1, 3, 17)  # images in the batch that is traced, and in those that the graph is tried on
+_TRACED, _OTHERS = 2, (1, 3, 17)  # batch sizes: of the traced batch, and of the batches that check the graph
 _TOLERATED = 1e-3  # difference of a probability: distances between large features lose digits, in torch as elsewhere
 
 
 def refuse_export(learner: Learner) -> None:
-    """Whatever of an export can be known to fail before anything is fitted."""
+    """Raise `BadInput` where an export is known to fail before anything is fitted."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        # Without the last of them what onnx needs would bring numpy 2, with which learn2learn cannot be installed.
+        # Without the bound on numpy, the dependencies of onnx would install numpy 2, which learn2learn does not support.
         wanted = " ".join([*(f"{name}=={version}" for name, version in NEEDED.items()), "'numpy<2'"])
         raise BadInput(f"export needs {' and '.join(missing)}, which metashot installs for nobody: pip install {wanted}")
     if isinstance(learner, VectorLearner):
@@ -60,10 +60,21 @@ def refuse_export(learner: Learner) -> None:
 
 
 def export(learner: Learner, path: str | Path, key: str = "path") -> Path:
-    """Write the fitted learner as ONNX and hold it against PyTorch; `key` says what to change where that cannot be written.
+    """Write a fitted learner as ONNX, after checking the graph's probabilities against PyTorch's.
 
-    The graph takes float32 [N, channels, height, width] between 0 and 1, already of the learner's form (shape and, of
-    drawings, bright ink), and gives float32 [N, classes]. The file says what the classes are called.
+    The graph takes float32 images [N, channels, height, width] between 0 and 1, already in the learner's form (its shape
+    and, for drawings, bright ink), and returns float32 probabilities [N, classes]. The file's metadata has the class names.
+
+    Args:
+        learner: A fitted learner of images that compares features, such as ProtoNet.
+        path: The file to write.
+        key: The argument or configuration key that error messages name.
+
+    Returns:
+        The path of the file that was written.
+
+    Raises:
+        BadInput: The learner cannot be exported, the graph disagrees with PyTorch, or the file cannot be written.
     """
     refuse_export(learner)
     assert isinstance(learner, ClassLearner)
@@ -77,7 +88,7 @@ def export(learner: Learner, path: str | Path, key: str = "path") -> Path:
 
 
 class _Graph(nn.Module):
-    """From images between 0 and 1 to probabilities."""
+    """Maps images between 0 and 1 to class probabilities."""
 
     def __init__(self, algorithm: FeatureLearner, learned: Any, form: Form, classes: int) -> None:
         super().__init__()
@@ -93,8 +104,10 @@ class _Graph(nn.Module):
 
 
 class _Exportable(TorchFunctionMode):
-    """Does what ONNX has no word for by what it has. Tracing cannot see labels: how many classes there are is known, and
-    that the support examples are ordered by label."""
+    """Replaces operations that ONNX lacks with equivalent ones.
+
+    Tracing cannot read the labels, but the number of classes is known and the support examples are sorted by label.
+    """
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -127,7 +140,7 @@ def _graph_of(learner: ClassLearner) -> _Graph:
 
 
 def _fix_statistics(algorithm: FeatureLearner, support: Examples) -> None:
-    """Turn statistics of the support set, which are the same for all queries, into learned averages that are the same."""
+    """Store the support set's statistics, which are the same for all queries, as running averages."""
     found: dict[Normalisation, tuple[Tensor, Tensor]] = {}
 
     def note(layer: Normalisation, inputs: tuple[Tensor, int, int]) -> None:
@@ -160,7 +173,7 @@ def _as_onnx(graph: _Graph, learner: ClassLearner) -> bytes:
             _quietly(),
             torch.enable_grad(),
             _Exportable(graph.classes),
-        ):  # without gradients a relation network splits tasks
+        ):  # without gradients, a relation network splits its batch of tasks
             program = torch.onnx.export(
                 graph,
                 (example,),
@@ -194,8 +207,10 @@ def _as_onnx(graph: _Graph, learner: ClassLearner) -> bytes:
 
 
 def _refuse_other_answers(content: bytes, learner: ClassLearner) -> None:
-    """Hold the graph against PyTorch, on the support images and on pairs of them laid over each other, in batches of other
-    sizes than was traced."""
+    """Raise `BadInput` where the graph and PyTorch disagree.
+
+    They are compared on the support images and on blends of two of them, in batch sizes other than the traced one.
+    """
     import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
@@ -215,13 +230,13 @@ def _refuse_other_answers(content: bytes, learner: ClassLearner) -> None:
 
 
 def _told(label: Any) -> Any:
-    """A label as JSON has it."""
+    """The label as a JSON value."""
     return label if isinstance(label, str | int | float | bool | type(None)) else repr(label)
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what the exporter says of its steps."""
+    """Silence the exporter's progress messages and warnings."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

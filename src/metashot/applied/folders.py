@@ -1,4 +1,4 @@
-"""The files on which the command line applies a learner: a support folder with a sub-folder for each class, and queries."""
+"""The files that the command line works on: a support folder with one sub-folder per class, queries, and outputs."""
 
 import glob
 import os
@@ -16,25 +16,25 @@ from metashot.files.paths import Walk, given_path, reason_of
 from metashot.sources.getting.files import is_junk, printable
 from metashot.sources.images.decoding import Unreadable
 
-_NAMED = 10  # files that a message about many of them names
+_NAMED = 10  # the most files that one message names
 _ALLOWED = "allowed: a folder with a sub-folder of images for each class, such as support/cat and support/dog"
 
 
 @dataclass
 class Images:
-    """What was read of some files, and what happened on the way."""
+    """The images that were read from some files, and what happened while reading them."""
 
     pixels: NDArray[np.uint8]  # [N, channels, height, width]
-    files: list[str]  # of the images
+    files: list[str]  # the file of each image
     skipped: list[str]  # a line for each file that could not be read
-    inverted: int  # images whose bright ground was made dark
-    photographic: int  # images that look like photographs, to a learner of drawings
+    inverted: int  # number of images that were inverted, so that their background is dark
+    photographic: int  # number of images that look like photographs, counted for learners of drawings
     remarks: list[tuple[str, str]] = field(default_factory=list)  # a file, and what was done with it
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a call will write: each file with its key and its kind."""
+    """The files that a call will write."""
 
     table: Path
     picture: Path
@@ -50,12 +50,12 @@ class Outputs:
             raise BadInput(f"{printable(twice)} would be written twice: give out=, export= and save= different names")
 
     def of_an_earlier_call(self) -> set[Path]:
-        """Those that are there already. Without its table a picture is not a contact sheet of the same call."""
+        """The outputs that exist already; a picture counts only where its table exists, since both come from one call."""
         beside = self.table.exists()
         return {path.resolve() for _, path, _ in self._all() if path.exists() and (path != self.picture or beside)}
 
     def refuse_to_replace_any(self, files: Iterable[Path]) -> None:
-        """Raise where one of these, which are to be read, would be written too."""
+        """Raise `BadInput` where one of the input files would be overwritten."""
         keys = {path.resolve(): key for key, path, _ in self._all()}
         for file in files:
             if key := keys.get(file.resolve()):
@@ -73,7 +73,17 @@ class Outputs:
 
 
 def support_files(given: str) -> tuple[dict[str, list[Path]], list[Path]]:
-    """The files of each class, and those that lie in no class folder."""
+    """Find the support images.
+
+    Args:
+        given: The support folder, with one sub-folder per class.
+
+    Returns:
+        The files of each class, and the files that are in no class folder.
+
+    Raises:
+        BadInput: There is no such folder, it has fewer than two classes, or two classes have the same name.
+    """
     root = given_path(given, "support")
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
@@ -92,8 +102,18 @@ def support_files(given: str) -> tuple[dict[str, list[Path]], list[Path]]:
 
 
 def query_files(given: str | Sequence[str], outputs: "Outputs") -> list[Path]:
-    """The files of a folder and those below it, of a pattern such as photos/*.jpg, or of a list of all of these, without
-    those that an earlier call has written and this one will write again."""
+    """Find the query images.
+
+    Args:
+        given: A folder, which is searched recursively, a file, a pattern such as photos/*.jpg, or a list of these.
+        outputs: The files that this call will write. An earlier call's outputs are no queries.
+
+    Returns:
+        The files, each once.
+
+    Raises:
+        BadInput: There are no such files, or one of them would be overwritten.
+    """
     found: list[Path] = []
     for one in [given] if isinstance(given, str) else given:
         path = given_path(one, "query")
@@ -119,7 +139,7 @@ def query_files(given: str | Sequence[str], outputs: "Outputs") -> list[Path]:
 
 
 def read_all(files: Iterable[Path], form: Form) -> Images:
-    """Whatever can be read of these files, as a learner takes it."""
+    """Read the files that can be read and bring them to the learner's form; the others are listed in `skipped`."""
     images = Images(np.empty((0, *form.shape), np.uint8), [], [], 0, 0)
     pixels = []
     for path in files:
@@ -140,7 +160,7 @@ def read_all(files: Iterable[Path], form: Form) -> Images:
 
 
 def read_support(classes: dict[str, list[Path]], form: Form) -> tuple[Images, list[str]]:
-    """The images of all classes, and the class of each."""
+    """The images of all classes, and the class name of each image."""
     whole = Images(np.empty((0, *form.shape), np.uint8), [], [], 0, 0)
     labels: list[str] = []
     for name, files in classes.items():
@@ -163,7 +183,7 @@ def read_support(classes: dict[str, list[Path]], form: Form) -> tuple[Images, li
 
 
 def named(lines: Iterable[str]) -> str:
-    """Some of them, and how many there are more."""
+    """The first few lines, and how many more there are."""
     every = list(lines)
     more = f"; and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
     return "; ".join(map(printable, every[:_NAMED])) + more
@@ -187,7 +207,7 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _below(folder: Path, above: tuple[tuple[int, int], ...], walk: Walk) -> Iterator[Path]:
-    """The files of a folder and of those below it, behind links too; a link to a folder that it lies in is not followed."""
+    """The files of a folder and its sub-folders. Links are followed, except a link to a folder that contains it."""
     try:
         here = walk.enter(folder, above)
     except OSError as error:
@@ -201,7 +221,7 @@ def _below(folder: Path, above: tuple[tuple[int, int], ...], walk: Walk) -> Iter
 
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The folders and the files in a folder, by name. A link that leads nowhere is a file that cannot be read."""
+    """The folders and the files in a folder, sorted by name. A broken link counts as a file, which cannot be read."""
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Images as people have them, in files, from Pillow, numpy or torch, become what a learner was trained on."""
+"""Conversion of a user's images (files, Pillow images, arrays, tensors) to the form that a learner was trained on."""
 
 import os
 from collections.abc import Iterable, Mapping, Set
@@ -19,7 +19,7 @@ from metashot.files.paths import read_file, reason_of
 from metashot.sources.getting.files import LARGEST_FILE, printable
 from metashot.sources.images.decoding import Fit, Unreadable, convert, decode
 
-Ink = Literal["auto", "dark", "bright"]  # of drawings that are given
+Ink = Literal["auto", "dark", "bright"]  # the ink of the user's drawings
 Inverted = Literal["never", "always", "on bright ground"]
 
 _MIDDLE = 127.5  # between black and white
@@ -29,27 +29,36 @@ _LARGEST = "divide them by the largest value they can have, which is 255 for pho
 
 @dataclass(frozen=True)
 class Form:
-    """What the images look like that a learner was trained on, and how others are brought to that."""
+    """The form of the images that a learner was trained on, and how other images are converted to it."""
 
     shape: tuple[int, int, int]  # channels, height, width
-    fit: Fit  # how an image of another aspect ratio becomes that rectangle
+    fit: Fit  # how an image with another aspect ratio is fitted to this shape
     inverted: Inverted  # which of the given images are inverted
-    mean: list[float] | None  # of each channel, taken from images between 0 and 1; None: images stay as they are
+    mean: list[float] | None  # per channel, for images between 0 and 1; None: images are not normalised
     std: list[float] | None
-    of_drawings: bool = False  # whether it was trained on drawings, with bright ink on dark ground
+    of_drawings: bool = False  # whether the learner was trained on drawings with bright ink on a dark background
 
 
 class Prepared(NamedTuple):
-    """An image as a learner takes it."""
+    """An image in the form that a learner expects."""
 
     pixels: NDArray[np.uint8]  # [channels, height, width]
     was_inverted: bool
-    remark: str | None  # what was done that the user should know, such as "animated: its first frame is used"
-    is_photographic: bool  # where a learner of drawings was given something that looks like a photograph
+    remark: str | None  # a note for the user, such as "animated: its first frame is used"
+    is_photographic: bool  # whether the image looks like a photograph; checked only for learners of drawings
 
 
 def form_of(config: Mapping[str, Any], origin: Mapping[str, Any], ink: Ink) -> Form:
-    """That of a learner with this configuration, which was trained on data of this origin."""
+    """The form of a learner's images.
+
+    Args:
+        config: The learner's configuration.
+        origin: The data that it was trained on.
+        ink: The ink of the user's drawings; see `metashot.load`.
+
+    Raises:
+        BadValue: This `ink` is not allowed, or not for this learner.
+    """
     source = config["data"].get("source")
     of_drawings = bool(getattr(configuration.locate(source, "data.source"), "bright_ink", False))
     if ink not in ("auto", "dark", "bright"):
@@ -61,26 +70,26 @@ def form_of(config: Mapping[str, Any], origin: Mapping[str, Any], ink: Ink) -> F
         )
     inverted: Inverted = "never" if not of_drawings or ink == "bright" else "always" if ink == "dark" else "on bright ground"
     channels, height, width = origin["input_shape"]
-    # Sources whose configuration does not say how images are fitted squash them.
+    # Sources without the argument `fit` squash their images.
     fit = source.get("fit", "squash")
     return Form((channels, height, width), fit, inverted, origin["mean"], origin["std"], of_drawings)
 
 
 def ink_of(form: Form) -> Ink:
-    """With which `form_of` gives this form."""
+    """The `ink` for which `form_of` returns this form."""
     if not form.of_drawings or form.inverted == "on bright ground":
         return "auto"
     return "dark" if form.inverted == "always" else "bright"
 
 
 def prepared(image: Any, name: str, form: Form) -> Prepared:
-    """One image of any kind; `name` is for messages."""
+    """Convert one image of any kind; `name` identifies it in messages."""
     if isinstance(image, str | os.PathLike):
         path = Path(image)
         try:
             path = path.expanduser()
             content = read_file(path, LARGEST_FILE)
-        except (OSError, ValueError, RuntimeError) as error:  # ValueError: no name of a file; RuntimeError: nobody's home
+        except (OSError, ValueError, RuntimeError) as error:  # ValueError: no valid path; RuntimeError: unknown ~user
             raise Unreadable(f"{printable(path)}: cannot be read: {reason_of(error)}") from error
         decoded = decode(content, printable(path), form.shape, form.fit)
         in_colour = decode(content, printable(path), (3, SIDE, SIDE), "squash") if form.of_drawings else None
@@ -94,7 +103,7 @@ def prepared(image: Any, name: str, form: Form) -> Prepared:
 
 
 def each_prepared(images: Any, form: Form) -> list[Prepared]:
-    """A list of images of any kind, or an array or a tensor of them."""
+    """Convert a list of images of any kind, or one array or tensor of images."""
     found = [prepared(image, f"image {place}", form) for place, image in enumerate(one_by_one(images))]
     if not found:
         raise BadValue("no images were given; at least one is needed")
@@ -102,18 +111,18 @@ def each_prepared(images: Any, form: Form) -> list[Prepared]:
 
 
 def all_prepared(images: Any, form: Form) -> NDArray[np.uint8]:
-    """As `each_prepared`, of which the pixels are wanted: [images, channels, height, width]."""
+    """Like `each_prepared`, but returns only the pixels [images, channels, height, width]."""
     return np.stack([image.pixels for image in each_prepared(images, form)])
 
 
 def as_inputs(pixels: NDArray[np.uint8], form: Form, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Pixels [N, channels, height, width] as a network takes them."""
+    """Pixels [N, channels, height, width] as a network's inputs: scaled to 0 to 1 and normalised."""
     x = torch.from_numpy(pixels).to(device).float().div_(255)
     return normalised(x, form).to(dtype)
 
 
 def normalised(x: Tensor, form: Form) -> Tensor:
-    """Images [N, channels, height, width] between 0 and 1, with the constants of the training data."""
+    """Normalise images [N, channels, height, width] between 0 and 1 by the mean and deviation of the training data."""
     if form.mean is None or form.std is None:
         return x
     mean, std = (x.new_tensor(values).view(-1, 1, 1) for values in (form.mean, form.std))
@@ -121,7 +130,7 @@ def normalised(x: Tensor, form: Form) -> Tensor:
 
 
 def one_by_one(images: Any) -> list[Any]:
-    """The images in what was given, which is many of them even where it is an array."""
+    """Split a list, array or tensor of images into single images."""
     if isinstance(images, str | bytes | os.PathLike | Image.Image):
         raise BadValue("one image was given where many are taken; give a list, such as [image]")
     if isinstance(images, np.ndarray | Tensor) and images.ndim > 0 and len(images) == 0:
@@ -203,7 +212,7 @@ def _in_8_bits(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
         raise BadValue(f"{name} has numbers of type {values.dtype}; allowed: uint8, bool, or floats between 0 and 1")
     low, high = float(values.min()), float(values.max())
     if kind == "f":
-        if not (low >= 0 and high <= 1):  # asked this way round, NaN is refused too
+        if not (low >= 0 and high <= 1):  # `not` around the whole condition, so that NaN is refused too
             raise BadValue(
                 f"{name}: floats from {low:g} to {high:g} were found, and they have to lie between 0 and 1: {_LARGEST}"
             )

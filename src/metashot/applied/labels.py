@@ -1,4 +1,4 @@
-"""Labels as users have them become plain values, in an order; they come back as they were given."""
+"""Conversion of a user's labels to plain Python values, their order, and the way back to what the user gave."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from typing import Any
@@ -11,11 +11,15 @@ from metashot.bad_input import BadValue
 
 Labels = NDArray[Any]
 
-_PLAIN = (str, int, float, bool, type(None))  # of which labels can be saved
+_PLAIN = (str, int, float, bool, type(None))  # types of labels that can be saved, also in tuples
 
 
 def labels_of(labels: Any) -> list[Hashable]:
-    """One label for each image, as plain values of Python where they were numpy's or torch's."""
+    """Convert labels, one per image, to plain Python values where they are numpy's or torch's.
+
+    Raises:
+        BadValue: The labels are not a sequence of hashable values, or one of them is NaN.
+    """
     if isinstance(labels, str | bytes | Mapping | Set) or not isinstance(labels, Iterable):
         raise BadValue(f"labels={labels!r} cannot be used; allowed: a list with one label for each image")
     if isinstance(labels, np.ndarray | Tensor):
@@ -38,9 +42,9 @@ def labels_of(labels: Any) -> list[Hashable]:
 
 
 def distinct(labels: Iterable[Hashable]) -> list[Hashable]:
-    """Each label once, sorted where that is possible, else in the order in which they come up."""
+    """Each label once: sorted where labels can be compared, else in the order of their first occurrence."""
     found = list(dict.fromkeys(labels))
-    if any(isinstance(label, Set) for label in found):  # of which "less" is "a part of"
+    if any(isinstance(label, Set) for label in found):  # "<" on sets means "is a subset of", which is no order to sort by
         return found
     try:
         return sorted(found)  # type: ignore[type-var]
@@ -49,7 +53,7 @@ def distinct(labels: Iterable[Hashable]) -> list[Hashable]:
 
 
 def as_array(labels: Sequence[Hashable]) -> Labels:
-    """Numbers or texts as numpy has them, anything else as objects."""
+    """An array of numbers or strings where all labels are of one such type, else an array of objects."""
     kinds = {type(label) for label in labels}
     if len(kinds) == 1 and kinds <= {str, float, bool}:
         return np.array(labels)
@@ -65,5 +69,5 @@ def is_plain(label: Any) -> bool:
 
 
 def _is_number(label: Any) -> bool:
-    """Whether it is a tensor that holds one number."""
+    """Whether the label is a tensor with a single number."""
     return isinstance(label, Tensor) and label.ndim == 0

@@ -1,4 +1,4 @@
-"""A trained learner in the hands of a user: fitted to a few examples, it answers queries, in the manner of scikit-learn.
+"""Trained learners for use in Python: fit a few examples, predict queries, with the interface of scikit-learn.
 
 learner = metashot.load("runs/.../checkpoints/best.ckpt")
 learner.fit(images, labels).predict(queries)
@@ -43,20 +43,19 @@ Device = str | torch.device
 
 
 class Unavailable(BadInput, AttributeError):
-    """What a learner does not have before it is fitted, or never has; `hasattr` then says no."""
+    """Raised for attributes that a learner lacks, or lacks until it is fitted; `hasattr` then returns False."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """All that a fit leaves. It is never changed: another fit puts another one in its place, and who answers by the first
-    one meanwhile goes on with it."""
+    """The immutable result of a fit. Another fit replaces it, while calls that are still running keep using the old one."""
 
     network: TrainedNetwork
     examples: Examples  # x [N, ...] and y [N] or [N, outputs], as they are saved
     learned: Any
-    classes: tuple[Hashable, ...]  # none of numbers
-    form: Form | None  # of images
-    in_rows: bool  # whether answers are [N, outputs] or, as the numbers that were given, [N]
+    classes: tuple[Hashable, ...]  # empty for regression
+    form: Form | None  # for images only
+    in_rows: bool  # whether predictions are [N, outputs] or, like the y that was given, [N]
 
     @classmethod
     def to(
@@ -67,23 +66,23 @@ class Fitted:
         form: Form | None,
         in_rows: bool = True,
     ) -> "Fitted":
-        with torch.inference_mode(False):  # what is made in inference mode stays without gradients
+        with torch.inference_mode(False):  # tensors that are made in inference mode can never have gradients
             examples = Examples(examples.x.clone(), examples.y.clone())
             learned = network.learn(_as_inputs(examples.x, network, form), examples.y)
         return cls(network, examples, learned, tuple(classes), form, in_rows)
 
     def answers(self, x: Tensor) -> NDArray[np.float64]:
-        """[N, outputs]"""
+        """The outputs for queries x [N, ...]: [N, outputs]."""
         with torch.inference_mode(False):
             return self.network.answers(self.learned, _as_inputs(x, self.network, self.form))
 
     def __reduce__(self) -> Any:
-        """What was learned may be bound to a device: it is learned again where it is wanted."""
+        """The adapted state may be bound to a device, so unpickling adapts again."""
         return Fitted.to, (self.network, self.examples, self.classes, self.form, self.in_rows)
 
 
 class _Loaded(NamedTuple):
-    """A network and the parameters that it was loaded by."""
+    """A network and the parameters that it was loaded with."""
 
     checkpoint: Any
     device: Any
@@ -91,14 +90,16 @@ class _Loaded(NamedTuple):
 
 
 class Learner(ABC):
-    """Trained before, it learns a task from a few examples in `fit`, as often as it is given one, and keeps the weights of
-    its checkpoint as they are. Any number of threads may use it at once, each call answers by one fit.
+    """A trained few-shot learner: `fit` adapts it to a few examples, `predict` answers queries.
 
-    Where `transductive` is true, the queries of one call are answered together, as those of an episode: an answer then
-    depends on what is asked with it, and single queries are answered worse than many.
+    `fit` may be called any number of times; the weights of the checkpoint never change. Learners are thread-safe, and each
+    call uses the result of one fit from start to end.
+
+    Where `transductive` is true, the queries of one call are answered together, like the queries of an episode: a
+    prediction then depends on the other queries, and single queries are predicted worse than many.
     """
 
-    # Of the class, since scikit-learn wants nothing but its parameters in a learner that was just made.
+    # Class attributes, since scikit-learn expects a new learner to have no attributes but its parameters.
     _loaded: _Loaded | None = None
     _fitted: Fitted | None = None
 
@@ -107,7 +108,7 @@ class Learner(ABC):
 
     @property
     def network(self) -> TrainedNetwork:
-        """The trained network, which is read when it is needed."""
+        """The trained network, which is read from the checkpoint on first use."""
         loaded = self._loaded
         if loaded is None or (loaded.checkpoint, loaded.device) != (self.checkpoint, self.device):
             loaded = self._loaded = _Loaded(self.checkpoint, self.device, read_network(self.checkpoint, self.device))
@@ -124,21 +125,22 @@ class Learner(ABC):
 
     @property
     def config(self) -> dict[str, Any]:
-        """How the learner was made."""
+        """The configuration that the learner was trained with."""
         return self.network.config
 
     @property
     def origin(self) -> Origin:
-        """The data that it was trained on."""
+        """The data that the learner was trained on."""
         return self.network.origin
 
     @property
     def name(self) -> str:
-        """That of the algorithm."""
+        """The name of the algorithm."""
         return self.network.name
 
     @property
     def transductive(self) -> bool:
+        """Whether a prediction depends on the other queries of the same call."""
         return self.algorithm.transductive
 
     @property
@@ -147,31 +149,61 @@ class Learner(ABC):
 
     @property
     def classes_(self) -> Labels:
-        """The labels that were given to `fit`, sorted where they can be."""
+        """The distinct labels that were given to `fit`, sorted where they can be compared."""
         raise self._has_no_classes("classes_")
 
     @abstractmethod
     def fit(self, images: Any, labels: Any) -> Self:
-        """Learn from a few examples; what was learned before is forgotten."""
+        """Adapt to a few labelled examples. An earlier fit is replaced.
+
+        Args:
+            images: The support examples.
+            labels: One label or target per example.
+
+        Returns:
+            The learner itself, now fitted.
+
+        Raises:
+            BadInput: The examples or labels cannot be used.
+        """
 
     @abstractmethod
     def predict(self, queries: Any) -> NDArray[Any]:
-        """The answer to each query."""
+        """Predict the label or the target of each query.
+
+        Args:
+            queries: Given in the same way as the examples of `fit`.
+
+        Returns:
+            One prediction per query.
+
+        Raises:
+            Unavailable: The learner is not fitted.
+            BadInput: The queries cannot be used, or the learner's outputs are not finite.
+        """
 
     def predict_proba(self, queries: Any) -> NDArray[np.float64]:
-        """The probability of each class, in the order of `classes_`, for each query."""
+        """The class probabilities of each query [N, classes], in the order of `classes_`."""
         raise self._has_no_classes("predict_proba")
 
     @abstractmethod
     def score(self, queries: Any, answers: Any) -> float:
-        """How good the answers to these queries are."""
+        """Score the predictions of these queries; higher is better.
+
+        Args:
+            queries: Given in the same way as the examples of `fit`.
+            answers: The true label or target of each query.
+
+        Returns:
+            The accuracy for classes, R2 for regression.
+        """
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """What the learner was made with, as scikit-learn asks for it."""
+        """The learner's parameters, as in scikit-learn."""
         return {name: getattr(self, name) for name in self._parameters()}
 
     def set_params(self, **parameters: Any) -> Self:
-        """Change some of `get_params`, for the next `fit`, which refuses what cannot be used."""
+        """Change some parameters for the next `fit`, which checks their values."""
         for name in parameters:
             if name not in self._parameters():
                 allowed = ", ".join(self._parameters())
@@ -181,8 +213,16 @@ class Learner(ABC):
         return self
 
     def save(self, path: str | os.PathLike[str], key: str = "path") -> None:
-        """Keep the fitted learner in one file, which `metashot.load_fitted` reads; `key` says what to change where that
-        cannot be written."""
+        """Save the fitted learner to one file, which `metashot.load_fitted` reads.
+
+        Args:
+            path: The file to write, such as pets.fewshot.
+            key: The argument or configuration key that error messages name.
+
+        Raises:
+            Unavailable: The learner is not fitted.
+            BadInput: The labels cannot be saved, or the file cannot be written.
+        """
         place = named_file(path, key, "pets.fewshot")
         fitted = self._state()
         refuse_to_replace(place, key, "fitted learner")
@@ -202,11 +242,11 @@ class Learner(ABC):
 
     @property
     def examples(self) -> Examples:
-        """Those that it was fitted to, as they are saved."""
+        """The examples that the learner was fitted to, as they are saved."""
         return self._state().examples
 
     def __repr__(self) -> str:
-        """Without reading anything."""
+        """A short description, which does not read the checkpoint."""
         if self._loaded is None:
             return f"<{type(self).__name__}: checkpoint={self.checkpoint}, not fitted yet>"
         network = self._loaded.network
@@ -214,7 +254,7 @@ class Learner(ABC):
         return f"<{type(self).__name__}: {network.name} trained on {network.origin['name']}, {fitted}>"
 
     def __sklearn_clone__(self) -> Self:
-        """A learner with the same parameters that is not fitted. It shares the network, which nobody changes."""
+        """An unfitted learner with the same parameters. It shares the network, which never changes."""
         other = type(self)(**self.get_params())
         other._loaded = self._loaded
         return other
@@ -224,21 +264,21 @@ class Learner(ABC):
 
     @abstractmethod
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn, which alone asks for it, has to know."""
+        """The tags that scikit-learn asks for."""
 
     @abstractmethod
     def restore(self, content: Mapping[str, Any]) -> None:
-        """Be fitted as a learner was that was saved."""
+        """Restore the fit from the content of a fitted learner's file."""
 
     @abstractmethod
     def _saved(self, fitted: Fitted) -> dict[str, Any]:
-        """What has to be saved beside weights and examples."""
+        """The entries to save beside the weights and examples."""
 
     @abstractmethod
     def _fitted_to(self, fitted: Fitted) -> str: ...
 
     def _state(self) -> Fitted:
-        """What was learned, to be asked for once in a call: another thread may fit meanwhile."""
+        """The current fit. Each call reads it once, since another thread may fit in the meantime."""
         fitted = self._fitted
         if fitted is None:
             raise _not_fitted()("this learner has not seen any examples yet: call fit(images, labels) first")
@@ -255,34 +295,45 @@ class Learner(ABC):
 
 
 class Classifier(Learner):
-    """Tells classes apart. A kind of it says how what it is given becomes examples."""
+    """A learner that predicts classes. Subclasses define how inputs become examples."""
 
     @property
     def classes_(self) -> Labels:
         return as_array(self._state().classes)
 
     def predict(self, queries: Any) -> Labels:
-        """The label of each query."""
+        """Predict the label of each query; see `Learner.predict`."""
         fitted = self._state()
         labels: Labels = as_array(fitted.classes)[_probabilities(fitted, self._prepared(queries, fitted)).argmax(1)]
         return labels
 
     def predict_proba(self, queries: Any) -> NDArray[np.float64]:
-        """The probability of each class, in the order of `classes_`: the softmax of the learner's logits."""
+        """The class probabilities of each query, the softmax of the logits.
+
+        Args:
+            queries: Given in the same way as the examples of `fit`.
+
+        Returns:
+            Probabilities [N, classes], in the order of `classes_`.
+
+        Raises:
+            Unavailable: The learner is not fitted.
+            BadInput: The queries cannot be used, or the logits are not finite.
+        """
         fitted = self._state()
         return _probabilities(fitted, self._prepared(queries, fitted))
 
     def score(self, queries: Any, answers: Any) -> float:
-        """The accuracy: which share of the queries has these labels."""
+        """The accuracy: the share of queries whose predicted label is the given one."""
         labels, predicted = labels_of(answers), self.predict(queries).tolist()
         _refuse_other_length(len(predicted), self._noun, len(labels), "labels")
         return sum(bool(a == b) for a, b in zip(predicted, labels, strict=True)) / len(labels)
 
-    _noun: str  # what it is given, in the plural, in messages
+    _noun: str  # what messages call the inputs, in the plural
 
     @abstractmethod
     def _prepared(self, queries: Any, fitted: Fitted) -> NDArray[Any]:
-        """Queries as examples are saved: [N, ...]."""
+        """The queries in the form in which examples are saved: [N, ...]."""
 
     def _fit(self, items: NDArray[Any], labels: Sequence[Hashable], form: Form | None) -> Self:
         network = self.network
@@ -298,7 +349,7 @@ class Classifier(Learner):
             )
         places = {label: place for place, label in enumerate(classes)}
         y = np.array([places[label] for label in labels], dtype=np.int64)
-        order = np.argsort(y, kind="stable")  # as in an episode
+        order = np.argsort(y, kind="stable")  # sorted by label, as in an episode
         examples = Examples(torch.from_numpy(items[order]), torch.from_numpy(y[order]))
         self._fitted = Fitted.to(network, examples, classes, form)
         return self
@@ -322,8 +373,7 @@ class Classifier(Learner):
 
 
 class ClassLearner(Classifier):
-    """Tells classes of images apart. Images are brought to the shape and, of drawings, to the polarity that it was trained
-    on."""
+    """A classifier of images. Images are converted to the shape and, for drawings, to the polarity of its training data."""
 
     _noun = "images"
 
@@ -334,25 +384,36 @@ class ClassLearner(Classifier):
 
     @property
     def form(self) -> Form:
-        """What images are brought to."""
+        """The form that images are converted to."""
         return form_of(self.config, self.origin, self.ink)
 
     def fit(self, images: Any, labels: Any) -> Self:
-        """Learn classes from images (a list of paths, images of Pillow, arrays or tensors; or one array or tensor with all
-        of them) and their labels, which may be anything that is hashable.
+        """Adapt to labelled images. An earlier fit is replaced.
 
-        A learner with a head for a fixed number of classes takes as many or fewer; with fewer, the outputs that are left
-        over do not count and the probabilities of the given classes add up to one.
+        A learner whose head has a fixed number of classes accepts up to that number; with fewer, the unused outputs are
+        ignored and the probabilities of the given classes add up to one.
+
+        Args:
+            images: A list of paths, Pillow images, arrays or tensors, or one array or tensor of images. Arrays are
+                [images, height, width] or [images, height, width, channels], tensors [images, height, width] or
+                [images, channels, height, width]; values are uint8, bool, or floats between 0 and 1.
+            labels: One hashable label per image, from at least two classes.
+
+        Returns:
+            The learner itself, now fitted.
+
+        Raises:
+            BadInput: An image cannot be read, or the images or labels cannot be used.
         """
         pixels = _pixels_of(images, self.form, self.network)
         return self.fit_pixels(pixels, labels_of(labels))
 
     def fit_pixels(self, pixels: NDArray[np.uint8], labels: Sequence[Hashable]) -> Self:
-        """As `fit`, of images that have the learner's form already: [images, channels, height, width]."""
+        """Like `fit`, for images that are already in the learner's form: [images, channels, height, width]."""
         return self._fit(pixels, labels, self.form)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """As `predict_proba`, of images that have the learner's form already."""
+        """Like `predict_proba`, for images that are already in the learner's form."""
         return _probabilities(self._state(), pixels)
 
     def restore(self, content: Mapping[str, Any]) -> None:
@@ -376,7 +437,7 @@ class ClassLearner(Classifier):
 
 
 class VectorLearner(Classifier):
-    """Tells classes of vectors [N, features] apart, which are standardised as those that it was trained on."""
+    """A classifier of vectors [N, features], which are standardised like its training data."""
 
     _noun = "rows of x"
 
@@ -385,7 +446,18 @@ class VectorLearner(Classifier):
         self.device = device
 
     def fit(self, x: Any, y: Any) -> Self:
-        """Learn classes from rows of numbers [N, features] and their labels [N], which may be anything that is hashable."""
+        """Adapt to labelled vectors. An earlier fit is replaced.
+
+        Args:
+            x: The vectors [N, features].
+            y: One hashable label per vector, from at least two classes.
+
+        Returns:
+            The learner itself, now fitted.
+
+        Raises:
+            BadInput: The vectors or labels cannot be used.
+        """
         return self._fit(_features_of(x, self.network), labels_of(y), None)
 
     def restore(self, content: Mapping[str, Any]) -> None:
@@ -394,12 +466,12 @@ class VectorLearner(Classifier):
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 
-        classes = ClassifierTags(poor_score=True)  # of vectors that are not like those it was trained on it knows little
+        classes = ClassifierTags(poor_score=True)  # it predicts poorly for vectors unlike its training data
         return Tags("classifier", TargetTags(required=True), classifier_tags=classes, input_tags=InputTags())
 
     @property
     def n_features_in_(self) -> int:
-        """How many numbers a row has that it was fitted to."""
+        """The number of features of the vectors that it was fitted to."""
         return math.prod(self._state().examples.x.shape[1:])
 
     def _prepared(self, queries: Any, fitted: Fitted) -> NDArray[np.float32]:
@@ -407,14 +479,25 @@ class VectorLearner(Classifier):
 
 
 class NumberLearner(Learner):
-    """Answers inputs [N, inputs] with numbers [N, outputs]; both may be [N] where there is one of them."""
+    """A learner for regression, from inputs [N, inputs] to targets [N, outputs]; a single input or output may be [N]."""
 
     def __init__(self, checkpoint: str | os.PathLike[str], device: Device = "auto") -> None:
         self.checkpoint = checkpoint
         self.device = device
 
     def fit(self, x: Any, y: Any) -> Self:
-        """Learn a function from some of its points: inputs, and what belongs to them."""
+        """Adapt to some points of a function. An earlier fit is replaced.
+
+        Args:
+            x: The inputs [N, inputs], or [N] for a single input.
+            y: The targets [N, outputs], or [N] for a single output; predictions have the same number of dimensions.
+
+        Returns:
+            The learner itself, now fitted.
+
+        Raises:
+            BadInput: The inputs or targets cannot be used.
+        """
         network = self.network
         points, values = _inputs_of(x, network), _outputs_of(y, network)
         _refuse_other_length(len(points), "rows of x", len(values), "rows of y")
@@ -424,13 +507,13 @@ class NumberLearner(Learner):
         return self
 
     def predict(self, x: Any) -> NDArray[np.float64]:
-        """[N, outputs], or [N] where `fit` was given y as [N]."""
+        """Predict the targets of inputs [N, inputs]: [N, outputs], or [N] where `fit` was given y as [N]."""
         fitted = self._state()
         answers = fitted.answers(torch.from_numpy(_inputs_of(x, fitted.network)))
         return answers if fitted.in_rows else answers[:, 0]
 
     def score(self, x: Any, y: Any) -> float:
-        """R2, as scikit-learn has it: one less the squared error as a share of the variance, the mean over outputs."""
+        """R2 as in scikit-learn: 1 minus the squared error divided by the variance, averaged over outputs."""
         values = _outputs_of(y, self.network)
         predicted = self.predict(x).reshape(-1, values.shape[1])
         _refuse_other_length(len(predicted), "rows of x", len(values), "rows of y")
@@ -441,7 +524,7 @@ class NumberLearner(Learner):
             return float(np.where(spread > 0, 1 - missed / spread, np.where(missed > 0, 0.0, 1.0)).mean())
 
     def restore(self, content: Mapping[str, Any]) -> None:
-        in_rows = content.get("in_rows", True)  # which files of before it was kept do not say
+        in_rows = content.get("in_rows", True)  # missing from files of earlier versions
         self._fitted = Fitted.to(self.network, Examples(content["x"], content["y"]), (), None, in_rows)
 
     def __sklearn_tags__(self) -> Any:
@@ -449,12 +532,12 @@ class NumberLearner(Learner):
 
         one = int(self.origin["input_shape"][0]) == 1
         target, inputs = TargetTags(required=True), InputTags(one_d_array=one, two_d_array=True)
-        functions = RegressorTags(poor_score=True)  # of others than it was trained on it knows little
+        functions = RegressorTags(poor_score=True)  # it predicts poorly for functions unlike its training data
         return Tags("regressor", target, regressor_tags=functions, input_tags=inputs)
 
     @property
     def n_features_in_(self) -> int:
-        """How many inputs it was fitted to."""
+        """The number of inputs of the function that it was fitted to."""
         return int(self._state().examples.x.shape[1])
 
     @property
@@ -471,12 +554,20 @@ class NumberLearner(Learner):
 def load(
     checkpoint: str | os.PathLike[str], device: Device = "auto", ink: Ink = "auto", plugins: Sequence[str] = ()
 ) -> Learner:
-    """The learner in a checkpoint, or in the folder of a run (its best checkpoint).
+    """Load a trained learner, to be fitted to a few examples.
 
-    `ink` matters to learners of drawings with bright ink on dark ground, such as glyphs and omniglot: with "auto" each image
-    whose border is bright is inverted, with "dark" all are, with "bright" none.
+    Args:
+        checkpoint: A checkpoint, or the folder of a run, whose best checkpoint is then loaded.
+        device: "auto" (the GPU where there is one), "cpu", "cuda", "cuda:1" or "mps".
+        ink: Only for learners of drawings with bright ink on a dark background, such as glyphs and omniglot: "auto" inverts
+            each image whose border is bright, "dark" inverts all images, "bright" none.
+        plugins: Packages with classes that the checkpoint names. A checkpoint never imports them by itself.
 
-    `plugins` are packages that have classes which the checkpoint names. A checkpoint never imports them itself.
+    Returns:
+        A `ClassLearner` for images, a `VectorLearner` for vectors, or a `NumberLearner` for regression.
+
+    Raises:
+        BadInput: The checkpoint cannot be read, or an argument cannot be used.
     """
     enable(plugins)
     path = find_checkpoint(checkpoint, "checkpoint", BEST)
@@ -486,7 +577,19 @@ def load(
 
 
 def load_fitted(path: str | os.PathLike[str], device: Device = "auto", plugins: Sequence[str] = ()) -> Learner:
-    """A learner as it was saved, which gives the answers that it gave then; `plugins` as in `load`."""
+    """Load a fitted learner that `Learner.save` wrote. Its predictions are the same as before it was saved.
+
+    Args:
+        path: The file.
+        device: As in `load`.
+        plugins: As in `load`.
+
+    Returns:
+        The fitted learner, ready to predict.
+
+    Raises:
+        BadInput: The file is not a fitted learner, or cannot be read.
+    """
     enable(plugins)
     file = given_path(path, "path")
     content = fitted_content(file)
@@ -495,14 +598,14 @@ def load_fitted(path: str | os.PathLike[str], device: Device = "auto", plugins: 
 
 
 def restored(network: TrainedNetwork, content: Mapping[str, Any], path: str | os.PathLike[str], device: Device) -> Learner:
-    """The learner with that network, fitted as the content of its file says."""
+    """The learner with this network, fitted as stored in its file."""
     learner = learner_of(network, path, device, content.get("ink", "auto"))
     learner.restore(content)
     return learner
 
 
 def learner_of(network: TrainedNetwork, checkpoint: str | os.PathLike[str], device: Device, ink: Ink) -> Learner:
-    """A learner with a network that was read from this checkpoint."""
+    """An unfitted learner with a network that was read from this checkpoint."""
     learner: Learner
     kind = kind_of(network)
     if kind is not ClassLearner:
@@ -510,13 +613,13 @@ def learner_of(network: TrainedNetwork, checkpoint: str | os.PathLike[str], devi
             raise BadValue(f"ink={ink} is for learners of drawings, and this one was not trained on images: leave ink out")
         learner = NumberLearner(checkpoint, device) if kind is NumberLearner else VectorLearner(checkpoint, device)
     else:
-        form_of(network.config, network.origin, ink)  # refuses what cannot be used
+        form_of(network.config, network.origin, ink)  # for its check of `ink`
         learner = ClassLearner(checkpoint, device, ink)
     learner._loaded = _Loaded(checkpoint, device, network)
     return learner
 
 
-# By the problem that a network was trained on, and the kind of items.
+# Keyed by the problem that a network was trained on, then by the kind of its items.
 _LEARNERS: Mapping[str, Mapping[str, type[Learner]]] = {
     "Classification": {PIXELS: ClassLearner, FEATURES: VectorLearner},
     "Regression": {PIXELS: NumberLearner},
@@ -524,7 +627,7 @@ _LEARNERS: Mapping[str, Mapping[str, type[Learner]]] = {
 
 
 def kind_of(network: TrainedNetwork) -> type[Learner]:
-    """The class of learners for the problem and the kind of items that a network was trained on."""
+    """The learner class for the problem and the kind of items that a network was trained on."""
     problem, presentation = network.origin["problem"], network.origin.get("presentation", PIXELS)
     if problem not in _LEARNERS:
         raise BadInput(
@@ -540,7 +643,7 @@ def kind_of(network: TrainedNetwork) -> type[Learner]:
 
 
 def _as_inputs(x: Tensor, network: TrainedNetwork, form: Form | None) -> Tensor:
-    """Examples or queries [N, ...] as the algorithm takes them, on its device."""
+    """Examples or queries [N, ...] as inputs of the algorithm, on its device."""
     if form is None and network.origin.get("presentation") == FEATURES:
         features = Features(standardise=False)
         features.expect(tuple(network.origin["input_shape"]))
@@ -552,7 +655,10 @@ def _as_inputs(x: Tensor, network: TrainedNetwork, form: Form | None) -> Tensor:
 
 
 def _pixels_of(images: Any, form: Form, network: TrainedNetwork, above: int = 3) -> NDArray[np.uint8]:
-    """Images as the learner takes them; its user, who called `above` calls ago, is warned of what it cannot know."""
+    """Convert images to the learner's form, and warn of photographs given to a learner of drawings.
+
+    `above` is the warning's stack level: the number of calls between the user's code and the warning.
+    """
     found = each_prepared(images, form)
     photographs = sum(image.is_photographic for image in found)
     if message := warning_of(photographs, len(found), network.origin["name"]):
@@ -561,7 +667,7 @@ def _pixels_of(images: Any, form: Form, network: TrainedNetwork, above: int = 3)
 
 
 def _features_of(x: Any, network: TrainedNetwork) -> NDArray[np.float32]:
-    """Rows as the examples of a learner of vectors are saved: [N, *input_shape]."""
+    """Vectors in the form in which a vector learner's examples are saved: [N, *input_shape]."""
     shape = tuple(network.origin["input_shape"])
     rows = _numbers(x, "x", math.prod(shape))
     with np.errstate(over="ignore"):
@@ -577,7 +683,7 @@ def _probabilities(fitted: Fitted, items: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _not_fitted() -> type[Unavailable]:
-    """What is raised before there is a fit: where scikit-learn is in use, its own exception, too."""
+    """The exception for an unfitted learner; it is also scikit-learn's `NotFittedError` where scikit-learn is imported."""
     exceptions = sys.modules.get("sklearn.exceptions")
     return Unavailable if exceptions is None else _with(exceptions.NotFittedError)
 
@@ -601,7 +707,7 @@ def _outputs_of(y: Any, network: TrainedNetwork) -> NDArray[np.float64]:
 
 
 def _numbers(given: Any, name: str, width: int) -> NDArray[np.float64]:
-    """[N, width]"""
+    """Check that an argument is a finite array [N, width], and return it in 64 bits."""
     if given is None:
         raise BadValue(f"a learner of numbers requires {name} to be passed, but the target {name} is None")
     given = given.detach().cpu().numpy() if isinstance(given, Tensor) else given

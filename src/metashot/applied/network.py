@@ -1,5 +1,5 @@
-"""The trained network behind learners, as a checkpoint or a fitted learner's file holds it. It is never changed, and
-learners that were made from one another share it."""
+"""The trained network behind learners, read from a checkpoint or a fitted learner's file. It never changes, and clones of a
+learner share it."""
 
 import os
 import sys
@@ -30,33 +30,33 @@ from metashot.files.outputs import FITTED, holds_fit
 from metashot.sources.getting.files import printable
 from metashot.version import __version__
 
-FORMAT = 1  # of a fitted learner's file
+FORMAT = 1  # version of the fitted learner's file
 
-_AT_ONCE = 256  # queries, where they cannot see each other
-_PATIENCE = 10.0  # seconds, after which a user is told what is waited for
-_BUILT = ("backbone", "engine", "algo")  # the groups of a configuration that make a learner
+_AT_ONCE = 256  # queries in a batch, where queries are answered independently
+_PATIENCE = 10.0  # seconds after which the user is told what takes so long
+_BUILT = ("backbone", "engine", "algo")  # the configuration groups that define a learner
 _LEARN2LEARN, _AUTO = "metashot.engines.learn2learn.Learn2Learn", "metashot.engines.choice.Auto"
 _COMPILED = ("compile", "cuda_graph")
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """An algorithm with its weights, what it was made by, and the data that it was trained on.
+    """An algorithm with its weights, its configuration, and the data that it was trained on.
 
-    Layers note which inner step they are in, and engines put a task's weights in the place of those that are kept, while a
-    task is learned or answered. One thread at a time does so; the others wait.
+    Only one thread at a time adapts or answers, and others wait: layers keep track of the inner step, and engines
+    temporarily replace the weights by a task's.
     """
 
     algorithm: Algorithm
     config: dict[str, Any]
     origin: Origin
     device: torch.device
-    path: Path  # where it was read
+    path: Path  # the file that it was read from
     _used: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def name(self) -> str:
-        """That of the algorithm."""
+        """The name of the algorithm."""
         return str(self.config["algo"]["name"])
 
     @property
@@ -70,13 +70,13 @@ class TrainedNetwork:
             return {name: value.cpu() for name, value in self.algorithm.state_dict().items()}
 
     def learn(self, x: Tensor, y: Tensor) -> Any:
-        """What the algorithm keeps of a support set x [N, ...] and y [N] or [N, outputs]."""
+        """Adapt to a support set x [N, ...] and y [N] or [N, outputs], and return the algorithm's adapted state."""
         y = y.to(self.device)
         with self._used, _own_modes(), self._announced(f"learning {len(x):,} examples"):
             return self.algorithm.adapt(Examples(x[None], (y.to(self.dtype) if y.is_floating_point() else y)[None]))
 
     def answers(self, learned: Any, x: Tensor) -> NDArray[np.float64]:
-        """To queries [N, ...], by what was learned: [N, outputs]."""
+        """The outputs [N, outputs] for queries [N, ...], from the adapted state."""
         size = len(x) if self.algorithm.transductive else _AT_ONCE
         parts = []
         with self._announced(f"answering {len(x):,} queries"):
@@ -93,7 +93,7 @@ class TrainedNetwork:
 
     @contextmanager
     def _announced(self, what: str) -> Iterator[None]:
-        """Say so where something takes long: a file from a stranger may ask for thousands of steps."""
+        """Print a message where the work takes long: a file from an unknown source may ask for thousands of steps."""
         steps = (
             f", in the {self.algorithm.task_steps:,} steps that its configuration asks for,"
             if self.algorithm.task_steps
@@ -112,12 +112,12 @@ class TrainedNetwork:
         return self
 
     def __reduce__(self) -> Any:
-        """A lock cannot be sent to another process: there the network is made again, and has a lock of its own."""
+        """A lock cannot be pickled: the other process builds the network again, with a lock of its own."""
         return made, (self.config, self.origin, self.weights(), self.path, str(self.device), enabled())
 
 
 def read_network(checkpoint: str | os.PathLike[str], device: str | torch.device) -> TrainedNetwork:
-    """That of a checkpoint, of the folder of a run (its best checkpoint), or of a fitted learner's file."""
+    """Read the network from a checkpoint, the folder of a run (its best checkpoint), or a fitted learner's file."""
     path = find_checkpoint(checkpoint, "checkpoint", BEST)
     if holds_fit(path):
         content = fitted_content(path)
@@ -134,16 +134,27 @@ def made(
     device: Any,
     plugins: Sequence[str] = (),
 ) -> TrainedNetwork:
-    """The network that a configuration describes, with these weights, which come from the file `path`. `plugins` are those
-    of the process that sent it to this one."""
+    """Build the network that a configuration describes.
+
+    Args:
+        config: The configuration that it was trained with.
+        origin: The data that it was trained on.
+        weights: Its state dict.
+        path: The file that all this was read from, for messages.
+        device: As in `metashot.load`.
+        plugins: Packages to enable first; when unpickling, the plugins of the process that pickled the network.
+
+    Raises:
+        BadInput: The configuration or the weights cannot be used, or this machine lacks the device.
+    """
     enable(plugins)
     place = _device(device)
     for group in (*_BUILT, "data"):
         if not isinstance(config.get(group), dict):
             raise BadInput(f"{printable(path)}: its configuration has no {group}; it was not written by metashot")
-    # To compile takes minutes, and there is one task.
+    # Compiling takes minutes, which does not pay off for one task.
     engine = {key: key not in _COMPILED and value for key, value in config["engine"].items()}
-    # What was trained with learn2learn is used without it, too: another engine gives the same answers.
+    # Networks trained with learn2learn also work without it: the other engines give the same answers.
     if engine.get(TARGET) == _LEARN2LEARN and not is_installed():
         engine = {TARGET: _AUTO}
     config = config | {"engine": engine}
@@ -160,7 +171,7 @@ def made(
 
 
 def fitted_content(path: Path) -> dict[str, Any]:
-    """What `learner.save` wrote."""
+    """Read and check the content of a file that `learner.save` wrote."""
     if not path.is_file():
         raise BadInput(f"there is no fitted learner {printable(path)}")
     try:
@@ -183,7 +194,7 @@ def fitted_content(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _own_modes() -> Iterator[None]:
-    """Engines take gradients where they need them, which they cannot where a user has switched to inference mode."""
+    """Leave the user's inference mode, in which engines could not compute the gradients that they need."""
     with torch.inference_mode(False), torch.no_grad():
         yield
 

@@ -1,29 +1,34 @@
-"""Whether an image looks like a photograph, which a learner of drawings has never seen the like of.
+"""Detection of photographs, which are out of distribution for a learner that was trained on drawings.
 
-A drawing has two grey levels, ground and ink, and little between them, once light that falls unevenly on the paper is
-taken out; and ink of one colour. Photographs have all levels, or several colours. The thresholds were measured on
-Omniglot and CIFAR-FS, and tests hold the share of wrong answers on both.
+Once uneven lighting is removed, a drawing has two grey levels, background and ink, with little between them, and ink of one
+colour. Photographs have all grey levels, or several colours. The thresholds were measured on Omniglot and CIFAR-FS, and
+tests bound the error rate on both.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 28  # pixels of the square that is looked at
+SIDE = 28  # pixels; images are resized to a square of this side before the test
 
-_SMALLEST = 20  # pixels of a side; a smaller image is all edges: drawings, too, then have all levels
-_BETWEEN = 0.2  # share of pixels between the levels of ground and ink, of which a drawing has less
-_SEPARATED = 0.86  # share of the variance that two levels explain, of which a drawing has more
-_COLOURED, _SHARE_OF_COLOURED = 60, 0.1  # levels by which channels differ, and the share of pixels in which they do
+_SMALLEST = 20  # pixels of the smaller side; smaller images are mostly edges, and even drawings then have all grey levels
+_BETWEEN = 0.2  # share of pixels between the levels of background and ink; drawings have fewer
+_SEPARATED = 0.86  # share of the variance that two levels explain; in drawings it is larger
+_COLOURED, _SHARE_OF_COLOURED = 60, 0.1  # difference between a pixel's channels, and the least share of such pixels
 _OF_ONE_HUE = 0.7  # length of the mean direction of the pixels' hues
-_TOLD = 0.5  # share of images; of fewer the learner may know the rest, and some drawings have many levels
+_TOLD = 0.5  # share of images from which on to warn; a few may be drawings with many grey levels
 
 
 class PhotographsGiven(UserWarning):
-    """A learner that was trained on drawings was given what looks like photographs."""
+    """A learner that was trained on drawings was given images that look like photographs."""
 
 
 def is_photographic(pixels: NDArray[np.uint8], smaller_side: int) -> bool:
-    """Of an image in colour [3, SIDE, SIDE], whose smaller side had so many pixels."""
+    """Whether a colour image looks like a photograph.
+
+    Args:
+        pixels: The resized image [3, SIDE, SIDE].
+        smaller_side: The smaller side of the original image in pixels.
+    """
     colours = pixels.astype(np.float64)
     if _has_several_hues(colours):
         return True
@@ -37,12 +42,12 @@ def is_photographic(pixels: NDArray[np.uint8], smaller_side: int) -> bool:
 
 
 def are_told(count: int, images: int) -> bool:
-    """Whether so many photographs among so many images are worth a warning."""
+    """Whether `count` photographs among `images` are worth a warning."""
     return count > 0 and count >= _TOLD * images
 
 
 def warning_of(count: int, images: int, data: str) -> str | None:
-    """What has to be said of `count` photographs among so many images, to a learner that was trained on that data."""
+    """The warning for `count` photographs among `images`, given to a learner that was trained on `data`; None for few."""
     if not are_told(count, images):
         return None
     looks = "image looks like a photograph" if count == images == 1 else "images look like photographs"
@@ -53,12 +58,12 @@ def warning_of(count: int, images: int, data: str) -> str | None:
 
 
 def _in_even_light(grey: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What is left of an image without the plane that its ground lies in, for the ground is most of a drawing."""
+    """Subtract a plane that is fitted to the background, which covers most of a drawing."""
     rows, columns = np.mgrid[0 : grey.shape[0], 0 : grey.shape[1]] / SIDE - 0.5
     places = np.stack([np.ones(grey.size), rows.ravel(), columns.ravel()], axis=1)
     values, ground = grey.ravel(), np.ones(grey.size, dtype=bool)
     left = values
-    for _ in range(6):  # each time without what lies far from the plane, which is ink
+    for _ in range(6):  # each round leaves out pixels far from the plane, which are ink
         plane, *_ = np.linalg.lstsq(places[ground], values[ground], rcond=None)
         left = values - places @ plane
         ground = np.abs(left) <= 2.5 * np.median(np.abs(left)) + 1
@@ -66,14 +71,14 @@ def _in_even_light(grey: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _share_between(levels: NDArray[np.float64]) -> float:
-    """How many pixels lie in the middle half between the darkest and the brightest."""
+    """The share of pixels in the middle half of the range between the darkest and the brightest level."""
     low, high = np.percentile(levels, [1, 99])
     quarter = max(high - low, 1.0) / 4
     return float(((levels > low + quarter) & (levels < high - quarter)).mean())
 
 
 def _explained_by_two(levels: NDArray[np.float64]) -> float:
-    """The variance between two classes as a share of all of it, by the best threshold (Otsu 1979)."""
+    """The between-class variance at the best threshold, as a share of the total variance (Otsu 1979)."""
     ordered = np.sort(levels.ravel())
     count, sums = len(ordered), np.cumsum(ordered)
     below = np.arange(1, count)
@@ -83,7 +88,7 @@ def _explained_by_two(levels: NDArray[np.float64]) -> float:
 
 
 def _has_several_hues(colours: NDArray[np.float64]) -> bool:
-    """Whether its colours point in several directions, seen from that of the ground: paper may be tinted, ink coloured."""
+    """Whether colours differ in hue, relative to the background's colour: paper may be tinted, and ink coloured."""
     chroma = colours - colours.mean(0)
     chroma -= np.median(chroma, axis=(1, 2), keepdims=True)
     coloured = np.ptp(chroma, axis=0) > _COLOURED  # [SIDE, SIDE]

@@ -1,4 +1,4 @@
-"""The contact sheet: the support images of each class, and each query with its predicted class."""
+"""The contact sheet of a prediction: each class with its support images, and each query with its predicted class."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -14,14 +14,14 @@ from metashot.evaluation.pictures.letters import FONT, shown_letters
 from metashot.files.outputs import SOFTWARE
 
 _SIDE = 72  # pixels of an image's longer side on the sheet
-_GAP, _LINE = 10, 14  # pixels between images, and of a line of text
+_GAP, _LINE = 10, 14  # pixels between images, and the height of a line of text
 _COLUMNS = 12
-_SHOWN_SUPPORT, _SHOWN_QUERIES = 24, 1200  # the rest is left to the table
+_SHOWN_SUPPORT, _SHOWN_QUERIES = 24, 1200  # support images per class, and queries; the table has the remaining queries
 _NAME_WIDTH = 150
 _INK, _PALE, _PAPER = (20, 20, 20), (120, 120, 120), (255, 255, 255)
-_KEPT = 3  # letters of what names have in common that stay where the rest is left out
+_KEPT = 3  # letters of a common prefix or suffix that stay where the rest of it is left out
 _DASH = 4  # pixels
-_SURE, _AHEAD = 0.5, 0.2  # the probability of a sure answer, and by how much it is that of the next class at least
+_SURE, _AHEAD = 0.5, 0.2  # the least probability of a confident prediction, and its least margin over the next class
 UNCERTAIN = f"below {_SURE:.0%}, or less than {100 * _AHEAD:.0f} points ahead of the next class"
 _OF_DRAWINGS = "drawings are shown dark on light; the learner sees them light on dark"
 
@@ -35,7 +35,20 @@ def sheet(
     probabilities: NDArray[np.float64],
     bright_ink: bool,
 ) -> bytes:
-    """A PNG. Images are [N, channels, height, width], probabilities [N, classes]; drawings are shown as dark ink."""
+    """Draw the contact sheet.
+
+    Args:
+        classes: The class names.
+        support: The support images [N, channels, height, width].
+        support_y: Their labels [N].
+        queries: The query images [Q, channels, height, width].
+        files: The file of each query.
+        probabilities: The class probabilities of each query [Q, classes].
+        bright_ink: Whether the images are drawings with bright ink, which are then shown inverted.
+
+    Returns:
+        The content of a PNG file.
+    """
     names = [shown_letters(name) or f"class {place}" for place, name in enumerate(classes)]
     doubtful = uncertain(probabilities)
     height, width = _size(support.shape[2], support.shape[3])
@@ -90,14 +103,17 @@ def sheet(
 
 
 def uncertain(probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which of the answers [N, classes] have little to say: see `UNCERTAIN`."""
+    """Which predictions, given their probabilities [N, classes], are uncertain: see `UNCERTAIN`."""
     second, best = np.sort(probabilities, axis=1)[:, -2:].T
     return np.asarray((best < _SURE) | (best - second < _AHEAD))
 
 
 def shortened(names: Sequence[str], width: float, width_of: Callable[[str], float]) -> list[str]:
-    """Names that fit, and can be told apart where the names can: what those that are too long have in common is left out
-    first, then their middle; where that is not enough they are numbered."""
+    """Shorten names to a width, and keep different names distinct.
+
+    Names that are too long first lose the prefix and suffix that they share, then their middle; names that still look the
+    same are numbered.
+    """
     long = sorted({name for name in names if width_of(name) > width})
     first = max(0, _in_common(long) - _KEPT)
     last = max(0, _in_common([name[::-1] for name in long]) - _KEPT)
@@ -120,14 +136,14 @@ def shortened(names: Sequence[str], width: float, width_of: Callable[[str], floa
 
 
 def _in_common(names: Sequence[str]) -> int:
-    """With how many letters all of several names begin."""
+    """The length of the prefix that several names share."""
     if len(names) < 2:
         return 0
     return next((at for at, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), min(map(len, names)))
 
 
 def _without_middle(text: str, width: float, width_of: Callable[[str], float]) -> str:
-    """As much of both ends as fits, a little more of the end: there siblings differ."""
+    """Keep as much of both ends as fits, and more of the end, where similar names usually differ."""
     for kept in range(len(text) - 1, 0, -1):
         head = kept * 2 // 5
         shorter = f"{text[:head]}…{text[len(text) - (kept - head) :]}"
@@ -161,7 +177,7 @@ def _width(text: str) -> float:
 
 
 def _dash(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int]) -> None:
-    """A dashed frame, which needs no colour to be seen."""
+    """Draw a dashed frame, which is visible without colour."""
     left, upper, right, lower = box
     for start in range(left, right, 2 * _DASH):
         for level in (upper, lower):

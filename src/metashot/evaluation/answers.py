@@ -1,5 +1,4 @@
-"""What a learner answered to the queries of an evaluation, and what it says beside the accuracy: of each class, and of how
-well its probabilities are meant."""
+"""The predictions of an evaluation's queries, and the metrics computed from them: per-class accuracy and calibration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +9,19 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_calibration_error
 
-BINS = 15  # of confidence, as in Guo et al. 2017
+BINS = 15  # confidence bins, as in Guo et al. 2017
 _BELOW_ONE = float(np.nextafter(1.0, 0.0))
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What was answered to every query of an evaluation, in the order of the episodes' numbers."""
+    """The predictions of all queries of an evaluation, sorted by the episodes' numbers."""
 
-    number: NDArray[np.int64]  # [N] of its episode
-    label: NDArray[np.int64]  # [N] the class of the split that it belongs to
-    predicted: NDArray[np.int64]  # [N] the class of the split that it was given
+    number: NDArray[np.int64]  # [N] the number of the query's episode
+    label: NDArray[np.int64]  # [N] the true class, numbered within the split
+    predicted: NDArray[np.int64]  # [N] the predicted class, numbered within the split
     confidence: NDArray[np.float64]  # [N] the probability of the predicted class
-    classes: dict[int, tuple[int, ...]]  # of each episode by its number
+    classes: dict[int, tuple[int, ...]]  # the classes of each episode, by its number
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -30,7 +29,7 @@ class Answers:
 
 
 class OfClass(NamedTuple):
-    """How the queries of one class were answered."""
+    """The accuracy on the queries of one class."""
 
     name: str
     queries: int
@@ -38,7 +37,7 @@ class OfClass(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """How often answers of like confidence were right, in bins of confidence; NaN where a bin has no queries."""
+    """The accuracy and the mean confidence in each confidence bin; NaN where a bin is empty."""
 
     edges: NDArray[np.float64]  # [bins + 1]
     queries: NDArray[np.int64]  # [bins]
@@ -47,7 +46,7 @@ class Reliability(NamedTuple):
 
 
 def of_classes(answers: Answers, names: Sequence[str]) -> list[OfClass]:
-    """Of each class that has queries, in the order of the split's classes."""
+    """The accuracy of each class that has queries, in the order of the split's classes."""
     queries = np.bincount(answers.label, minlength=len(names))
     right = np.bincount(answers.label[answers.right], minlength=len(names))
     return [
@@ -57,11 +56,10 @@ def of_classes(answers: Answers, names: Sequence[str]) -> list[OfClass]:
 
 def calibration_error(answers: Answers, bins: int = BINS) -> float:
     """The expected calibration error of the predicted class: Guo et al. 2017, "On Calibration of Modern Neural Networks",
-    equation 5. NaN where a confidence is not a number.
+    equation 5. NaN where there are no queries or a confidence is not finite.
 
-    It depends on each answer's confidence and on whether it was right, and on nothing else: torchmetrics' multiclass error
-    reduces probabilities to these two and goes on as its binary error does, which is asked here because tasks have
-    different classes.
+    The error depends only on each prediction's confidence and on whether it is right. Torchmetrics' multiclass error reduces
+    probabilities to these two and then equals its binary error, which is used here because tasks have different classes.
     """
     if len(answers.confidence) == 0 or not np.isfinite(answers.confidence).all():
         return float("nan")
@@ -70,10 +68,10 @@ def calibration_error(answers: Answers, bins: int = BINS) -> float:
 
 
 def reliability(answers: Answers, bins: int = BINS) -> Reliability:
-    """By the bins of the calibration error. Answers whose confidence is not a number are left out."""
+    """The accuracy and the mean confidence in the calibration error's bins. Non-finite confidences are left out."""
     known = np.isfinite(answers.confidence)
     confidence, right = _in_bins(answers.confidence[known]), answers.right[known]
-    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64).numpy()  # those of torchmetrics, to the last digit
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64).numpy()  # exactly torchmetrics' edges
     place = np.searchsorted(edges, confidence, side="right") - 1  # [N]
     queries = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
@@ -83,5 +81,5 @@ def reliability(answers: Answers, bins: int = BINS) -> Reliability:
 
 
 def _in_bins(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
-    """With 1 in the last bin, for which torchmetrics opens another one, and rounding kept between 0 and 1."""
+    """Clip rounding errors to 0 to 1, and move 1 into the last bin, where torchmetrics would open another one."""
     return np.clip(np.asarray(confidence, dtype=np.float64), 0.0, _BELOW_ONE)

@@ -1,4 +1,4 @@
-"""What can be refused of an evaluation by its configuration alone, before torch is imported."""
+"""Checks of an evaluation's configuration that need no torch: they run before it is imported."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _Split = signatures.alias("metashot.sources.splitting.Split")
 
 
 def refuse_evaluation(config: Container) -> None:
-    """Refuse what cannot be scored; the banks of the data are built on the way."""
+    """Raise `BadInput` where a configuration cannot be scored. This also builds the banks of the data."""
     if config["ckpt"] is None:
         raise BadInput("missing key ckpt: give a checkpoint or the folder of a run, as in ckpt=runs/...")
     check_of_evaluation(config)
@@ -37,19 +37,19 @@ def refuse_evaluation(config: Container) -> None:
         if values == []:
             raise BadInput(f"grid.{name}=[] has nothing to score: give numbers, as in grid.{name}=[1,5]")
     checkpoints_of(given)
-    for one in given[1:]:  # the first one stands for the configuration
+    for one in given[1:]:  # the first one was read when the configuration was composed
         configuration_of_checkpoint(one, "ckpt", BEST)
     build_banks(config["data"])
 
 
 def check_of_evaluation(config: Container) -> None:
-    """As that of a run, whose seed has to be there."""
+    """Check the configuration like a run's, except that the seed may be missing."""
     check_value(config["seed"], Seed | None, "seed")
     configuration.check(config | ({"seed": 0} if config["seed"] is None else {}))
 
 
 def checkpoints_of(given: list[str]) -> list[Path]:
-    """The checkpoints that `ckpt=` names, each once."""
+    """Find the checkpoints that `ckpt=` names; raises `BadInput` where one is missing or given twice."""
     paths = [find_checkpoint(one, "ckpt", BEST) for one in given]
     for place, path in enumerate(paths):
         if path.resolve() in [other.resolve() for other in paths[:place]]:

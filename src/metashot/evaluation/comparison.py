@@ -1,10 +1,10 @@
-"""Several checkpoints that were scored on the same episodes, and the two questions that can be asked of them.
+"""Comparison of several checkpoints that were scored on the same episodes. It answers two separate questions.
 
-Which of *these checkpoints* is better on other episodes? Their scores are compared episode by episode, and the chance is
-that of the episodes. Which *algorithm* is better when it is trained again? For that each needs checkpoints of several
-training seeds, and the chance is that of the seeds; test episodes are the same for all and count as given. One answer is
-never given for the other: two checkpoints that differ in their training seed alone may well differ, and that says nothing
-about an algorithm.
+Which of *these checkpoints* is better on other episodes? Their scores are paired by episode, and the randomness is that of
+the episodes. Which *algorithm* is better when it is trained again? This needs checkpoints of several training seeds for
+each algorithm, and the randomness is that of the seeds; the test episodes are shared and treated as fixed. One answer never
+stands in for the other: two checkpoints that differ only in their training seed may well differ significantly, which says
+nothing about an algorithm.
 """
 
 import statistics
@@ -35,8 +35,8 @@ OF_CHECKPOINTS = "which of these checkpoints is better, on other episodes"
 OF_ALGORITHMS = "which of these algorithms is better, trained again with another seed"
 SEED_ONLY = "differ in training seed only"
 EQUAL = "equal values have no interval"
-LEVEL = 0.05  # of significance, for all pairs together
-# What makes no other experiment of a run.
+LEVEL = 0.05  # significance level for all pairs together
+# Keys in which runs of the same experiment may differ.
 _NOT_THE_EXPERIMENT = (
     *("seed", "pictures", "curve", "allow_seen_classes", "logger.", "engine."),
     *("data.root", "data.banks", "data.test.", "data.tasks_per_evaluation_step"),
@@ -47,7 +47,7 @@ _NOT_THE_EXPERIMENT = (
 
 @dataclass(frozen=True)
 class Scored:
-    """A checkpoint, how it was trained, and how it did."""
+    """A checkpoint, the configuration that it was trained with, and its evaluation."""
 
     path: Path
     config: dict[str, Any]
@@ -56,7 +56,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Pair:
-    """How much better the checkpoint `one` is than `other`, both by their place, from 1."""
+    """The score of checkpoint `one` minus that of checkpoint `other`; checkpoints are numbered from 1."""
 
     one: int
     other: int
@@ -65,34 +65,34 @@ class Pair:
     p: float | None
     p_corrected: float | None  # by Holm
     significant: bool | None
-    training_seed_only: bool  # one experiment with two seeds, of which nothing is tested
+    training_seed_only: bool  # the same experiment with two seeds, where no test is made
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """Checkpoints of one experiment with several training seeds."""
+    """The checkpoints of one experiment with several training seeds, and their mean score."""
 
     algo: str
-    checkpoints: list[int]  # their places, from 1
+    checkpoints: list[int]  # numbered from 1
     seeds: list[int]
     mean: float
     standard_deviation: float
-    standard_error: float  # of the mean, over training seeds
+    standard_error: float  # standard error of the mean over training seeds
     ci95: float | None
 
     @property
     def few_seeds(self) -> bool:
-        """Whether there are so few training seeds that their spread says little."""
+        """Whether there are too few training seeds to estimate their spread."""
         return len(self.seeds) < FEW_SEEDS
 
     def content(self) -> dict[str, Any]:
-        """As plain containers."""
+        """The values as plain containers, as in report.json."""
         return asdict(self) | {"few_seeds": self.few_seeds}
 
 
 @dataclass(frozen=True)
 class AlgorithmPair:
-    """How much better the algorithm `one` is than `other`, both by their place among those with several seeds, from 1."""
+    """The mean score of algorithm `one` minus that of `other`; algorithms with several seeds are numbered from 1."""
 
     one: int
     other: int
@@ -101,11 +101,13 @@ class AlgorithmPair:
     p: float | None
     p_corrected: float | None  # by Holm
     significant: bool | None
-    paired: bool  # by training seed, where both have the same ones; else Welch's t-test
+    paired: bool  # True: paired by training seed, since both have the same seeds; False: Welch's t-test
 
 
 @dataclass(frozen=True)
 class Comparison:
+    """The scores of several checkpoints and all pairwise differences; made by `Comparison.of`."""
+
     scored: list[Scored]
     pairs: list[Pair]
     seeds: list[Seeds]
@@ -113,6 +115,14 @@ class Comparison:
 
     @classmethod
     def of(cls, scored: list[Scored]) -> "Comparison":
+        """Compare checkpoints.
+
+        Args:
+            scored: Checkpoints that were scored on the same episodes.
+
+        Returns:
+            The comparison, with p-values after Holm's correction.
+        """
         seeds = list(_seeds(scored))
         return cls(scored, _pairs(scored), seeds, _algorithm_pairs(scored, seeds))
 
@@ -121,7 +131,7 @@ class Comparison:
         return self.scored[0].evaluation.report.metric
 
     def content(self) -> dict[str, Any]:
-        """As plain containers."""
+        """The values as plain containers, as in report.json."""
         return {
             "checkpoints": [one.evaluation.report.content() for one in self.scored],
             "of_checkpoints": {"question": OF_CHECKPOINTS, "pairs": [asdict(pair) for pair in self.pairs]},
@@ -133,6 +143,7 @@ class Comparison:
         }
 
     def lines(self) -> str:
+        """The comparison as text for a terminal."""
         parts = [self.scored[0].evaluation.report.asked(), *aligned(self.score_rows())]
         if self.pairs:
             parts += [f"{OF_CHECKPOINTS}: differences, paired by episode", *aligned(self.pair_rows())]
@@ -158,7 +169,7 @@ class Comparison:
         return "\n\n".join(parts) + "\n"
 
     def _of_algorithms(self) -> str:
-        """What can be said of algorithms, and what is missing for more."""
+        """What the comparison of algorithms is based on, or what it lacks."""
         if not self.seeds:
             return "not asked; give checkpoints of each with several training seeds, and nothing else changed"
         if not self.algorithm_pairs:
@@ -166,7 +177,7 @@ class Comparison:
         return f"on the same test episodes, which count as given{self._few_seeds()}"
 
     def _few_seeds(self) -> str:
-        """What is said of algorithms that have few training seeds."""
+        """The warning about algorithms with few training seeds."""
         named = zip(self._letters(), self.seeds, strict=True)
         few = [f"{letter} has {len(seeds.seeds)} training seeds" for letter, seeds in named if seeds.few_seeds]
         warning = f" (fewer than {FEW_SEEDS}: too few for the interval or p to be trusted)"
@@ -215,11 +226,11 @@ class Comparison:
         return [sign + score_with_interval(self.metric, pair.difference, pair.ci95, without=without), *p_values]
 
     def _letters(self) -> list[str]:
-        """What algorithms are called in tables, where checkpoints have numbers."""
+        """The letters that stand for algorithms in tables, where numbers stand for checkpoints."""
         return [f"{chr(ord('A') + place % 26)}{place // 26 or ''}" for place in range(len(self.seeds))]
 
     def episodes_csv(self) -> str:
-        """A row an episode: its number, the score and the loss of each checkpoint, its classes."""
+        """A CSV table with one row per episode: its number, the score and the loss of each checkpoint, and its classes."""
         tables = [episode_rows(one.evaluation) for one in self.scored]
         metric = self.metric
         columns = ["number", *(f"{name}_{place}" for place in range(1, len(tables) + 1) for name in (metric, "loss"))]
@@ -232,7 +243,7 @@ class Comparison:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of a table for a terminal."""
+    """The rows of a table as lines with aligned columns, for a terminal."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -291,26 +302,27 @@ def _corrected(found: Sequence[Difference]) -> list[float | None]:
 
 
 def _seeds(scored: Sequence[Scored]) -> Iterator[Seeds]:
-    """Each experiment that more than one training seed is there of."""
+    """Each experiment with more than one training seed."""
     left = list(range(len(scored)))
     while left:
         first = scored[left[0]]
         of_first = [place for place in left if _one_experiment(first.config, scored[place].config)]
         left = [place for place in left if place not in of_first]
-        # Of one seed several checkpoints, such as the best and the last one, are one training.
+        # Several checkpoints with one seed, such as the best and the last, come from one training run: one of them counts.
         same = list({scored[place].config["seed"]: place for place in reversed(of_first)}.values())[::-1]
         seeds = [int(scored[place].config["seed"]) for place in same]
         if len(seeds) > 1:
             scores = [scored[place].evaluation.report.score for place in same]
             mean, ci95 = mean_and_interval(scores)
-            if is_constant(scores, max(map(abs, scores))):  # nothing to judge the spread of other seeds by
+            if is_constant(scores, max(map(abs, scores))):  # equal scores do not estimate the spread over seeds
                 ci95 = None
             spread = statistics.stdev(scores), standard_error(scores)
             yield Seeds(first.evaluation.report.algo, [place + 1 for place in same], seeds, mean, *spread, ci95)
 
 
 def _one_experiment(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two runs differ in what decides no result, in their seed, or in the seed of the run that they began from."""
+    """Whether two runs differ at most in keys that do not affect results, in their seed, or in the seed of the run that
+    they were initialised from."""
     changes = [key for key, _, _ in differences(one, other) if not key.startswith(_NOT_THE_EXPERIMENT)]
     if changes != ["init_from"]:
         return not changes
@@ -319,11 +331,11 @@ def _one_experiment(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _start_of(config: dict[str, Any]) -> dict[str, Any] | None:
-    """How the run was trained that this one began from, where its checkpoint is still there."""
+    """The configuration of the run that this one was initialised from; None where its checkpoint is gone."""
     given = config.get("init_from")
     if not isinstance(given, str):
         return None
     try:
         return configuration_of_checkpoint(given, "init_from", BEST)
-    except BadInput:  # it was moved: the two are then told apart
+    except BadInput:  # the checkpoint was moved: the two runs then count as different experiments
         return None

@@ -1,4 +1,4 @@
-"""What an evaluation found as text: a report for machines, one for people, and a row for each episode."""
+"""The files of an evaluation: report.json for machines, a report in Markdown for people, and a CSV row per episode."""
 
 import csv
 import io
@@ -14,21 +14,23 @@ _WORST_CLASSES = 10
 
 
 def write_numbers(evaluation: Evaluation, folder: Path) -> None:
+    """Write the JSON report and the CSV table of episodes."""
     write_output(folder / EPISODES, episodes_csv(evaluation).encode())
     evaluation.report.write(folder / REPORT)
 
 
 def write_for_people(evaluation: Evaluation, folder: Path, pictures: Sequence[Path]) -> None:
+    """Write the report as Markdown, with links to the pictures."""
     write_document(folder / REPORT_FOR_PEOPLE, for_people(evaluation, pictures))
 
 
 def write_document(path: Path, text: str) -> None:
-    """Markdown that says in its last line, which is not shown, who wrote it."""
+    """Write Markdown whose last line, which is not displayed, says that metashot wrote it."""
     write_output(path, f"{text}\n{DOCUMENT_END}".encode())
 
 
 def episode_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str | int | float]]]:
-    """The columns, and of each episode its number, score, loss and the names of its classes in the order of their labels."""
+    """The columns, and a row per episode: its number, score, loss, and its class names in the order of their labels."""
     results, answers = evaluation.results, evaluation.answers
     names = evaluation.names
     rows: list[list[str | int | float]] = []
@@ -39,6 +41,7 @@ def episode_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str | int
 
 
 def episodes_csv(evaluation: Evaluation) -> str:
+    """A CSV table with one row per episode."""
     columns, rows = episode_rows(evaluation)
     return as_csv([columns, *rows])
 
@@ -72,6 +75,6 @@ def for_people(evaluation: Evaluation, pictures: Sequence[Path]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """In Markdown."""
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

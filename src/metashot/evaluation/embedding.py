@@ -1,6 +1,6 @@
-"""Embedding every item of an evaluation once, where features depend on the item alone: episodes then consist of features.
+"""Embed every item of an evaluation once, where features depend only on the item: episodes then consist of features.
 
-An episode of 80 images costs as much as embedding 80 images, and in hundreds of episodes each image comes up many times.
+An episode of 80 images costs 80 embeddings, and over hundreds of episodes each image occurs many times.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,16 +20,20 @@ from metashot.data.kept_features import kept_features
 from metashot.sources.splitting import Split
 from metashot.version import __version__
 
-_AT_ONCE = 256  # items
-_MOST_BYTES = 4 * 2**30  # of features in memory: those of whole maps of many images are left to their episodes
+_AT_ONCE = 256  # items in a batch
+_MOST_BYTES = 4 * 2**30  # features in memory; larger ones, such as feature maps of many images, are computed per episode
 
-# What is done, of how many, in which unit -> a function that is told how many more are done.
+# (activity, total, unit) -> a function that advances the progress by a count.
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 
 
 class EmbedOnce(pl.Callback):
-    """A frozen backbone embeds all items of a split, in training too, and their features are kept beside the banks for the
-    next run; another one embeds the items of an evaluation, whose features are forgotten when its weights may change."""
+    """Embeds items once before they are used in episodes.
+
+    A frozen backbone embeds all items of a split, also for training without augmentation, and the features are stored
+    beside the banks for the next run. Any other backbone embeds the items of an evaluation, and its features are dropped
+    afterwards, since its weights may change.
+    """
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -70,7 +74,7 @@ class EmbedOnce(pl.Callback):
         data.features[split] = FeatureBank(features, places)
 
     def _keep(self, trainer: pl.Trainer, learner: pl.LightningModule, data: ClassEpisodes, split: Split) -> bool:
-        """Whether the features of the whole split are those of a frozen backbone and could be kept, and are in use now."""
+        """Use stored features of the whole split where the backbone is frozen; returns whether this was possible."""
         if (
             not isinstance(learner, FeatureLearner)
             or not learner.backbone.frozen
@@ -95,14 +99,14 @@ class EmbedOnce(pl.Callback):
         try:
             kept = kept_features(data.banks_root, identity, (items, features), computed)
         except OSError:
-            return False  # banks may lie where nobody may write: episodes are embedded one by one
+            return False  # the folder of the banks may be read-only: then nothing is stored
         data.features[split] = Bank(kept, [], np.array([items])).placed_on(learner.device)
         return True
 
     def _features(
         self, trainer: pl.Trainer, learner: FeatureLearner, data: ClassEpisodes, split: Split, places: NDArray[np.int64]
     ) -> Iterator[Tensor]:
-        """Of the items of a split in these places, in pieces."""
+        """The features of the items at these places of a split, batch by batch."""
         with self.progress("embedding", len(places), data.presentation.noun) as advance, torch.no_grad():
             for first in range(0, len(places), _AT_ONCE):
                 x = data.inputs_at(split, places[first : first + _AT_ONCE], learner.device)

@@ -1,4 +1,4 @@
-"""What an evaluation leaves in a folder, with its pictures: of one episode, and of all of them."""
+"""The folder of an evaluation: its reports, and its pictures of one episode and of all episodes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -38,8 +38,8 @@ _NAMES = (REPORT, REPORT_FOR_PEOPLE, EPISODES, PICTURE, *(f"{name}.png" for name
 
 
 def refuse_to_replace_evaluation(folder: Path) -> None:
-    """Before anything is scored: raise where a report or a picture would replace a file that metashot did not write."""
-    for inner in (folder, *(path for path in folder.glob("*_*") if path.is_dir())):  # of several checkpoints
+    """Raise `BadInput`, before anything is scored, where an output would replace a file that metashot did not write."""
+    for inner in (folder, *(path for path in folder.glob("*_*") if path.is_dir())):  # sub-folders of several checkpoints
         for name in _NAMES:
             refuse_to_replace(inner / name, "out")
 
@@ -51,7 +51,18 @@ def write_evaluation(
     wanted: Pictures,
     folder: Path,
 ) -> list[Path]:
-    """The numbers first, which are what counts if a disk is full; then the pictures, and the report that shows them."""
+    """Write an evaluation to a folder: first the numbers, which matter most if the disk is full, then pictures and report.
+
+    Args:
+        evaluation: The evaluation.
+        algorithm: The algorithm that was scored, for pictures of its features and attention.
+        data: The data that it was scored on.
+        wanted: Which pictures to draw: all, only the one of an episode, or none.
+        folder: The folder to write to.
+
+    Returns:
+        The paths of the pictures.
+    """
     write_numbers(evaluation, folder)
     pictures = [] if wanted == "none" else _draw(evaluation, algorithm, data, wanted, folder)
     write_for_people(evaluation, folder, pictures)
@@ -65,7 +76,7 @@ def _draw(
     wanted: Pictures,
     folder: Path,
 ) -> list[Path]:
-    """Of the pictures that are wanted those that there is something to show in."""
+    """Draw the wanted pictures, except those without anything to show."""
     report, results, answers = evaluation.report, evaluation.results, evaluation.answers
     assert evaluation.first_batch is not None
     episode, first_answers = evaluation.first_batch
@@ -106,6 +117,6 @@ def _draw(
 
 
 def _as_learned(algorithm: Algorithm, data: EpisodicDataModule, number: int) -> Episode:
-    """An episode of items, as the algorithm expects them."""
+    """An episode of items (not of stored features), in the algorithm's precision."""
     (episode,) = data.batch(data.evaluated_split, np.array([number]), algorithm.device)
     return in_double(episode) if algorithm.dtype == torch.float64 else episode

@@ -1,4 +1,4 @@
-"""Scores over a grid of ways and shots, in one table: a row a shape, a column a checkpoint."""
+"""Scores over a grid of ways and shots in one table, with one row per episode shape and one column per checkpoint."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +11,20 @@ from metashot.evaluation.report import few_episodes, score_with_interval
 
 @dataclass(frozen=True)
 class Grid:
-    cells: Sequence[Comparison]  # one a shape of episodes
+    """The comparisons of a grid of ways and shots."""
+
+    cells: Sequence[Comparison]  # one per episode shape
 
     def content(self) -> dict[str, Any]:
-        """As plain containers."""
+        """The values as plain containers, as in report.json."""
         return {"grid": [cell.content() for cell in self.cells]}
 
     def lines(self) -> str:
+        """The grid as text for a terminal."""
         return "\n".join([self._asked(), *aligned(self._rows()), *self._checkpoints()])
 
     def for_people(self) -> str:
-        """The grid as Markdown, and below it the comparison of each of its shapes."""
+        """The grid as Markdown, followed by the comparison of checkpoints for each shape where there are several."""
         head, *rows = self._rows()
         parts = [
             "# Ways and shots",

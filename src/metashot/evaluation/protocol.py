@@ -1,4 +1,4 @@
-"""How validation and testing are scored: every episode once, by its number, whatever device answered it."""
+"""Scoring in validation and testing: every episode counts once, by its number, on any number of devices."""
 
 import math
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ from metashot.problems import Predictions, Problem
 
 @dataclass(frozen=True)
 class EpisodeResults:
-    """What was measured on each episode, in the order of their numbers."""
+    """The score and the loss of each episode, sorted by the episodes' numbers."""
 
     problem: Problem
     scores: list[float]
     losses: list[float]
     numbers: list[int] = field(default_factory=list)
-    after_steps: dict[int, list[float]] = field(default_factory=dict)  # scores of the watched ones after n inner steps
-    non_finite: list[int] = field(default_factory=list)  # queries of each episode whose answers are not finite
-    queries: int = 0  # of all episodes
+    after_steps: dict[int, list[float]] = field(default_factory=dict)  # n inner steps: watched episodes' scores
+    non_finite: list[int] = field(default_factory=list)  # number of queries with non-finite answers in each episode
+    queries: int = 0  # total over all episodes
 
     @property
     def score(self) -> float:
-        """NaN where an answer is not finite: whatever class it was counted for, it is no answer."""
+        """The mean score; NaN where any answer is not finite, since such an answer has no valid prediction."""
         return float("nan") if any(self.non_finite) else mean_and_interval(self.scores)[0]
 
     @property
@@ -44,7 +44,7 @@ class EpisodeResults:
         return float("nan") if any(self.non_finite) else mean_and_interval(self.losses)[0]
 
     def first_non_finite(self) -> str | None:
-        """How many answers are not finite, in words; nothing where all are."""
+        """A message about non-finite answers or a missing score; None where there are none."""
         episodes = sum(count > 0 for count in self.non_finite)
         if not episodes:
             return self._first_without_score()
@@ -54,7 +54,7 @@ class EpisodeResults:
         )
 
     def _first_without_score(self) -> str | None:
-        """The first episode whose answers are finite and which nevertheless has no score, such as one without labels."""
+        """A message about the first episode without a score, such as one whose queries have no labels."""
         for number, score in zip(self.numbers, self.scores, strict=False):
             if math.isnan(score):
                 return f"episode {number} has no {self.problem.metric}, because none of its queries has a label"
@@ -66,18 +66,20 @@ class EpisodeResults:
 
 
 class Collected(NamedTuple):
-    """What was measured on E episodes, in the order of their numbers."""
+    """The measurements of E episodes, sorted by the episodes' numbers."""
 
     numbers: NDArray[np.int64]  # [E]
     losses: NDArray[np.float64]  # [E]
-    non_finite: NDArray[np.int64]  # [E]: queries whose answers are not finite
+    non_finite: NDArray[np.int64]  # [E]: number of queries with non-finite answers
     queries: NDArray[np.int64]  # [E]
-    statistics: Tensor  # [E, 1 + times, K], in 64 bits: at the end, and after some inner steps
+    statistics: Tensor  # [E, 1 + times, K], in 64 bits: at the end, then after each watched inner step
 
 
 class EpisodeScores(Metric):
-    """Collects what each device measured; torchmetrics brings the devices together. What is kept of an episode is what its
-    problem makes a score of, whatever its answers look like."""
+    """Collects the measurements of each device; torchmetrics gathers them across devices.
+
+    An episode is stored as its problem's statistics, so that answers may have any shape.
+    """
 
     full_state_update = False
     numbers: list[Tensor]
@@ -101,11 +103,11 @@ class EpisodeScores(Metric):
         """Add T tasks.
 
         Args:
-            numbers: of their episodes [T].
-            answers: to their queries [T, Q, ...].
-            losses: the mean of each task's queries [T].
-            statistics: what the problem makes each task's score of [T, K].
-            after_steps: the same after some inner steps [T, times, K].
+            numbers: The tasks' episode numbers [T].
+            answers: The answers to their queries [T, Q, ...].
+            losses: The mean loss over each task's queries [T].
+            statistics: The problem's statistics of each task [T, K].
+            after_steps: The statistics after each watched inner step [T, times, K].
         """
         non_finite = answers.isfinite().reshape(*answers.shape[:2], -1).all(-1).logical_not().sum(1)  # [T]
         at_end = statistics.unsqueeze(1)
@@ -116,7 +118,7 @@ class EpisodeScores(Metric):
 
     def compute(self) -> Collected:
         numbers = dim_zero_cat(self.numbers).cpu()
-        # Devices that would run out of episodes answer the last one again: each number counts once.
+        # Devices that run out of episodes repeat the last one, so each number is counted once.
         place = {number: position for position, number in enumerate(numbers.tolist())}
         order = torch.tensor([place[number] for number in sorted(place)])
         losses, counts, statistics = (
@@ -127,8 +129,7 @@ class EpisodeScores(Metric):
 
 
 class QueryAnswers(Metric):
-    """Collects the predicted class of each query: the classes of the split that it has and was given, and the probability of
-    the latter."""
+    """Collects each query's true and predicted class, numbered within the split, and the predicted class's probability."""
 
     full_state_update = False
     rows: list[Tensor]
@@ -148,22 +149,22 @@ class QueryAnswers(Metric):
         self.confidences.append(predictions.confidence.flatten())
 
     def compute(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Number, class and predicted class of each query [3, N], and the confidence [N], in the order of the numbers."""
+        """The episode number, class and predicted class of each query [3, N], and the confidence [N], sorted by number."""
         rows = dim_zero_cat(self.rows).cpu().numpy()
         confidences = dim_zero_cat(self.confidences).cpu().double().numpy()
-        _, first = np.unique(rows[:, :2], axis=0, return_index=True)  # each query once, as above
+        _, first = np.unique(rows[:, :2], axis=0, return_index=True)  # each query once, as in EpisodeScores
         return rows[first][:, [0, 2, 3]].T, confidences[first]
 
 
 class Scoring(pl.Callback):
-    """Scores the episodes of validation and testing, and keeps one test episode with its answers for the picture."""
+    """Scores the episodes of validation and testing, and keeps the first test batch with its answers for the picture."""
 
     def __init__(self) -> None:
         self.scores = EpisodeScores()
         self.queries = QueryAnswers()
         self.results: EpisodeResults | None = None
-        self.answered: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None  # where queries have predicted classes
-        self.first_batch: tuple[Episode, Tensor] | None = None  # of a test, with its answers
+        self.answered: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None  # for problems with classes
+        self.first_batch: tuple[Episode, Tensor] | None = None  # the first test batch, with its answers
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin(pl_module)
@@ -205,7 +206,7 @@ class Scoring(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.results = self._results(pl_module, ())
-        # For Lightning's own callbacks and schedulers that monitor a metric.
+        # Logged for Lightning's callbacks and schedulers that monitor a metric.
         pl_module.log_dict(self.results.metrics("val"), logger=False)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -226,7 +227,7 @@ class Scoring(pl.Callback):
     def _results(self, algorithm: pl.LightningModule, steps: Sequence[int]) -> EpisodeResults:
         problem = self._problem(algorithm)
         found: Collected = self.scores.compute()
-        # Numbers ascend, and the first episodes are the ones that were watched.
+        # Numbers are sorted, and the watched episodes come first.
         first: int = algorithm.watched_episodes  # type: ignore[assignment]
         watched = int((found.numbers < first).sum())
         at_end, *after_steps = problem.score_of(found.statistics).T.tolist()  # each [E]

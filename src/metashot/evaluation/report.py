@@ -1,4 +1,4 @@
-"""The report of a scored split: one file for machines, a few lines for people."""
+"""The report of an evaluation: a JSON file for machines, and a short table for people."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from metashot.version import __version__
 
 @dataclass(frozen=True)
 class AfterSteps:
-    """The score after so many inner steps."""
+    """The score after a number of inner steps."""
 
     steps: int
     score: float
@@ -29,46 +29,50 @@ class AfterSteps:
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """A score with all that is needed to trust it and to get it again."""
+    """A score with everything that is needed to judge and reproduce it.
 
-    metric: str  # what the score is, such as accuracy or mse
+    `print(report)` shows it as a table, a notebook shows it as Markdown, and `write` saves it as JSON.
+    """
+
+    metric: str  # the name of the score, such as accuracy or mse
     score: float
     ci95: float | None
     loss: float
     episodes: int
-    ways: Amount | None  # where tasks have classes
+    ways: Amount | None  # None where tasks have no classes
     shots: Amount
     queries: Amount
     unequal_support: float | None
     unequal_queries: float | None
     transductive: bool
-    seen_classes: SeenClasses | None  # how many of the split's classes the learner was trained on
+    seen_classes: SeenClasses | None  # the number of the split's classes that the learner was trained on
     algo: str
     data: str
     split: str
     episode_seed: int
-    training_seed: int | None  # none where a checkpoint does not say it
+    training_seed: int | None  # None where the checkpoint does not store it
     checkpoint: str
     step: int
     seconds: float
     version: str
     worst_episodes: float  # the mean score of the worst 5 %
-    calibration_error: float | None  # expected, of the probability of the predicted class
+    calibration_error: float | None  # the expected calibration error of the predicted class's probability
     seconds_of_a_task: SecondsOfATask | None
-    inner_steps: list[AfterSteps]  # where there are any
-    classes: list[OfClass]  # those of the split that were asked for
+    inner_steps: list[AfterSteps]  # empty without an inner loop
+    classes: list[OfClass]  # the classes of the split that had queries
 
     @property
     def few_episodes(self) -> bool:
-        """Whether there are so few episodes that the interval says little."""
+        """Whether there are too few episodes for the interval to be trusted."""
         return self.episodes < FEW_EPISODES
 
     @property
     def worst_class(self) -> OfClass | None:
+        """The class with the lowest accuracy; None where tasks have no classes."""
         return min(self.classes, key=lambda of_class: of_class.accuracy) if self.classes else None
 
     def content(self) -> dict[str, Any]:
-        """As plain containers, in which the score stands first and under its name."""
+        """The values as plain containers, as in report.json; the score comes first, under the metric's name."""
         values = asdict(self)
         values["seconds_of_a_task"] = self.seconds_of_a_task and self.seconds_of_a_task._asdict()
         values["classes"] = [of_class._asdict() for of_class in self.classes]
@@ -78,10 +82,11 @@ class Report:
         return {values.pop("metric"): values.pop("score")} | values
 
     def write(self, path: Path) -> None:
+        """Write the report as JSON."""
         write_output(path, as_json(self.content()).encode())
 
     def metrics(self) -> dict[str, float]:
-        """What the loggers are told: all that is the same when it is measured again."""
+        """The metrics for loggers: all reproducible values, so no times."""
         interval = {} if self.ci95 is None else {"test/ci95": self.ci95}
         more = {
             "worst_episodes": self.worst_episodes,
@@ -97,7 +102,14 @@ class Report:
         }
 
     def lines(self, paths: dict[str, Path]) -> str:
-        """A table of two columns: what, and how much."""
+        """The report as a table of two columns.
+
+        Args:
+            paths: Files to list below the report, by what they are called.
+
+        Returns:
+            The table as lines of text.
+        """
         scored = score_with_interval(self.metric, self.score, self.ci95, " (95 % interval)")
         rows = [(name, in_one_line(str(value))) for name, value in {**self.rows(), **paths}.items()]
         rows.insert(1, (self.metric, scored))
@@ -112,7 +124,7 @@ class Report:
         )
 
     def _repr_markdown_(self) -> str:
-        """The same table as a notebook shows it."""
+        """The same table in Markdown, which notebooks display."""
         scored = score_with_interval(self.metric, self.score, self.ci95, " (95 % interval)")
         (name, where), *others = self.rows().items()
         rows = [(name, where), (self.metric, scored), *others]
@@ -121,7 +133,7 @@ class Report:
         )
 
     def rows(self) -> dict[str, str]:
-        """What was scored, and what is said beside the score."""
+        """The rows of the table, without the score: what was scored, and `details`."""
         unequal = {"support": self.unequal_support, "queries": self.unequal_queries}
         return {
             self.algo: f"on {self.data}, {self.split} split",
@@ -137,7 +149,7 @@ class Report:
         }
 
     def asked(self) -> str:
-        """What was asked, in a line."""
+        """One line that describes the data and the episodes."""
         shape = (
             f"{format_amount(self.shots)} shots"
             if self.ways is None
@@ -148,12 +160,12 @@ class Report:
         return f"{where}: {self.episodes} episodes{few}, {shape}, {format_amount(self.queries)} queries"
 
     def seen_in_short(self) -> str:
-        """How many of the classes were seen in training, in a column of a table; regression has none."""
+        """The number of classes that were seen in training, for a table's column; "-" for regression."""
         seen = self.seen_classes
         return "-" if seen is None else "unknown" if seen.seen is None else str(seen)
 
     def details(self) -> dict[str, str]:
-        """What is said beyond the score."""
+        """The rows below the setup: inner steps, worst episodes and class, calibration and times."""
         details = {}
         if self.inner_steps:
             at_steps = ", ".join(f"{at.steps}: {plain_score(self.metric, at.score)}" for at in self.inner_steps)
@@ -173,7 +185,7 @@ class Report:
 
 
 def few_episodes(episodes: int) -> str:
-    """What is said behind the number of episodes where it is small."""
+    """The remark that follows a small number of episodes."""
     return f" (fewer than {FEW_EPISODES}: too few for the interval to be trusted)" if episodes < FEW_EPISODES else ""
 
 
@@ -190,7 +202,7 @@ def as_json(content: dict[str, Any]) -> str:
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no word for what is not a number."""
+    """Replace non-finite values by None, since JSON has no NaN."""
     if isinstance(value, dict):
         return {name: _without_nan(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -202,8 +214,15 @@ ONE_EPISODE = "one episode has no interval"
 
 
 def score_with_interval(metric: str, score: float, ci95: float | None, said: str = "", without: str = ONE_EPISODE) -> str:
-    """A score as every printed one looks: shares such as accuracies in percent, each with the half-width of its 95 %
-    interval, or with why it is `without` one."""
+    """Format a score with the half-width of its 95 % interval.
+
+    Args:
+        metric: The name of the score; shares such as accuracies are printed in percent.
+        score: The score.
+        ci95: The half-width of its interval, or None.
+        said: Text that follows the interval.
+        without: The reason to print where there is no interval.
+    """
     if metric in IN_PERCENT:
         value, interval = f"{100 * score:.2f} %", "" if ci95 is None else f"{100 * ci95:.2f}"
     else:

@@ -1,7 +1,7 @@
-"""Statistics over episodes and over training seeds, and of the differences between learners.
+"""Statistics over episodes and training seeds, and tests of the differences between learners.
 
-Intervals and p-values are Student's t: with few values the normal distribution would make them too narrow, and call
-differences significant that are chance. Its distribution function is computed here, so that the core needs no SciPy.
+Intervals and p-values use Student's t: with few values, the normal distribution would give intervals that are too narrow
+and p-values that are too small. The distribution function of t is computed here, so that the core does not need SciPy.
 """
 
 import math
@@ -12,25 +12,25 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-FEW_EPISODES = 30  # with fewer, an interval leans on scores being normally distributed, and they are not
-FEW_SEEDS = 5  # of training; with fewer, the spread over seeds is itself hardly known
-WORST = 0.05  # share of the episodes
+FEW_EPISODES = 30  # with fewer, an interval relies on scores being normally distributed, and they are not
+FEW_SEEDS = 5  # training seeds; with fewer, the estimate of their spread is itself uncertain
+WORST = 0.05  # share of the episodes that count as the worst
 _OUTSIDE = 0.05  # share of a distribution outside a 95 % interval
-_ROUNDING = 1e-12  # of the largest value: a smaller standard deviation is the rounding of equal values
-_LARGE = 30.0  # from here on a ratio of gamma functions is computed from its asymptotic series
-_MOST_TERMS = 10_000  # of a continued fraction, which takes a few dozen
+_ROUNDING = 1e-12  # relative to the largest value: a smaller range is the rounding error of equal values
+_LARGE = 30.0  # from here on, a ratio of gamma functions is computed from its asymptotic series
+_MOST_TERMS = 10_000  # bound on the terms of a continued fraction, which needs a few dozen
 
 
 class Difference(NamedTuple):
-    """How much better one is than another."""
+    """A difference of means, with its interval and p-value."""
 
     mean: float
-    ci95: float | None  # half-width; None for one value, and where no variance tells
-    p: float | None  # how probable so large a difference is where there is none; None where no variance tells
+    ci95: float | None  # half-width of the 95 % interval; None for one value, and for a difference without variance
+    p: float | None  # two-sided p-value; None where `ci95` is None, or where nothing is tested
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean and the half-width of its 95 % interval by Student's t; one value has no interval."""
+    """The mean and the half-width of its 95 % interval by Student's t; a single value has no interval (None)."""
     array = np.asarray(values, dtype=np.float64)
     if len(array) < 2:
         return float(array.mean()), None
@@ -38,17 +38,24 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Of the mean, from the sample's standard deviation."""
+    """The standard error of the mean, from the sample standard deviation."""
     array = np.asarray(values, dtype=np.float64)
     return float(array.std(ddof=1) / math.sqrt(len(array)))
 
 
 def paired_difference(one: Sequence[float], other: Sequence[float]) -> Difference:
-    """Of scores of the same episodes, or of the same training seeds, in the same order, by a paired t-test. What makes an
-    episode hard for both is not in it, which is why its interval is narrower than one from two separate intervals.
+    """The mean difference of paired scores, by a paired t-test.
 
-    Where the differences are all equal and not zero there is no variance to judge them by, no interval and no p-value: two
-    episodes with equal differences are no proof.
+    An episode that is hard for both cancels out, so the interval is narrower than one derived from two separate intervals.
+    Where all differences are equal and not zero, there is no interval and no p-value: with zero variance the test is
+    undefined, and two episodes with equal differences prove nothing.
+
+    Args:
+        one: The scores of one learner, by episode or by training seed.
+        other: The scores of another learner on the same episodes or seeds, in the same order.
+
+    Returns:
+        The mean of `one` minus `other`, with its interval and p-value.
     """
     a, b = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
     differences = a - b
@@ -61,8 +68,10 @@ def paired_difference(one: Sequence[float], other: Sequence[float]) -> Differenc
 
 
 def welch_difference(one: Sequence[float], other: Sequence[float]) -> Difference:
-    """Of two samples that are not paired and may differ in their variance: Welch 1947, "The generalization of 'Student's'
-    problem when several different population variances are involved"."""
+    """The difference of the means of two unpaired samples, whose variances may differ, by Welch's t-test.
+
+    Welch 1947, "The generalization of 'Student's' problem when several different population variances are involved".
+    """
     a, b = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
     mean = float(a.mean() - b.mean())
     if min(len(a), len(b)) < 2:
@@ -77,8 +86,10 @@ def welch_difference(one: Sequence[float], other: Sequence[float]) -> Difference
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values after the correction of Holm 1979, "A simple sequentially rejective multiple test procedure": each may be
-    compared with the level for all of them together."""
+    """Correct p-values for multiple testing: Holm 1979, "A simple sequentially rejective multiple test procedure".
+
+    Each corrected value may be compared with the significance level for all tests together.
+    """
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(order):
@@ -88,19 +99,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def holm_of_known(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction among the p-values that there are."""
+    """Holm's correction of the p-values that are not None."""
     corrected = iter(holm([p for p in p_values if p is not None]))
     return [None if p is None else next(corrected) for p in p_values]
 
 
 def mean_of_worst(scores: Sequence[float], higher_is_better: bool) -> float:
-    """The mean of the worst 5 % of the episodes, of at least one."""
+    """The mean score of the worst 5 % of the episodes, at least one."""
     worst_first = sorted(scores, reverse=not higher_is_better)
     return float(np.mean(worst_first[: math.ceil(WORST * len(scores))]))
 
 
 def student_p(t: float, freedom: float) -> float:
-    """How probable a value of Student's t is that lies at least as far from zero, to either side."""
+    """The two-sided p-value of Student's t; `freedom` is the degrees of freedom."""
     if math.isnan(t):
         return float("nan")
     return _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t), t * t / (freedom + t * t))
@@ -108,11 +119,11 @@ def student_p(t: float, freedom: float) -> float:
 
 @cache
 def student_quantile(freedom: float, outside: float = _OUTSIDE) -> float:
-    """The value of Student's t beyond which, to both sides together, this share of its distribution lies."""
+    """The critical value of Student's t: the share `outside` of its distribution lies beyond it, on both sides together."""
     low, high = 0.0, 1.0
     while student_p(high, freedom) > outside:
         low, high = high, 2 * high
-    while True:  # halve until the two are neighbours among the numbers of 64 bits
+    while True:  # bisect until the two are adjacent 64-bit floats
         middle = (low + high) / 2
         if middle in (low, high):
             return middle
@@ -120,14 +131,14 @@ def student_quantile(freedom: float, outside: float = _OUTSIDE) -> float:
 
 
 def is_constant(values: NDArray[np.float64] | Sequence[float], largest: float) -> bool:
-    """Whether values differ by no more than the rounding of what they were made from."""
+    """Whether values differ by no more than rounding, relative to the `largest` value that they were computed from."""
     return bool(np.ptp(values) <= _ROUNDING * largest)
 
 
 def _incomplete_beta(a: float, b: float, x: float, rest: float) -> float:
-    """The regularised incomplete beta function I_x(a, b); `rest` is 1 - x, given apart because small ones matter.
+    """The regularised incomplete beta function I_x(a, b); `rest` is 1 - x, passed separately to keep small values exact.
 
-    By its continued fraction, on the side where that converges fast: Abramowitz and Stegun 1964, 26.5.8 and 6.6.3.
+    Uses the continued fraction on the side where it converges fast: Abramowitz and Stegun 1964, 26.5.8 and 6.6.3.
     """
     if x <= 0 or rest <= 0:
         return 0.0 if x <= 0 else 1.0
@@ -139,7 +150,7 @@ def _incomplete_beta(a: float, b: float, x: float, rest: float) -> float:
 
 
 def _continued_fraction(a: float, b: float, x: float) -> float:
-    """1 / (1 + d1 / (1 + d2 / (1 + ...))), from the front by the method of Lentz 1976."""
+    """1 / (1 + d1 / (1 + d2 / (1 + ...))), evaluated forwards by the method of Lentz 1976."""
     tiny = 1e-300
     c, d = 1.0, 1.0 / (1 - (a + b) * x / (a + 1) or tiny)
     value = d
@@ -156,12 +167,14 @@ def _continued_fraction(a: float, b: float, x: float) -> float:
 
 
 def _log_beta(a: float, b: float) -> float:
-    """Of two numbers one of which is 1/2, as for Student's t. Of a large number the logarithms of gamma functions are so
-    large that their difference has few digits."""
+    """The logarithm of the beta function, accurate where one argument is 1/2, as for Student's t.
+
+    For a large argument, the difference of log-gamma values would lose digits, so a series is used.
+    """
     large, small = max(a, b), min(a, b)
     if large < _LARGE or small != 0.5:
         return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-    # log of gamma(n) / gamma(n + 1/2); the next term of the series is below 1e-13 here.
+    # log(gamma(n) / gamma(n + 1/2)); the next term of the series is below 1e-13 here.
     n = large
     ratio = -0.5 * math.log(n) + 1 / (8 * n) - 1 / (192 * n**3) + 1 / (640 * n**5) - 17 / (14336 * n**7)
     return math.lgamma(0.5) + ratio

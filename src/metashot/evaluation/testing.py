@@ -1,4 +1,4 @@
-"""Scoring a learner on episodes of a split, with everything the report says."""
+"""Score a trained algorithm on the episodes of a split, and collect everything for the report."""
 
 import time
 from collections.abc import Sequence
@@ -26,23 +26,23 @@ from metashot.version import __version__
 
 @dataclass(frozen=True)
 class Tested:
-    """What is known of a learner that is tested, beside its weights."""
+    """The metadata of the checkpoint that is tested."""
 
     algo: str
     checkpoint: Path
     step: int
-    training_seed: int | None  # none where the checkpoint does not say it
+    training_seed: int | None  # None where the checkpoint does not store it
     training_classes: TrainingClasses
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A report, and what it was made of."""
+    """A report with the results that it was computed from."""
 
     report: Report
     results: EpisodeResults
-    answers: Answers | None  # where queries have predicted classes
-    names: Sequence[str]  # of the split's classes
+    answers: Answers | None  # None where queries have no predicted class
+    names: Sequence[str]  # the names of the split's classes
     first_batch: tuple[Episode, Tensor] | None = None  # some episodes with their answers, for the picture
 
 
@@ -56,8 +56,25 @@ def test(
     watched: int,
     tested: Tested,
 ) -> Evaluation:
-    """Answer the episodes of a split and report how well; the first ones, `watched` of them, after each inner step. Raises
-    `GaveUp` where answers are not finite, which no score can be made of."""
+    """Score an algorithm on the episodes of a split.
+
+    Args:
+        trainer: The Lightning trainer, with `scoring` and `timing` among its callbacks.
+        algorithm: The algorithm to test.
+        data: The data module; it is set to evaluate `split`.
+        scoring: The callback that collects the scores.
+        timing: The callback that measures the time of a task.
+        split: The split to score.
+        watched: The first `watched` episodes are also scored after each inner step.
+        tested: The metadata of the checkpoint.
+
+    Returns:
+        The evaluation.
+
+    Raises:
+        BadInput: The algorithm's head does not fit the split's ways.
+        GaveUp: Answers are not finite, or an episode has no score.
+    """
     refuse_other_ways(algorithm, data, split, tested.algo)
     algorithm.watched_episodes = watched
     data.evaluated_split = split
@@ -110,6 +127,7 @@ def test(
 
 
 def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Split, algo: str) -> None:
+    """Raise `BadInput` where the algorithm has a head for another number of classes than the split's ways."""
     ways = data.specs[split].ways
     if algorithm.fixed_ways in (None, ways):
         return

@@ -1,4 +1,4 @@
-"""How long a task takes: learning from its support set, and answering its queries, one task at a time."""
+"""The time of a task: adapting to its support set, and answering its queries, one task at a time."""
 
 import statistics
 import time
@@ -11,18 +11,22 @@ from metashot.algorithms.base import Algorithm
 from metashot.data.module import EpisodicDataModule, in_double
 from metashot.episodes import Episode
 
-_TIMED = 8  # tasks, of which the median counts
-_WARM_UP = 2  # before them
+_TIMED = 8  # number of timed tasks; the median is reported
+_WARM_UP = 2  # untimed tasks before them
 
 
 class SecondsOfATask(NamedTuple):
+    """The median times of a task in seconds."""
+
     adapting: float
     answering: float
 
 
 class Timing(pl.Callback):
-    """Measures where testing computes, after it: on the device and in the precision of the test. Stands behind what embeds
-    images once, so that tasks have images."""
+    """Measures the time of a task after testing, on the test's device and in its precision.
+
+    Has to come after `EmbedOnce` in the list of callbacks, so that tasks consist of images again.
+    """
 
     def __init__(self) -> None:
         self.seconds: SecondsOfATask | None = None
@@ -50,7 +54,7 @@ def _of_one(algorithm: Algorithm, episode: Episode) -> tuple[float, float]:
 
 
 def _now(device: torch.device) -> float:
-    """When all that was begun on a device has been done."""
+    """The current time, after the device has finished its pending work."""
     if device.type != "cpu":
         getattr(torch, device.type).synchronize()
     return time.perf_counter()

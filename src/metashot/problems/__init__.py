@@ -1,4 +1,4 @@
-"""Problems: what tasks ask for, how answers are judged, and by which score learners are compared."""
+"""Problems: what a task asks for, its loss, and the score by which learners are compared."""
 
 from typing import Literal
 
@@ -11,8 +11,8 @@ from metashot.problems.classification import Classification as Classification
 from metashot.problems.dense import DenseLabels as DenseLabels
 from metashot.problems.regression import Regression as Regression
 
-ProblemName = Literal["Classification", "Regression", "DenseLabels"]  # by which checkpoints say what they were trained on
+ProblemName = Literal["Classification", "Regression", "DenseLabels"]  # the names stored in checkpoints
 
 PROBLEMS: dict[str, type[Problem]] = {kind.__name__: kind for kind in (Classification, Regression, DenseLabels)}
-# The scores that are shares and read in percent: a report may be read without its problem.
+# Metrics that are shares, printed in percent. A set of names, because a report may be read without its problem.
 IN_PERCENT = frozenset(kind.metric for kind in PROBLEMS.values() if kind.in_percent)

@@ -1,6 +1,6 @@
-"""What every kind of problem says of itself: how answers are judged, and how its scores are told and drawn.
+"""The interface of a problem: its loss, its score, and how results are reported and drawn.
 
-A problem is one file. Whoever trains, scores, reports or draws asks the problem, and never which one it is.
+Each problem is one file. Training, scoring, reports and pictures use this interface and never check which problem it is.
 """
 
 import math
@@ -11,34 +11,37 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # of answers to targets, one number
+Loss = Callable[[Tensor, Tensor], Tensor]  # (answers, targets) to a scalar
 Picture = Literal["classes", "curves", "masks"]  # what an answered episode is drawn as
 
 
 class Predictions(NamedTuple):
-    """The predicted class of each query, where a problem asks for one."""
+    """The predicted class of each query, for problems with one class per query."""
 
-    labels: Tensor  # [T, Q]: within the task
-    predicted: Tensor  # [T, Q]: likewise
+    labels: Tensor  # [T, Q]: the true labels within the task
+    predicted: Tensor  # [T, Q]: the predicted labels within the task
     confidence: Tensor  # [T, Q]: the probability of the predicted class
 
 
 class Problem(ABC):
-    """Answers are [..., Q, *answer] and targets [..., Q, *target], in the shapes of one answer and of one target.
+    """Base class of problems.
+
+    Answers are [..., Q, *answer] and targets [..., Q, *target], where *answer and *target are the shapes of one answer and
+    of one target.
 
     Args:
-        outputs: numbers in an answer, or the most classes that a task has.
+        outputs: The size of an answer, or the largest number of classes in a task.
     """
 
     kind: ClassVar[str]  # in messages, before "problem"
     metric: ClassVar[str]  # the name of the score
-    in_percent: ClassVar[bool] = False  # whether the score is a share between 0 and 1, which people read in percent
+    in_percent: ClassVar[bool] = False  # whether the score is a share between 0 and 1, printed in percent
     higher_is_better: ClassVar[bool]
     picture: ClassVar[Picture]
     has_classes: ClassVar[bool] = False  # whether outputs stand for the classes of a task
-    inner_losses: ClassVar[Mapping[str, Loss]] = {}  # by name: what else a task may minimise on its support set
+    inner_losses: ClassVar[Mapping[str, Loss]] = {}  # by name: losses that an inner loop may minimise
 
-    # Not a dataclass: Hydra would hand it on as a dictionary.
+    # Not a dataclass, since Hydra would pass it on as a dictionary.
     def __init__(self, outputs: int) -> None:
         self.outputs = outputs
 
@@ -52,27 +55,29 @@ class Problem(ABC):
 
     @abstractmethod
     def statistics(self, answers: Tensor, y: Tensor) -> Tensor:
-        """What the scores of T tasks are made of: [T, K], sums over the queries of a task.
+        """The sums over each task's queries from which its score is computed: [T, K].
 
-        The statistics of some of a task's queries and those of the others add up to those of all. K is the same for all
-        tasks of a problem, whatever their numbers of classes and queries.
+        Statistics are additive: those of two disjoint sets of a task's queries add up to those of their union. K is the
+        same for all tasks of a problem, for any number of classes and queries.
         """
 
     @abstractmethod
     def score_of(self, statistics: Tensor) -> Tensor:
-        """The score of each task, from the sums of its statistics: [..., K] to [...]."""
+        """The score of each task, computed from its statistics: [..., K] to [...]."""
 
     def score(self, answers: Tensor, y: Tensor) -> Tensor:
-        """The mean score over T tasks, one number."""
+        """The mean score over T tasks, a scalar."""
         return self.score_of(self.statistics(answers, y)).mean()
 
     def predictions(self, answers: Tensor, y: Tensor) -> Predictions | None:
-        """The predicted class of each query with its confidence; nothing where a query is not asked for one class."""
+        """The predicted class of each query with its confidence; None for problems without one class per query."""
         return None
 
     def better(self, score: float, best: float | None) -> bool:
-        """Whether a score beats the best one so far. Any finite one beats none at all, and one that is not finite beats
-        nothing."""
+        """Whether a score beats the best score so far.
+
+        A finite score beats None and NaN; a non-finite score never beats anything.
+        """
         if not math.isfinite(score):
             return False
         if best is None or math.isnan(best):
@@ -81,7 +86,7 @@ class Problem(ABC):
 
 
 class ScoredByQuery(Problem):
-    """A problem in which every query has a score of its own, and a task the mean of them."""
+    """A problem in which each query has a score, and a task's score is their mean."""
 
     @abstractmethod
     def scores(self, answers: Tensor, y: Tensor) -> Tensor:

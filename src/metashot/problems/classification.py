@@ -1,4 +1,4 @@
-"""Classification: to which class of its task does a query belong?"""
+"""Classification: each query belongs to one class of its task."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -11,7 +11,7 @@ from metashot.problems.base import Loss, Predictions, ScoredByQuery
 
 
 def _one_hot(y: Tensor, like: Tensor) -> Tensor:
-    # torch's own looks at the values, which vmap cannot do.
+    # torch's one_hot reads the values, which vmap does not support.
     return (y.unsqueeze(-1) == torch.arange(like.shape[-1], device=y.device)).to(like.dtype)
 
 
@@ -24,14 +24,14 @@ def _squared_to_one_hot(answers: Tensor, y: Tensor) -> Tensor:
 
 
 def _hinge(answers: Tensor, y: Tensor) -> Tensor:
-    """By how much another class's logit comes within 1 of the true one's, on average over the other classes."""
+    """The multi-class hinge loss with margin 1, averaged over the other classes."""
     true = _one_hot(y, answers)
     margins = (1 + answers - (answers * true).sum(-1, keepdim=True)).clamp_min(0)
     return (margins * (1 - true)).sum(-1).mean() / (answers.shape[-1] - 1)
 
 
 class Classification(ScoredByQuery):
-    """Answers are logits [T, Q, ways], targets labels [T, Q]. The score is the accuracy."""
+    """Answers are logits [T, Q, ways], targets are labels [T, Q]. The score is the accuracy."""
 
     kind = "classification"
     metric = "accuracy"

@@ -1,4 +1,4 @@
-"""Regression: which numbers belong to a query?"""
+"""Regression: each query has a vector of numbers as its target."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -10,7 +10,7 @@ from metashot.problems.base import Loss, ScoredByQuery
 
 
 class Regression(ScoredByQuery):
-    """Answers and targets are numbers [T, Q, outputs]. The score is the squared error, the mean over outputs."""
+    """Answers and targets are numbers [T, Q, outputs]. The score is the squared error, averaged over outputs."""
 
     kind = "regression"
     metric = "mse"

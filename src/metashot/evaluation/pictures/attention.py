@@ -1,4 +1,4 @@
-"""How the attention of an episode's queries is spread over the support examples."""
+"""Picture of the queries' attention over the support examples of an episode."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +12,18 @@ from metashot.evaluation.pictures.drawing import new_figure, show_image, wrapped
 
 _QUERIES = 8
 _EXAMPLES = 10
-_NAME_LENGTH = 15  # letters of a line of a name below an image
+_NAME_LENGTH = 15  # letters in a line of the name below an image
 
 
 def attention_picture(episode: Episode, weights: Tensor, names: Sequence[str], path: Path) -> None:
-    """The first task of a batch, with the names of its classes: a row a query, beside it the support examples with the
-    largest of its attention weights [Q, S], framed by them."""
+    """Draw the first task of a batch: one row per query, with its most attended support examples, framed by their weights.
+
+    Args:
+        episode: The batch of tasks.
+        weights: The attention weights of the first task [Q, S].
+        names: The class names of the first task.
+        path: The file to write.
+    """
     support, query = episode.support, episode.query
     support_y, query_y = support.y[0].cpu(), query.y[0].cpu()
     weights = weights.detach().float().cpu().nan_to_num()
@@ -49,7 +55,7 @@ def attention_picture(episode: Episode, weights: Tensor, names: Sequence[str], p
 
 
 def spread_over_classes(y: Tensor, most: int) -> list[int]:
-    """The places of at most so many queries: the first of each class, then the second of each, in the order of classes."""
+    """Choose at most `most` queries, the first of each class, then the second, and so on; returned sorted by class."""
     turns: dict[int, int] = {}
     keys = []
     for place, label in enumerate(y.tolist()):
@@ -59,7 +65,7 @@ def spread_over_classes(y: Tensor, most: int) -> list[int]:
 
 
 def examples_to_draw(weights: Tensor, most: int) -> Sequence[int]:
-    """The places of all support examples in their order, or of those with the largest weights, largest first."""
+    """All support examples in their order, or the `most` with the largest weights, largest first."""
     if len(weights) <= most:
         return range(len(weights))
     places: list[int] = torch.sort(weights, descending=True, stable=True).indices[:most].tolist()

@@ -1,4 +1,4 @@
-"""What every picture needs: a file that is whole, images in their frames, names that the fonts have."""
+"""Shared by all pictures: writing files completely or not at all, framed images, and names that the font can draw."""
 
 import io
 import re
@@ -15,7 +15,7 @@ from metashot.evaluation.pictures.letters import shown_letters
 from metashot.files.outputs import SOFTWARE, write_output
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
-_WRAPPED_LENGTH, _WRAPPED_LINES = 20, 3  # of a name that may take several lines
+_WRAPPED_LENGTH, _WRAPPED_LINES = 20, 3  # letters in a line, and lines, of a wrapped name
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -23,7 +23,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def write_picture(figure: Figure, path: Path, key: str | None = None) -> None:
-    """A picture is there whole or not at all, and says who drew it. `key` says what to change where it cannot be written."""
+    """Write a picture completely or not at all, with metashot named in its metadata; error messages name `key`."""
     FigureCanvasAgg(figure)
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata=SOFTWARE)
@@ -31,7 +31,7 @@ def write_picture(figure: Figure, path: Path, key: str | None = None) -> None:
 
 
 def say(axes: Axes, text: str) -> None:
-    """Words where there is nothing to draw."""
+    """Show a text where there is nothing to draw."""
     axes.axis("off")
     axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, wrap=True, transform=axes.transAxes)
 
@@ -45,8 +45,11 @@ def show_image(axes: Axes, image: Tensor, colour: str, width: float, style: str 
 
 
 def wrapped_names(names: Sequence[str], labels: Sequence[int], length: int = _WRAPPED_LENGTH) -> list[str]:
-    """Names that can be told apart even where only their ends differ: in lines of so many letters, with the middle left out
-    of what is too long, and with their labels where they still look the same."""
+    """Wrap names and keep them distinct, even where only their ends differ.
+
+    Lines have at most `length` letters. Longer names lose their middle, and names that still look the same get their label
+    as a prefix.
+    """
     readable = [shown_letters(name) for name in names]
     wrapped = [
         f"class {label}" if name is None else _wrapped(name, length) for name, label in zip(readable, labels, strict=True)
@@ -55,13 +58,13 @@ def wrapped_names(names: Sequence[str], labels: Sequence[int], length: int = _WR
 
 
 def numbered_names(names: Sequence[str]) -> list[str]:
-    """Each name behind its label, by which answers are told."""
+    """Wrapped names with their label as a prefix, which identifies predicted classes in pictures."""
     readable = [shown_letters(name) for name in names]
     return [f"class {label}" if name is None else f"{label}: {_wrapped(name)}" for label, name in enumerate(readable)]
 
 
 def names_in_a_line(names: Sequence[str]) -> list[str]:
-    """Each name behind its label, short enough for a list of many."""
+    """Names on one line with their label as a prefix, short enough for long lists."""
     readable = [shown_letters(name) for name in names]
     return [f"class {label}" if name is None else f"{label}: {_in_a_line(name)}" for label, name in enumerate(readable)]
 

@@ -1,4 +1,4 @@
-"""Pictures of episodes: images with their answers, curves with theirs, or neither with any."""
+"""Pictures of episodes: images or curves, with or without answers."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,15 +11,21 @@ from metashot.episodes import Episode
 from metashot.evaluation.pictures.drawing import RIGHT, WRONG, numbered_names, show_image, wrapped_names, write_picture
 
 _SHOWN_SHOTS = 5
-_SHOWN_QUERIES = 8  # of each class: what fits beside its support examples and is still readable
-_SHOWN_TASKS = 4  # of functions
-_NAME_WIDTH = 1.6  # inches beside a row
+_SHOWN_QUERIES = 8  # per class: as many as fit beside its support examples and are still readable
+_SHOWN_TASKS = 4  # for functions
+_NAME_WIDTH = 1.6  # inches for the name beside a row
 _NARROWEST = 4.8  # inches, so that the title fits
 
 
 def episode_picture(episode: Episode, scores: Tensor, names: Sequence[str], path: Path) -> None:
-    """The first task of a batch: a row a class with its number and name, its support examples, then queries framed by
-    whether they were right."""
+    """Draw the first task of a batch: one row per class with its label and name, its support examples, and its queries.
+
+    Args:
+        episode: The batch of tasks.
+        scores: The logits of its queries [T, Q, ways].
+        names: The class names of the first task.
+        path: The file to write.
+    """
     probabilities = scores[0].float().softmax(-1).cpu()
     query_y = episode.query.y[0].cpu()
 
@@ -35,7 +41,7 @@ def episode_picture(episode: Episode, scores: Tensor, names: Sequence[str], path
 
 
 def contact_sheet(episode: Episode, names: Sequence[str], path: Path) -> None:
-    """The first task of a batch: a row a class with its name, support examples to the left, queries to the right."""
+    """Draw the first task of a batch without answers: one row per class, support examples left, queries right."""
 
     def plain(axes: Axes, image: Tensor, label: int, place: int) -> None:
         show_image(axes, image, "0.75", 1.0)
@@ -53,8 +59,8 @@ def contact_sheet(episode: Episode, names: Sequence[str], path: Path) -> None:
 
 
 def curves_picture(episode: Episode, answers: Tensor, names: Sequence[str], path: Path) -> None:
-    """Functions of one input, which have no names: the first tasks of a batch, their points to learn from, the truth and the
-    answers."""
+    """Draw the first tasks of a batch of functions of one input: support points, true function and answers. `names` is
+    unused, since functions have no names."""
     figure, panels = _panels(episode)
     for task, axes in enumerate(panels):
         x, order = _sorted(episode.query.x[task])
@@ -66,7 +72,7 @@ def curves_picture(episode: Episode, answers: Tensor, names: Sequence[str], path
 
 
 def curves_sheet(episode: Episode, path: Path) -> None:
-    """Functions of one input: the first tasks of a batch, without answers."""
+    """Draw the first tasks of a batch of functions of one input, without answers."""
     figure, panels = _panels(episode)
     for task, axes in enumerate(panels):
         x, order = _sorted(episode.query.x[task])
@@ -79,12 +85,12 @@ def curves_sheet(episode: Episode, path: Path) -> None:
 def _grid(
     episode: Episode, names: Sequence[str], title: str, show_query: Callable[[Axes, Tensor, int, int], None]
 ) -> Figure:
-    """Rows of classes: support examples, a gap, queries. A class with fewer than another leaves places empty."""
+    """One row per class: support examples, a gap, queries. A class with fewer examples than others has empty places."""
     ways = len(names)
     support = [_of_class(episode.support.x[0], episode.support.y[0], label)[:_SHOWN_SHOTS] for label in range(ways)]
     queries = [_of_class(episode.query.x[0], episode.query.y[0], label)[:_SHOWN_QUERIES] for label in range(ways)]
     shots, asked = max(map(len, support)), max(map(len, queries))
-    # A gap as wide as half an image keeps what was learned from apart from what was asked.
+    # A gap of about half an image separates the support set from the queries.
     width = max(_NARROWEST, 0.9 * (shots + asked + 0.5) + _NAME_WIDTH)
     figure = Figure(figsize=(width, 1.12 * ways + 0.9), dpi=120, layout="constrained")
     grid = figure.subplots(ways, shots + 1 + asked, squeeze=False, width_ratios=[1] * shots + [0.35] + [1] * asked)
@@ -130,6 +136,6 @@ def _of_class(values: Tensor, y: Tensor, label: int) -> Tensor:
 def _show_answer(axes: Axes, image: Tensor, probabilities: Tensor, label: int) -> None:
     predicted = int(probabilities.argmax())
     right = predicted == label
-    # The line's style says in greyscale what its colour says.
+    # The line style says the same as its colour, for greyscale prints.
     show_image(axes, image, RIGHT if right else WRONG, 2.0, "-" if right else "--")
     axes.set_xlabel(f"{predicted} · {probabilities[predicted]:.0%}", fontsize=7, color=RIGHT if right else WRONG, labelpad=2)

@@ -1,4 +1,4 @@
-"""The features of an episode's images in two dimensions, before and after a learner adapted to its support set."""
+"""Picture of an episode's features in two dimensions, before and after adaptation to its support set."""
 
 import colorsys
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from metashot.evaluation.pictures.drawing import names_in_a_line, new_figure, say, wrapped_names, write_picture
 
-_SHAPES = "os^vDPX*<>"  # of markers that cannot be taken for each other; more classes are marked by their numbers
+_SHAPES = "os^vDPX*<>"  # markers that are easy to distinguish; more classes are marked by their numbers
 _LEGEND_ROWS = 21
-_LETTER = 0.075  # inches of a letter in the legend
+_LETTER = 0.075  # inches per letter in the legend
 _SHORTEST = len("support set")
 _RING: dict[str, Any] = {
     "marker": "o",
@@ -23,14 +23,22 @@ _RING: dict[str, Any] = {
     "markersize": 13,
     "markeredgewidth": 1.5,
 }
-_NO_SPREAD = 1e-6  # of the first component's: what rounding to 32 bits leaves of the others
+_NO_SPREAD = 1e-6  # relative to the first singular value: smaller ones are rounding errors of 32 bits
 
 
 def features_picture(
     before: Tensor, after: Tensor | None, y: Tensor, support: int, names: Sequence[str], path: Path
 ) -> None:
-    """Features [N, F] of the images of one episode with labels y [N], of which the first are the support set, and the names
-    of its classes."""
+    """Draw the features of one episode on their first two principal components.
+
+    Args:
+        before: Features [N, F] before adaptation, support examples first.
+        after: Features [N, F] after adaptation, or None where adaptation does not change them.
+        y: Labels [N].
+        support: The number of support examples.
+        names: The class names.
+        path: The file to write.
+    """
     y = y.detach().cpu()
     panels = {"features": before} if after is None else {"before adaptation": before, "after adaptation": after}
     ways = len(names)
@@ -46,15 +54,19 @@ def features_picture(
 
 
 def principal_components(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Features [N, F] on their first two principal components [N, 2], and the share of the variance [2] that each has.
-    Where there is no second one, or none at all, its values and its share are 0."""
+    """Project features [N, F] on their first two principal components.
+
+    Returns:
+        The projections [N, 2], and each component's share of the variance [2]. Values and share of a missing component
+        are 0.
+    """
     centred = features.double() - features.double().mean(0)
     largest = centred.abs().max()
-    if largest > 0:  # squares of large or small features would be no numbers
+    if largest > 0:  # squares of large or small features would overflow or underflow
         centred = centred / largest
     u, values, v = torch.linalg.svd(centred, full_matrices=False)
     values = values.where(values > _NO_SPREAD * values[:1], torch.zeros_like(values))
-    # A component may point either way: the way in which its largest weight is positive, whatever the machine.
+    # The sign of a component is arbitrary: its largest weight is made positive, so that all machines agree.
     signs = v.gather(1, v.abs().argmax(1, keepdim=True))[:, 0].sign()
     projected = (u * values * signs)[:, :2] * largest  # [N, at most 2]
     total = values.square().sum()
@@ -71,7 +83,7 @@ def _show_features(axes: Axes, features: Tensor, y: Tensor, support: int, ways: 
     projected, shares = principal_components(features[known])
     learned = torch.arange(len(features))[known] < support
     labels = y[known]
-    for of_support in (False, True):  # support examples come last, so that no query hides one
+    for of_support in (False, True):  # support examples are drawn last, so that no query hides them
         for label in range(ways):
             x = projected[(labels == label) & (learned == of_support)]
             for style in _markers(label, ways, of_support):
@@ -85,7 +97,7 @@ def _show_features(axes: Axes, features: Tensor, y: Tensor, support: int, ways: 
 
 
 def _markers(label: int, ways: int, of_support: bool) -> list[dict[str, Any]]:
-    """What is drawn for an example, one over the other."""
+    """The styles of an example's markers, which are drawn on top of each other."""
     colour = colorsys.hls_to_rgb(label / ways, 0.4, 0.75)
     if ways <= len(_SHAPES):
         edge = {"markersize": 11, "markeredgecolor": "black", "markeredgewidth": 1.3}

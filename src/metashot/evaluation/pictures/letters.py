@@ -1,4 +1,4 @@
-"""Which names the font of the pictures can show: matplotlib and Pillow draw an empty box for a letter that a font lacks."""
+"""Which names the pictures' font can draw: matplotlib and Pillow draw an empty box for a letter that the font lacks."""
 
 import unicodedata
 from functools import cache
@@ -8,12 +8,12 @@ import matplotlib
 from fontTools.ttLib import TTFont
 
 FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-_RIGHT_TO_LEFT = ("R", "AL")  # which would be drawn from left to right, and Arabic in letters that do not join
+_RIGHT_TO_LEFT = ("R", "AL")  # would be drawn from left to right, and Arabic letters unjoined
 
 
 def shown_letters(name: str) -> str | None:
-    """The name as the font shows it, or nothing if it cannot."""
-    composed = unicodedata.normalize("NFC", name)  # some file systems keep a letter and its accent apart
+    """The name in the form that the font can draw, or None if it cannot."""
+    composed = unicodedata.normalize("NFC", name)  # some file systems store a letter and its accent separately
     if not composed.isprintable() or not composed.strip():
         return None
     return composed if all(_is_shown(letter) for letter in composed) else None

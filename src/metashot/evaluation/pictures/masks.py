@@ -1,4 +1,4 @@
-"""Pictures of dense labels: images under the classes of their pixels, those that were given and those that were answered."""
+"""Pictures of dense labels: images overlaid with their true and predicted masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +14,19 @@ from metashot.episodes import Episode
 from metashot.evaluation.pictures.drawing import names_in_a_line, new_figure, show_image, write_picture
 from metashot.problems.dense import IGNORED
 
-_COLUMNS = 6  # support examples, and queries, at most
-_OPACITY = 0.55  # of a mask, through which its image is still seen
-_MOST_NAMES = 12  # in the legend
+_COLUMNS = 6  # the most support examples, and the most queries
+_OPACITY = 0.55  # opacity of a mask: the image stays visible below it
+_MOST_NAMES = 12  # the most names in the legend
 
 
 def masks_picture(episode: Episode, answers: Tensor, names: Sequence[str], path: Path) -> None:
-    """The first task of a batch: support examples with their labels, queries with theirs, and below these the answers.
+    """Draw the first task of a batch: support examples and queries with their labels, and the predictions below.
 
     Args:
-        episode: images [T, N, channels, height, width] with labels [T, N, height, width].
-        answers: logits [T, Q, classes, height, width].
-        names: of the task's classes in the order of their labels, as far as they have names.
-        path: where the picture goes.
+        episode: Images [T, N, channels, height, width] with labels [T, N, height, width].
+        answers: Logits [T, Q, classes, height, width].
+        names: The names of the task's classes in the order of their labels, if they have names.
+        path: The file to write.
     """
     predicted = answers[0].float().argmax(1).cpu()  # [Q, height, width]
     support = [(episode.support.x[0, n], episode.support.y[0, n]) for n in range(min(_COLUMNS, episode.support.x.shape[1]))]
@@ -59,7 +59,7 @@ def colour_of(label: int) -> tuple[float, float, float]:
 
 
 def coloured(labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Labels [height, width] as colours with their opacity [height, width, 4]; ignored pixels are clear."""
+    """Labels [height, width] as RGBA colours [height, width, 4]; ignored pixels are transparent."""
     colours = np.zeros((*labels.shape, 4))
     for label in np.unique(labels[labels != IGNORED]):
         colours[labels == label] = (*colour_of(int(label)), _OPACITY)

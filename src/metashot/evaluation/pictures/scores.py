@@ -1,4 +1,4 @@
-"""Pictures of scores: after each inner step, over the episodes, against confidence, and of classes that are confused."""
+"""Pictures of scores: by inner step, their histogram over episodes, the reliability diagram, and the confusion matrix."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,22 +13,22 @@ from metashot.evaluation.answers import Answers, reliability
 from metashot.evaluation.pictures.drawing import new_figure, say, wrapped_names, write_picture
 from metashot.problems import IN_PERCENT
 
-_BARS = 30  # of a histogram at most
-_UNEVEN = 0.05  # of a step: so far from whole numbers are scores that are no counts
-_ONE_BAR = 0.01  # of the score: the width of the only bar, where all scores are the same
-_APART = 0.04  # of the width of the picture: the least that two labelled steps are apart
-_SPREAD = 1000.0  # times as much as the least or the middle: such scores are drawn on a logarithmic axis
-_LARGE = 1e5  # a squared error with more digits than one reads
-_DARK = 0.5  # of the darkest grey: from here on, numbers on it are white
-_PALEST = 0.15  # of a bin that has hardly any queries
-_CLASSES = 10  # of a confusion matrix
-_MOST_BARS = 25  # of intervals; where there are more, they are a band and their means a line
+_BARS = 30  # the most bars of a histogram
+_UNEVEN = 0.05  # share of a step: scores that are further from multiples of a step are not counts
+_ONE_BAR = 0.01  # share of the score: the width of the only bar where all scores are equal
+_APART = 0.04  # share of the axis: the least distance between two labelled steps
+_SPREAD = 1000.0  # ratio of maximum to median, or of median to minimum, above which the axis is logarithmic
+_LARGE = 1e5  # errors from here on are printed in scientific notation
+_DARK = 0.5  # share of the darkest grey, above which numbers are white
+_PALEST = 0.15  # opacity of a bin with very few queries
+_CLASSES = 10  # the most classes of the confusion matrix
+_MOST_BARS = 25  # the most error bars; more are drawn as a band around a line
 
 
 def adaptation_picture(
     steps: Sequence[int], scores: Sequence[float], ci95: Sequence[float | None], metric: str, path: Path
 ) -> None:
-    """The score after each number of inner steps with its 95 % interval; scores that are no numbers leave a gap."""
+    """Draw the score after each number of inner steps with its 95 % interval; non-finite scores leave a gap."""
     figure = new_figure(6.4, 3.8)
     axes = figure.subplots()
     x, y = np.asarray(steps, dtype=np.float64), _axis_values(scores, metric)
@@ -47,7 +47,7 @@ def adaptation_picture(
     style = "o-" if len(y) <= _MOST_BARS else "-"
     axes.plot(x, y, style, color="black", markersize=4, linewidth=1.2, label="mean over episodes")
     uneven = len(x) > 2 and not np.allclose(np.diff(x), x[1] - x[0])
-    if uneven:  # the first steps change most, and 0 has to be there
+    if uneven:  # the first steps change the score most, and a log axis has no 0
         axes.set_xscale("function", functions=(_signed_root, _signed_square))
     ticks = labelled_steps(steps, uneven)
     axes.xaxis.set_minor_locator(NullLocator())
@@ -69,7 +69,7 @@ def adaptation_picture(
 
 
 def histogram_picture(scores: Sequence[float], ci95: float | None, worst: float, metric: str, path: Path) -> None:
-    """How the episodes' scores are distributed, with their mean and the mean of the worst 5 % of them."""
+    """Draw a histogram of the episodes' scores, with their mean and the mean of the worst 5 %."""
     figure = new_figure(6.4, 4.0)
     axes = figure.subplots()
     values = np.asarray(scores, dtype=np.float64)
@@ -88,7 +88,7 @@ def histogram_picture(scores: Sequence[float], ci95: float | None, worst: float,
     axes.bar(
         edges[:-1] * scale, counts, np.diff(edges) * scale, align="edge", color="0.75", edgecolor="white", linewidth=0.5
     )
-    if len(edges) == 2:  # one bar, which would be as wide as the picture
+    if len(edges) == 2:  # a single bar would be as wide as the picture
         axes.set_xlim(scale * (edges[0] - 4 * np.ptp(edges)), scale * (edges[1] + 4 * np.ptp(edges)))
     if logarithmic:
         axes.set_xscale("log")
@@ -118,7 +118,7 @@ def histogram_picture(scores: Sequence[float], ci95: float | None, worst: float,
 
 
 def reliability_picture(answers: Answers, error: float, path: Path) -> None:
-    """How often answers were right, against how sure they were; `error` is the expected calibration error."""
+    """Draw the accuracy against the confidence of predictions; `error` is the expected calibration error."""
     figure = new_figure(4.8, 5.2)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[4, 1])
     bins = reliability(answers)
@@ -166,7 +166,7 @@ def reliability_picture(answers: Answers, error: float, path: Path) -> None:
 
 
 def confusion_picture(answers: Answers, names: Sequence[str], path: Path) -> None:
-    """The classes that are confused most often: what a row's queries were called where another of them was a choice."""
+    """Draw the confusion matrix of the most confused classes, in shares of each row's queries: see `confusion_shares`."""
     chosen = most_confused(answers, _CLASSES)
     wrong = int((~answers.right).sum())
     if not chosen:
@@ -204,14 +204,16 @@ def confusion_picture(answers: Answers, names: Sequence[str], path: Path) -> Non
 
 
 def bin_boldness(queries: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How boldly bins with so many queries are drawn, 1 for the fullest: by the precision of their accuracy, which grows
-    with the root of the number, and never so palely that they cannot be seen."""
+    """The opacity of bins with these numbers of queries, 1 for the fullest bin.
+
+    It follows the precision of a bin's accuracy, which grows with the square root of the number, and has a visible minimum.
+    """
     boldness: NDArray[np.float64] = np.maximum(_PALEST, np.sqrt(queries / queries.max()))
     return boldness
 
 
 def labelled_steps(steps: Sequence[int], uneven: bool) -> list[int]:
-    """The steps that have room for their label: the first and the last one, then round ones before others."""
+    """Choose the steps that have room for a label: the first and the last, then round numbers before others."""
     positions = _signed_root(np.asarray(steps, dtype=np.float64)) if uneven else np.asarray(steps, dtype=np.float64)
     least = _APART * float(positions[-1] - positions[0])
     kept = [0, len(steps) - 1]
@@ -223,8 +225,11 @@ def labelled_steps(steps: Sequence[int], uneven: bool) -> list[int]:
 
 
 def histogram_edges(values: NDArray[np.float64], logarithmic: bool) -> NDArray[np.float64]:
-    """The edges of bins that each hold as many possible scores, where scores are counts of right answers in a number of
-    queries: other bins would show stripes that are not in the scores."""
+    """The edges of a histogram's bins.
+
+    Where scores are counts of right answers, each bin holds the same number of possible scores: other bins would show
+    stripes that are an artefact.
+    """
     largest = float(np.abs(values).max()) or 1.0
     different = np.unique(np.round(values / largest, 9)) * largest
     if len(different) == 1:
@@ -241,13 +246,13 @@ def histogram_edges(values: NDArray[np.float64], logarithmic: bool) -> NDArray[n
         edges = np.linspace(values.min(), values.max(), min(_BARS, rice) + 1)
         return edges
     possible = round(float(places[-1])) + 1
-    together = -(-possible // _BARS)  # possible scores of one bin
+    together = -(-possible // _BARS)  # possible scores per bin
     edges = different[0] + step * (np.arange(-(-possible // together) + 1) * together - 0.5)
     return edges
 
 
 def most_confused(answers: Answers, most: int) -> list[int]:
-    """Classes of the pairs that were taken for each other most often, either for the other, at most so many."""
+    """The classes, at most `most`, of the pairs that were confused most often, in either direction."""
     wrong = ~answers.right
     pairs = np.sort(np.stack([answers.label[wrong], answers.predicted[wrong]], axis=1), axis=1)  # [wrong, 2]
     different, counts = np.unique(pairs, axis=0, return_counts=True)
@@ -262,9 +267,11 @@ def most_confused(answers: Answers, most: int) -> list[int]:
 
 
 def confusion_shares(answers: Answers, chosen: Sequence[int]) -> NDArray[np.float64]:
-    """For each of these classes the share of its queries that were called each of them [classes, classes]. All shares of a
-    row, the right answers too, are of the same queries, those of episodes that had another of these classes to choose, so
-    that a row adds up to 1 at most; NaN where no episode had both classes."""
+    """The confusion matrix of the chosen classes [classes, classes], in shares of each true class's queries.
+
+    All shares of a row, also the right answers, refer to the same queries: those from episodes with another of the chosen
+    classes. A row therefore adds up to at most 1. NaN where no episode had both classes.
+    """
     places = {number: place for place, number in enumerate(answers.classes)}
     has = np.array(
         [[place in of_episode for place in chosen] for of_episode in answers.classes.values()]
@@ -285,7 +292,7 @@ def _show_share(axes: Axes, row: int, column: int, share: float, darkest: float)
     if np.isnan(share):
         axes.add_patch(Rectangle(corner, 1, 1, facecolor="white", edgecolor="0.7", hatch="////", linewidth=0))
         return
-    if row == column:  # the right answers, which have no grey: beside them, nothing else would
+    if row == column:  # right answers stay white: their shares would make all others look pale
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=1, zorder=3))
     else:
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="0.85", linewidth=0.5))
@@ -303,7 +310,7 @@ _PERCENT = FuncFormatter(_percent)
 
 
 def _axis_values(values: ArrayLike, metric: str) -> NDArray[np.float64]:
-    """As they stand on an axis: shares in percent, NaN for what is not finite."""
+    """Values for an axis: shares in percent, non-finite values as NaN."""
     array = np.asarray(values, dtype=np.float64) * (100 if metric in IN_PERCENT else 1)
     return np.where(np.isfinite(array), array, np.nan)
 
@@ -324,7 +331,7 @@ def _signed_square(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _amount(metric: str, value: float) -> str:
-    """As the report has it; what is too large for that in powers of ten."""
+    """The value as in the report, or in scientific notation where it is large."""
     if not np.isfinite(value):
         return "not a number"
     return f"{_number(metric, value)} %" if metric in IN_PERCENT else _number(metric, value)
