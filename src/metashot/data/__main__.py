@@ -1,4 +1,4 @@
-"""python -m metashot.data data=NAME: what a data set has, and a picture of one of its episodes."""
+"""python -m metashot.data data=NAME: describe a data set and picture one of its episodes."""
 
 from metashot.commands.scripts import data
 from metashot.process.invocation import note_script

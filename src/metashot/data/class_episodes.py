@@ -1,4 +1,4 @@
-"""Episodes of classes, whatever their items are: sampled from a data source's banks, and presented as inputs."""
+"""Episodes of classes with items of any kind, sampled from the banks of a data source and presented as inputs."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ from metashot.sources.building import build_bank, read_digests, read_manifest
 from metashot.sources.source import PIXELS, DataSource
 from metashot.sources.splitting import SPLITS, Split
 
-_AT_ONCE = 1000  # episodes whose indices are in memory together
+_AT_ONCE = 1000  # episodes whose indices are held in memory at a time
 
 
 Way = Annotated[int, AtLeast(2), AtMost(100_000)]
@@ -34,7 +34,17 @@ Ways = Way | list[Way]
 
 
 class SplitOptions:
-    """What one split has for itself; whatever is null is as for all splits."""
+    """The options of one split; a null option has the value given for all splits.
+
+    Args:
+        ways: classes per episode, or [least, most].
+        shots: support items per class, or [least, most].
+        queries: query items per class, or [least, most].
+        unequal_support: the concentration of the Dirichlet distribution of the classes' shares of the support set.
+        unequal_queries: likewise for the queries.
+        episodes: the number of episodes for an evaluation.
+        seed: the seed of the split's episodes.
+    """
 
     def __init__(
         self,
@@ -44,7 +54,7 @@ class SplitOptions:
         unequal_support: Concentration | None = None,
         unequal_queries: Concentration | None = None,
         episodes: Episodes | None = None,
-        seed: Seed | None = None,  # checkpoints from before this key have none
+        seed: Seed | None = None,  # missing in checkpoints older than this key
     ) -> None:
         self.amounts = {"ways": ways, "shots": shots, "queries": queries}
         self.shares = {"unequal_support": unequal_support, "unequal_queries": unequal_queries}
@@ -53,7 +63,15 @@ class SplitOptions:
 
 
 class TrainingOptions(SplitOptions):
-    """With `batch`, training goes through batches of `batch` shuffled items instead of episodes."""
+    """The options of the training split.
+
+    Args:
+        batch: the size of the batches of shuffled items that replace training episodes; None trains on episodes.
+        **split: the options of `SplitOptions`.
+
+    Raises:
+        BadInput: if `batch` is given together with an option of episodes.
+    """
 
     def __init__(self, batch: Images | None, **split: Any) -> None:
         super().__init__(**split)
@@ -69,8 +87,30 @@ class TrainingOptions(SplitOptions):
 
 
 class ClassEpisodes(EpisodicDataModule):
-    """Episodes of the classes of a data source, whose items a presentation makes inputs of. `root` is where the source's
-    files are or go, `banks` where its items are kept."""
+    """Episodes of the classes of a data source, whose items a presentation turns into inputs.
+
+    Args:
+        name: the name of the data set, as in `data=NAME`.
+        source: the data source.
+        root: the folder of the source's files, to which downloads are saved.
+        banks: the folder of the banks, which hold the source's decoded items.
+        presentation: how items become inputs.
+        ways: classes per episode, or [least, most], for all splits that have no value of their own.
+        shots: support items per class, likewise.
+        queries: query items per class, likewise.
+        unequal_support: the concentration of the Dirichlet distribution of the classes' shares of the support set; None for
+            equal shares.
+        unequal_queries: likewise for the queries.
+        train: the options of the training split.
+        val: the options of the validation split.
+        test: the options of the test split.
+        tasks_per_step: tasks in a training step, over all devices.
+        tasks_per_evaluation_step: tasks evaluated at a time.
+        seed: the seed of all splits that have none of their own.
+
+    Raises:
+        BadInput: if an option cannot be used, or the presentation is not for the kind of items that the source has.
+    """
 
     asks = Classification
 
@@ -112,12 +152,12 @@ class ClassEpisodes(EpisodicDataModule):
         if source.item_shape is not None:
             self._expect(source.item_shape)
         self.problem = Classification(maximum(specs["train"].ways))
-        self.bank_folder: Path  # when the banks are open, which are then in it
+        self.bank_folder: Path  # set when the banks are opened
         self.banks: dict[Split, Bank] = {}
-        self.fingerprint: str | None = None  # of all items and what they are called, when the banks are open
+        self.fingerprint: str | None = None  # of all items and class names, set when the banks are opened
         self.samplers: dict[Split, EpisodeSampler] = {}
         self.shuffled_sampler: ShuffledSampler | None = None
-        self.features: dict[Split, Bank | FeatureBank] = {}  # of splits whose episodes are wanted as features
+        self.features: dict[Split, Bank | FeatureBank] = {}  # for splits whose episodes consist of features
         self.batch_size = train.batch
         self._identities: dict[Split, list[ClassIdentity]] = {}
         self._placed: dict[tuple[Split, torch.device], Bank] = {}
@@ -153,7 +193,11 @@ class ClassEpisodes(EpisodicDataModule):
         self.refuse_more_than_memory(self.presentation.margin)
 
     def sampler(self, split: Split) -> EpisodeSampler:
-        """That of the episodes of a split, if they can be drawn."""
+        """The sampler of a split's episodes.
+
+        Raises:
+            BadInput: if such episodes cannot be drawn from the bank.
+        """
         if split not in self.samplers:
             bank = self.banks[split]
             spec = self.specs[split]
@@ -161,7 +205,7 @@ class ClassEpisodes(EpisodicDataModule):
         return self.samplers[split]
 
     def open_banks(self) -> None:
-        """All that can be done before it is known whether episodes can be drawn."""
+        """Build and open the banks, without checking whether episodes can be drawn from them."""
         if not self.banks:
             self.bank_folder = build_bank(self.source, self.root, self.banks_root)
             self.banks = {split: Bank.open(self.bank_folder, split) for split in SPLITS}
@@ -175,7 +219,17 @@ class ClassEpisodes(EpisodicDataModule):
         return super().origin() | self.presentation.origin() | {fingerprint: self.fingerprint}
 
     def look_like(self, origin: Mapping[str, Any]) -> str | None:
-        """Present items as those that a learner was trained on; say what that changes."""
+        """Present items in the way a learner was trained on.
+
+        Args:
+            origin: the `origin()` of the data that the learner was trained on.
+
+        Returns:
+            One line that says what changes; None if nothing does.
+
+        Raises:
+            BadInput: if these items cannot be presented in that way.
+        """
         if self.source.item_shape is None:
             self.open_banks()
         return self.presentation.look_like(origin, self.name)
@@ -192,7 +246,7 @@ class ClassEpisodes(EpisodicDataModule):
         return [self._presented(self._gathered(bank, sampler(group), device)) for group in sampler.groups(numbers)]
 
     def training_batch(self, numbers: NDArray[np.int64], device: torch.device) -> Batch:
-        """Episodes or shuffled items, augmented."""
+        """Augmented episodes, or batches of augmented shuffled items."""
         sampler = self.shuffled_sampler or self.sampler("train")
         if "train" in self.features:
             return self._embedded("train", sampler, numbers, device)
@@ -221,7 +275,15 @@ class ClassEpisodes(EpisodicDataModule):
         return found
 
     def places_of(self, split: Split, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The places of all items that occur in the episodes of a split with these numbers, in ascending order."""
+        """Find the items that occur in some episodes.
+
+        Args:
+            split: the split of the episodes.
+            numbers: the numbers of the episodes.
+
+        Returns:
+            The positions of these items in the split's bank, each once, in ascending order.
+        """
         sampler = self.sampler(split)
         found = [np.empty(0, dtype=np.int64)]
         for first in range(0, len(numbers), _AT_ONCE):
@@ -231,7 +293,16 @@ class ClassEpisodes(EpisodicDataModule):
         return np.unique(np.concatenate(found))
 
     def inputs_at(self, split: Split, places: NDArray[np.int64], device: torch.device) -> Tensor:
-        """Items of a split as the learner expects them: [items, *input_shape]."""
+        """Present items of a split to a learner, without augmentation.
+
+        Args:
+            split: the split of the items.
+            places: their positions in the split's bank, [items].
+            device: where the inputs are needed.
+
+        Returns:
+            [items, *input_shape]
+        """
         items = self._bank_on(device, split).gather(places[None], device)
         return self.presentation.inputs(self.presentation.values(items))[0]
 
@@ -241,7 +312,7 @@ class ClassEpisodes(EpisodicDataModule):
         return self.look_like({"name": "the backbone's own data", "presentation": self.presentation.kind, **wants})
 
     def for_display(self, episode: Episode) -> Episode | None:
-        """With images between 0 and 1; nothing where items have no picture."""
+        """The episode with images between 0 and 1; None if its items cannot be pictured."""
         if episode.embedded:
             (episode,) = self.batch(self.evaluated_split, episode.number.cpu().numpy(), torch.device("cpu"))
         support, query = (self.presentation.for_display(part.x) for part in (episode.support, episode.query))
@@ -257,7 +328,7 @@ class ClassEpisodes(EpisodicDataModule):
     def _embedded(
         self, split: Split, sampler: EpisodeSampler | ShuffledSampler, numbers: NDArray[np.int64], device: torch.device
     ) -> Batch:
-        """Episodes, or shuffled items, whose inputs are features."""
+        """Episodes, or batches of shuffled items, whose inputs are precomputed features."""
         bank = self.features[split]
         return [replace(gather(bank, sampler(group), device), embedded=True) for group in sampler.groups(numbers)]
 
@@ -265,7 +336,7 @@ class ClassEpisodes(EpisodicDataModule):
         return gather(bank, indices, device, self.presentation.values)
 
     def _presented(self, episode: Episode) -> Episode:
-        """The items as the learner expects them."""
+        """The episode with its values converted to inputs."""
         support, query = (Examples(self.presentation.inputs(part.x), part.y) for part in (episode.support, episode.query))
         return replace(episode, support=support, query=query)
 
@@ -276,7 +347,17 @@ def gather(
     device: torch.device,
     values: Callable[[Tensor], Tensor] = lambda items: items,
 ) -> Episode:
-    """One pass over the bank for the values of all items, or their features, of episodes of one shape."""
+    """Read the items of episodes of one shape in one pass over a bank.
+
+    Args:
+        bank: the items, or the features in their place.
+        indices: the positions of the items of each episode.
+        device: where the episodes are needed.
+        values: converts items to values; by default they stay unchanged.
+
+    Returns:
+        The episodes, with values as x.
+    """
     count = indices.support.shape[1]
     x = values(bank.gather(np.concatenate([indices.support, indices.query], axis=1), device))
 
@@ -292,7 +373,7 @@ def gather(
 
 
 def _spec(split: Split, own: SplitOptions, for_all: EpisodeSpec) -> EpisodeSpec:
-    """What all splits have, but for what a split has for itself."""
+    """The options for all splits, overridden by those of this split."""
     given = {name: amount(value, f"data.{split}.{name}") for name, value in own.amounts.items() if value is not None}
     shares = {name: value for name, value in own.shares.items() if value is not None}
     return replace(for_all, **given, **shares)  # type: ignore[arg-type]

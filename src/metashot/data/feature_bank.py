@@ -1,4 +1,4 @@
-"""Features of images in place of the images, for evaluations in which an image occurs in many episodes."""
+"""Precomputed features in place of images, for evaluations in which an image occurs in many episodes."""
 
 import numpy as np
 import torch
@@ -7,13 +7,26 @@ from torch import Tensor
 
 
 class FeatureBank:
-    """The features of some images of a bank, gathered by the places of the images in it."""
+    """The features of some images of a bank.
+
+    Args:
+        features: [images, features].
+        places: the positions of the images in the bank, [images], in ascending order.
+    """
 
     def __init__(self, features: Tensor, places: NDArray[np.int64]) -> None:
-        self.features = features  # [images, features]
-        self.places = places  # [images], in ascending order
+        self.features = features
+        self.places = places
 
     def gather(self, indices: NDArray[np.int64], device: torch.device) -> Tensor:
-        """[*indices.shape, features]"""
+        """Read the features of images and place them on a device.
+
+        Args:
+            indices: positions of images in the bank, all of which have to be in `places`.
+            device: where the features are needed.
+
+        Returns:
+            [*indices.shape, features]
+        """
         rows = torch.from_numpy(np.searchsorted(self.places, indices)).to(self.features.device)
         return self.features[rows].to(device)

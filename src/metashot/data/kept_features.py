@@ -1,4 +1,4 @@
-"""Features of all items of a split that a frozen backbone gives, computed once and kept in a folder beside the banks."""
+"""The features that a frozen backbone computes for all items of a split, stored in a folder beside the banks."""
 
 import hashlib
 import json
@@ -13,32 +13,35 @@ from numpy.typing import NDArray
 from metashot.files.whole_folders import make_once, whole_folder
 
 _FILE, _MANIFEST = "features.npy", "manifest.json"
-_PIECE = 2**24  # bytes that are read together
+_PIECE = 2**24  # bytes read at a time
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
-Features = NDArray[np.float32]  # [items, features], read from its file as it is used
+Features = NDArray[np.float32]  # [items, features], memory-mapped
 
 
 def kept_features(
     banks: Path, identity: Mapping[str, Any], shape: tuple[int, int], compute: Callable[[], Iterable[Features]]
 ) -> Features:
-    """The features that were kept under this identity, or computed ones, which are kept from now on.
+    """Load the stored features with this identity, or compute and store them.
 
     Args:
         banks: the folder of the banks.
-        identity: all that decides the features: weights, items, presentation, precision.
-        shape: items and features of each.
-        compute: gives the features of all items in pieces; called by one of the processes that ask at the same time.
+        identity: everything that determines the features: weights, items, presentation, precision.
+        shape: (items, features).
+        compute: computes the features of all items, piece by piece; only one of several concurrent processes calls it.
+
+    Returns:
+        The features, memory-mapped.
 
     Raises:
-        OSError: if they cannot be kept there.
+        OSError: if they cannot be stored there.
     """
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     folder = banks / f"features-{digest}"
 
     def make() -> None:
         with whole_folder(folder) as temporary:
-            # Their space is taken first, so that a full disk is known before the work.
+            # The space is allocated first, so that a full disk is noticed before the computation.
             kept = np.lib.format.open_memmap(temporary / _FILE, "w+", np.float32, shape)  # type: ignore[no-untyped-call]
             first = 0
             for piece in compute():
@@ -56,7 +59,7 @@ def kept_features(
 
 
 def _is_whole(folder: Path, shape: tuple[int, int]) -> bool:
-    """Whether the features are there as they were written."""
+    """Whether the stored features exist and are undamaged."""
     path = folder / _FILE
     try:
         if path.is_symlink():

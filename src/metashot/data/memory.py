@@ -1,4 +1,4 @@
-"""How much memory there is, and episodes that cannot fit into it, refused before it is taken."""
+"""How much memory there is, and a check that refuses episodes too large for it before any is allocated."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ FLOAT = 4  # bytes
 
 
 def all_memory() -> int:
-    """The bytes that this process could have at most: of the machine, of its container, by its shell's limit."""
+    """The most bytes that this process can use: the least of the machine's memory, its container's limit and its shell's."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in _OF_A_CONTAINER:
         with contextlib.suppress(OSError, ValueError):  # there is no such limit
@@ -24,16 +24,16 @@ def all_memory() -> int:
 
 
 def refuse_too_many_episodes(key: str, tasks: int, inputs: int, numbers: int) -> None:
-    """Refuse so many tasks at once if their inputs alone need more memory than there is.
+    """Refuse a number of concurrent tasks whose inputs alone need more memory than there is.
 
     Args:
-        key: what decides how many tasks are answered together.
-        tasks: how many these are.
-        inputs: the inputs of a task, in its support set and its queries.
-        numbers: what one input consists of.
+        key: the configuration key that sets the number of tasks.
+        tasks: the number of tasks processed together.
+        inputs: the number of inputs of a task, support set and queries together.
+        numbers: the size of one input, in floats.
 
     Raises:
-        BadInput: with the memory that would be needed and that there is.
+        BadInput: if the inputs do not fit; the message states the memory needed and the memory available.
     """
     needed, there = tasks * inputs * numbers * FLOAT, all_memory()
     if needed > there:

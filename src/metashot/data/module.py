@@ -1,4 +1,4 @@
-"""The Lightning data modules: batches of episodes by their numbers, the same ones on any number of devices."""
+"""The base class of the Lightning data modules: batches of numbered episodes, the same on any number of devices."""
 
 import math
 from abc import abstractmethod
@@ -18,21 +18,37 @@ from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples, max
 from metashot.problems import Problem
 from metashot.sources.splitting import SPLITS, Split
 
-TEST_SEED = 0  # where a stored configuration has none
+TEST_SEED = 0  # if a stored configuration has none
 
-Counts = Images | list[Images]  # a number, or the least and the most of what each episode draws for itself
+Counts = Images | list[Images]  # a number, or [least, most], between which each episode draws its own
 
 
 class ClassIdentity(NamedTuple):
-    """By what a class is known again, under another name or in another data set."""
+    """Identifies a class across data sets, even under another name."""
 
     name: str
-    known_as: str  # the same in all data sets that name classes of the same images
-    digest: str  # of its images
+    known_as: str  # equal in all data sets that share this class
+    digest: str  # of its items
 
 
 class EpisodicDataModule(pl.LightningDataModule):
-    """Episodes by their numbers. Training goes through the numbers 0, 1, 2, ... and never back."""
+    """Provides numbered episodes; training uses the numbers 0, 1, 2, ..., each once.
+
+    A subclass sets `asks` and `problem` and implements `input_shape` and `batch`.
+
+    Args:
+        name: the name of the data set, as in `data=NAME`.
+        specs: the shape of each split's episodes.
+        episodes: the number of episodes of each split; None for training.
+        tasks_per_step: tasks in a training step, over all devices.
+        tasks_per_evaluation_step: tasks evaluated at a time.
+        seed: the seed of training and of the splits that have none of their own.
+        own_seeds: the seeds of individual splits; None for a split without one.
+
+    Attributes:
+        asks: the type of problem that the episodes pose.
+        problem: the problem itself, which knows the number of outputs.
+    """
 
     asks: ClassVar[type[Problem]]
     problem: Problem
@@ -47,7 +63,6 @@ class EpisodicDataModule(pl.LightningDataModule):
         seed: int,
         own_seeds: Mapping[Split, int | None] | None = None,
     ) -> None:
-        """`seed` is that of training, and of the splits that have none of their own."""
         super().__init__()
         self.name: str = name
         self.specs = specs
@@ -57,24 +72,37 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.seeds: dict[Split, int] = dict.fromkeys(SPLITS, seed)  # of each split's episodes
         self.seeds |= {split: own for split, own in (own_seeds or {}).items() if own is not None}
         self.evaluated_split: Split = "test"
-        self.next_episode = 0  # of training, over all devices; it is what a resumed run continues from
+        self.next_episode = 0  # the next training episode, over all devices; a resumed run continues from it
 
     @property
     @abstractmethod
     def input_shape(self) -> tuple[int, ...]:
-        """Of one input of a network: channels, height and width of an image, or the length of a vector."""
+        """The shape of one input: channels, height and width of an image, or the length of a vector."""
 
     @property
     def shuffled(self) -> bool:
-        """Whether training goes through shuffled inputs instead of episodes."""
+        """Whether training uses batches of shuffled inputs instead of episodes."""
         return False
 
     def setup(self, stage: str | None = None) -> None:
-        """Open what lies on disk, and refuse episodes that cannot be drawn from it."""
+        """Open the data and check that the configured episodes can be drawn.
+
+        Args:
+            stage: Lightning's stage, which is not used.
+
+        Raises:
+            BadInput: if the episodes cannot be drawn.
+        """
 
     def refuse_more_than_memory(self, margin: int = 0) -> None:
-        """Refuse steps whose inputs alone need more memory than there is. In training, a margin of so many pixels is put
-        around an image."""
+        """Refuse steps whose inputs alone need more memory than there is.
+
+        Args:
+            margin: the pixels that augmentation adds to each side of a training image.
+
+        Raises:
+            BadInput: if the inputs of a step do not fit into memory.
+        """
         for split in SPLITS:
             if split == "train":
                 key, tasks, around = "data.tasks_per_step", self.tasks_per_step, 2 * margin
@@ -91,14 +119,35 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     @abstractmethod
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
-        """The episodes of a split with these numbers, on a device."""
+        """Create episodes, each a pure function of its split, its number and the seed.
+
+        Args:
+            split: the split of the episodes.
+            numbers: the numbers of the episodes.
+            device: where the episodes are needed.
+
+        Returns:
+            The episodes, without augmentation, grouped by shape.
+        """
 
     def training_batch(self, numbers: NDArray[np.int64], device: torch.device) -> Batch:
-        """What a step of training gets for these numbers."""
+        """Create the episodes of a training step, augmented if the data are.
+
+        Args:
+            numbers: the numbers of the episodes.
+            device: where the episodes are needed.
+
+        Returns:
+            The episodes, grouped by shape.
+        """
         return self.batch("train", numbers, device)
 
     def origin(self) -> dict[str, Any]:
-        """What has to be known later of the data that a learner was trained on, as plain containers."""
+        """Describe the data for the checkpoint of a learner that is trained on them.
+
+        Returns:
+            Plain containers.
+        """
         return {
             "name": self.name,
             "problem": type(self.problem).__name__,
@@ -107,36 +156,54 @@ class EpisodicDataModule(pl.LightningDataModule):
         }
 
     def present_for(self, wants: Mapping[str, Any] | None) -> str | None:
-        """Present inputs as a backbone wants them, which was trained before; say what that changes.
+        """Present inputs in the way a pretrained backbone expects.
 
         Args:
-            wants: `input_shape`, `mean` and `std` of its inputs; None where it takes any.
+            wants: the `input_shape`, `mean` and `std` of its inputs; None if it accepts any inputs.
+
+        Returns:
+            One line that says what changes; None if nothing does.
 
         Raises:
-            BadInput: if these inputs cannot be presented so.
+            BadInput: if these inputs cannot be presented in that way.
         """
         if wants is not None:
             raise BadInput(f"the backbone was trained on other inputs than those of data={self.name}: choose another one")
         return None
 
     def for_display(self, episode: Episode) -> Episode | None:
-        """The episode as people look at it; nothing where its inputs have no picture."""
+        """Convert an episode for people to look at.
+
+        Args:
+            episode: an episode of the evaluated split.
+
+        Returns:
+            The episode with inputs that can be pictured; None if they cannot.
+        """
         return episode
 
     def class_names(self, split: Split) -> Sequence[str]:
-        """Of all classes of a split; regression has none."""
+        """The names of all classes of a split; empty for regression."""
         return ()
 
     def class_identities(self, split: Split) -> Sequence[ClassIdentity]:
-        """Of all classes of a split, in the order of their names; regression has none."""
+        """The identities of all classes of a split, in the order of `class_names`; empty for regression."""
         return ()
 
     def classes_of(self, split: Split, numbers: NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
-        """The classes of the split that the episodes with these numbers are about."""
+        """Find the classes of some episodes.
+
+        Args:
+            split: the split of the episodes.
+            numbers: the numbers of the episodes.
+
+        Returns:
+            For each number the indices of its classes in `class_names`; empty tuples for regression.
+        """
         return dict.fromkeys(numbers.tolist(), ())
 
     def description(self) -> str:
-        """The shape of each split's episodes, in a line."""
+        """One line with the shape of each split's episodes."""
         return ", ".join(f"{split} {self.shape_of(split)}" for split in SPLITS)
 
     def shape_of(self, split: Split) -> str:
@@ -165,15 +232,15 @@ class EpisodicDataModule(pl.LightningDataModule):
         return EpisodeNumbers(lambda: iter(batches), len(batches))
 
     def evaluation_numbers(self, split: Split) -> NDArray[np.int64]:
-        """Of the episodes of a split that this device answers."""
+        """The numbers of the episodes of a split that this device evaluates."""
         episodes = self.episodes[split]
         assert episodes is not None
         each = math.ceil(episodes / self._devices)
-        # Every device takes every n-th episode and as many as the others: the last ones may be answered twice.
+        # Each device evaluates every n-th episode. All evaluate equally many, so the last episode may be evaluated twice.
         return np.minimum(self._rank + self._devices * np.arange(each), episodes - 1)
 
     def transfer_batch_to_device(self, batch: NDArray[np.int64], device: torch.device, dataloader_idx: int) -> Batch:
-        """Numbers become episodes here, where Lightning hands over each batch just before it is used."""
+        """Turn episode numbers into episodes; Lightning calls this for each batch just before it is used."""
         assert self.trainer is not None
         if self.trainer.training:
             episodes = self.training_batch(batch, device)
@@ -181,7 +248,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         else:
             split = "val" if self.trainer.validating or self.trainer.sanity_checking else self.evaluated_split
             episodes = self.batch(split, batch, device)
-        # Lightning converts what a loader gives, which are numbers here, and knows no frozen data classes.
+        # Lightning converts only what a loader yields, here numbers, and does not support frozen data classes.
         return [in_double(episode) for episode in episodes] if self.trainer.precision == "64-true" else episodes
 
     def state_dict(self) -> dict[str, Any]:
@@ -203,7 +270,12 @@ class EpisodicDataModule(pl.LightningDataModule):
 
 
 class EpisodeNumbers:
-    """What Lightning iterates over: the episode numbers of each batch. They become episodes when a batch is used."""
+    """The data loader that Lightning iterates over: it yields the episode numbers of each batch.
+
+    Args:
+        numbers: starts an iteration over the batches.
+        length: the number of batches; None if there is no end.
+    """
 
     def __init__(self, numbers: Callable[[], Iterator[NDArray[np.int64]]], length: int | None = None) -> None:
         self.numbers = numbers
@@ -219,7 +291,7 @@ class EpisodeNumbers:
 
 
 def in_double(episode: Episode) -> Episode:
-    """The episode in 64 bits, for a network that has its weights in as many; integers stay what they are."""
+    """The episode in double precision, for a network with weights in double precision; integers stay unchanged."""
     support, query = (
         Examples(*(values.double() if values.is_floating_point() else values for values in (part.x, part.y)))
         for part in (episode.support, episode.query)
@@ -228,15 +300,38 @@ def in_double(episode: Episode) -> Episode:
 
 
 def own_seeds(train: int | None, val: int | None, test: int | None) -> dict[Split, int | None]:
-    """The seeds that splits have for themselves."""
+    """Collect the seeds that are configured for individual splits.
+
+    Args:
+        train: `data.train.seed`, which has to be None.
+        val: `data.val.seed`.
+        test: `data.test.seed`; None stands for `TEST_SEED`.
+
+    Returns:
+        The seed of validation, None if it has none, and the seed of test.
+
+    Raises:
+        BadInput: if training has a seed of its own.
+    """
     if train is not None:
         raise BadInput(f"data.train.seed={train} cannot be used: training episodes are drawn by seed, which is the run's")
-    # Every run is tested on the same episodes, those whose configuration was stored before `data.test.seed` too.
+    # All runs are tested on the same episodes, including runs with a configuration older than `data.test.seed`.
     return {"val": val, "test": TEST_SEED if test is None else test}
 
 
 def amount(given: int | list[int], key: str) -> Amount:
-    """A number, or the least and the most of one."""
+    """Convert a configured number or range.
+
+    Args:
+        given: a number, or [least, most].
+        key: the configuration key, for messages.
+
+    Returns:
+        A number, or the tuple (least, most) if they differ.
+
+    Raises:
+        BadInput: if a list is not a range.
+    """
     if isinstance(given, int):
         return given
     if len(given) != 2 or given[0] > given[1]:
@@ -245,7 +340,18 @@ def amount(given: int | list[int], key: str) -> Amount:
 
 
 def tasks_of_each_device(tasks_per_step: int, devices: int) -> int:
-    """The global number of tasks a step is what is configured; devices share it, so that they change speed only."""
+    """Divide the tasks of a step among devices, so that the number of devices changes only the speed.
+
+    Args:
+        tasks_per_step: the tasks in a step, over all devices.
+        devices: the number of devices.
+
+    Returns:
+        The tasks of each device.
+
+    Raises:
+        BadInput: if the tasks cannot be divided evenly.
+    """
     if tasks_per_step % devices:
         raise BadInput(
             f"data.tasks_per_step={tasks_per_step} cannot be shared evenly by {devices} devices: "

@@ -1,4 +1,4 @@
-"""Episodes of regression: a function is a task, drawn from its number alone, and nothing lies on disk."""
+"""Episodes of regression: each task is a function drawn from the episode number, so nothing is stored on disk."""
 
 import numpy as np
 import torch
@@ -15,14 +15,21 @@ from metashot.sources.splitting import SPLITS, Split
 
 
 class RegressionSplit:
-    """What one split has for itself; whatever is null is as for all splits."""
+    """The options of one split; a null option has the value given for all splits.
+
+    Args:
+        shots: support points per task.
+        queries: query points per task.
+        episodes: the number of episodes for an evaluation.
+        seed: the seed of the split's episodes.
+    """
 
     def __init__(
         self,
         shots: Images | None,
         queries: Images | None,
         episodes: Episodes | None = None,
-        seed: Seed | None = None,  # checkpoints from before this key have none
+        seed: Seed | None = None,  # missing in checkpoints older than this key
     ) -> None:
         self.shots = shots
         self.queries = queries
@@ -31,7 +38,20 @@ class RegressionSplit:
 
 
 class RegressionEpisodes(EpisodicDataModule):
-    """Episodes of a family of functions; shots and queries are points of one function."""
+    """Episodes of a family of functions; support and queries are points of one function.
+
+    Args:
+        name: the name of the data set, as in `data=NAME`.
+        source: the family of functions.
+        shots: support points per task, for all splits that have no value of their own.
+        queries: query points per task, likewise.
+        train: the options of the training split.
+        val: the options of the validation split.
+        test: the options of the test split.
+        tasks_per_step: tasks in a training step, over all devices.
+        tasks_per_evaluation_step: tasks evaluated at a time.
+        seed: the seed of all splits that have none of their own.
+    """
 
     asks = Regression
 

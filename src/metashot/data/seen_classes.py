@@ -1,9 +1,9 @@
-"""Which classes a learner was trained on, and how many of a split are among them: scores are meant for unseen classes.
+"""Which classes a learner was trained on, and how many of them are in a split: scores are meant for unseen classes.
 
-A class is known again by its name, where data sets have names in common (CIFAR-FS and FC100, another split of the same
-folder, another image size), and by a digest of its images, wherever they lie and whatever they are called. Not recognised
-is a class whose images were all changed and whose name too: another size of a folder that was moved, some images added to a
-copy, miniImageNet in tieredImageNet where one of them has no WordNet identifiers, or birds of CUB among ImageNet's.
+A class is recognised by its name, if data sets share names (CIFAR-FS and FC100, another split of the same folder, another
+image size), and by a digest of its images, independent of their location and names. A class is not recognised if both its
+name and its digest differ: another image size of a folder that was moved, a copy with some images added, miniImageNet in
+tieredImageNet if one of them has no WordNet identifiers, or birds of CUB among ImageNet's.
 """
 
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from metashot.data.module import EpisodicDataModule
 from metashot.sources.getting.files import printable
 from metashot.sources.splitting import Split
 
-_NAMED = 5  # classes that a message names
+_NAMED = 5  # classes listed in a message
 
 
 class SeenClasses(NamedTuple):
-    """How many classes of a split a learner was trained on."""
+    """How many classes of a split a learner has seen in training."""
 
-    seen: int | None  # None: not known
-    of: int
-    complete: bool  # whether all classes are known that it was trained on
+    seen: int | None  # None if unknown
+    of: int  # classes of the split
+    complete: bool  # whether all of its training classes are known
 
     def __str__(self) -> str:
         if self.seen is None:
@@ -33,21 +33,32 @@ class SeenClasses(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingClasses:
-    """The classes that a learner was trained on, also before `init_from`."""
+    """The classes that a learner was trained on, including training before `init_from`."""
 
     names: frozenset[str] = frozenset()
     digests: frozenset[str] = frozenset()
-    complete: bool = True  # not for checkpoints that were written before classes were noted
+    complete: bool = True  # false for checkpoints older than the record of classes
 
     @classmethod
     def of(cls, data: EpisodicDataModule) -> "TrainingClasses":
-        """Those of the training split."""
+        """The classes of the training split of `data`."""
         identities = data.class_identities("train")
         return cls(frozenset(one.known_as for one in identities), frozenset(one.digest for one in identities))
 
     @classmethod
     def noted_in(cls, origin: Mapping[str, Any] | None, path: object) -> "TrainingClasses":
-        """What the checkpoint at `path` says of the data that it was trained on."""
+        """Read the training classes from a checkpoint.
+
+        Args:
+            origin: the checkpoint's description of its training data, if it has one.
+            path: the checkpoint, for messages.
+
+        Returns:
+            The classes; an incomplete, empty set if the checkpoint does not record them.
+
+        Raises:
+            BadInput: if the record is damaged.
+        """
         noted = None if origin is None else origin.get("classes")
         if noted is None:
             return cls(complete=False)
@@ -64,15 +75,15 @@ class TrainingClasses:
         return TrainingClasses(self.names | other.names, self.digests | other.digests, self.complete and other.complete)
 
     def plain(self) -> dict[str, Any]:
-        """As plain containers, for a checkpoint."""
+        """The classes as plain containers, for a checkpoint."""
         return {"names": sorted(self.names), "digests": sorted(self.digests), "complete": self.complete}
 
     def among(self, data: EpisodicDataModule, split: Split) -> list[str]:
-        """The names of the split's classes that are among these."""
+        """The names of the split's classes that the learner was trained on."""
         return [one.name for one in data.class_identities(split) if one.known_as in self.names or one.digest in self.digests]
 
     def counted(self, data: EpisodicDataModule, split: Split) -> SeenClasses | None:
-        """How many of the split are among these; none where a problem has no classes."""
+        """How many of the split's classes the learner was trained on; None if the problem has no classes."""
         of = len(data.class_identities(split))
         if not of:
             return None
@@ -80,7 +91,16 @@ class TrainingClasses:
         return SeenClasses(seen if seen or self.complete else None, of, self.complete)
 
     def refuse_seen(self, data: EpisodicDataModule, split: Split, learner: str) -> None:
-        """Refuse to score a learner on classes of these; `learner` is how the message calls it."""
+        """Refuse to score a learner on a split with classes that it was trained on.
+
+        Args:
+            data: the data that it would be scored on.
+            split: the split of `data`.
+            learner: the learner's name, for the message.
+
+        Raises:
+            BadInput: if the split has such classes.
+        """
         seen = self.among(data, split)
         if not seen:
             return

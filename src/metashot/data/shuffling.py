@@ -1,4 +1,4 @@
-"""Shuffled images, for learners that are trained to tell all classes of a split apart."""
+"""Batches of shuffled images, for learners that are trained to classify all classes of a split."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,28 +6,34 @@ from numpy.typing import NDArray
 from metashot.episodes import EpisodeIndices
 from metashot.randomness import key_of, random_words
 
-_ROUND = 32  # the random stream of a round, beside those of episodes and augmentation
+_ROUND = 32  # the random stream of an epoch, besides those of episodes and augmentation
 
 
 class ShuffledSampler:
-    """Turns the numbers of batches into indices; a batch is a pure function of (seed, split, number).
+    """Turns batch numbers into indices; a batch is a pure function of (seed, split, number).
 
-    Batches cut an endless row of rounds through all images, each round in an order of its own. A batch is an episode of all
-    classes without a support set.
+    Batches are consecutive slices of an endless sequence of epochs, each of which has all images in an order of its own. A
+    batch is an episode of all classes without a support set.
+
+    Args:
+        items_per_class: the number of items of each class.
+        size: the batch size.
+        seed: the seed.
+        split: the name of the split.
     """
 
     def __init__(self, items_per_class: NDArray[np.int64], size: int, seed: int, split: str) -> None:
         self.labels = np.repeat(np.arange(len(items_per_class)), items_per_class)
         self.size = size
         self.key = key_of(seed, split)
-        self._orders: dict[int, NDArray[np.int64]] = {}  # of the rounds that the last batches came from
+        self._orders: dict[int, NDArray[np.int64]] = {}  # of the epochs that the last batches came from
 
     def groups(self, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """All batches have one shape."""
+        """All batches have the same shape, so there is one group."""
         return [numbers]
 
     def __call__(self, numbers: NDArray[np.int64]) -> EpisodeIndices:
-        place = numbers[:, None] * self.size + np.arange(self.size)  # in the endless row: [T, size]
+        place = numbers[:, None] * self.size + np.arange(self.size)  # in the endless sequence: [T, size]
         rounds, place = np.divmod(place, len(self.labels))
         self._orders = {int(each): self._order(int(each)) for each in np.unique(rounds)}
         images = np.empty_like(place)
@@ -38,7 +44,7 @@ class ShuffledSampler:
         return EpisodeIndices(none, none, images, self.labels[images], numbers, classes.copy())
 
     def _order(self, number: int) -> NDArray[np.int64]:
-        """Of the images in one round."""
+        """The order of the images in one epoch."""
         if number in self._orders:
             return self._orders[number]
         words = random_words(self.key, np.array([number]), _ROUND, len(self.labels))[0]

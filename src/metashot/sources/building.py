@@ -1,7 +1,8 @@
-"""Building a bank: all items of a data source, drawn once and in parallel, in a folder that is there whole or not at all.
+"""Builds banks: all items of a data source, drawn once and in parallel, in a folder that is created atomically.
 
-The folder holds `<split>.npy` [items, *item_shape] for each split, class by class, and `manifest.json`,
-which says what went in and decides whether the bank is current. It is written under a temporary name and renamed.
+The folder holds `<split>.npy` [items, *item_shape] for each split, ordered by class, and `manifest.json`, which describes
+the sources of the items and is used to check whether the bank is up to date. The folder is written under a temporary name
+and then renamed.
 """
 
 import contextlib
@@ -37,18 +38,30 @@ from metashot.sources.getting.files import printable, stamps
 from metashot.sources.source import PIXELS, DataSource
 from metashot.sources.splitting import SPLITS
 
-_FORMAT = 3  # of the folder; a bank of another format is built again
-_PIECE_ITEMS, _PIECE_BYTES = 500, 2**24  # of one job of a worker: small enough to balance the cores, and to fit in memory
-_LISTED = 1000  # files that a manifest lists one by one
-_NAMED = 5  # files that a message about many of them names
-# What reading a manifest or the header of an array raises where they are missing or broken.
+_FORMAT = 3  # version of the folder's format; a bank of another format is rebuilt
+_PIECE_ITEMS, _PIECE_BYTES = 500, 2**24  # per job: small enough to balance cores and to fit in memory
+_LISTED = 1000  # files up to which a manifest lists each one
+_NAMED = 5  # files listed in a message about many
+# The exceptions that reading a missing or damaged manifest or array header raises.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, tokenize.TokenError)
 
-Piece = list[tuple[int, int, int, int]]  # label, first and last item of the class, and where they stand in the split
+Piece = list[tuple[int, int, int, int]]  # (label, first item, item after the last, position in the split)
 
 
 def build_bank(source: DataSource, root: Path, banks: Path) -> Path:
-    """The folder of the source's bank below `banks`, built first if it is not there; safe to call from many processes."""
+    """Build the bank of a data source unless it is up to date; safe to call from many processes at once.
+
+    Args:
+        source: the data source.
+        root: the folder of data sets.
+        banks: the folder of banks.
+
+    Returns:
+        The folder of the bank.
+
+    Raises:
+        BadInput: if the files of the source cannot be used, the bank cannot be written or memory runs out.
+    """
     identity = source.identity(root) | {"format": _FORMAT}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     folder = banks / f"{source.name}-{digest}"
@@ -90,19 +103,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_digests(folder: Path) -> dict[str, list[str]]:
-    """A digest of each class of each split of a bank: of its items, in whatever order."""
+    """Read the digest of each class of a bank, which does not depend on the order of the items.
+
+    Args:
+        folder: the bank's folder.
+
+    Returns:
+        The digests of each split, in the order of its classes.
+    """
     manifest = read_manifest(folder)
     digests: dict[str, list[str]] = manifest.get("digests") or _digests(folder, manifest["splits"])
     return digests
 
 
 def _complete(folder: Path) -> None:
-    """Note the digests of a bank that was built before there were any, if it can be written to."""
+    """Add digests to the manifest of a bank from before there were digests, if it is writable."""
     if "digests" in read_manifest(folder) or not os.access(folder, os.W_OK):
         return
     with locked(folder.parent / f".{folder.name}.lock"):
         manifest = read_manifest(folder)
-        if "digests" not in manifest:  # another process may have noted them while this one waited
+        if "digests" not in manifest:  # another process may have added them in the meantime
             manifest["digests"] = _digests(folder, manifest["splits"])
             temporary = folder / f".manifest.{os.getpid()}.writing"
             temporary.write_text(json.dumps(manifest))
@@ -114,7 +134,7 @@ def _digests(folder: Path, splits: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _of_classes(path: Path, counts: Sequence[int]) -> list[str]:
-    """Of each class a digest of its items, whose order does not count: other forms of a data set list them otherwise."""
+    """A digest of each class, independent of the order of its items, which differs between forms of a data set."""
     items = np.load(path, mmap_mode="r")
     digests, first = [], 0
     for count in counts:
@@ -125,24 +145,24 @@ def _of_classes(path: Path, counts: Sequence[int]) -> list[str]:
 
 
 def _is_current(folder: Path, source: DataSource, root: Path) -> bool:
-    """Whether the bank is whole, and its source's files are those it was built from, or not at hand."""
+    """Whether the bank is complete and its source's files are unchanged or no longer available."""
     try:
         manifest = read_manifest(folder)
         if not all(_is_whole(folder / f"{split}.npy", manifest["splits"][split], source) for split in SPLITS):
             return False
         if "digests" in manifest and not all(_are_digests(manifest, split) for split in SPLITS):
             return False
-        files = source.files(root.resolve())  # however it was written
+        files = source.files(root.resolve())  # absolute, because manifests compare paths
         return not files or _state(files) == manifest["files"]
     except _DAMAGE:
-        return False  # not there, or damaged: built again
+        return False  # missing or damaged: rebuild it
 
 
 def _is_whole(path: Path, about: Mapping[str, Any], source: DataSource) -> bool:
-    """Whether a split's items are those that the manifest describes, as far as that can be seen at once."""
+    """Whether a split's array matches the manifest in size, dtype and shape; the content is not read."""
     if path.is_symlink() or path.stat().st_size != about["bytes"]:
         return False
-    # Not by np.load, which takes some damaged files for archives.
+    # np.load would take some damaged files for archives.
     items = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
     counts = about["counts"]
     if not _are_texts(about["classes"], len(counts)) or not all(type(count) is int and count > 0 for count in counts):
@@ -160,7 +180,7 @@ def _are_texts(found: Any, count: int) -> bool:
 
 
 def _state(files: Sequence[Path | str]) -> dict[str, Any]:
-    """The files with their sizes and times, by which a change is noticed; of very many, a digest of all that."""
+    """The sizes and modification times of files, to notice changes; only a digest of them if there are many files."""
     found = stamps(files)
     digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()
     listed = {"each": found} if len(found) <= _LISTED else {}
@@ -173,7 +193,7 @@ def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Pat
         scratch = temporary / "scratch"
         scratch.mkdir()
         source.prepare(root, scratch)
-        # Before they are read: a file that changes meanwhile makes the bank outdated.
+        # Recorded before the files are read, so that a file that changes during the build makes the bank outdated.
         files = _state(source.files(root.resolve()))
         written = [_Split(source, split, temporary) for split in source.splits()]
         _allocate(written, source, folder.parent)
@@ -197,14 +217,14 @@ def _build(source: DataSource, identity: dict[str, Any], root: Path, folder: Pat
 
 
 class _Split:
-    """One split while it is written: first as large as its source announced, at last as large as what could be read."""
+    """One split while it is written; its array has the announced size at first and is truncated if items are unreadable."""
 
     def __init__(self, source: DataSource, split: str, folder: Path) -> None:
         self.name = split
         self.classes = source.splits()[split]
         self.announced = np.asarray(source.counts(split), dtype=np.int64)
         self.drawn = np.zeros(len(self.classes), dtype=np.int64)
-        assert source.item_shape is not None  # it has been prepared
+        assert source.item_shape is not None  # `prepare` has been called
         self.item_shape = source.item_shape
         self.of_images = source.presented_as == PIXELS
         self.dtype = np.dtype(source.dtype)
@@ -212,14 +232,14 @@ class _Split:
         self.path = folder / f"{split}.npy"
         self.skipped: list[str] = []
         self.remarks: list[tuple[str, str]] = []
-        self.sums: list[tuple[int, int]] = []  # where each piece begins, and a checksum of its items
-        self.short: list[tuple[int, int, int]] = []  # pieces that hold less than announced: where, announced, drawn
+        self.sums: list[tuple[int, int]] = []  # (position of a piece, checksum of its items)
+        self.short: list[tuple[int, int, int]] = []  # incomplete pieces: (position, announced items, drawn items)
         with self.path.open("wb") as file:
             self._write_header(file, int(self.announced.sum()))
             self.start = file.tell()
 
     def pieces(self) -> Iterator[Piece]:
-        """All items in the portions that workers take."""
+        """Divide the items into pieces, one per job."""
         limit = max(1, min(_PIECE_ITEMS, _PIECE_BYTES // self.item_bytes))
         piece: Piece = []
         room, place = limit, 0
@@ -245,7 +265,7 @@ class _Split:
                 self.short.append((place, last - first, drawn))
 
     def finished(self) -> dict[str, Any]:
-        """Close the gaps that unreadable files left, and describe what is there."""
+        """Close the gaps left by unreadable files and describe the split for the manifest."""
         with self.path.open("r+b") as file:
             if self.short:
                 self._close_gaps(file)
@@ -262,13 +282,13 @@ class _Split:
         }
 
     def _form(self) -> dict[str, Any]:
-        """What the items are, where it is not what it always was: banks of images describe their splits as before."""
+        """The dtype and shape of items; left out for images, to keep their manifests unchanged."""
         if self.of_images:
             return {}
         return {"dtype": self.dtype.name, "item_shape": list(self.item_shape)}
 
     def _close_gaps(self, file: Any) -> None:
-        end = 0  # items that stand where they belong
+        end = 0  # items that are in their final position
         place = 0
         for gap, announced, drawn in [*sorted(self.short), (int(self.announced.sum()), 0, 0)]:
             self._move(file, place, end, gap + drawn - place)
@@ -296,7 +316,7 @@ class _Split:
 
 @dataclass(frozen=True)
 class _Written:
-    counts: list[int]  # items of each part of a piece
+    counts: list[int]  # items of each entry of a piece
     skipped: list[str]
     remarks: list[tuple[str, str]]
     checksum: int
@@ -314,7 +334,7 @@ def _draw(source: DataSource, splits: list[_Split]) -> None:
         total = sum(int(split.announced.sum()) for split in splits)
         bar = progress.add_task(f"building the {_bank(source)} of {source.name}", total=total)
         jobs: dict[Future[_Written], tuple[_Split, Piece]] = {}
-        # Workers start here, and Ctrl-C must not find them before they can leave it to their parent.
+        # Workers start here; Ctrl-C must not reach them before they have set their own handling of it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with _hidden_main():
@@ -331,19 +351,19 @@ def _draw(source: DataSource, splits: list[_Split]) -> None:
                     split.add(piece, job.result())
                     progress.advance(bar, sum(last - first for _, first, last, _ in piece))
         except BrokenProcessPool as error:
-            raise _lacks_memory(source) from error  # it is what kills them
+            raise _lacks_memory(source) from error  # workers are killed when memory runs out
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    for split in splits:  # in the order of the items, whatever worker was faster
+    for split in splits:  # an order that does not depend on the speed of the workers
         split.skipped.sort()
         split.remarks.sort()
 
 
 @contextlib.contextmanager
 def _hidden_main() -> Iterator[None]:
-    """Start workers that do not import the program that is running, which they have no use for: a script of a user without
-    `if __name__ == "__main__"` would run again in each of them, and wait there for the bank that it is building."""
+    """Start workers that do not import the main script, which they do not need. A user's script without
+    `if __name__ == "__main__"` would otherwise run again in each of them, and wait there for the bank that it is building."""
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         yield
@@ -351,11 +371,11 @@ def _hidden_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-_source: DataSource  # of a worker: handed over once and not with every piece
+_source: DataSource  # the worker's source, passed once per worker rather than with every piece
 
 
 def _begin_worker(parent: int, source: DataSource) -> None:
-    """A worker leaves Ctrl-C to its parent, which stops the pool, and does not outlive it."""
+    """Set up a worker: it ignores Ctrl-C, on which its parent stops the pool, and exits when its parent does."""
     global _source
     _source = source
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -369,7 +389,7 @@ def _begin_worker(parent: int, source: DataSource) -> None:
 
 
 def _write_piece(split: str, piece: Piece, path: Path, start: int) -> _Written:
-    """In a worker: draw the items of a piece and write them where they belong."""
+    """Draw the items of a piece and write them to their positions; runs in a worker."""
     shape, dtype = _source.item_shape, np.dtype(_source.dtype)
     assert shape is not None
     item_bytes = math.prod(shape) * dtype.itemsize
@@ -399,7 +419,7 @@ def _write(file: int, content: bytes | memoryview, offset: int) -> None:
 
 
 def _allocate(splits: list[_Split], source: DataSource, banks: Path) -> None:
-    """Take the space at once, so that a full disk is known before the work and not in the middle of it."""
+    """Allocate all space at once, so that a full disk is noticed before the work and not in the middle of it."""
     free = shutil.disk_usage(banks).free
     sizes = {split.path: int(split.announced.sum()) * split.item_bytes for split in splits}
     try:
@@ -411,7 +431,7 @@ def _allocate(splits: list[_Split], source: DataSource, banks: Path) -> None:
         if error.errno == errno.ENOSPC:
             wanted = f"{sum(sizes.values()) / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free"
             raise _cannot_be_written(source, banks, f"{error.strerror} ({wanted})") from error
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of a file system that cannot: writing will tell
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # unsupported by the file system: writing may fail later
             raise
 
 
@@ -420,7 +440,14 @@ def _cores() -> int:
 
 
 def build_notes(manifest: dict[str, Any]) -> list[str]:
-    """What was noted of the files, a line for each kind of thing done with some, and one for what was left out."""
+    """Summarise the notes of a build for the user.
+
+    Args:
+        manifest: the bank's manifest.
+
+    Returns:
+        The source's notes, one line per kind of remark, and one line about the files that were left out.
+    """
     lines = list(manifest["notes"])
     for remark, count in Counter(remark for _, remark in manifest["remarks"]).items():
         first = next(name for name, other in manifest["remarks"] if other == remark)

@@ -1,4 +1,4 @@
-"""What is published about a data set, and how its official files are found on disk or fetched."""
+"""What is published about a data set, and how its official files are found on disk or downloaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,24 @@ from metashot.sources.getting.download import OfficialFile, download
 
 @dataclass(frozen=True)
 class Official:
-    """Where a data set comes from and on what terms; the one place that says so."""
+    """The origin and the terms of a data set; this is the only place that states them."""
 
     title: str
     home: str
     licence: str
-    files: tuple[OfficialFile, ...]  # those that can be fetched; the first ones suffice
+    files: tuple[OfficialFile, ...]  # the files that can be downloaded; the first ones are sufficient
 
 
 def find(root: Path, places: Sequence[str]) -> Path | None:
-    """The first of these places below `root` where there is a file, or a folder that is not empty."""
+    """Find the first existing file or non-empty folder.
+
+    Args:
+        root: the folder of data sets.
+        places: paths below `root`, in the order of preference.
+
+    Returns:
+        Its path; None if none of them exists.
+    """
     for place in places:
         path = root / place
         if path.is_file() or (path.is_dir() and next(path.iterdir(), None) is not None):
@@ -28,7 +36,20 @@ def find(root: Path, places: Sequence[str]) -> Path | None:
 
 
 def find_or_fetch(root: Path, places: Sequence[str], file: OfficialFile, folder: str) -> Path:
-    """What is there under one of the names people have, or the official file, fetched to `root/folder`."""
+    """Find a data set under one of its usual names, or download the official file.
+
+    Args:
+        root: the folder of data sets.
+        places: paths below `root`, in the order of preference.
+        file: the official file.
+        folder: the folder below `root` to download to.
+
+    Returns:
+        The path of the file or folder.
+
+    Raises:
+        BadInput: if `root` is not a folder or the download fails.
+    """
     found = find(root, places)
     if found is not None:
         return found

@@ -1,4 +1,4 @@
-"""Which classes belong to which split: by a seed, or by lists of names in a folder."""
+"""How classes are assigned to splits: by a seed, or by lists of names in a folder."""
 
 import hashlib
 import os
@@ -13,18 +13,35 @@ from metashot.files.paths import given_path, read_file, reason_of
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
-FEWEST_CLASSES = 2  # of a split: an episode needs something to tell apart
+FEWEST_CLASSES = 2  # in a split: an episode needs classes to distinguish
 _LARGEST_LIST = 10**7  # bytes
 _OTHER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
 def seeded_order(names: Iterable[str], seed: int) -> list[str]:
-    """The names in an order that depends on the seed and on each name alone, the same on every machine."""
+    """Shuffle names reproducibly on every machine: the sort key of a name depends only on the seed and the name.
+
+    Args:
+        names: the names.
+        seed: the seed.
+
+    Returns:
+        The shuffled names.
+    """
     return sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest())
 
 
 def seeded_splits(names: Iterable[str], sizes: Mapping[str, int], seed: int) -> dict[str, list[str]]:
-    """Splits of these sizes, each in alphabetical order."""
+    """Assign names to splits at random.
+
+    Args:
+        names: the names.
+        sizes: the number of names in each split.
+        seed: the seed.
+
+    Returns:
+        The names of each split, in alphabetical order.
+    """
     order, first, splits = seeded_order(names, seed), 0, {}
     for split, size in sizes.items():
         splits[split] = sorted(order[first : first + size])
@@ -33,7 +50,16 @@ def seeded_splits(names: Iterable[str], sizes: Mapping[str, int], seed: int) -> 
 
 
 def sizes_by_shares(count: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """Numbers of classes in these proportions: after the fewest, each class goes to the split that lacks the most."""
+    """Divide a number of classes among splits.
+
+    Args:
+        count: the number of classes.
+        shares: the proportions of the splits.
+
+    Returns:
+        The number of classes in each split, at least `FEWEST_CLASSES`; each further class goes to the split that is
+        furthest below its share.
+    """
     sizes = dict.fromkeys(shares, FEWEST_CLASSES)
     whole = sum(shares.values())
     for _ in range(count - sum(sizes.values())):
@@ -42,7 +68,7 @@ def sizes_by_shares(count: int, shares: Mapping[str, float]) -> dict[str, int]:
 
 
 def shares_of_splits(shares: Sequence[float]) -> dict[str, float]:
-    """What `data.source.shares` says of each split."""
+    """The share of each split, from the list in `data.source.shares`."""
     if len(shares) != len(SPLITS):
         raise BadInput(
             f"data.source.shares={list(shares)} has {len(shares)} values; allowed: three, for train, val and test, such as "
@@ -54,18 +80,21 @@ def shares_of_splits(shares: Sequence[float]) -> dict[str, float]:
 def take_from_train(
     where: str, given: dict[str, dict[str, Any]], shares: Mapping[str, float], seed: int, is_divided: bool, noted: str = ""
 ) -> list[str]:
-    """Fill the splits that are not there with classes of train.
+    """Fill missing splits with classes of train.
 
     Args:
-        where: what has them, for messages.
-        given: the classes of the splits that are there, by their names; the others are added.
-        shares: of the classes that go to each split.
-        seed: which classes go where.
-        is_divided: whether there were splits, which the user should then know the additions of.
-        noted: what else the user should know where there are too few classes.
+        where: the origin of the classes, for messages.
+        given: the classes of the existing splits, by the name of the split; missing splits are added to it.
+        shares: the proportions of the splits.
+        seed: determines which classes are moved.
+        is_divided: whether the data came with splits, so that the user has to be told about the added ones.
+        noted: further information for the message if there are too few classes.
 
     Returns:
-        What the user should know of it, in lines.
+        Notes for the user, one per line.
+
+    Raises:
+        BadInput: if there is no train split or it has too few classes.
     """
     if "train" not in given:
         raise BadInput(f"{where} has {' and '.join(given)} and nothing for train, which is needed")
@@ -91,7 +120,7 @@ def take_from_train(
 
 
 def refuse_shared_classes(where: str, given: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse classes that are in two splits."""
+    """Raise `BadInput` if a class is in two splits; `where` names their origin in the message."""
     for one, other in combinations([split for split in SPLITS if split in given], 2):
         shared = sorted(given[one].keys() & given[other].keys())
         if shared:
@@ -103,7 +132,7 @@ def refuse_shared_classes(where: str, given: Mapping[str, Mapping[str, Any]]) ->
 
 
 def refuse_few_classes(where: str, given: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse splits that have one class."""
+    """Raise `BadInput` if a split has only one class; `where` names its origin in the message."""
     for split, classes in given.items():
         if len(classes) < FEWEST_CLASSES:
             raise BadInput(
@@ -112,14 +141,22 @@ def refuse_few_classes(where: str, given: Mapping[str, Mapping[str, Any]]) -> No
 
 
 def split_called(name: str) -> Split | None:
-    """The split that a folder of this name holds."""
+    """The split that a folder name such as `validation` stands for; None if it stands for none."""
     return next((split for split in SPLITS if name.lower() in _OTHER_NAMES[split]), None)
 
 
 def listed_splits(given: str, known: Sequence[str]) -> dict[str, list[str]] | None:
-    """The names in the lists of a folder: `train.txt`, `val.txt`, `test.txt`, or `..._train.txt` and so on, one in a line.
+    """Read the class lists of a folder: `train.txt`, `val.txt`, `test.txt`, or `..._train.txt` and so on, one name per line.
 
-    None if what is given is no folder but a split that the data set knows by that name.
+    Args:
+        given: the value of `data.source.split`, a folder or the name of a split that the data set defines.
+        known: the names of the splits that the data set defines.
+
+    Returns:
+        The class names of each split; None if `given` is one of `known`.
+
+    Raises:
+        BadInput: if the folder or its lists cannot be used.
     """
     if given in known:
         return None
@@ -135,7 +172,7 @@ def listed_splits(given: str, known: Sequence[str]) -> dict[str, list[str]] | No
 
 
 def check_disjoint(splits: Mapping[str, list[str]], where: str) -> None:
-    """Refuse lists that share a class; `where` they are is for the message."""
+    """Raise `BadInput` if two lists share a class; `where` names their origin in the message."""
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         shared = sorted(set(splits[one]) & set(splits[other]))
         if shared:
@@ -146,7 +183,18 @@ def check_disjoint(splits: Mapping[str, list[str]], where: str) -> None:
 
 
 def names_listed(content: bytes, where: str) -> list[str]:
-    """The names in the content of a list, one in a line; `where` it is is for the message."""
+    """Parse a list of names, one per line.
+
+    Args:
+        content: the content of the file, as UTF-8.
+        where: the file, for messages.
+
+    Returns:
+        The names, in the order of the file.
+
+    Raises:
+        BadInput: if the list is empty, not UTF-8 or has a name twice.
+    """
     try:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

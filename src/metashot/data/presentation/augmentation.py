@@ -1,8 +1,9 @@
-"""Random changes of training images, in batches and on the images' own device.
+"""Random augmentation of training images, batched and on the device that holds the images.
 
-The random numbers of an image are a pure function of the seed, the split, the episode's number and the image's place in
-it, so an episode looks the same in any batch and on any device. torchvision's v2 transforms draw once for a whole batch and
-from a global generator, which is why these few are ours; each gives the pixels that torchvision's function gives.
+The random numbers for an image are a pure function of the seed, the split, the episode number and the position of the image
+in the episode, so an episode looks the same in any batch and on any device. torchvision's v2 transforms draw once for a
+whole batch and from a global generator, so the few transforms needed are implemented here; each produces the same pixels as
+its torchvision counterpart.
 """
 
 from typing import Annotated, Literal
@@ -20,17 +21,23 @@ from metashot.randomness import uniform
 
 Share = Annotated[float, AtLeast(0), AtMost(1)]
 
-_SUPPORT, _QUERY, _CLASSES = 16, 17, 18  # the random streams of an episode, beside those of the sampler
-# What each random number of an image decides. Every kind has its place, so that one more or less leaves the others alone.
+_SUPPORT, _QUERY, _CLASSES = 16, 17, 18  # random streams of an episode, besides those of the sampler
+# What each of the random numbers of an image decides. Each has a fixed index, so enabling one does not change the others.
 _ROW, _COLUMN, _FLIP, _TURN, _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(8)
 
 
 class Augmentation:
-    """Crop, flip and quarter turns, then brightness, contrast, saturation and hue, in this order for every image.
+    """Crops, flips and rotates images, then changes brightness, contrast, saturation and hue, in this order.
 
-    A crop of the old size is cut out of the image with a black margin of `crop_padding` pixels. Factors of brightness,
-    contrast and saturation lie between 1 - b and 1 + b; hue moves by at most its share of the colour circle. With
-    `quarter_turns=class` all images of a class of an episode turn by the same multiple of 90 degrees.
+    Args:
+        crop_padding: pixels of black padding on each side, from which a crop of the original size is cut.
+        flip: probability of a horizontal flip.
+        brightness: b, where the brightness factor is drawn between 1 - b and 1 + b.
+        contrast: likewise for the contrast factor.
+        saturation: likewise for the saturation factor.
+        hue: the largest hue shift, as a fraction of the colour circle.
+        quarter_turns: `image` rotates each image by a random multiple of 90 degrees, `class` all images of a class in an
+            episode by the same one, `none` rotates nothing.
     """
 
     def __init__(
@@ -54,7 +61,18 @@ class Augmentation:
         self.colours = max(brightness, contrast, saturation, hue) > 0
 
     def __call__(self, episode: Episode, key: tuple[int, int]) -> Episode:
-        """The episode with changed images; x are [T, N, channels, height, width] between 0 and 1."""
+        """Augment the images of an episode.
+
+        Args:
+            episode: images [T, N, channels, height, width] with values between 0 and 1.
+            key: the sampler's key, from which the random numbers are derived.
+
+        Returns:
+            The episode with augmented images.
+
+        Raises:
+            BadInput: if quarter turns are configured and the images are not square.
+        """
         if not (self.moves or self.colours):
             return episode
         numbers = episode.number.cpu().numpy()
@@ -72,7 +90,7 @@ class Augmentation:
         return Episode(changed(episode.support, _SUPPORT), changed(episode.query, _QUERY), episode.number, episode.classes)
 
     def apply(self, x: Tensor, share: Tensor) -> Tensor:
-        """Images [T, N, channels, height, width] changed by eight numbers in [0, 1) each: [T, N, 8]."""
+        """Augment images [T, N, channels, height, width] with eight random numbers in [0, 1) per image, [T, N, 8]."""
         images, share = x.flatten(0, 1), share.flatten(0, 1).to(x.device)
         if self.moves:
             images = self._moved(images, share)
@@ -98,7 +116,7 @@ class Augmentation:
         return images
 
     def _cropped(self, images: Tensor, share: Tensor) -> Tensor:
-        """Row by row out of all windows of a row's length, which are a view and cost no memory."""
+        """Index into a view of all row-length windows, which takes no memory of its own."""
         count, channels, height, width = images.shape
         windows = F.pad(images, [self.crop_padding] * 4).unfold(3, width, 1)  # [M, channels, rows, offsets, width]
         offset = (share[:, [_ROW, _COLUMN]] * (2 * self.crop_padding + 1)).long()  # [M, 2]
@@ -135,25 +153,25 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _mean(images: Tensor) -> Tensor:
-    """Of each image: [M, 1, 1, 1]."""
-    # Whole numbers have the same sum in any order, and in which order a device adds depends on the batch and its threads.
+    """The mean of each image, [M, 1, 1, 1]."""
+    # The order in which a device adds depends on the batch and its threads; integers have the same sum in any order.
     total = (images * 2.0**40).long().sum((1, 2, 3), keepdim=True)
     return total.to(images.dtype) / (2.0**40 * images[0].numel())
 
 
 def _hue_shifted(images: Tensor, shift: Tensor) -> Tensor:
-    """Through hue, saturation and value, and back."""
-    # The hue comes from ordering the channels by minima and maxima and noting which changed places. Choosing with
-    # torch.where takes three times as long: a processor cannot guess the choices of neighbouring pixels.
+    """Convert RGB to HSV, shift the hue and convert back."""
+    # The hue follows from sorting the channels with minima and maxima and recording the swaps. Selecting with torch.where
+    # takes three times as long, because a processor cannot predict the branches of neighbouring pixels.
     red, green, blue = images.unbind(1)
     high, low = torch.maximum(green, blue), torch.minimum(green, blue)
     value, middle = torch.maximum(red, high), torch.minimum(red, high)
     swapped, beyond = (green < blue).to(images), (red < high).to(images)
-    start = beyond * (12 * swapped - 2) - 6 * swapped  # red 0 or -6, green -2, blue 4: up or down the circle from there
+    start = beyond * (12 * swapped - 2) - 6 * swapped  # red 0 or -6, green -2, blue 4: count the hue up or down
     apart = middle - low
     low = torch.minimum(middle, low)
     chroma = value - low
     sixths = apart.div_(chroma.clamp(min=torch.finfo(images.dtype).tiny)).add_(start).abs_().add_(6 * shift)
-    sixths -= (sixths / 6).floor_().mul_(6)  # the hue, around a circle of six: [M, height, width]
+    sixths -= (sixths / 6).floor_().mul_(6)  # the hue on a circle of length six: [M, height, width]
     share = torch.stack([(sixths - 3).abs_() - 1, 2 - (sixths - 2).abs_(), 2 - (sixths - 4).abs_()], dim=1)
     return share.clamp_(0, 1).mul_(chroma[:, None]).add_(low[:, None])

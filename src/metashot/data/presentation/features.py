@@ -1,4 +1,4 @@
-"""Vectors of features, and arrays of any shape: as they are, or standardised as those of the training split."""
+"""Feature vectors, and arrays of any shape: unchanged, or standardised with the statistics of the training split."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -11,19 +11,23 @@ from metashot.data.bank import Bank
 from metashot.data.presentation.presentation import Presentation
 from metashot.sources.source import FEATURES
 
-_AT_ONCE = 10_000  # items that are read together
+_AT_ONCE = 10_000  # items read at a time
 
 
 class Features(Presentation):
-    """With `standardise` every number is brought to mean 0 and standard deviation 1 over the items of the training split;
-    one that is always the same becomes 0."""
+    """Presents arrays of numbers.
+
+    Args:
+        standardise: whether each feature is scaled to mean 0 and standard deviation 1 over the items of the training split;
+            a constant feature becomes 0.
+    """
 
     kind: ClassVar[str] = FEATURES
     noun: ClassVar[str] = "features"
 
     def __init__(self, standardise: bool) -> None:
         self.standardise = standardise
-        self.normalisation: tuple[Tensor, Tensor] | None = None  # of the training split, or of a learner
+        self.normalisation: tuple[Tensor, Tensor] | None = None  # mean and std of the training split, or those of a learner
         self._is_a_learners = False
 
     def fit(self, bank: Bank) -> None:
@@ -40,7 +44,7 @@ class Features(Presentation):
 
         mean = mean_of(lambda x: x)
         std = np.sqrt(mean_of(lambda x: (x - mean) ** 2))
-        # A constant's own rounding is no deviation.
+        # The rounding error of a constant feature does not count as a deviation.
         std = np.where(std > 1e-6 * np.abs(mean), std, 1.0)
         self.normalisation = from_numpy(mean.astype(np.float32)), from_numpy(std.astype(np.float32))
 

@@ -1,7 +1,7 @@
-"""How red, green and blue make the brightness of a grey image.
+"""The weights of red, green and blue in a grayscale image.
 
-Two standards round the same coefficients differently. Each is kept where others compare pixels with its own implementation.
+Pillow and torchvision round the same coefficients differently; each is used where pixels have to match that library's.
 """
 
-ITU_R_601 = (0.299, 0.587, 0.114)  # of images that are made grey, as Pillow does it
-TORCHVISION = (0.2989, 0.587, 0.114)  # of augmentation, which gives the pixels that torchvision gives
+ITU_R_601 = (0.299, 0.587, 0.114)  # for images converted to grayscale, as in Pillow
+TORCHVISION = (0.2989, 0.587, 0.114)  # for augmentation, which matches torchvision's pixels

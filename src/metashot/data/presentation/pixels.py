@@ -1,4 +1,4 @@
-"""Images: pixels between 0 and 1, changed at random in training, brought to a learner's shape, normalised."""
+"""Images: scaled to values between 0 and 1, augmented in training, converted to the shape a learner expects, normalised."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -16,7 +16,13 @@ from metashot.sources.source import PIXELS
 
 
 class Pixels(Presentation):
-    """`mean` and `std` are of each channel of images between 0 and 1."""
+    """Presents uint8 pixels.
+
+    Args:
+        augmentation: how training images are changed at random.
+        mean: what is subtracted from each channel of images with values between 0 and 1; None for no normalisation.
+        std: what each channel is then divided by; None together with `mean`.
+    """
 
     kind: ClassVar[str] = PIXELS
     noun: ClassVar[str] = "images"
@@ -24,7 +30,7 @@ class Pixels(Presentation):
     def __init__(self, augmentation: Augmentation, mean: list[float] | None, std: list[Positive] | None) -> None:
         self.augmentation = augmentation
         self._given = mean, std
-        self.normalisation: tuple[Tensor, Tensor] | None = None  # when `expect` knows the channels
+        self.normalisation: tuple[Tensor, Tensor] | None = None  # set by `expect`, which knows the channels
 
     @property
     def augments(self) -> bool:
@@ -70,7 +76,7 @@ class Pixels(Presentation):
         return super().origin() | {"mean": mean, "std": std}
 
     def look_like(self, origin: Mapping[str, Any], name: str) -> str | None:
-        """Of whatever shape they are: images are made grey or given colours, and resized."""
+        """Images of any shape are accepted: they are converted to grayscale or to three channels, and resized."""
         if origin.get("presentation", PIXELS) != PIXELS:
             return super().look_like(origin, name)
         channels, height, width = origin["input_shape"]
@@ -88,7 +94,7 @@ class Pixels(Presentation):
 
 
 def _constants(mean: list[float] | None, std: list[float] | None, channels: int) -> tuple[Tensor, Tensor] | None:
-    """What is subtracted from each channel, and what it is divided by."""
+    """The mean and std of each channel as tensors [channels, 1, 1]."""
     if (mean is None) != (std is None):
         raise BadInput("data.presentation.mean and data.presentation.std belong together: give both, or null for both")
     if mean is None or std is None:

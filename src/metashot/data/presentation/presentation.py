@@ -1,4 +1,4 @@
-"""What a presentation is: how the items of a bank become the inputs of a network."""
+"""The base class of presentations, which turn the items of a bank into the inputs of a network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,66 +13,119 @@ from metashot.sources.source import PIXELS
 
 
 class Presentation(ABC):
-    """Items [T, N, *item_shape] become inputs [T, N, *input_shape] in three steps, of which the first two may do nothing:
-    `values` makes numbers of them, `augmented` changes the numbers of training at random, and `inputs` brings them to the
-    form that a learner was, or will be, trained on."""
+    """Turns items [T, N, *item_shape] into inputs [T, N, *input_shape].
 
-    kind: ClassVar[str]  # of the sources whose items it is for
-    noun: ClassVar[str]  # what the items are called in messages, in the plural
-    item_shape: tuple[int, ...]  # when `expect` was told
-    input_shape: tuple[int, ...]  # likewise
+    This takes three steps, of which the first two may do nothing: `values` converts items to numbers, `augmented` changes
+    the values of training episodes at random, and `inputs` converts values to the form that a learner is trained on. A
+    subclass sets `kind` and `noun` and implements `inputs`.
+
+    Attributes:
+        kind: the kind of items it presents, which a source names as `presented_as`.
+        noun: the plural noun for the items in messages.
+        item_shape: the shape of an item, set by `expect`.
+        input_shape: the shape of an input, set by `expect`.
+    """
+
+    kind: ClassVar[str]
+    noun: ClassVar[str]
+    item_shape: tuple[int, ...]
+    input_shape: tuple[int, ...]
 
     @property
     def augments(self) -> bool:
-        """Whether training changes inputs at random."""
+        """Whether training inputs are changed at random."""
         return False
 
     @property
     def margin(self) -> int:
-        """How many numbers training puts around each side of an input for a while."""
+        """The padding that augmentation temporarily adds to each side of a training input, in pixels."""
         return 0
 
     def expect(self, item_shape: tuple[int, ...]) -> None:
-        """Be for items of this shape.
+        """Prepare for items of one shape: set `item_shape` and `input_shape`.
+
+        Args:
+            item_shape: the shape of one item.
 
         Raises:
-            BadInput: if it cannot be.
+            BadInput: if items of this shape cannot be presented.
         """
         self.item_shape = self.input_shape = item_shape
 
     def fit(self, bank: Bank) -> None:
-        """Take from the bank of the training split what depends on its items."""
+        """Compute whatever depends on the training items, such as their mean and standard deviation.
+
+        Args:
+            bank: the items of the training split.
+        """
         return
 
     def values(self, items: Tensor) -> Tensor:
-        """Items as they lie in a bank, on the device that will use them, as numbers to work with."""
+        """Convert items to numbers to compute with.
+
+        Args:
+            items: items as stored in a bank, already on the device that will use them: [T, N, *item_shape].
+
+        Returns:
+            Their values, [T, N, ...].
+        """
         return items
 
     def augmented(self, episode: Episode, key: tuple[int, int]) -> Episode:
-        """A training episode of values, changed by random numbers that belong to it: `key` is the sampler's."""
+        """Change a training episode at random.
+
+        Args:
+            episode: an episode whose x are values, as returned by `values`.
+            key: the sampler's key, from which the random numbers of the episode are derived.
+
+        Returns:
+            The augmented episode.
+        """
         return episode
 
     @abstractmethod
     def inputs(self, values: Tensor) -> Tensor:
-        """What a network takes: [T, N, *input_shape]."""
+        """Convert values to the inputs of a network.
+
+        Args:
+            values: values as returned by `values`, augmented or not.
+
+        Returns:
+            The inputs, [T, N, *input_shape].
+        """
 
     def for_display(self, inputs: Tensor) -> Tensor | None:
-        """Inputs as people look at them, images with values between 0 and 1; nothing where they have no picture."""
+        """Convert inputs to images for people to look at.
+
+        Args:
+            inputs: inputs as returned by `inputs`.
+
+        Returns:
+            Images with values between 0 and 1; None if the inputs cannot be pictured.
+        """
         return None
 
     def origin(self) -> dict[str, Any]:
-        """What has to be known later to present other items to a learner that was trained with this, as plain containers.
-        Learners of images are the ones that do not name their kind, as there was no other one."""
+        """Describe this presentation, so that a learner trained with it can be given other items later.
+
+        Returns:
+            Plain containers for the checkpoint. Image learners do not store their kind, because the first checkpoints had
+            no other kind.
+        """
         return {"presentation": self.kind} if self.kind != PIXELS else {}
 
     def look_like(self, origin: Mapping[str, Any], name: str) -> str | None:
-        """Present the items of the data set `name` as those of this origin, with which a learner was trained.
+        """Present items in the way a learner was trained on.
+
+        Args:
+            origin: the `origin()` of the data that the learner was trained on.
+            name: the name of the data set whose items are presented here.
 
         Returns:
-            What that changes, in a line, if anything.
+            One line that says what changes; None if nothing does.
 
         Raises:
-            BadInput: if these items cannot be presented so.
+            BadInput: if these items cannot be presented in that way.
         """
         kind = origin.get("presentation", PIXELS)
         if kind != self.kind:

@@ -1,4 +1,4 @@
-"""Texts: token numbers stay integers, and which places of the longest text one fills is part of its input."""
+"""Texts: token ids stay integers, and each input has a mask that marks the tokens among the padding."""
 
 from typing import ClassVar
 
@@ -8,12 +8,14 @@ from torch import Tensor
 from metashot.data.presentation.presentation import Presentation
 from metashot.sources.source import TOKENS
 
-PADDING = -1  # in a bank, behind the last token of a text
+PADDING = -1  # in a bank, after the last token of a text
 
 
 class Tokens(Presentation):
-    """Items are `int32` [length], padded with -1. An input is [2, length] of `int64`: the tokens, 0 where there is none, and
-    the mask, 1 where there is one."""
+    """Presents `int32` items [length], padded with -1, as `int64` inputs [2, length].
+
+    The first row holds the token ids, 0 at the padding; the second row is the mask, 1 at a token and 0 at the padding.
+    """
 
     kind: ClassVar[str] = TOKENS
     noun: ClassVar[str] = "texts"

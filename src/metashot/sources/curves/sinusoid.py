@@ -1,6 +1,7 @@
 """Sinusoids: the regression tasks of Finn, Abbeel, Levine 2017, "Model-agnostic meta-learning", section 5.1.
 
-A task is a sine of its own amplitude and phase; its examples are points of the curve. All three are drawn uniformly.
+A task is a sine curve with its own amplitude and phase; its examples are points on the curve. Amplitude, phase and x are
+drawn uniformly.
 """
 
 import math
@@ -17,7 +18,16 @@ Points = tuple[NDArray[np.float64], NDArray[np.float64]]  # x and y, each [T, N,
 
 
 class Sinusoid:
-    """y = amplitude * sin(x - phase); each range is [least, most], the phase's in units of pi."""
+    """y = amplitude * sin(x - phase).
+
+    Args:
+        amplitude: [least, most].
+        phase: [least, most], in units of pi.
+        x: [least, most].
+
+    Raises:
+        BadInput: if one of these is not a range.
+    """
 
     name = "sinusoid"
     inputs = 1
@@ -32,7 +42,17 @@ class Sinusoid:
         self.x = x
 
     def draw(self, key: tuple[int, int], numbers: NDArray[np.int64], shots: int, queries: int) -> tuple[Points, Points]:
-        """The support and the query points of the tasks with these numbers."""
+        """Draw tasks.
+
+        Args:
+            key: the key of the random numbers.
+            numbers: the numbers of the tasks.
+            shots: support points per task.
+            queries: query points per task.
+
+        Returns:
+            The support points and the query points.
+        """
         drawn = uniform_inside(key, numbers, _FUNCTION, 2)
         amplitude, phase = _within(self.amplitude, drawn[:, :1]), _within(self.phase, drawn[:, 1:])
 

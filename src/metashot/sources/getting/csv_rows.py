@@ -1,4 +1,4 @@
-"""CSV files that people have: UTF-8 with or without a mark, separated by commas, semicolons or tabs."""
+"""Reads CSV files: UTF-8 with or without a byte order mark, separated by commas, semicolons or tabs."""
 
 import csv
 import io
@@ -13,15 +13,22 @@ _DELIMITERS = ",;\t"
 
 
 class Row(NamedTuple):
-    line: int  # in the file, from 1
-    fields: list[str]  # without blanks around them
+    line: int  # in the file, counted from 1
+    fields: list[str]  # stripped of surrounding whitespace
 
 
 def csv_rows(path: Path, largest: int) -> Iterator[Row]:
-    """The rows of a file of at most `largest` bytes, the header among them, without empty lines.
+    """Read the rows of a CSV file, including the header, skipping empty lines.
+
+    Args:
+        path: the file.
+        largest: the largest allowed size in bytes.
+
+    Yields:
+        The rows.
 
     Raises:
-        BadInput: if it cannot be read, is too large, or is no CSV file.
+        BadInput: if the file cannot be read, is too large, or is not a CSV file.
     """
     text = _read_text(path, largest)
     header = next((line for line in io.StringIO(text) if line.strip()), "")

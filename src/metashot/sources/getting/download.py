@@ -1,7 +1,7 @@
-"""Fetch official files over the network: whole and checked, and a broken download goes on where it stopped.
+"""Downloads official files: checks them, and resumes interrupted downloads.
 
-While a file is on its way it is `<name>.part`, and `<name>.part.json` holds what tells the server which version of it that
-is. The part is locked by the process that fetches it; others wait.
+An incomplete file is called `<name>.part`, and `<name>.part.json` holds the server's identifier of its version. The process
+that downloads the file locks the part; other processes wait.
 """
 
 import contextlib
@@ -27,26 +27,26 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from metashot.bad_input import BadInput
 
 PAUSES = (1.0, 2.0, 4.0)  # seconds before each new attempt
-TIMEOUT = 30.0  # seconds without a byte
+TIMEOUT = 30.0  # seconds without data
 _PIECE = 1 << 18  # bytes
-_PROGRESS = 1 << 20  # bytes after which an attempt counts as a success and all pauses are granted again
+_PROGRESS = 1 << 20  # bytes after which an attempt counts as successful, and the number of attempts starts again
 _NO_WEB_PAGE = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".pkl", ".pickle")
-_FOR_NOW = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)  # worth another attempt, as is all from 500 on
+_FOR_NOW = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)  # worth another attempt, like all codes from 500 on
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file of a data set at its official home."""
+    """A file of a data set on its official site."""
 
-    name: str  # as it is kept
-    address: str  # http(s) address that answers with the file
-    size: int | None  # bytes, None where the publisher does not say
-    checksum: str | None  # "md5:..." or "sha256:..."
+    name: str  # of the downloaded file
+    address: str  # http(s) URL of the file
+    size: int | None  # bytes; None if not published
+    checksum: str | None  # "md5:..." or "sha256:..."; None if not published
 
 
 class _Broken(Exception):
-    """The network or the server failed for now: worth another attempt if the server was heard of at all."""
+    """A temporary failure of the network or the server, worth another attempt if the server has ever answered."""
 
     def __init__(self, reason: str, answered: bool) -> None:
         super().__init__(reason)
@@ -54,14 +54,25 @@ class _Broken(Exception):
 
 
 def download(file: OfficialFile, folder: Path) -> Path:
-    """The file in `folder`, fetched whole and checked; a broken download goes on where it stopped."""
+    """Download a file unless it exists; an interrupted download is resumed.
+
+    Args:
+        file: the file.
+        folder: the folder to save it in, which is created if necessary.
+
+    Returns:
+        The path of the complete, checked file.
+
+    Raises:
+        BadInput: if it cannot be downloaded or written, or does not match its published size or checksum.
+    """
     target = folder / file.name
     if target.exists():
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _own(target) as part:
-            if not target.exists():  # another process may have fetched it while this one waited
+            if not target.exists():  # another process may have downloaded it in the meantime
                 _fetch(file, part, target)
                 os.fsync(part.fileno())
                 _version_path(target).unlink(missing_ok=True)
@@ -70,13 +81,13 @@ def download(file: OfficialFile, folder: Path) -> Path:
         raise BadInput(_unwritable(file, target, error)) from error
     finally:
         if folder.is_dir():
-            with contextlib.suppress(OSError):  # there is something in it, as there should be
+            with contextlib.suppress(OSError):  # the folder is not empty, as usual
                 folder.rmdir()
     return target
 
 
 def _fetch(file: OfficialFile, part: BinaryIO, target: Path) -> None:
-    """Fill the part until it is the whole, right file."""
+    """Complete the part and check it; a file from several versions is downloaded once more."""
     with _progress(file) as report:
         in_one_piece = _receive(file, part, target, report)
         wrong = _what_is_wrong(file, target)
@@ -90,7 +101,7 @@ def _fetch(file: OfficialFile, part: BinaryIO, target: Path) -> None:
 
 
 def _receive(file: OfficialFile, part: BinaryIO, target: Path, report: Callable[[int, int | None], None]) -> bool:
-    """Append to the part what is missing, in as many attempts as it takes; whether all came in one piece."""
+    """Append the missing bytes, in several attempts if necessary; returns whether the file came in one response."""
     pauses, granted_at, answered = iter(PAUSES), _size(part), False
     while True:
         try:
@@ -100,22 +111,22 @@ def _receive(file: OfficialFile, part: BinaryIO, target: Path, report: Callable[
             if _size(part) >= granted_at + _PROGRESS:
                 pauses, granted_at = iter(PAUSES), _size(part)
             pause = next(pauses, None)
-            if pause is None or not answered:  # without a network no attempt helps
+            if pause is None or not answered:  # without a network more attempts are useless
                 raise _unavailable(file, target, str(broken)) from broken
         time.sleep(pause)
 
 
 def _receive_rest(file: OfficialFile, part: BinaryIO, target: Path, report: Callable[[int, int | None], None]) -> bool:
-    """Append to the part what one answer holds until the file is whole; whether all of it is of this answer."""
+    """Append the bytes of one response; returns whether the whole file came from it."""
     size = _size(part)
     if size and size == file.size:
         return False
     with contextlib.closing(_ask(file, size, target)) as answer:
         first, total = _range(answer)
         if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and total == size:
-            return False  # the part was whole already
+            return False  # the part was already complete
         if answer.status != HTTPStatus.OK and first != size:
-            part.truncate(0)  # the server cannot go on where the part ends
+            part.truncate(0)  # the server cannot resume where the part ends
             raise _Broken(f"it answered {answer.status} {answer.reason}", answered=True)
         if answer.headers.get_content_type() == "text/html" and file.name.lower().endswith(_NO_WEB_PAGE):
             raise _unavailable(file, target, "it answered with a web page instead of the file")
@@ -142,7 +153,7 @@ def _receive_rest(file: OfficialFile, part: BinaryIO, target: Path, report: Call
 
 
 def _ask(file: OfficialFile, start: int, target: Path) -> HTTPResponse:
-    """The server's answer with the file from byte `start` on, or with all of it if it is another version by now."""
+    """Request the file from byte `start` on; the server sends all of it if its version has changed."""
     request = urllib.request.Request(file.address, headers={"User-Agent": "metashot"})
     if start:
         request.add_header("Range", f"bytes={start}-")
@@ -173,16 +184,16 @@ def _read(answer: HTTPResponse) -> bytes:
 
 
 def _range(answer: HTTPResponse) -> tuple[int | None, int | None]:
-    """The first byte that an answer with a part of the file holds, and the size of the whole, where it says so."""
+    """The first byte of a partial response and the size of the whole file, each None if not stated."""
     match = re.match(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", answer.headers.get("Content-Range", ""))
     first, total = match.groups() if match else (None, None)
     return None if first is None else int(first), None if total is None else int(total)
 
 
 def _what_is_wrong(file: OfficialFile, target: Path) -> str | None:
-    """How a part that is whole differs from what was published."""
+    """How a complete part differs from the published size or checksum, if it does."""
     part = _part_path(target)
-    if file.size is not None and part.stat().st_size > file.size:  # it is never shorter: the rest would be asked for
+    if file.size is not None and part.stat().st_size > file.size:  # never smaller: the rest would have been requested
         return f"it has more than {file.size} bytes"
     if file.checksum is not None:
         kind, _, expected = file.checksum.partition(":")
@@ -195,12 +206,12 @@ def _what_is_wrong(file: OfficialFile, target: Path) -> str | None:
 
 @contextlib.contextmanager
 def _own(target: Path) -> Iterator[BinaryIO]:
-    """The part of a file, opened to append to it, for this process alone; it goes if it is empty in the end."""
+    """Open the part for appending and lock it for this process; it is deleted afterwards if it is empty."""
     path = _part_path(target)
     while True:
         with path.open("ab") as part:
             fcntl.flock(part, fcntl.LOCK_EX)
-            if not _is_at(path, part):  # the process that this one waited for has renamed or removed it
+            if not _is_at(path, part):  # another process has renamed or removed it in the meantime
                 continue
             try:
                 yield part
@@ -227,7 +238,7 @@ def _keep_version(answer: HTTPResponse, target: Path) -> None:
     tag = answer.headers.get("ETag", "")
     version = (
         answer.headers.get("Last-Modified") if not tag or tag.startswith("W/") else tag
-    )  # weak tags cannot be asked for
+    )  # weak tags cannot be used for resuming
     _version_path(target).write_text(json.dumps({"version": version}))
 
 
@@ -235,7 +246,7 @@ def _kept_version(target: Path) -> str | None:
     try:
         version = json.loads(_version_path(target).read_text())["version"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there or damaged: the checksum tells whether the pieces fit
+        return None  # missing or damaged: the checksum shows whether the pieces belong together
     return version if isinstance(version, str) else None
 
 
@@ -249,7 +260,7 @@ def _version_path(target: Path) -> Path:
 
 @contextlib.contextmanager
 def _progress(file: OfficialFile) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on a terminal, which is told how many bytes are there, of how many."""
+    """Show a progress bar on a terminal; yields a function to call with the bytes received and the total."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(

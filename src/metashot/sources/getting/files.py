@@ -1,4 +1,4 @@
-"""The files of a data set, in a folder or in an archive: read by name, unpacked safely, and stamped to notice a change."""
+"""The files of a data set in a folder or an archive: read by name, unpacked safely, and checked for changes."""
 
 import contextlib
 import errno
@@ -20,11 +20,11 @@ from metashot.bad_input import BadInput
 from metashot.files.paths import Walk, open_file, read_file
 from metashot.files.paths import printable as printable
 
-LARGEST_FILE = 10**9  # bytes; a file of images is far smaller, a "zip bomb" is larger
-_JUNK = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # and whatever is hidden
-_UTF8_NAME = 0x800  # flags of a zip member
+LARGEST_FILE = 10**9  # bytes; image files are far smaller, "zip bombs" are larger
+_JUNK = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # besides hidden files
+_UTF8_NAME = 0x800  # flag bits of a zip member
 _ENCRYPTED = 0x1
-# What zipfile and tarfile raise while they read a file that is not what it should be.
+# The exceptions that zipfile and tarfile raise for a damaged file.
 DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -36,25 +36,25 @@ DAMAGE = (
     OverflowError,
     NotImplementedError,
 )
-_DAMAGE_ERRNO = (None, errno.EINVAL)  # of an OSError: a decompressor's, and that of a place before a file's beginning
+_DAMAGE_ERRNO = (None, errno.EINVAL)  # of an OSError from a decompressor, or from seeking to a negative position
 
 
 class Files(Protocol):
-    """The files of a folder or of an archive, by their names inside it (posix, relative)."""
+    """The files of a folder or an archive, by their relative POSIX paths inside it."""
 
     @property
     def path(self) -> Path:
         """The folder or the archive."""
 
     def names(self) -> list[str]:
-        """All files, sorted, without what operating systems leave beside them."""
+        """All files, sorted, without hidden files and those that operating systems add."""
 
     def read(self, name: str) -> bytes:
         """The content of one file."""
 
 
 class Folder:
-    """The files below a folder, behind links too."""
+    """The files below a folder; links are followed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,11 +63,11 @@ class Folder:
         return sorted(name for name, entry in _walk(self.path) if entry.is_file())
 
     def others(self) -> list[str]:
-        """What lies among the files and is none: pipes, sockets and devices."""
+        """Entries that are not regular files: pipes, sockets and devices."""
         return sorted(name for name, entry in _walk(self.path) if not entry.is_file())
 
     def folders(self, inside: str = "") -> list[str]:
-        """The names of the folders that lie directly in one of its folders, empty ones too."""
+        """The names of the direct subfolders of the folder `inside`, including empty ones."""
         try:
             with os.scandir(self.path / inside) as entries:
                 return sorted(entry.name for entry in entries if entry.is_dir() and not is_junk(entry.name))
@@ -82,12 +82,12 @@ class Folder:
 
 
 class Zip:
-    """The files of a zip archive, which each process opens for itself when it first reads one."""
+    """The files of a zip archive, which each process opens when it first reads from it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._stamp = _changed(path.stat())  # an archive that was replaced is another one
+            self._stamp = _changed(path.stat())  # an archive that was replaced has to be opened again
         except OSError as error:
             raise _unreadable(path, error) from error
 
@@ -101,7 +101,7 @@ class Zip:
         member, what = members[name], f"{printable(self.path)}: its member {name!r}"
         try:
             with archive.open(member) as file:
-                return file.read(member.file_size)  # with a size, a member that is larger than it says is not unpacked
+                return file.read(member.file_size)  # the size limits a member that is larger than it declares
         except NotImplementedError as error:
             raise BadInput(
                 f"{what} is packed in a way that cannot be read here ({error}); unpack the archive and give the folder"
@@ -116,7 +116,17 @@ class Zip:
 
 
 def open_files(path: Path) -> Folder | Zip:
-    """The files of a folder or of a .zip archive."""
+    """Open a folder or a .zip archive.
+
+    Args:
+        path: the folder or the archive.
+
+    Returns:
+        Its files.
+
+    Raises:
+        BadInput: if it is neither or does not exist.
+    """
     if path.is_dir():
         return Folder(path)
     if path.suffix.lower() == ".zip":
@@ -126,7 +136,15 @@ def open_files(path: Path) -> Folder | Zip:
 
 
 def unpack_tar(path: Path, into: Path) -> None:
-    """Unpack a .tar, .tar.gz, .tgz or .tar.bz2 into an empty folder; nothing is written outside of it."""
+    """Unpack a .tar, .tar.gz, .tgz or .tar.bz2; nothing is written outside the target folder.
+
+    Args:
+        path: the archive.
+        into: an empty folder.
+
+    Raises:
+        BadInput: if the archive is damaged, unsafe, or cannot be unpacked there.
+    """
     if not hasattr(tarfile, "data_filter"):
         raise BadInput(
             f"{printable(path)} cannot be unpacked safely by this Python; use 3.11.4 or later, or unpack it by hand"
@@ -145,7 +163,17 @@ def unpack_tar(path: Path, into: Path) -> None:
 
 
 def stamps(paths: Iterable[Path | str]) -> list[list[str | int]]:
-    """Path, size and time of change in ns of each file, or of every file below a folder: others mean a changed data set."""
+    """Record the state of files, to notice changes of a data set.
+
+    Args:
+        paths: files, and folders, whose files are all included.
+
+    Returns:
+        Path, size and modification time in ns of each file.
+
+    Raises:
+        BadInput: if a file or folder cannot be read.
+    """
     found: list[list[str | int]] = []
     for path in paths:
         try:
@@ -159,10 +187,10 @@ def stamps(paths: Iterable[Path | str]) -> list[list[str | int]]:
     return found
 
 
-@functools.lru_cache(maxsize=8)  # data sources are pickled to a worker with each piece of work: it opens the archive once
+@functools.lru_cache(maxsize=8)  # so that each process opens an archive once, however often its source is pickled
 def _open_zip(path: Path, stamp: tuple[int, int], process: int) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     try:
-        archive = zipfile.ZipFile(open_file(path))  # which it keeps open as long as it is kept itself
+        archive = zipfile.ZipFile(open_file(path))  # kept open by the ZipFile
     except DAMAGE as error:
         raise _damaged(printable(path), error) from error
     except OSError as error:
@@ -171,7 +199,7 @@ def _open_zip(path: Path, stamp: tuple[int, int], process: int) -> tuple[zipfile
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The files of an archive by name, once all its members were found to be harmless."""
+    """The files of an archive by name, after checking that all members are harmless."""
     members: dict[str, zipfile.ZipInfo] = {}
     twice = []
     for member in archive.infolist():
@@ -203,7 +231,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
 
 
 def _zip_name(member: zipfile.ZipInfo) -> str:
-    """A member's name; many archivers write UTF-8 and do not say so, others' names stay readable as cp437."""
+    """The name of a member: many archivers write UTF-8 without the flag for it; other names are read as cp437."""
     if not member.flag_bits & _UTF8_NAME and not member.filename.isascii():
         with contextlib.suppress(UnicodeError):
             return member.filename.encode("cp437").decode()
@@ -211,7 +239,7 @@ def _zip_name(member: zipfile.ZipInfo) -> str:
 
 
 def _inside(name: str) -> str | None:
-    """A member's name in its shortest posix form, None where it leads out of the archive's folder."""
+    """The normalised POSIX path of a member; None if it leads outside the archive's folder."""
     normal = posixpath.normpath(name.replace("\\", "/"))
     return None if re.match(r"/|[A-Za-z]:|\.\.(/|$)", normal) else normal
 
@@ -228,8 +256,8 @@ def _unpack(path: Path, archive: tarfile.TarFile, into: Path) -> None:
         else:
             archive.extract(member, into, filter="data")
     _check_end(archive)
-    # Links come last, symbolic ones after all others: while anything is written, no link can lead it astray. The filter's
-    # own check is not enough, since it resolves links and older versions of it can be led astray by very long ones.
+    # Links are created last, symbolic ones after hard ones, so that no file is written through a link. The filter's own
+    # check is not sufficient: it resolves links, and older versions of it can be fooled by very long ones.
     for link in sorted(links, key=tarfile.TarInfo.issym):
         if link.islnk() and not (into / link.linkname).is_file() and _inside(link.linkname) is not None:
             raise _damaged(printable(path), f"{link.name!r} is a link to {link.linkname!r}, which is not in it")
@@ -239,17 +267,17 @@ def _unpack(path: Path, archive: tarfile.TarFile, into: Path) -> None:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Raise if the archive was cut between two members, which tarfile takes for its end, or its checksum is wrong."""
+    """Raise if the archive was truncated between members, which tarfile takes for its end, or its checksum is wrong."""
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
         raise tarfile.ReadError("its end is missing")
-    while archive.fileobj.read(1 << 20):  # to the checksum behind the last byte
+    while archive.fileobj.read(1 << 20):  # read up to the checksum after the last byte
         pass
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """What lies below a folder and is none, with its name there; a link to a folder that it lies in is not followed."""
+    """All entries below a folder that are not folders, with their relative paths; links to a parent are not followed."""
     try:
         yield from _walk_below(str(folder), "", (), Walk())
     except OSError as error:
@@ -273,7 +301,7 @@ def _walk_below(
 
 
 def _is_loop(link: str) -> bool:
-    """Whether a link leads only to itself; one that leads nowhere is a part of the data set that is missing."""
+    """Whether a link leads only to itself; raises `BadInput` for a broken link, whose target the data set lacks."""
     try:
         os.stat(link)
     except FileNotFoundError as error:
@@ -300,7 +328,7 @@ def _unreadable(path: Path | str, error: OSError) -> BadInput:
 
 
 def _damaged(what: str, error: Exception | str) -> BadInput:
-    reason = str(error).partition(":\n")[0] or "it ends too early"  # tarfile adds a line for each compression it tried
+    reason = str(error).partition(":\n")[0] or "it ends too early"  # tarfile appends one line per compression that it tried
     return BadInput(f"{what} is damaged ({reason}); delete the archive and download it again")
 
 

@@ -1,4 +1,4 @@
-"""Arrays as numpy writes them, read without running code and without taking memory for what a header claims."""
+"""Reads arrays in numpy's format without running code and without allocating memory on the word of a header."""
 
 import io
 import math
@@ -15,10 +15,16 @@ class Header(NamedTuple):
 
 
 def read_header(file: BinaryIO | Any) -> Header:
-    """What an .npy file says of its array; the file then stands at the array's first byte.
+    """Read the header of an .npy file and leave the file positioned at the first byte of the array.
+
+    Args:
+        file: the file, at its beginning.
+
+    Returns:
+        The header.
 
     Raises:
-        ValueError, EOFError and others of that kind: if it is no .npy file.
+        ValueError, EOFError and others of that kind: if it is not an .npy file.
     """
     version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -26,10 +32,17 @@ def read_header(file: BinaryIO | Any) -> Header:
 
 
 def array_in(content: bytes) -> NDArray[Any]:
-    """The array in the content of an .npy file, which shares its memory.
+    """Read an array from the content of an .npy file.
+
+    Args:
+        content: the content of the file.
+
+    Returns:
+        The array, which shares the memory of `content`.
 
     Raises:
-        ValueError, EOFError and others of that kind: if it is none, holds Python objects, or is not as long as it says.
+        ValueError, EOFError and others of that kind: if it is not an .npy file, holds Python objects, or does not have the
+            length that its header announces.
     """
     file = io.BytesIO(content)
     header = read_header(file)

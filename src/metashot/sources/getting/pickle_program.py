@@ -1,4 +1,4 @@
-"""The program of a pickle, instruction by instruction: which instructions there are, and how their arguments are written."""
+"""Parses the program of a pickle into instructions and their arguments."""
 
 import codecs
 import mmap
@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-_LONG = 32  # strings of at least this many bytes stay in the file until they are needed
+_LONG = 32  # strings of at least this many bytes are only read when needed
 
 
 class Damaged(Exception):
-    """The pickle's program makes no sense."""
+    """The pickle's program is invalid."""
 
 
 class Piece:
-    """A long string that still lies in the file. It stands on the stack or directly in a tuple, never in a container."""
+    """A long string that has not been read yet; it is on the stack or directly in a tuple, never in a container."""
 
     __slots__ = ("decode", "start", "stop", "value")
 
@@ -24,10 +24,10 @@ class Piece:
         self.start = start
         self.stop = stop
         self.decode = decode
-        self.value: Any = None  # decoded, so that a string the pickle names twice is decoded once
+        self.value: Any = None  # cached, so that a string that is used twice is decoded once
 
 
-_Reader = Callable[[mmap.mmap, int], tuple[Any, int]]  # the argument that begins at a place, and the place after it
+_Reader = Callable[[mmap.mmap, int], tuple[Any, int]]  # (data, position) -> (argument, position after it)
 
 
 def _number(layout: str) -> _Reader:
@@ -67,7 +67,7 @@ def _lines(count: int, decode: Callable[..., Any]) -> _Reader:
 
 
 def latin1(text: bytes) -> str:
-    return text.decode("latin-1")  # what Python 2 called a string is bytes; the data sets hold names in it
+    return text.decode("latin-1")  # strings of Python 2 are bytes; in these data sets they hold names
 
 
 def utf8(text: bytes) -> str:
@@ -82,7 +82,7 @@ def _quoted(text: bytes) -> str:
 
 _BOOLEANS = {b"00": False, b"01": True}
 
-# By the names that the standard library's table of instructions gives to the ways of writing an argument.
+# The keys are the names of argument formats in the standard library's `pickletools`.
 _READERS: dict[str, _Reader] = {
     "uint1": _number("<B"),
     "uint2": _number("<H"),
@@ -113,7 +113,17 @@ _INSTRUCTIONS = {ord(code.code): (code.name, _READERS[code.arg.name] if code.arg
 
 
 def instructions(data: mmap.mmap) -> Iterator[tuple[str, Any]]:
-    """The program up to its end; of long strings only the place is read."""
+    """Parse a pickle's program up to its end, without reading long strings.
+
+    Args:
+        data: the mapped file.
+
+    Yields:
+        The name and the argument of each instruction; the argument of a long string is a `Piece`.
+
+    Raises:
+        Damaged: if the program is invalid.
+    """
     place = 0
     name = ""
     while name != "STOP":

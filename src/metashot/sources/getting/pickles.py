@@ -1,7 +1,8 @@
-"""The pickles that few-shot data sets come in, read without running anything they name and without holding them in memory.
+"""Reads the pickles of few-shot data sets without running code from them and without loading them into memory.
 
-A pickle is a program for a small stack machine. This is that machine for plain containers and numpy arrays alone: it never
-imports what a file names, and an array is a read-only view of the mapped file wherever the file holds the array's own bytes.
+A pickle is a program for a small stack machine. This module implements that machine for plain containers and numpy arrays
+only: it never imports what a file names, and an array is a read-only view of the mapped file if the file stores the array's
+raw bytes.
 """
 
 import math
@@ -21,8 +22,8 @@ from metashot.bad_input import BadInput
 from metashot.sources.getting.pickle_program import Damaged, Piece, instructions, utf8
 
 _LARGEST_KEY = 2**31
-# Bytes of memory that objects made by the program may take: for each byte of the file, and in any case. An empty list takes
-# 80 and one byte of program; what data sets hold takes 10 at most.
+# The memory that the program's objects may take, in bytes: per byte of the file, and in addition. An empty list takes 80
+# bytes and one byte of program; the objects of data sets take at most 10 bytes per byte of the file.
 _ROOM, _ROOM_OF_ANY = 16, 2**26
 _TUPLE, _LIST, _DICT, _SET, _ORDERED, _ENTRY, _ARRAY, _DTYPE = 64, 120, 248, 240, 400, 64, 128, 160
 _T = TypeVar("_T")
@@ -34,13 +35,22 @@ Take = Callable[[NDArray[Any], int | None], Any]
 
 
 def read_pickle(path: Path, take: Take | None = None) -> Any:
-    """The plain containers and arrays of a pickle; large arrays are memory-mapped from the file, not read.
+    """Read the plain containers and arrays of a pickle; large arrays are memory-mapped from the file, not read.
 
-    They equal what `pickle.load(file, encoding="latin1")` gives: what Python 2 called a string is a `str`.
-    Arrays are read-only and keep the byte order that they were written in. The file must stay as it is while they are used.
+    The result equals `pickle.load(file, encoding="latin1")`: strings of Python 2 become `str`. Arrays are read-only and keep
+    their byte order. The file must not change while they are in use.
 
-    `take` is given each array of numbers as it is made, and the byte of the file where its content begins, or None where
-    the file holds it in another form. What it returns stands in the array's place: half a million images need not be kept.
+    Args:
+        path: the pickle.
+        take: called with each numeric array as it is created, and with the position of its first byte in the file, or None
+            if the file stores it in another form. Its result replaces the array, so that half a million images need not be
+            kept.
+
+    Returns:
+        The pickled object.
+
+    Raises:
+        BadInput: if the file cannot be read, is damaged, or needs anything but plain containers and arrays.
     """
     try:
         with path.open("rb") as file:
@@ -53,21 +63,21 @@ def read_pickle(path: Path, take: Take | None = None) -> Any:
         return _Machine(data, take).run()
     except _Refused as error:
         raise BadInput(f"{path}: this pickle {error!s:.300}; it was not loaded") from error
-    # What a damaged program makes Python and numpy raise when they are given its numbers, strings and shapes.
+    # The exceptions of Python and numpy for invalid numbers, strings and shapes in a damaged program.
     except (Damaged, LookupError, TypeError, ValueError, OverflowError, struct.error) as error:
         reason = f"{error!s:.300}"
         raise BadInput(f"{path} is damaged or not a pickle: {reason}; fetch or copy the file again") from error
 
 
 class _Refused(Exception):
-    """The pickle is sound, but wants something that is not a plain container or an array."""
+    """The pickle is valid, but needs something other than plain containers and arrays."""
 
 
-# What the program may call, each made here from its arguments alone.
+# The functions that the program may call, each reimplemented here.
 
 
 class _Function:
-    """Something that a pickle may name."""
+    """A function that a pickle may name."""
 
     __slots__ = ("call", "name")
 
@@ -77,7 +87,7 @@ class _Function:
 
 
 class _Unfinished:
-    """An array or dtype between its creation and the state that says what it is."""
+    """An array or dtype that has been created but not yet given its state."""
 
     __slots__ = ("finish", "value")
 
@@ -124,7 +134,7 @@ def _encoded(machine: "_Machine", text: Any, encoding: Any) -> bytes:
 
 
 def _bytes(machine: "_Machine") -> bytes:
-    return b""  # the only bytes that Python 3 writes by this name, in the protocols of Python 2
+    return b""  # Python 3 uses this name only for empty bytes, in the protocols of Python 2
 
 
 def _bytearray(machine: "_Machine", content: Any = b"", encoding: Any = None) -> bytearray:
@@ -173,7 +183,7 @@ _FUNCTIONS = {
 
 
 class _Machine:
-    """The stack, the memo and the marks of a pickle that is being read."""
+    """The stack, the memo and the marks while a pickle is read."""
 
     def __init__(self, data: mmap.mmap, take: Take | None) -> None:
         self.data = data
@@ -185,8 +195,8 @@ class _Machine:
         self.memoized = 0
         self.copied = 0
         self.room = _ROOM * len(data) + _ROOM_OF_ANY
-        # A pickle memoizes all it makes and asks for little of it again. What nobody asks for is not kept: a list of half a
-        # million images would hold ten times as many memo entries.
+        # A pickle memoizes every object but reuses few. Only reused objects are kept: a list of half a million images would
+        # otherwise have ten times as many memo entries.
         self.wanted = {key for name, key in instructions(data) if name in _GETS}
 
     def run(self) -> Any:
@@ -203,10 +213,10 @@ class _Machine:
     # Values
 
     def settled(self, value: Any) -> Any:
-        """A value as it may stand in a container: its strings read, and nothing of the machine's own in it."""
+        """A value that may be put into a container: strings are read, and nothing internal to the machine is left in it."""
         kind = type(value)
         if kind is tuple:
-            # Tuples in a tuple have been settled when it was made, so that this goes no deeper however they are nested.
+            # Inner tuples were settled when this one was created, so the recursion is shallow however deep they are nested.
             self.make_room(8 * len(value))
             return tuple(map(self.settled, value)) if any(type(item) in _OWN for item in value) else value
         if kind is Piece:
@@ -220,10 +230,10 @@ class _Machine:
         return value
 
     def key(self, value: Any) -> Any:
-        """A settled value that is sure to have a hash; Python itself would not survive that of very deep tuples."""
+        """A settled value that is safe to hash; hashing a very deep tuple would crash Python."""
         value = self.settled(value)
         for item in value if type(value) is tuple else (value,):
-            if isinstance(item, int) and abs(item) >= _LARGEST_KEY:  # chosen ones can have one hash
+            if isinstance(item, int) and abs(item) >= _LARGEST_KEY:  # an attacker could choose numbers with equal hashes
                 raise _Refused(f"uses numbers from {_LARGEST_KEY:,} on as keys")
             if not isinstance(item, _SCALARS):
                 raise _Refused(
@@ -232,13 +242,13 @@ class _Machine:
         return value
 
     def charge(self, size: int) -> None:
-        """Account for something made from what the file holds, which a few bytes of program could do endlessly."""
+        """Account for a copy of the file's content, since a few bytes of program could make endless copies."""
         self.copied += size
         if self.copied > 4 * len(self.data):
             raise Damaged("it copies its content again and again")
 
     def make_room(self, size: int) -> None:
-        """Account for an object, which takes memory however few bytes of program make it."""
+        """Account for the memory of an object, which a few bytes of program can create."""
         self.room -= size
         if self.room < 0:
             raise _Refused(f"holds far more containers than a data set of {len(self.data):,} bytes")
@@ -256,7 +266,7 @@ class _Machine:
         return self.take(array, content.start if _lies_in_the_file(content) else None)
 
     def array(self, content: Any, dtype: Any, shape: Any, order: Literal["C", "F"]) -> NDArray[Any]:
-        """The array with that content, over the file where the content still lies there."""
+        """Create an array, as a view of the file if its content has not been read."""
         if not isinstance(dtype, np.dtype):
             raise Damaged("an array lacks its dtype")
         if type(shape) is not tuple or len(shape) > 32 or not all(type(size) is int and size >= 0 for size in shape):
@@ -272,7 +282,7 @@ class _Machine:
         array = np.empty(len(content), object)
         for index, item in enumerate(self.copy_of(list, content)):
             array[index] = item
-        return array.reshape(shape)  # numpy lists the objects of a Fortran array by rows, too
+        return array.reshape(shape)  # numpy lists the objects of Fortran arrays row by row, too
 
     def numbers(self, content: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]) -> NDArray[Any]:
         buffer: Any = self.mapped
@@ -289,7 +299,7 @@ class _Machine:
         if dtype.kind == "U" and stop > start:
             self.charge(stop - start)
             characters: NDArray[np.uint32] = np.ndarray((stop - start) // 4, dtype.str[0] + "u4", buffer, start)
-            if characters.max() > 0x10FFFF:  # numpy would only find out when somebody looks at the text
+            if characters.max() > 0x10FFFF:  # numpy would only fail when the text is used
                 raise Damaged("an array of text holds characters that do not exist")
         return np.ndarray(shape, dtype, buffer, start, order=order)
 
@@ -392,7 +402,7 @@ class _Machine:
 
 
 def _lies_in_the_file(content: Any) -> bool:
-    """Whether the content of an array is a piece of the file that needs no decoding."""
+    """Whether the content of an array is part of the file and needs no decoding."""
     return type(content) is Piece and content.decode is not utf8
 
 

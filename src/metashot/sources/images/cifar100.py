@@ -1,4 +1,4 @@
-"""CIFAR-100's images in the forms that people have: a folder or zip of PNG files, as CIFAR-FS has them, or its own pickles.
+"""CIFAR-100's images in their usual forms: a folder or zip of PNG files, as in CIFAR-FS, or the original pickles.
 
 CIFAR-100: Krizhevsky 2009, "Learning multiple layers of features from tiny images": 100 classes of 20 superclasses, 600
 images each, 32x32 RGB. CIFAR-FS and FC100 are two ways to split its classes.
@@ -43,7 +43,7 @@ SUPERCLASSES = {
     "vehicles_1": "bicycle bus motorcycle pickup_truck train",
     "vehicles_2": "lawn_mower rocket streetcar tank tractor",
 }
-CLASSES = sorted(" ".join(SUPERCLASSES.values()).split())  # in the order of the numbers that labels are
+CLASSES = sorted(" ".join(SUPERCLASSES.values()).split())  # in the order of the labels
 
 LICENCE = "none stated; the home of CIFAR-100 asks that Krizhevsky 2009 be cited"
 CIFAR_100 = OfficialFile(
@@ -54,14 +54,20 @@ CIFAR_100 = OfficialFile(
 )
 
 _PICKLES = ("train", "test", "meta")
-# Names as `plain_name` has them: of folders that the images are kept in, and of archives of the two forms.
+# The names, as returned by `plain_name`, of folders with images and of archives of the two forms.
 _FOLDERS = {"cifarfs", "cifar100", "cifar100python", "fc100", "cifar"}
 _ZIPS = {"cifarfs.zip", "cifar100.zip"}
 _TARS = {"cifar100python.tar.gz", "cifar100python.tgz", "cifar100python.tar"}
 
 
 class Cifar100(ImageFiles):
-    """A data set of CIFAR-100's images; `classes` are those of each split."""
+    """A data set of CIFAR-100's images.
+
+    Args:
+        image_size: height and width of the images.
+        classes: the classes of each split.
+        options: all other settings that determine the images, for `identity`.
+    """
 
     images_of_a_class: ClassVar[int] = 600
 
@@ -76,7 +82,7 @@ class Cifar100(ImageFiles):
         found = _find(root)
         if found is None or found.is_file():
             return [found] if found else []
-        # What else is in the folder, such as the bank itself, does not count.
+        # Other content of the folder, such as the bank itself, is ignored.
         parts = ("data", "splits") if _has_class_folders(found) else _PICKLES
         return [found / part for part in parts if (found / part).exists()]
 
@@ -94,7 +100,7 @@ class Cifar100(ImageFiles):
         return {split: (len(names), len(names) * self.images_of_a_class) for split, names in self.classes.items()}
 
     def splits_of_files(self) -> dict[str, list[str]]:
-        """The classes of each split, where the files may have a say."""
+        """The classes of each split, which may be listed in the opened files."""
         return self.classes
 
     def list_images(self, root: Path) -> Listing:
@@ -116,9 +122,11 @@ class Cifar100(ImageFiles):
 
 
 class PickledImages(ABC):
-    """Images in pickles, as if they were the files `data/<class>/<image>.png` of CIFAR-FS.
+    """Images in pickles, presented as the files `data/<class>/<image>.png` of CIFAR-FS.
 
-    `path` is what the user has, `folder` where the pickles are: another one if they came in an archive.
+    Args:
+        path: the user's folder or archive, for messages.
+        folder: the folder of the pickles, which differs from `path` if they were unpacked.
     """
 
     def __init__(self, path: Path, folder: Path) -> None:
@@ -126,7 +134,7 @@ class PickledImages(ABC):
         self.folder = folder
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.folder)  # each process maps the pickles for itself
+        return type(self), (self.path, self.folder)  # each process maps the pickles itself
 
     def names(self) -> list[str]:
         return sorted(self._images)
@@ -140,7 +148,19 @@ class PickledImages(ABC):
         """The name and the pixels [height, width, channels] of each image."""
 
     def rows(self, part: str, layout: tuple[int, ...], *columns: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of a table in a pickle: `data`, where each row is an array of that layout, and other columns."""
+        """Read the rows of a table in a pickle.
+
+        Args:
+            part: the name of the pickle.
+            layout: the shape of one row of the column `data`.
+            *columns: the names of further columns.
+
+        Returns:
+            For each row its entry in `data` and in the further columns.
+
+        Raises:
+            BadInput: if the pickle does not have this form.
+        """
         table = self.pickle(part)
         lacking = [key for key in ("data", *columns) if key not in table]
         if lacking:
@@ -157,7 +177,7 @@ class PickledImages(ABC):
     def pickle(self, part: str) -> dict[str, Any]:
         try:
             table = read_pickle(self.folder / part)
-        except BadInput as error:  # a temporary folder's name says nothing to the user
+        except BadInput as error:  # the name of a temporary folder means nothing to the user
             raise BadInput(str(error).replace(str(self.folder), str(self.path))) from error
         if not isinstance(table, dict):
             raise self.not_official(part, f"it holds a {type(table).__name__}, not a dict")
@@ -177,7 +197,7 @@ class PickledImages(ABC):
 
 
 class CifarPickles(PickledImages):
-    """CIFAR-100's own archive; the images come under the names, and so in the order, that CIFAR-FS has them."""
+    """CIFAR-100's original pickles; images have the same names, and so the same order, as in CIFAR-FS."""
 
     def load(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         names = self.pickle("meta").get("fine_label_names")
@@ -189,7 +209,7 @@ class CifarPickles(PickledImages):
 
 
 def known_folders(root: Path, depth: int = 2) -> Iterator[Path]:
-    """The folder itself and those below it that have a name which the images are kept under."""
+    """The folder itself and the folders below it that have one of the usual names."""
     yield root
     if depth:
         for path in sorted(root.iterdir()):
@@ -198,7 +218,18 @@ def known_folders(root: Path, depth: int = 2) -> Iterator[Path]:
 
 
 def find_first(root: Path, kinds: Iterable[Callable[[Path], bool]]) -> Path | None:
-    """The first file or folder in the known folders that is of the first of these kinds, each a function of a path."""
+    """Find a file or folder in the known folders.
+
+    Args:
+        root: the folder of data sets.
+        kinds: tests of a path, in the order of preference.
+
+    Returns:
+        The first path that passes the first test that any path passes; None if no path passes any.
+
+    Raises:
+        BadInput: if a folder cannot be read.
+    """
     try:
         if not root.is_dir():
             return None
@@ -214,7 +245,7 @@ def is_named(path: Path, names: Collection[str]) -> bool:
 
 
 def plain_name(path: Path) -> str:
-    """A name without the differences in how people write it."""
+    """A file name in lower case, without hyphens and underscores."""
     return path.name.lower().replace("-", "").replace("_", "")
 
 

@@ -28,9 +28,12 @@ BERTINETTO = {
 
 
 class CifarFS(Cifar100):
-    """`split` is `bertinetto`, or a folder of lists of classes.
+    """CIFAR-100's classes in the splits of CIFAR-FS.
 
-    `bertinetto` takes the lists that come with CIFAR-FS's images; CIFAR-100's own archive has none, and is split as above.
+    Args:
+        split: `bertinetto`, or a folder of lists of classes. `bertinetto` uses the lists in the archive of CIFAR-FS; for
+            CIFAR-100's own archive, which has none, it uses the lists above.
+        image_size: height and width of the images.
     """
 
     name = "cifarfs"
@@ -43,7 +46,7 @@ class CifarFS(Cifar100):
             OfficialFile(
                 "cifar100.zip",
                 "https://drive.usercontent.google.com/download?id=1pTsCCMDj45kzFYgrnO67BWVbKs48Q3NI&export=download&confirm=t",
-                None,  # neither is published
+                None,  # size and checksum are not published
                 None,
             ),
         ),
@@ -51,7 +54,7 @@ class CifarFS(Cifar100):
 
     def __init__(self, split: str, image_size: Side) -> None:
         lists = listed_splits(split, ("bertinetto",))
-        self.listed = lists is None  # in the archive itself
+        self.listed = lists is None  # whether the lists are in the archive itself
         super().__init__(image_size, lists or BERTINETTO, {"split": lists or split})
 
     def splits_of_files(self) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """CUB: Wah, Branson, Welinder, Perona, Belongie 2011, "The Caltech-UCSD Birds-200-2011 Dataset".
 
-11,788 photographs of 200 species of birds, each with a box around the bird.
+11,788 photographs of 200 bird species, each with a bounding box.
 """
 
 import math
@@ -20,7 +20,7 @@ from metashot.sources.splitting import listed_splits, seeded_splits
 HOME = "https://data.caltech.edu/records/65de6-vp158"
 FOLDER, ARCHIVE = "CUB_200_2011", "CUB_200_2011.tgz"
 IMAGES, NAMES, LABELS, BOXES = "images.txt", "classes.txt", "image_class_labels.txt", "bounding_boxes.txt"
-# Where people have it: by hand, by torchmeta, by learn2learn, and by the code of Chen et al. 2019.
+# Usual locations: unpacked by hand, from torchmeta, learn2learn or the code of Chen et al. 2019.
 PARENTS = ("cub", "", "CUB", "cubirds200", "cub200", "CUB_200_2011", "filelists/CUB")
 PLACES = (
     *(str(Path(parent, FOLDER, IMAGES)) for parent in PARENTS),
@@ -32,9 +32,14 @@ Value = TypeVar("Value")
 
 
 class Cub(ImageFiles):
-    """Its splits: `seeded` (100 / 50 / 50 species by `split_seed`), or a folder of lists of species.
+    """CUB's species as classes.
 
-    With `crop_to_box` an image is cut to the box around its bird first.
+    Args:
+        split: `seeded` (100 / 50 / 50 species, drawn by seed), or a folder of lists of species.
+        split_seed: the seed of the split.
+        crop_to_box: whether images are first cropped to the bounding box.
+        image_size: height and width of the images.
+        fit: how an image of another aspect ratio is fitted to the square.
     """
 
     name = "cub"
@@ -63,8 +68,8 @@ class Cub(ImageFiles):
         self.split_seed = split_seed
         self.crop_to_box = crop_to_box
         self.boxes: dict[str, Box] = {}
-        self.origin: Path  # what the user has: the folder or the archive
-        self._lines: dict[str, dict[int, int]] = {}  # of each file, where each number stands
+        self.origin: Path  # the user's folder or archive
+        self._lines: dict[str, dict[int, int]] = {}  # file -> number -> line
 
     def files(self, root: Path) -> list[Path]:
         found = find(root, PLACES)
@@ -116,7 +121,7 @@ class Cub(ImageFiles):
     def decode_image(self, name: str) -> Decoded:
         try:
             return decode(self.opened.read(name), name, self.item_shape, self.fit, self.boxes.get(name))
-        except Unreadable as error:  # the archive is named, and not the folder that it was unpacked to for a while
+        except Unreadable as error:  # name the archive rather than the temporary folder
             raise BadInput(f"{printable(self.origin)}: {error}; fetch {ARCHIVE} again from {HOME}") from error
 
     def _splits(self, birds: Mapping[str, object]) -> dict[str, list[str]]:
@@ -142,7 +147,7 @@ class Cub(ImageFiles):
         return splits
 
     def _table(self, file: str, read: Callable[[str], Value]) -> dict[int, Value]:
-        """The lines of a file by the number that each begins with."""
+        """The lines of a file by the number at their beginning, parsed with `read`."""
         if not (self.opened.path / file).is_file():
             raise BadInput(f"{printable(self.origin)} has no {file}; fetch {ARCHIVE} again from {HOME}")
         table: dict[int, Value] = {}
@@ -156,7 +161,7 @@ class Cub(ImageFiles):
                 if number in table:
                     raise ValueError(f"the number {number} is on line {lines[number]} already")
                 table[number], lines[number] = read(text.strip()), line
-            except ValueError as error:  # a UnicodeDecodeError is one, too
+            except ValueError as error:  # UnicodeDecodeError is a ValueError
                 raise BadInput(
                     f"{printable(self.origin)}: {file}, line {line}: {printable(str(error))}; fetch {ARCHIVE} again from "
                     f"{HOME}"

@@ -1,4 +1,4 @@
-"""One image file of any kind becomes uint8 pixels of a wanted shape, or is said to be unreadable."""
+"""Decodes image files of many formats to uint8 pixels of a given shape, or reports them as unreadable."""
 
 import io
 import logging
@@ -16,10 +16,10 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from metashot.bad_input import BadInput
 
-Fit = Literal["squash", "crop", "pad"]  # how an image of another aspect ratio becomes the wanted rectangle
+Fit = Literal["squash", "crop", "pad"]  # how an image of another aspect ratio is fitted to the target shape
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels of the upright image
 
-# Named one by one because Pillow also knows formats that run a program (EPS), and some that any text file passes for.
+# Listed explicitly, because Pillow also supports formats that run a program (EPS), and some that any text file passes as.
 _FORMATS = (
     *("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000"),
     *("ICO", "ICNS", "DIB", "PCX", "SGI", "SUN", "DDS", "PSD", "QOI", "TGA"),
@@ -34,32 +34,44 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Pixels of a side, as in a JPEG. Scaling goes through an image as high as this one and as wide as the wanted one: of one
-# pixel by 80 million, which are 300 kB of PNG, it would take 9 GB. Of how many pixels there are, Pillow has its own limit.
+# The longest side in pixels, as in JPEG. Resizing creates an intermediate image of the original height and the target width:
+# for an image of 1 x 80 million pixels, a PNG of 300 kB, it would take 9 GB. Pillow itself limits the number of pixels.
 _LONGEST_SIDE = 65_535
 _TRANSPARENT = "transparent: shown on white"
 _SIXTEEN_BITS = "16 bits a channel: scaled to 8"
 _SIXTEEN_TO_EIGHT = np.rint(np.arange(65536) / 257).astype(np.uint8)
 
-logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what Pillow finds in a damaged file is said by Unreadable
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # damage to a file is reported by Unreadable instead
 _stderr_is_away = threading.Lock()
 
 
 class Unreadable(BadInput):
-    """A file that cannot be decoded; a data set of a user's own skips and counts it."""
+    """A file that cannot be decoded; the user's own data sets skip and count such files."""
 
 
 @dataclass(frozen=True)
 class Decoded:
     pixels: NDArray[np.uint8]  # [channels, height, width]
-    remark: str | None  # what was done that the user should know, such as "animated: its first frame is used"
-    size: tuple[int, int]  # width and height of the image that it was made of
+    remark: str | None  # a note for the user, such as "animated: its first frame is used"
+    size: tuple[int, int]  # width and height of the original image
 
 
 def decode(content: bytes, name: str, shape: tuple[int, int, int], fit: Fit, box: Box | None = None) -> Decoded:
-    """The image in `content` as `shape`: 1 channel is luminance, 3 are RGB. `name` is for messages.
+    """Decode an image file.
 
-    `box` is cut out first, in whole pixels; what of it lies outside the image is ignored.
+    Args:
+        content: the content of the file.
+        name: its name, for messages.
+        shape: the target (channels, height, width); 1 channel is luminance, 3 are RGB.
+        fit: how an image of another aspect ratio is fitted to the shape.
+        box: the part of the image to use, rounded to whole pixels and clipped to the image.
+
+    Returns:
+        The decoded image.
+
+    Raises:
+        Unreadable: if the file is damaged, unsupported or too large.
+        BadInput: if memory runs out.
     """
     _, height, width = shape
     remarks: list[str] = []
@@ -75,7 +87,20 @@ def decode(content: bytes, name: str, shape: tuple[int, int, int], fit: Fit, box
 
 
 def convert(image: Image.Image, name: str, shape: tuple[int, int, int], fit: Fit) -> Decoded:
-    """As `decode`, of an image that Pillow holds already, and which stays as it is."""
+    """Convert an image that Pillow has already opened, without changing it.
+
+    Args:
+        image: the image.
+        name: its name, for messages.
+        shape: the target (channels, height, width); 1 channel is luminance, 3 are RGB.
+        fit: how an image of another aspect ratio is fitted to the shape.
+
+    Returns:
+        The converted image.
+
+    Raises:
+        Unreadable: if the image cannot be used.
+    """
     remarks: list[str] = []
     _refuse_too_long(image, name)
     try:
@@ -83,13 +108,13 @@ def convert(image: Image.Image, name: str, shape: tuple[int, int, int], fit: Fit
             warnings.simplefilter("ignore")
             image.load()
             pixels = _pixels(_upright(image, remarks), shape, fit)
-    except Exception as error:  # its file may have been closed or cut off, and it may have no pixels
+    except Exception as error:  # its file may be closed or truncated, or it may have no pixels
         raise Unreadable(f"{name}: cannot be used ({error or type(error).__name__})") from error
     return Decoded(pixels, "; ".join(remarks) or None, image.size)
 
 
 def _pixels(image: Image.Image, shape: tuple[int, int, int], fit: Fit) -> NDArray[np.uint8]:
-    """Of an image of mode L or RGB: [channels, height, width]."""
+    """The pixels [channels, height, width] of an image of mode L or RGB."""
     channels, height, width = shape
     if channels == 1 and image.mode == "RGB":
         image = image.convert("L")
@@ -100,7 +125,7 @@ def _pixels(image: Image.Image, shape: tuple[int, int, int], fit: Fit) -> NDArra
 
 
 def _read(content: bytes, name: str, enough: int | None, remarks: list[str]) -> Image.Image:
-    """The upright, opaque image of mode L or RGB; a JPEG may come smaller, but not below `enough` pixels a side."""
+    """Read an upright, opaque image of mode L or RGB; a JPEG may be scaled down, but not below `enough` pixels per side."""
     if not content:
         raise Unreadable(f"{name}: is empty")
     image: Image.Image | None = None
@@ -112,7 +137,7 @@ def _read(content: bytes, name: str, enough: int | None, remarks: list[str]) -> 
         if getattr(image, "is_animated", False):
             if image.format == "TIFF":
                 remarks.append("several pages: its first page is used")
-            elif image.format in ("PNG", "GIF", "WEBP", "AVIF"):  # the others hold sizes, layers or previews
+            elif image.format in ("PNG", "GIF", "WEBP", "AVIF"):  # other formats store sizes, layers or previews
                 remarks.append("animated: its first frame is used")
         if enough is not None:
             image.draft(None, (enough, enough))
@@ -125,7 +150,7 @@ def _read(content: bytes, name: str, enough: int | None, remarks: list[str]) -> 
         raise Unreadable(f"{name}: is not an image that can be read") from error
     except Image.DecompressionBombError as error:
         raise Unreadable(f"{name}: has too many pixels to be read safely") from error
-    except Exception as error:  # a damaged file takes Pillow anywhere: SyntaxError, struct.error, MemoryError, ...
+    except Exception as error:  # for a damaged file Pillow raises SyntaxError, struct.error, MemoryError, ...
         if isinstance(error, MemoryError) and image is not None and not _there_is_memory_for(image):
             raise _lacks_memory(image, name) from error
         raise Unreadable(f"{name}: is cut off or damaged") from error
@@ -144,7 +169,7 @@ def _lacks_memory(image: Image.Image, name: str) -> BadInput:
 
 
 def _there_is_memory_for(image: Image.Image) -> bool:
-    """Whether memory was really short: a damaged file can ask for any amount, and is left out; a whole one is not."""
+    """Whether the image would fit into memory: if so, a MemoryError means a damaged file that asked for any amount."""
     try:
         np.empty((image.height, image.width, 4), np.uint8)
     except MemoryError:
@@ -153,7 +178,7 @@ def _there_is_memory_for(image: Image.Image) -> bool:
 
 
 def _upright(image: Image.Image, remarks: list[str]) -> Image.Image:
-    """The image as L or RGB, turned as its camera says."""
+    """The image as L or RGB, rotated according to its EXIF orientation."""
     turn = _turn(image, remarks)
     plain = _eight_bits(image, remarks)
     return plain if turn is None else plain.transpose(turn)
@@ -161,7 +186,7 @@ def _upright(image: Image.Image, remarks: list[str]) -> Image.Image:
 
 @contextmanager
 def _libtiff_silenced() -> Iterator[None]:
-    """libtiff writes what it finds in a damaged file to the terminal by itself, past Python's warnings."""
+    """Silence libtiff, which prints errors in a damaged file directly to the terminal, bypassing Python's warnings."""
     with _stderr_is_away, open(os.devnull, "w") as nowhere:
         kept = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
@@ -173,7 +198,7 @@ def _libtiff_silenced() -> Iterator[None]:
 
 
 def _mind_the_depth(image: Any, remarks: list[str]) -> None:
-    """Pillow brings other depths to 8 bits by itself, but leaves a PNG's transparent colour as it stands in the file."""
+    """Scale a PNG's transparent colour to 8 bits, since Pillow converts only the pixels."""
     layout = str(image.tile[0].args)
     if ";16" in layout and image.mode.startswith("RGB"):
         remarks.append(_SIXTEEN_BITS)
@@ -185,18 +210,18 @@ def _mind_the_depth(image: Any, remarks: list[str]) -> None:
 
 
 def _turn(image: Image.Image, remarks: list[str]) -> Image.Transpose | None:
-    """What makes the image upright; Pillow has turned a TIFF already."""
+    """The transposition that makes the image upright; Pillow has already applied it to a TIFF."""
     if _ORIENTATION_KEYS.isdisjoint(image.info):
         return None
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # the pixels are whole, so the image is still worth having
+    except Exception:  # the pixels are intact, so the image is still usable
         remarks.append("damaged EXIF: shown as stored")
         return None
 
 
 def _eight_bits(image: Image.Image, remarks: list[str]) -> Image.Image:
-    """The image as L or RGB, on white where it is transparent."""
+    """The image as L or RGB, with white in place of transparency."""
     mode = image.mode
     if mode.startswith("I") or mode == "F":
         return _scaled(image, remarks)
@@ -218,7 +243,7 @@ def _eight_bits(image: Image.Image, remarks: list[str]) -> Image.Image:
 
 
 def _scaled(image: Image.Image, remarks: list[str]) -> Image.Image:
-    """Grey values of more than 8 bits, which Pillow's `convert` would clip at 255."""
+    """Scale grey values of more than 8 bits to 8 bits; Pillow's `convert` would clip them at 255."""
     values = np.asarray(image)
     if image.mode.startswith("I;16") or image.format == "PPM":
         grey = _SIXTEEN_TO_EIGHT[values]
@@ -240,20 +265,20 @@ def _scaled(image: Image.Image, remarks: list[str]) -> Image.Image:
 def _cut(image: Image.Image, box: Box, name: str) -> Image.Image:
     left, top, width, height = box
     edges = np.clip(np.rint((left, top, left + width, top + height)), 0, (*image.size, *image.size))
-    if not (edges[0] < edges[2] and edges[1] < edges[3]):  # asked this way round, NaN is refused too
+    if not (edges[0] < edges[2] and edges[1] < edges[3]):  # phrased so that NaN is refused, too
         raise Unreadable(f"{name}: nothing of the image ({image.width} x {image.height}) lies in the box {box}")
     return image.crop(tuple(int(edge) for edge in edges))  # type: ignore[arg-type]
 
 
 def _fitted(image: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
-    """Lanczos, the filter of the data scripts that came with MAML."""
+    """Resize with Lanczos, the filter in the data scripts of MAML."""
     if image.size == (width, height):
         return image
-    across, down = image.width * height, image.height * width  # compares the two aspect ratios in whole numbers
+    across, down = image.width * height, image.height * width  # compare the two aspect ratios as integers
     if fit == "squash" or across == down:
         return image.resize((width, height), Image.Resampling.LANCZOS)
     if fit == "crop":
-        # The edges of the cut lie on pixels of the scaled image, as if it had been scaled as a whole and then cut.
+        # The crop is aligned to pixels of the resized image, as if the whole image had been resized and then cropped.
         if across > down:
             step = image.height / height
             left = (round(image.width / step) - width) // 2 * step

@@ -1,6 +1,7 @@
 """FC100: Oreshkin, Rodriguez, Lacoste 2018, "TADAM: Task dependent adaptive metric for improved few-shot learning".
 
-The classes of CIFAR-100, split by superclass so that testing is unlike training: 12 superclasses, 4 and 4.
+The classes of CIFAR-100, split by superclass to make test classes unlike training classes: 12, 4 and 4
+superclasses.
 """
 
 from collections.abc import Iterator
@@ -33,7 +34,11 @@ PICKLES = [f"FC100_{split}.pickle" for split in ("train", "val", "test")]
 
 
 class FC100(Cifar100):
-    """Of the pickles that FC100 goes round as, or regrouped from any form of CIFAR-100's images."""
+    """Reads the pickles in which FC100 is distributed, or regroups the images of CIFAR-100 in any form.
+
+    Args:
+        image_size: height and width of the images.
+    """
 
     name = "fc100"
     official = Official(
@@ -45,7 +50,7 @@ class FC100(Cifar100):
             OfficialFile(
                 "FC100.zip",
                 "https://drive.usercontent.google.com/download?id=1_ZsLyqI487NRDQhwvI7rg86FK3YAZvz1&export=download&confirm=t",
-                None,  # neither is published
+                None,  # size and checksum are not published
                 None,
             ),
         ),
@@ -76,7 +81,7 @@ class FC100(Cifar100):
 
 
 class FC100Pickles(PickledImages):
-    """Of each split a table of images and the numbers that CIFAR-100 gives their classes."""
+    """The pickles of FC100: for each split a table of images and their labels in CIFAR-100."""
 
     def load(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for part in PICKLES:

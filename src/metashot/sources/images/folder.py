@@ -1,4 +1,4 @@
-"""A user's own pictures: a folder of class folders, one with such folders below train, val and test, or a CSV file."""
+"""A user's own images: class folders, class folders inside train, val and test, or a CSV file."""
 
 import hashlib
 import os
@@ -31,12 +31,12 @@ _UNSUPPORTED = {
 }
 _CSV = (".csv", ".tsv", ".txt")
 _COLUMNS = ("file", "class")  # and "split"
-_NAMED = 5  # files or lines that a message about many of them names
+_NAMED = 5  # files or lines listed in a message about many
 _ALLOWED = "allowed: a folder class/image or train|val|test/class/image, or a .csv file with the columns file,class[,split]"
 
 
 class _Row(NamedTuple):
-    """What a CSV file says of one image."""
+    """One image in a CSV file."""
 
     line: int
     file: str
@@ -45,9 +45,16 @@ class _Row(NamedTuple):
 
 
 class OwnImages(ImageFiles):
-    """Its splits: as the folders or the CSV say, else by classes in `shares` for train, val and test, by `split_seed`.
+    """Splits are taken from the folders or the CSV file, or drawn over classes if there are none.
 
-    A split that is not there is taken from the classes of train. Files that cannot be read are left out and counted.
+    A missing split is drawn from the classes of train. Unreadable files are left out and counted.
+
+    Args:
+        image_size: height and width of the decoded images.
+        channels: 1 for grayscale, 3 for RGB.
+        fit: how an image of another aspect ratio is fitted to the square.
+        shares: the proportions of train, val and test if splits are drawn.
+        split_seed: the seed with which splits are drawn.
     """
 
     name = "folder"
@@ -62,19 +69,19 @@ class OwnImages(ImageFiles):
         self.split_seed = split_seed
 
     def known_as(self, name: str, root: Path) -> str:
-        """In this folder: elsewhere a name such as `1` may mean anything. A digest, since a path says where a user works."""
+        """Specific to this folder, since a name such as `1` may mean anything elsewhere; the path is hashed for privacy."""
         folder = (root if root.is_dir() else root.parent).resolve()
         return f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}/{name}"
 
     def files(self, root: Path) -> Sequence[Path | str]:
-        """The folders that hold images, which leaves out a folder of banks beside them, or the CSV file and its images."""
+        """The folders with images, without a folder of banks beside them, or the CSV file and its images."""
         if os.path.isdir(root):
             names = Folder(root).names()
             tops = sorted({name.partition("/")[0] for name in names if "/" in name and _kind(name) in _IMAGES})
-            return [root / top for top in tops] or [root]  # an emptied folder is not the one it was
+            return [root / top for top in tops] or [root]  # notices that a folder was emptied
         if not os.path.isfile(root):
             return []
-        return [root, *(os.path.join(root.parent, row.file) for row in _read_rows(root))]  # a Path for each takes long
+        return [root, *(os.path.join(root.parent, row.file) for row in _read_rows(root))]  # creating a Path for each is slow
 
     def open(self, root: Path, scratch: Path) -> Folder:
         if os.path.isdir(root):
@@ -99,7 +106,7 @@ class OwnImages(ImageFiles):
         return decode(self.opened.read(name), printable(name), self.item_shape, self.fit)
 
     def _in_folders(self, root: Path) -> tuple[Listing, bool]:
-        """The images as the folders divide them, and whether they are in splits; without these, all are in train."""
+        """The images in class folders, and whether these are in split folders; otherwise all images are in train."""
         assert isinstance(self.opened, Folder)
         names = self.opened.names()
         others = self.opened.others()
@@ -111,7 +118,7 @@ class OwnImages(ImageFiles):
         beside = [name for name in others if "/" not in name or name.partition("/")[0] in tops]
         self._say(beside, "{} no {} and left out", "is|are", "image|images")
         splits = _split_folders(root, images)
-        above = 2 if splits else 1  # folders above an image
+        above = 2 if splits else 1  # the number of folders above an image
         given: Listing = {}
         loose = []
         for name in images:
@@ -129,7 +136,7 @@ class OwnImages(ImageFiles):
         return given, bool(splits)
 
     def _in_csv(self, root: Path) -> tuple[Listing, bool]:
-        """The images as the lines of a CSV file divide them, and whether it names splits."""
+        """The images in a CSV file, and whether it has splits."""
         rows = _read_rows(root)
         self._say_what_is_unsupported(row.file for row in rows)
         folder = os.path.abspath(root.parent)
@@ -180,7 +187,7 @@ class OwnImages(ImageFiles):
         self._say(empty, "{} without images and left out", "is|are", thing="folder|folders")
 
     def _say(self, names: Collection[str], what: str, *forms: str, thing: str = "file|files") -> None:
-        """Keep a note on some files; each of the forms is "singular|plural"."""
+        """Record a note about some files; each of `forms` is "singular|plural"."""
         if names:
             number = len(names) > 1
             noun, *words = (form.split("|")[number] for form in (thing, *forms))
@@ -195,13 +202,13 @@ def _kind(name: str) -> str:
 
 
 def _listed(names: Collection[str]) -> str:
-    """Some of the names, and how many there are more."""
+    """The first few names and the number of further ones."""
     more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return "; ".join(printable(name) for name in list(names)[:_NAMED]) + more
 
 
 def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
-    """The folders that are splits and not classes, with the split of each: all are named so, and hold class folders."""
+    """The folders that are splits and not classes: all of them have names of splits and contain class folders."""
     holds_folders: dict[str, bool] = {}
     for name in images:
         top, is_inside, rest = name.partition("/")
@@ -227,7 +234,7 @@ def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
 
 
 def _read_rows(path: Path) -> list[_Row]:
-    """The lines of a CSV file with the columns file, class and, if wanted, split, in any order and among others."""
+    """The rows of a CSV file with the columns file, class and, optionally, split, in any order and among others."""
     if path.suffix.lower() not in _CSV:
         raise BadInput(f"data.root={printable(path)} is neither a folder nor a .csv file; {_ALLOWED}")
     rows: list[_Row] = []
@@ -256,7 +263,7 @@ def _read_rows(path: Path) -> list[_Row]:
 
 
 def _places(path: Path, columns: list[str]) -> tuple[int, int, int | None]:
-    """Where file, class and split stand in a line."""
+    """The indices of the columns file, class and split."""
     missing = [name for name in _COLUMNS if name not in columns]
     if missing:
         raise BadInput(

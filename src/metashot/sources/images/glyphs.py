@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from metashot.arguments import AtLeast, AtMost
 from metashot.sources.source import PIXELS, DataSource, Drawn
 
-# Raised by one whenever this file would draw other pixels or form other classes.
+# Incremented whenever this module would draw other pixels or form other classes.
 DRAWING = 1
 
 # Upright faces only: the random shear slants a letter, and in true italics some letters turn into others
@@ -39,7 +39,7 @@ FACES = (
 
 # The first word of a character's Unicode name, which is its script for every letter kept here. Ogham is left
 # out, since its letters are counts of strokes that 28 pixels do not resolve, and so are Lisu and Old Italic,
-# whose letters are Latin ones, turned or slanted.
+# whose letters are rotated or slanted Latin ones.
 SCRIPTS = {
     "train": ("latin", "greek", "coptic", "cyrillic", "arabic"),
     "val": ("tifinagh", "nko", "hebrew", "lao"),
@@ -50,20 +50,20 @@ OVERSAMPLING = 4  # pixels of the letter's raster for one pixel of the image
 LETTER = 0.64  # the letter's longer side before distortion, as a share of the image's side
 MARGIN = 1.0  # pixels between a letter and the edge of the image
 KNOTS = 5  # the displacement is drawn at KNOTS x KNOTS points and smooth in between
-THINNER, THICKER = 2, 3  # steps of one raster pixel that a stroke's edge may move at most
-BOUND = 2.0  # standard deviations at which every distortion ends
-TOLERATED = 0.02  # of the ink may vanish or clog when a stroke changes
+THINNER, THICKER = 2, 3  # the most steps of one raster pixel that a stroke's edge may move
+BOUND = 2.0  # every distortion is clipped at this many standard deviations
+TOLERATED = 0.02  # the fraction of ink that may vanish or fill gaps when a stroke changes
 
 COMPARED_EM = 64  # font size at which letters are compared
 COMPARED_SIDE = 32  # longer side of the rasters in which they are compared
-COMPARED_PROPORTIONS = 1.4  # height to width may differ by this factor, which the random stretch makes up
+COMPARED_PROPORTIONS = 1.4  # aspect ratios may differ by this factor, which the random stretch covers
 ENLARGED = 1.2  # from this difference in size on, strokes that were equal differ in width after fitting
-SOLID = 0.75  # share of its box that a letter without structure fills
+SOLID = 0.75  # the share of its box above which a letter counts as solid
 
 Grey = npt.NDArray[np.uint8]
 Real = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
-Fixed = npt.NDArray[np.int32]  # whole numbers that count a fraction of a unit
+Fixed = npt.NDArray[np.int32]  # fixed-point numbers
 Mask = npt.NDArray[np.bool_]
 Step = Callable[[Grey, bool], Grey]
 Ink = TypeVar("Ink", Grey, Mask)
@@ -72,13 +72,22 @@ Ink = TypeVar("Ink", Grey, Mask)
 class Glyphs(DataSource):
     """Characters as classes, split by script.
 
-    Two characters are one class when, in any face and fitted to 32 pixels, all ink of each lies within one
+    Two characters are merged into one class if, in any face and fitted to 32 pixels, all ink of each lies within one
     pixel of the other's: equal outlines, small capitals (whose heavier strokes may reach two pixels), marks
     too small to tell apart. Proportions may differ by a factor of 1.4. The relation is closed transitively
-    (A is also Greek Alpha and Cyrillic A). A class that reaches from another split into train belongs to
-    train; one that reaches from test into validation is left out. So are a class within two pixels of one
-    in an earlier split, and what is only a dot or a bar. A class is drawn from one character, so that a
+    (A is also Greek Alpha and Cyrillic A). A class with characters in train and another split belongs to train;
+    one with characters in validation and test is left out. So are classes within two pixels of a class in an
+    earlier split, and characters that are only a dot or a bar. A class is drawn from one character, so that a
     merge in one face (I and l without serifs) does not mix the shapes of another.
+
+    Args:
+        image_size: height and width of the images.
+        examples: the number of images of each class.
+        rotation: standard deviation of the rotation in radians.
+        log_scale: standard deviation of the logarithm of the stretch.
+        shear: standard deviation of the tangent of the slant.
+        displacement: standard deviation of the displacement, as a fraction of the side.
+        stroke: standard deviation of the change of stroke width, as a fraction of the side.
     """
 
     name = "glyphs"
@@ -98,7 +107,6 @@ class Glyphs(DataSource):
         displacement: Annotated[float, AtLeast(0), AtMost(0.1)],
         stroke: Annotated[float, AtLeast(0), AtMost(0.1)],
     ) -> None:
-        """The last five are standard deviations: radians, a logarithm, a tangent, two shares of the side."""
         self.image_size = image_size
         self.examples = examples
         self.rotation = rotation
@@ -135,14 +143,14 @@ class Glyphs(DataSource):
         return Drawn(self._draw_class(name, characters[0])[first:last, None])
 
     def files(self, root: Path) -> list[Path]:
-        """None: the fonts belong to the identity."""
+        """No files: the fonts are part of the identity."""
         return []
 
     def prepare(self, root: Path, scratch: Path) -> None:
         self._found()
 
     def identity(self, root: Path) -> dict[str, str | int | float]:
-        """Everything that decides the pixels."""
+        """Everything that determines the pixels."""
         import matplotlib
         import PIL
         from PIL import features
@@ -171,7 +179,7 @@ class Glyphs(DataSource):
         return self._classes
 
     def _draw_class(self, name: str, character: str) -> Grey:
-        """[examples, side, side], from a generator of the class's own."""
+        """The images of a class, [examples, side, side], drawn with a random generator seeded by its name."""
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
         random = np.random.Generator(np.random.PCG64(seed))
         letters = _letter_rasters(character, self.image_size)
@@ -180,7 +188,7 @@ class Glyphs(DataSource):
 
         levels, thinnest, thickest = _stroke_levels(letters)
         level = THINNER + self.stroke * self.image_size * OVERSAMPLING * self._normal(random)
-        # A level between two whole ones is a blend of them, in parts of 64.
+        # A fractional level is a blend of the two levels next to it, in units of 1/64.
         parts = np.rint(64 * np.clip(level, thinnest[face], thickest[face])).astype(np.int32)
         below, share = parts >> 6, (parts & 63)[:, None, None]
         above = np.minimum(below + 1, THINNER + THICKER)
@@ -188,14 +196,14 @@ class Glyphs(DataSource):
 
         half_sides = np.array([_half_sides(letter) for letter in letters])[face]
         rows, columns = self._source_points(random, half_sides, letters.shape[-1])
-        # Blend and smoothing bring a factor of 64 each, the sampling 2**16; the shift keeps it below 2**31.
+        # Blending and smoothing each multiply by 64, sampling by 2**16; the shift keeps values below 2**31.
         sampled = _sample(_smoothed(blended) >> 8, rows, columns)
         return ((sampled + (1 << 19)) >> 20).astype(np.uint8)
 
     def _source_points(self, random: np.random.Generator, half_sides: Real, raster_side: int) -> tuple[Fixed, Fixed]:
-        """Row and column of the raster that each pixel shows, in 1/256: two of [examples, side, side].
+        """The raster's row and column that each pixel shows, in units of 1/256, each [examples, side, side].
 
-        Whole numbers: the last bit of a sine or an exponential, which differs between machines, is gone.
+        They are rounded to integers, because the last bit of a sine or an exponential differs between machines.
         """
         side = self.image_size
         turn, slant = self.rotation * self._normal(random), self.shear * self._normal(random)
@@ -205,11 +213,11 @@ class Glyphs(DataSource):
         shift = np.einsum("yi,ecij->ecyj", weights, knots)
         shift_y, shift_x = np.einsum("ecyj,xj->ceyx", shift, weights)
 
-        # Letter to image: stretch, then slant, then turn. y points down.
+        # From letter to image: stretch, then slant, then rotate. y points down.
         cosine, sine = np.cos(turn), np.sin(turn)
         xx, xy = cosine * width, (cosine * slant - sine) * height
         yx, yy = sine * width, (sine * slant + cosine) * height
-        # The whole letter stays in the picture: what would reach beyond its edge is drawn smaller.
+        # A letter that would extend beyond the edge of the image is drawn smaller.
         half_height, half_width = (half_sides.T + THICKER) / OVERSAMPLING
         room = side / 2 - MARGIN
         fit_x = (room - np.abs(shift_x).max((1, 2))) / (np.abs(xx) * half_width + np.abs(xy) * half_height)
@@ -228,7 +236,7 @@ class Glyphs(DataSource):
         return fixed[0], fixed[1]
 
     def _normal(self, random: np.random.Generator, *shape: int) -> Real:
-        """Normal numbers for every example, bounded: a letter far out in every respect is unreadable."""
+        """Normal random numbers for each example, clipped, because extreme distortions make a letter unreadable."""
         return np.clip(random.normal(size=(self.examples, *shape)), -BOUND, BOUND)
 
 
@@ -259,8 +267,8 @@ def _script(character: str) -> str:
 
 
 def _is_plain_letter(character: str) -> bool:
-    """No modifier letter, no compatibility form (ligatures, Arabic presentation forms, alphabets of
-    mathematics), and at most one mark, since two are not readable in so few pixels."""
+    """Whether a character is no modifier letter and no compatibility form (ligatures, Arabic presentation forms,
+    mathematical alphabets), and has at most one mark, since two are not readable in so few pixels."""
     return (
         unicodedata.category(character) in ("Lu", "Ll", "Lt", "Lo")
         and unicodedata.normalize("NFKC", character) == character
@@ -270,12 +278,12 @@ def _is_plain_letter(character: str) -> bool:
 
 @lru_cache(maxsize=32)
 def _font(face: str, em: int) -> ImageFont.FreeTypeFont:
-    # The basic layout engine: the other one is not installed everywhere and may place glyphs elsewhere.
+    # The other layout engine is not installed everywhere and may place glyphs differently.
     return ImageFont.truetype(_folder() / face, em, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _page(face: str, character: str, em: int) -> Image.Image | None:
-    """The letter at `em` pixels, cut to its ink; None where it has none."""
+    """The letter at `em` pixels, cropped to its ink; None if it has no ink."""
     font = _font(face, em)
     left, top, right, bottom = font.getbbox(character)
     width, height = int(right - left), int(bottom - top)
@@ -288,7 +296,7 @@ def _page(face: str, character: str, em: int) -> Image.Image | None:
 
 
 def _centred(page: Image.Image, height: int, width: int, canvas: int) -> Grey:
-    """The letter at another size in the middle of a square."""
+    """The letter resized and centred in a square."""
     letter = page.resize((width, height), Image.Resampling.BILINEAR)
     square = np.zeros((canvas, canvas), np.uint8)
     row, column = (canvas - height) // 2, (canvas - width) // 2
@@ -299,7 +307,7 @@ def _centred(page: Image.Image, height: int, width: int, canvas: int) -> Grey:
 def _letter_rasters(character: str, image_size: int) -> Grey:
     """The letter in every face that has it, [faces, rows, columns]."""
     longer_side = round(LETTER * image_size * OVERSAMPLING)
-    # Room for the thickest stroke and the smoothing, and an empty rim that stands for everything outside.
+    # Room for the thickest stroke and the smoothing, and an empty border that represents everything outside.
     canvas = longer_side + 2 * (THICKER + 4)
     em = image_size * OVERSAMPLING
     drawn = (_page(face, character, em) for face in FACES if character in _letters(face))
@@ -308,13 +316,13 @@ def _letter_rasters(character: str, image_size: int) -> Grey:
 
 
 def _sides(page: Image.Image, longer_side: int) -> tuple[int, int]:
-    """Height and width with the proportions kept."""
+    """Height and width at which the longer side is `longer_side`, with proportions kept."""
     scale = longer_side / max(page.size)
     return max(1, round(page.height * scale)), max(1, round(page.width * scale))
 
 
 def _find_classes() -> dict[str, dict[str, str]]:
-    """For each split the classes' names and their characters."""
+    """The classes of each split with their characters."""
     pages = {face: _compared_pages(face) for face in FACES}
     structured: set[str] = set()
     for drawn in pages.values():
@@ -365,13 +373,13 @@ def _compared_pages(face: str) -> dict[str, Image.Image]:
 
 
 def _is_solid(page: Image.Image) -> bool:
-    """A dot or a bar: with its size and proportions at random there is nothing left to know it by."""
+    """Whether a letter is a dot or a bar, which random size and proportions make unrecognisable."""
     side = COMPARED_SIDE
     return bool((_centred(page, side, side, side) >= 128).mean() > SOLID)
 
 
 def _look_alike(pages: list[Image.Image]) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
-    """Which letters of a face look alike and which nearly, as pairs of positions, the smaller first."""
+    """The letters of a face that look alike, and those that nearly do, as pairs of indices, the smaller first."""
     proportions = np.array([page.height / page.width for page in pages])
     ratio = proportions[:, None] / proportions
     stretched_alike = (ratio < COMPARED_PROPORTIONS) & (ratio.T < COMPARED_PROPORTIONS)
@@ -390,7 +398,7 @@ def _look_alike(pages: list[Image.Image]) -> tuple[set[tuple[int, int]], set[tup
         loose = _within(ink[one], nearer[other]) & _within(ink[other], nearer[one])
         one, other = one[loose], other[loose]
         nearly.update(zip(one.tolist(), other.tolist(), strict=True))
-        # A letter that was enlarged more, as a small capital, has a heavier stroke, which reaches further.
+        # A letter that was enlarged more, such as a small capital, has a heavier stroke, which extends further.
         close = _within(ink[one], near[other]) | (size[one] * ENLARGED < size[other])
         close &= _within(ink[other], near[one]) | (size[other] * ENLARGED < size[one])
         alike.update(zip(one[close].tolist(), other[close].tolist(), strict=True))
@@ -398,23 +406,23 @@ def _look_alike(pages: list[Image.Image]) -> tuple[set[tuple[int, int]], set[tup
 
 
 def _within(ink: Mask, area: Mask) -> Mask:
-    """Whether all ink of a letter lies in the area of the other, [pairs]."""
+    """Whether all ink of one letter is inside the area of the other, [pairs]."""
     return np.asarray(~(ink & ~area).any((1, 2)))
 
 
 def _coarsely_within(ink: Mask, area: Mask) -> Mask:
-    """The same for all pairs at a quarter of the resolution, [letters, letters]: true where `_within` is."""
+    """A test of all pairs at a quarter of the resolution, [letters, letters]; true wherever `_within` is true."""
     cells = (len(ink), COMPARED_SIDE // 4, 4, COMPARED_SIDE // 4, 4)
     inside = ink.reshape(cells).any((2, 4)).reshape(len(ink), -1).astype(np.float32)
     outside = 1 - area.reshape(cells).any((2, 4)).reshape(len(ink), -1).astype(np.float32)
-    # Sums of ones below 2**24: exact in float32 whatever the order, so every machine finds the same classes.
+    # Sums of ones below 2**24 are exact in float32 in any order, so every machine finds the same classes.
     return np.asarray(inside @ outside.T == 0)
 
 
 def _grown(images: Ink, diagonal: bool) -> Ink:
-    """Every pixel takes the largest value of its neighbourhood: a cross, or a square where `diagonal`.
+    """Dilate images with a cross, or with a square if `diagonal`.
 
-    Taken in turn they grow an octagon, which is close to a disc.
+    Alternating the two grows an octagon, which is close to a disc.
     """
     grown = images.copy()
     np.maximum(grown[..., 1:, :], images[..., :-1, :], out=grown[..., 1:, :])
@@ -430,11 +438,11 @@ def _shrunk(images: Grey, diagonal: bool) -> Grey:
 
 
 def _stroke_levels(letters: Grey) -> tuple[Grey, Whole, Whole]:
-    """Letters from thin to thick, [letters, levels, rows, columns], and the first and last level to use.
+    """Letters at stroke levels from thin to thick, [letters, levels, rows, columns], with the first and last usable level.
 
     Level THINNER is the letter itself.
     """
-    # One step more than is used: the thinnest stroke left is three raster pixels wide, and does not fade.
+    # One step more than is used, so that the thinnest stroke is three raster pixels wide and does not fade.
     thinner, thinner_steps = _reversible_steps(letters, _shrunk, _grown, THINNER + 1)
     thicker, thicker_steps = _reversible_steps(letters, _grown, _shrunk, THICKER)
     levels = np.stack([*thinner[THINNER - 1 :: -1], letters, *thicker], 1)
@@ -443,9 +451,9 @@ def _stroke_levels(letters: Grey) -> tuple[Grey, Whole, Whole]:
 
 
 def _reversible_steps(letters: Grey, change: Step, undo: Step, most: int) -> tuple[list[Grey], Whole]:
-    """The letters after one, two, ... steps, and how many of these `undo` nearly takes back, [letters].
+    """The letters after one, two, ... steps, and how many of these steps `undo` nearly reverses, [letters].
 
-    What undoing does not bring back is a stroke that has vanished or a gap that has closed.
+    A step that cannot be undone has removed a stroke or closed a gap.
     """
     ink = letters.sum((1, 2), dtype=np.int64)
     changed: list[Grey] = []
@@ -467,7 +475,7 @@ def _half_sides(letter: Grey) -> tuple[float, float]:
 
 
 def _smoothed(images: Fixed) -> Fixed:
-    """Averaged over about a pixel of the image, so that one sample of it is enough; 64 times the input."""
+    """Average over about one pixel of the image, so that one sample per pixel is enough; returns 64 times the values."""
     for axis in (1, 2):
         near = np.roll(images, -1, axis) + images + np.roll(images, 1, axis)
         images = (np.roll(images, -2, axis) + 2 * near + np.roll(images, 2, axis)).astype(np.int32)
@@ -475,7 +483,7 @@ def _smoothed(images: Fixed) -> Fixed:
 
 
 def _sample(images: Fixed, rows: Fixed, columns: Fixed) -> Fixed:
-    """Bilinear, in whole numbers; `rows` and `columns` are in 1/256 of a pixel. 2**16 times the input."""
+    """Bilinear sampling in integers; `rows` and `columns` are in 1/256 of a pixel. Returns 2**16 times the values."""
     last = images.shape[-1] - 1
     row, column = np.minimum(rows >> 8, last - 1), np.minimum(columns >> 8, last - 1)
     down, right = rows - (row << 8), columns - (column << 8)
@@ -490,7 +498,7 @@ def _sample(images: Fixed, rows: Fixed, columns: Fixed) -> Fixed:
 
 @cache
 def _spline_weights(side: int) -> Real:
-    """Cubic B-spline weights of the knots for every pixel, [side, KNOTS]; the outer knots lie outside."""
+    """Cubic B-spline weights of the knots for each pixel, [side, KNOTS]; the outer knots are outside the image."""
     position = np.linspace(1, KNOTS - 2, side)
     distance = np.abs(position[:, None] - np.arange(KNOTS))
     inner = 2 / 3 - distance**2 + distance**3 / 2

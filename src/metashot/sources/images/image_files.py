@@ -1,4 +1,4 @@
-"""What the data sets of image files have in common: they list their files by split and class, and decode them."""
+"""The base class of data sets of image files, which lists files by split and class and decodes them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,31 +13,37 @@ from metashot.sources.images.decoding import Decoded, Fit, Unreadable, decode
 from metashot.sources.official import Official
 from metashot.sources.source import PIXELS, DataSource, Drawn
 
-Listing = dict[str, dict[str, list[str]]]  # the names of the images, of each class, of each split
-Listed = Mapping[str, Mapping[str, Sequence[str]]]  # the same where the names are not kept but made when they are wanted
+Listing = dict[str, dict[str, list[str]]]  # split -> class -> names of the images
+Listed = Mapping[str, Mapping[str, Sequence[str]]]  # likewise, with names that may be created on demand
 
 
 class ImageFiles(DataSource, ABC):
     """A data source whose images are files in a folder or an archive.
 
-    A data set says in `files` and `open` where its files are and in `list_images` which image belongs where; names are
-    those inside `self.opened`. Published numbers of classes and images are checked.
+    A subclass finds its files in `files` and `open` and assigns images to splits and classes in `list_images`; image names
+    are relative to `self.opened`. If `published` states numbers of classes and images, they are checked.
+
+    Args:
+        channels: 1 for grayscale, 3 for RGB.
+        image_size: height and width of the decoded images.
+        fit: how an image of another aspect ratio is fitted to the square.
+        options: all other settings that determine the images, for `identity`.
     """
 
     name: str
     official: ClassVar[Official | None] = None
-    bright_ink: ClassVar[bool] = False  # whether its images are drawings with bright ink on dark ground
+    bright_ink: ClassVar[bool] = False  # whether images are drawings in bright ink on a dark background
     presented_as: ClassVar[str] = PIXELS
     dtype: ClassVar[str] = "uint8"
-    code = 1  # raised by one whenever a data set's code would make other images of the same files
-    skips_unreadable = False  # official files have to be whole
+    code = 1  # incremented whenever the code of a data set would decode the same files to other images
+    skips_unreadable = False  # an unreadable official file is an error
 
     def __init__(self, channels: int, image_size: int, fit: Fit, options: dict[str, Any]) -> None:
         self.channels = channels
         self.image_size = image_size
         self.fit: Fit = fit
-        self.options = options  # whatever else decides the images
-        self.notes: list[str] = []  # what the user should know of the listing; said when the bank is built
+        self.options = options  # all other settings that determine the images
+        self.notes: list[str] = []  # remarks for the user about the listing, printed when the bank is built
         self.opened: Files
         self.listing: Listed
 
@@ -54,18 +60,43 @@ class ImageFiles(DataSource, ABC):
 
     @abstractmethod
     def files(self, root: Path) -> Sequence[Path | str]:
-        """The files and folders below `root` that the images come from, as far as they are there."""
+        """Find the files and folders that the images come from.
+
+        Args:
+            root: the folder of data sets.
+
+        Returns:
+            The existing ones.
+        """
 
     @abstractmethod
     def open(self, root: Path, scratch: Path) -> Files:
-        """Find the files, or fetch them, or unpack them into `scratch`."""
+        """Find the files, or download or unpack them.
+
+        Args:
+            root: the folder of data sets.
+            scratch: an empty temporary folder, for example to unpack an archive into.
+
+        Returns:
+            The opened files.
+
+        Raises:
+            BadInput: if the files are missing or cannot be used.
+        """
 
     @abstractmethod
     def list_images(self, root: Path) -> Listed:
-        """Which image of `self.opened` belongs to which class of which split."""
+        """Assign the images of `self.opened` to splits and classes.
+
+        Args:
+            root: the folder of data sets.
+
+        Returns:
+            The names of the images of each class of each split.
+        """
 
     def published(self) -> dict[str, tuple[int, int]]:
-        """The classes and images that each split is known to have."""
+        """The published numbers of classes and images of each split; empty if they are not checked."""
         return {}
 
     def prepare(self, root: Path, scratch: Path) -> None:

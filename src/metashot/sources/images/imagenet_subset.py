@@ -1,4 +1,4 @@
-"""What miniImageNet and tieredImageNet have in common: where people keep them, and ImageNet's terms."""
+"""The common parts of miniImageNet and tieredImageNet: their usual locations, and ImageNet's terms."""
 
 import re
 from abc import abstractmethod
@@ -23,41 +23,62 @@ _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 @dataclass(frozen=True)
 class Found:
-    """The data set in one of its forms."""
+    """The data set as found on disk, in one of its forms."""
 
     form: str
     folder: Path
-    files: list[Path]  # the bank depends on
+    files: list[Path]  # that the bank depends on
 
 
 class ImageNetSubset(ImageFiles):
-    """A data set with splits as published, in one of several forms, found under the names that people have.
+    """A data set with published splits, in one of several forms, found under its usual names.
 
-    A data set says in `find_in` which form a folder has, and in `open_found` what the images are.
+    A subclass recognises the form of a folder in `find_in`, opens images in `open_found` and downloads them in `fetched`.
+
+    Attributes:
+        plain_name: the beginning of the names of its folders and archives, in lower-case letters and digits.
+        home_folder: the folder to download it to.
+        sizes: the published numbers of classes and images of each split.
     """
 
-    plain_name: ClassVar[str]  # of its folders and archives begins so, in small letters and digits
-    home_folder: ClassVar[str]  # where it goes when it is fetched
-    sizes: ClassVar[dict[str, tuple[int, int]]]  # classes and images of each split, as published
+    plain_name: ClassVar[str]
+    home_folder: ClassVar[str]
+    sizes: ClassVar[dict[str, tuple[int, int]]]
 
     def published(self) -> dict[str, tuple[int, int]]:
         return self.sizes
 
     def known_as(self, name: str, root: Path) -> str:
-        """By WordNet's identifier, which is the same in all subsets of ImageNet; other names are each data set's own."""
+        """WordNet identifiers are the same in all subsets of ImageNet; other names are specific to the data set."""
         return f"{'imagenet' if _WORDNET.fullmatch(name) else self.name}/{name}"
 
     @abstractmethod
     def find_in(self, folder: Path) -> Found | None:
-        """What there is of the data set directly in a folder."""
+        """Look for the data set directly in a folder.
+
+        Args:
+            folder: the folder.
+
+        Returns:
+            The data set; None if it is not there.
+        """
 
     @abstractmethod
     def open_found(self, found: Found, scratch: Path, archive: Path | None) -> tuple[Files, Listed]:
-        """The images and where they belong; an archive's name stands for `found.folder` when a message names it."""
+        """Open the images and assign them to splits and classes.
+
+        Args:
+            found: the data set on disk.
+            scratch: a temporary folder.
+            archive: the archive that `found.folder` was unpacked from, which messages name instead of the folder.
+
+        Returns:
+            The opened files, and the names of the images of each class of each split.
+        """
 
     @abstractmethod
     def fetched(self, folder: Path) -> Found:
-        """The data set fetched to a folder."""
+        """Download the data set to a folder."""
 
     def files(self, root: Path) -> list[Path]:
         found = self._find(root)
@@ -92,14 +113,14 @@ class ImageNetSubset(ImageFiles):
         return Found("tar", tars[0].parent, tars[:1]) if tars else None
 
     def _folders(self, folder: Path, depth: int = 2) -> Iterable[Path]:
-        """A folder and those below it that are named after the data set."""
+        """A folder and the folders below it that are named after the data set."""
         yield folder
         if depth:
             for inner in self.named_so(folder):
                 yield from self._folders(inner, depth - 1)
 
     def named_so(self, folder: Path, endings: Sequence[str] = ()) -> list[Path]:
-        """The folders in a folder that are named after the data set, or the files so named with one of these endings."""
+        """The folders in a folder that are named after the data set, or the files if `endings` are given."""
         return [
             path
             for path in sorted(folder.iterdir())
@@ -120,12 +141,12 @@ class ImageNetSubset(ImageFiles):
             )
         try:
             return self.open_found(inner, scratch, archive)
-        except BadInput as error:  # a temporary folder's name says nothing to the user
+        except BadInput as error:  # the name of a temporary folder means nothing to the user
             raise BadInput(str(error).replace(str(inner.folder), str(archive))) from error
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """The folders train, val and test in a folder if all three are there and hold folders; else none."""
+    """The folders train, val and test in a folder if all three exist and contain folders; else empty."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         split = split_called(path.name)
@@ -135,7 +156,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 
 def in_class_folders(folder: Path, splits: dict[str, Path]) -> Listing:
-    """The images of each folder of a class in the folder of a split."""
+    """The images in the class folders of each split folder."""
     for path in splits.values():
         for name in Folder(path).folders():
             if next((path / name).iterdir(), None) is None:
@@ -145,7 +166,7 @@ def in_class_folders(folder: Path, splits: dict[str, Path]) -> Listing:
 
 
 def by_class(names: Iterable[str], where: str) -> Listing:
-    """The images among these names by split and class, from `.../train/<class>/<image>` and the like."""
+    """The images among these names by split and class, taken from names such as `.../train/<class>/<image>`."""
     listing: Listing = {split: {} for split in SPLITS}
     for name in names:
         *_, folder, label, image = ("", "", *name.split("/"))
@@ -157,7 +178,7 @@ def by_class(names: Iterable[str], where: str) -> Listing:
 
 
 def as_text(name: Any) -> str:
-    """A name of a pickle, which Python 2 may have written as bytes."""
+    """A name in a pickle, which Python 2 may have written as bytes."""
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 

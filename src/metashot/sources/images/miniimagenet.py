@@ -36,8 +36,8 @@ from metashot.sources.splitting import SPLITS, check_disjoint
 MIRROR = "https://zenodo.org/record/7978538/files"
 LISTS = "https://raw.githubusercontent.com/twitter/meta-learning-lstm/master/data/miniImagenet"
 CACHE, PHASES = "cache", "phases"
-# The names of each split's pickle: of Ren et al. and as mirrored; of Gidaris and Komodakis, whose other pickles of the
-# training phase hold further images of its classes.
+# The names of each split's pickle: those of Ren et al. and of the mirror; those of Gidaris and Komodakis, whose other
+# pickles of the training phase contain further images of the training classes.
 PICKLES: dict[str, dict[str, tuple[str, ...]]] = {
     CACHE: {
         "train": ("mini-imagenet-cache-train.pkl",),
@@ -54,7 +54,7 @@ COLUMNS = ("filename", "label")
 
 
 class _Row(NamedTuple):
-    """What a list says of one image."""
+    """One image in a list."""
 
     where: str
     file: str
@@ -62,14 +62,18 @@ class _Row(NamedTuple):
 
 
 class _Pixels(NamedTuple):
-    """What stands for an array of images: where it lies."""
+    """Stands for an array of images by its position in the file."""
 
     place: Place
     shape: tuple[int, ...]
 
 
 class MiniImageNet(ImageNetSubset):
-    """Pickles of all images, `images` (a folder or zip) with Ravi and Larochelle's lists, or train|val|test/class/image."""
+    """Reads pickles, `images` (a folder or zip) with Ravi and Larochelle's lists, or folders train|val|test/class/image.
+
+    Args:
+        image_size: height and width of the images.
+    """
 
     name = "miniimagenet"
     plain_name = "miniimagenet"
@@ -178,7 +182,7 @@ class MiniImageNet(ImageNetSubset):
         return files, _as_listed(names, rows, printable(files.path))
 
     def _missing(self, found: Found, names: tuple[str, ...], archive: Path | None) -> Path:
-        """A file that should be beside others: fetched, where it is published by itself."""
+        """Download a missing file if it is published separately; otherwise raise `BadInput`."""
         if archive is None and found.form != PHASES:
             return download(self._official(names), found.folder)
         others = ", ".join(path.name for path in found.files)
@@ -197,18 +201,18 @@ def _first(folder: Path, names: Iterable[str]) -> Path | None:
 
 
 def _list_beside(folder: Path, split: str) -> Path | None:
-    """The list of a split beside the folder of images, in it, or further up."""
+    """The list of a split beside the folder of images, in it, or one level up."""
     return _first(folder, (f"{split}.csv", f"images/{split}.csv")) or _first(folder.parent, (f"{split}.csv",))
 
 
 def _has_images(folder: Path) -> bool:
-    """Whether a folder called `images` is this data set's and not another's: its names begin with a class of ImageNet."""
+    """Whether a folder called `images` belongs to this data set: its file names begin with a class of ImageNet."""
     first = next(folder.iterdir(), None)
     return first is not None and re.match(r"n\d{8}", first.name) is not None
 
 
 def _packed(path: Path, scratch: Path, form: str) -> tuple[Pack, dict[str, NDArray[np.int32]]]:
-    """The images of a pickle, and the numbers of those of each class."""
+    """The images of a pickle, and the indices of the images of each class."""
     packing = Packing(path, scratch)
 
     def take(array: NDArray[Any], start: int | None) -> Any:
@@ -280,7 +284,7 @@ def _rows(content: bytes, where: str) -> Iterator[_Row]:
 
 
 def _as_listed(names: list[str], rows: dict[str, list[_Row]], images: str) -> Listing:
-    """The images by split and class, as the lists say."""
+    """The images by split and class, according to the lists."""
     places: dict[str, list[str]] = {}
     for name in names:
         places.setdefault(name.rpartition("/")[2], []).append(name)
@@ -302,7 +306,7 @@ def _as_listed(names: list[str], rows: dict[str, list[_Row]], images: str) -> Li
 
 
 def _place(candidates: list[str], row: _Row, images: str) -> str:
-    """Which of the files with a row's name is meant: there may be several in folders of classes."""
+    """The file that a row refers to; class folders may contain several files of the same name."""
     file = row.file.removeprefix("images/")
     exact = [name for name in candidates if f"/{name}".endswith(f"/{row.label}/{file}")]
     exact = exact or [name for name in candidates if f"/{name}".endswith(f"/{file}")]

@@ -1,7 +1,7 @@
 """Omniglot: Lake, Salakhutdinov, Tenenbaum 2015, "Human-level concept learning through probabilistic program induction".
 
-1,623 characters of 50 alphabets, each drawn once by twenty people. As in the papers that learn from it, images are
-28x28, ink is bright, and each character turned by 90, 180 and 270 degrees can count as three classes more.
+1,623 characters of 50 alphabets, each drawn once by twenty people. As in few-shot papers, images are 28x28 with bright ink,
+and the rotations of each character by 90, 180 and 270 degrees can be three further classes.
 """
 
 from pathlib import Path
@@ -19,20 +19,24 @@ from metashot.sources.splitting import SPLITS, listed_splits, seeded_order, seed
 
 HOME = "https://github.com/brendenlake/omniglot"
 BACKGROUND, EVALUATION = "images_background", "images_evaluation"
-# Where people have them: by hand, by torchvision, learn2learn and torchmeta, or as a clone of the official repository.
+# Usual locations: unpacked by hand, from torchvision, learn2learn or torchmeta, or a clone of the official repository.
 FOLDERS = ("omniglot", "", "omniglot-py", "Omniglot", "omniglot/omniglot-py", "omniglot/python", "omniglot/raw", "python")
 CHARACTERS = {BACKGROUND: 964, EVALUATION: 659}
 DRAWINGS = 20
 MAML_SPLIT = {"train": 1100, "val": 100, "test": 423}  # characters, as in Finn et al. 2017
-VALIDATION_ALPHABETS = 5  # of the thirty background ones, for the split that has no validation of its own
+VALIDATION_ALPHABETS = 5  # of the thirty background alphabets, for `lake`, which has no validation split
 QUARTERS = (0, 90, 180, 270)
 
 
 class Omniglot(ImageFiles):
-    """Its splits: `maml` (seeded, 1,100 / 100 / 423 characters), `lake`, or a folder of lists such as Vinyals et al.'s.
+    """Omniglot's characters as classes.
 
-    `lake` tests on the evaluation alphabets and takes five of the background alphabets, by `split_seed`, for validation.
-    `rotations` names the splits in which a turned character is a class of its own.
+    Args:
+        split: `maml` (1,100 / 100 / 423 characters, drawn by seed), `lake`, or a folder of lists such as those of Vinyals et
+            al. `lake` tests on the evaluation alphabets and validates on five background alphabets, drawn by seed.
+        split_seed: the seed of the split.
+        rotations: the splits in which a rotated character is a class of its own.
+        image_size: height and width of the images.
     """
 
     name = "omniglot"
@@ -70,7 +74,7 @@ class Omniglot(ImageFiles):
         self._turned: tuple[tuple[str, str], Drawn] | None = None
 
     def known_as(self, name: str, root: Path) -> str:
-        """A turned character is made of the upright one's drawings: whoever has seen one has seen both."""
+        """The name of the upright character, whose drawings a rotated one shares: having seen one means having seen both."""
         return f"{self.name}/{name.partition('@')[0]}"
 
     def files(self, root: Path) -> list[Path]:
@@ -99,7 +103,7 @@ class Omniglot(ImageFiles):
         return listing
 
     def draw(self, split: str, label: int, first: int, last: int) -> Drawn:
-        """Ink is bright; a turned character follows the upright one, whose images are decoded once for the four."""
+        """Ink is bright; the rotations of a character follow each other, so its images are decoded once for all four."""
         character, _, turn = list(self.listing[split])[label].partition("@")
         key = (split, f"{character}[{first}:{last}]")
         if self._turned is None or self._turned[0] != key:
@@ -109,7 +113,7 @@ class Omniglot(ImageFiles):
         return Drawn(np.rot90(upright.items, int(turn or 0) // 90, axes=(2, 3)), upright.skipped, upright.remarks)
 
     def _characters(self) -> dict[str, list[str]]:
-        """The images of `Alphabet/characterNN`, of all there are."""
+        """The images of each character, by its name `Alphabet/characterNN`."""
         characters: dict[str, list[str]] = {}
         for name in self.opened.names():
             parts = name.split("/")
@@ -141,7 +145,7 @@ class Omniglot(ImageFiles):
 
 
 class Parts:
-    """Several folders or archives as one, each below its own name."""
+    """Combines several folders or archives, whose names become the first part of the file names."""
 
     def __init__(self, parts: dict[str, Files]) -> None:
         self.parts = parts

@@ -1,4 +1,4 @@
-"""Images that lie in a few large files and are read one by one from there, so that no process holds them in memory."""
+"""Images in a few large files, read one by one, so that no process holds them in memory."""
 
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,27 +14,27 @@ from metashot.sources.getting.files import DAMAGE, printable
 from metashot.sources.getting.npy import read_header
 
 _INDEX = np.dtype(np.int64)
-_COLUMNS = 3  # of the index: those of `Place`
-_AT_ONCE = 2**22  # bytes that are copied at a time
+_COLUMNS = 3  # of the index: the fields of `Place`
+_AT_ONCE = 2**22  # bytes copied at a time
 
 
 class Place(NamedTuple):
-    """Where the bytes of an array lie."""
+    """The location of the bytes of an array."""
 
-    is_copied: bool  # whether they lie in the copies and not in the file itself
+    is_copied: bool  # whether they are in the copies instead of the file itself
     start: int
     length: int
 
 
 @dataclass(frozen=True)
 class Pack:
-    """The images of one file by their numbers."""
+    """The images of one file, by their indices."""
 
     file: Path
-    copies: Path  # of what the file holds in another form
+    copies: Path  # of images that the file stores in another form
     index: Path  # the place of each image
-    pixels: tuple[int, int] | None  # height and width where images are bare pixels; None where they are image files
-    is_blue_first: bool = False  # of bare pixels
+    pixels: tuple[int, int] | None  # height and width of raw pixels; None for image files
+    is_blue_first: bool = False  # whether raw pixels are BGR
 
     def __len__(self) -> int:
         return self.index.stat().st_size // (_COLUMNS * _INDEX.itemsize)
@@ -53,7 +53,12 @@ class Pack:
 
 
 class PackedImages:
-    """The images of several packs by names such as `train.pkl[17]`; `path` is the folder or archive that the user has."""
+    """The images of several packs, by names such as `train.pkl[17]`.
+
+    Args:
+        path: the user's folder or archive, for messages.
+        packs: the packs, by the names of their files.
+    """
 
     def __init__(self, path: Path, packs: Mapping[str, Pack]) -> None:
         self.path = path
@@ -71,7 +76,7 @@ class PackedImages:
 
 
 class Numbered(Sequence[str]):
-    """The names of some of a pack's images, made when they are wanted: half a million of them would be much to keep."""
+    """The names of some images of a pack, created on demand to save the memory of half a million strings."""
 
     def __init__(self, pack: str, numbers: NDArray[np.int32]) -> None:
         self.pack = pack
@@ -90,7 +95,12 @@ class Numbered(Sequence[str]):
 
 
 class Packing:
-    """Notes where the images of a file lie while it is read, and copies to `scratch` what it holds in another form."""
+    """Records where the images of a file are while it is read, and copies those that it stores in another form.
+
+    Args:
+        file: the file.
+        scratch: the temporary folder for the copies.
+    """
 
     def __init__(self, file: Path, scratch: Path) -> None:
         self.file = file
@@ -98,7 +108,15 @@ class Packing:
         self.index = scratch / f"{file.name}.index"
 
     def place(self, array: NDArray[Any], start: int | None) -> Place:
-        """Where the array lies; `start` is its first byte in the file if it lies there as it is."""
+        """Record the location of an array, copying it if necessary.
+
+        Args:
+            array: the array.
+            start: the position of its first byte in the file; None if the file stores it in another form.
+
+        Returns:
+            Its location.
+        """
         if start is not None and array.flags.c_contiguous:
             return Place(False, start, array.nbytes)
         with self.copies.open("ab") as file:
@@ -108,19 +126,29 @@ class Packing:
         return Place(True, start, array.nbytes)
 
     def image_files(self, places: Sequence[Place]) -> Pack:
-        """A pack of image files that lie in these places."""
+        """Create a pack of image files at these locations."""
         np.asarray(places, _INDEX).reshape(-1, _COLUMNS).tofile(self.index)
         return Pack(self.file, self.copies, self.index, None)
 
     def pixels(self, place: Place, count: int, height: int, width: int, is_blue_first: bool = False) -> Pack:
-        """A pack of RGB images that lie one after another, as in an array [images, height, width, 3]."""
+        """Create a pack of the RGB images in an array [images, height, width, 3] at `place`."""
         size = height * width * 3
         columns = np.broadcast_arrays(place.is_copied, place.start + size * np.arange(count), size)
         np.stack(columns, 1).astype(_INDEX).tofile(self.index)
         return Pack(self.file, self.copies, self.index, (height, width), is_blue_first)
 
     def npz(self, key: str) -> tuple[Place, tuple[int, ...]]:
-        """The place and the shape of an array of bytes in an .npz file, unpacked piece by piece."""
+        """Unpack a uint8 array from an .npz file, piece by piece.
+
+        Args:
+            key: the name of the array.
+
+        Returns:
+            The location and the shape of the array.
+
+        Raises:
+            BadInput: if the file is damaged or does not have such an array.
+        """
         try:
             with zipfile.ZipFile(self.file) as archive, archive.open(f"{key}.npy") as member:
                 shape, fortran, dtype = read_header(member)
@@ -151,12 +179,12 @@ class Packing:
 
 
 def as_image_file(pixels: bytes, height: int, width: int) -> bytes:
-    """Bare RGB pixels with the head that makes them a PPM file, so that they are decoded as all images are."""
+    """Raw RGB pixels as a PPM file, so that they are decoded like other images."""
     return b"P6 %d %d 255\n" % (width, height) + pixels
 
 
 def by_label(labels: NDArray[Any]) -> dict[int, NDArray[np.int32]]:
-    """The numbers of the images of each label, both in rising order."""
+    """The indices of the images of each label, both in ascending order."""
     order = np.argsort(labels, kind="stable").astype(np.int32)
     found, firsts = np.unique(labels[order], return_index=True)
     return dict(zip(found.tolist(), np.split(order, firsts[1:]), strict=True)) if len(found) else {}

@@ -1,7 +1,7 @@
 """tieredImageNet: Ren et al. 2018, "Meta-learning for semi-supervised few-shot classification".
 
 608 classes of ImageNet in 34 categories, split by category: 351 for training, 97 for validation, 160 for testing; all their
-images, 84x84 RGB. The images stay in the files they are in: they are as many as memory may not hold.
+images, 84x84 RGB. The images are read directly from their files, since they may not fit into memory.
 """
 
 from pathlib import Path
@@ -30,12 +30,16 @@ from metashot.sources.official import Official
 from metashot.sources.splitting import SPLITS
 
 MIRROR = "https://zenodo.org/record/7978538/files/tiered-imagenet-"
-PNG, PIXELS = "_images_png.pkl", "_images.npz"  # what follows the name of a split
+PNG, PIXELS = "_images_png.pkl", "_images.npz"  # follows the name of a split
 LABELS = "_labels.pkl"
 
 
 class TieredImageNet(ImageNetSubset):
-    """The pickles of Ren et al., their `.npz` files as MetaOptNet uses them, or folders train|val|test/class/image."""
+    """Reads the pickles of Ren et al., the `.npz` files that MetaOptNet uses, or folders train|val|test/class/image.
+
+    Args:
+        image_size: height and width of the images.
+    """
 
     name = "tieredimagenet"
     plain_name = "tieredimagenet"
@@ -46,7 +50,7 @@ class TieredImageNet(ImageNetSubset):
         home="https://github.com/renmengye/few-shot-ssl-public",
         licence=LICENCE,
         files=(
-            # Learn2learn's mirror of the authors' files; their sizes and sums are not published, the archive's sum is.
+            # Learn2learn's mirror of the authors' files; only the checksum of the archive is published.
             *(
                 OfficialFile(f"{split}{kind}", f"{MIRROR}{split}{kind}", None, None)
                 for split in SPLITS
@@ -108,7 +112,7 @@ class TieredImageNet(ImageNetSubset):
 
 
 def _named(folder: Path, name: str) -> Path | None:
-    """A file under its own name or under the one that the mirror gives it."""
+    """A file under its original name or its name on the mirror."""
     return next((path for path in (folder / name, folder / f"tiered-imagenet-{name}") if path.is_file()), None)
 
 
@@ -141,7 +145,7 @@ def _packed_pixels(path: Path, scratch: Path) -> Pack:
 
 
 def _classes(path: Path, images: Path, count: int) -> dict[str, NDArray[np.int32]]:
-    """The numbers of the images of each class."""
+    """The indices of the images of each class."""
     content = read_pickle(path)
     if not isinstance(content, dict):
         refuse(path, f"it holds a {type(content).__name__}, not a dict")
@@ -162,7 +166,7 @@ def _classes(path: Path, images: Path, count: int) -> dict[str, NDArray[np.int32
     if not isinstance(names, list | np.ndarray) or any(not 0 <= label < len(names) for label in classes):
         refuse(path, "'label_specific_str' has no name for some of its labels")
     texts = [as_text(name) for name in names]
-    # Two classes may have one name, as the crane that flies and the one that lifts.
+    # Two classes may have the same name: a crane is a bird or a machine.
     return {
         texts[label] if texts.count(texts[label]) == 1 else f"{texts[label]} ({label})": numbers
         for label, numbers in classes.items()

@@ -1,4 +1,4 @@
-"""A user's own vectors: rows of numbers with a class each, in a CSV file or in the arrays of an .npz file."""
+"""A user's own vectors: labelled rows of numbers, in a CSV file or in the arrays of an .npz file."""
 
 import hashlib
 import math
@@ -27,11 +27,11 @@ from metashot.sources.splitting import (
     take_from_train,
 )
 
-LABEL = "class"  # the column of a CSV file that names the classes, where nothing else is said
+LABEL = "class"  # the default column of classes in a CSV file
 _SPLIT = "split"
-_LARGEST_CSV = 2**28  # bytes; as text, numbers take several times the memory
+_LARGEST_CSV = 2**28  # bytes; parsing takes several times as much memory
 _MOST_FEATURES = 65_536
-_LONGEST_NAME = 60  # characters of a value that a message quotes
+_LONGEST_NAME = 60  # characters of a value quoted in a message
 _ALLOWED = (
     "allowed: a .csv file with a header, a column of classes and columns of numbers, or an .npz file with the arrays x "
     "[rows, features] and y [rows]"
@@ -43,31 +43,35 @@ class _Table(NamedTuple):
 
     x: NDArray[np.float32]  # [N, features]
     labels: list[str]
-    splits: list[str] | None  # as the file names them; None where it names none
-    places: Sequence[int]  # of each row in the file, for messages: the line of a CSV file, or the number of the row
+    splits: list[str] | None  # as named in the file; None if it has no splits
+    places: Sequence[int]  # where each row is, for messages: its line in a CSV file, or its index
 
 
 class Vectors(DataSource):
-    """Its splits: as the file says, else by classes in `shares` for train, val and test, by `split_seed`.
+    """Splits are taken from the file, or drawn over classes if it has none.
 
-    A CSV file has a header; the column `label` names the classes, a column `split`, if there is one, the splits, and all
-    others are numbers. An .npz file has the arrays x [rows, features], y [rows] of whole numbers or texts and, if wanted,
-    split [rows].
+    A CSV file has a header, the column `label` with the classes, optionally a column `split`, and otherwise columns of
+    numbers. An .npz file has the arrays x [rows, features], y [rows] of integers or strings and, optionally, split [rows].
+
+    Args:
+        label: the column of a CSV file with the classes.
+        shares: the proportions of train, val and test if splits are drawn.
+        split_seed: the seed with which splits are drawn.
     """
 
     name = "vectors"
     official: ClassVar[Official | None] = None
     presented_as: ClassVar[str] = FEATURES
     dtype: ClassVar[str] = "float32"
-    code = 1  # raised by one whenever this would make other vectors of the same file
+    code = 1  # incremented whenever this class would read other vectors from the same file
 
     def __init__(self, label: str, shares: list[Positive], split_seed: Seed) -> None:
         self.label = label
         self.shares = shares_of_splits(shares)
         self.split_seed = split_seed
         self.notes: list[str] = []
-        self.listing: dict[str, dict[str, range]] = {}  # where each class of each split stands in the ordered rows
-        self._ordered: Path  # the rows, split by split and class by class
+        self.listing: dict[str, dict[str, range]] = {}  # the ordered rows of each class of each split
+        self._ordered: Path  # the file of all rows, ordered by split and class
         self._shape: tuple[int] | None = None
 
     @property
@@ -79,7 +83,7 @@ class Vectors(DataSource):
         return {"root": str(root.resolve()), "code": self.code, **options}
 
     def known_as(self, name: str, root: Path) -> str:
-        """In this file: elsewhere a name such as `1` may mean anything. A digest, since a path says where a user works."""
+        """Specific to this file, since a name such as `1` may mean anything elsewhere; the path is hashed for privacy."""
         return f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:12]}/{name}"
 
     def files(self, root: Path) -> Sequence[Path | str]:
@@ -194,7 +198,7 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = None
-    if value is None or "_" in text:  # which Python takes for a separator of digits
+    if value is None or "_" in text:  # Python accepts underscores between digits
         _refuse(path, f"{where} has {_quoted(text)}, and a number belongs there" if text else f"{where} has no number")
     if not math.isfinite(value):
         _refuse(path, f"{where} has {_quoted(text)}, and a finite number belongs there")
@@ -248,7 +252,7 @@ def _member(path: Path, archive: Zip, name: str) -> NDArray[Any]:
 def _texts(path: Path, name: str, values: NDArray[Any]) -> list[str]:
     try:
         return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
-    except ValueError as error:  # of which UnicodeDecodeError is one
+    except ValueError as error:  # UnicodeDecodeError is a ValueError
         _refuse(path, f"its {name} has texts that are not Unicode: {error}")
 
 
