@@ -363,7 +363,7 @@ def _draw(source: DataSource, splits: list[_Split]) -> None:
 @contextlib.contextmanager
 def _hidden_main() -> Iterator[None]:
     """Start workers that do not import the main script, which they do not need. A user's script without
-    `if __name__ == "__main__"` would otherwise run again in each of them, and wait there for the bank that it is building."""
+    `if __name__ == "__main__"` would otherwise run again in each of them, and wait there for the bank being built."""
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         yield
