@@ -187,7 +187,7 @@ ORIGIN = {"name": "it", "input_shape": [1, 28, 28], "mean": None, "std": None}
 
 
 def config(kind: str, **settings: Any) -> dict[str, Any]:
-    return {"data": {"source": {"_target_": f"metashot.data.sources.{kind}", **settings}}}
+    return {"data": {"source": {"_target_": f"metashot.sources.images.{kind}", **settings}}}
 
 
 def test_only_learners_of_drawings_invert() -> None:

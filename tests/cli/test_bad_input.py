@@ -73,7 +73,7 @@ OVERRIDES: dict[str, list[str]] = {
     "data.ways=5000": ["5000", "data.", "ways"],
     "data.val.ways=1000": ["1000", "val", "ways"],
     "data.shots=18": ["18", "data.shots", "20"],
-    "data.test.queries=20": ["20 queries", "20 images", "test", "data.queries"],
+    "data.test.queries=20": ["20 queries", "20 examples", "test", "data.queries"],
     "trainer=gpu": ["trainer.accelerator=gpu", "trainer=cpu"],
     "trainer.precision=16-mixed": ["trainer.precision=16-mixed", "32-true", "bf16-mixed"],
     "algo._target_=os.system": ["algo._target_=os.system", "metashot"],
@@ -361,7 +361,7 @@ def test_what_hydra_refuses_is_told_in_one_line(command: Command) -> None:
             "algo.foo=1",
             "unknown key algo.foo; allowed under algo: distance, learned_temperature, name, optimizer, temperature",
         ),
-        ("data.foo=1", "unknown key data.foo; allowed under data: augmentation, banks, "),
+        ("data.foo=1", "unknown key data.foo; allowed under data: banks, name, presentation, "),
     ):
         outcome = command.run("train.py", "algo=protonet", given)
         refused(outcome, [said])

@@ -43,7 +43,10 @@ class Scenes(EpisodicDataModule):
         specs = dict.fromkeys(SPLITS, EpisodeSpec(1, 2, 3))
         super().__init__("scenes", specs, dict.fromkeys(SPLITS, EPISODES), 4, tasks_per_evaluation_step=4, seed=0)
         self.problem = DenseLabels(CLASSES)
-        self.input_shape = (3, *SIDES)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return 3, *SIDES
 
     def batch(self, split: Any, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         groups = [numbers[numbers % 2 == odd] for odd in (0, 1)]
