@@ -235,3 +235,10 @@ def test_what_is_kept_of_a_support_set_answers_as_the_whole_does() -> None:
     assert learned.shape == (2, 6, 3)  # five features and the constant
     expected = made(episode.support, episode.query.x)
     torch.testing.assert_close(made.answer_queries(learned, episode.query.x), expected, atol=1e-12, rtol=0)
+
+
+def test_equal_examples_of_several_classes_are_undecided_even_with_a_tiny_lambda() -> None:
+    x = torch.ones(1, 6, 65)
+    y = torch.nn.functional.one_hot(torch.tensor([[0, 1, 2, 0, 1, 2]])).float()
+    weights = ridge_regression(x, y, torch.tensor(1e-7))
+    torch.testing.assert_close(x @ weights, torch.full((1, 6, 3), 1 / 3), rtol=0, atol=1e-5)

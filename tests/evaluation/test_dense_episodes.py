@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Batch, Episode, EpisodeSpec, Examples
 from metashot.evaluation import testing
 from metashot.evaluation.gallery import write_evaluation
-from metashot.evaluation.protocol import Scoring
+from metashot.evaluation.protocol import EpisodeResults, Scoring
 from metashot.evaluation.statistics import mean_and_interval
 from metashot.evaluation.timing import Timing
 from metashot.problems import DenseLabels
@@ -180,3 +181,8 @@ def test_statistics_do_not_depend_on_how_many_episodes_are_answered_at_once() ->
     together = scored(NearestColour(), data).results
     data.tasks_per_evaluation_step = 1
     assert replace(scored(NearestColour(), data).results, problem=together.problem) == together
+
+
+def test_an_episode_without_a_labelled_pixel_is_named_and_not_averaged() -> None:
+    results = EpisodeResults(DenseLabels(3), [0.5, math.nan, 0.7], [1.0, 0.0, 1.0], [4, 7, 9], {}, [0, 0, 0], 30)
+    assert results.first_non_finite() == "episode 7 has no mean_iou, because none of its queries has a label"
