@@ -42,7 +42,7 @@ def refuse_export(learner: Learner) -> None:
     if missing:
         # Without the bound on numpy, the dependencies of onnx would install numpy 2, which learn2learn does not support.
         wanted = " ".join([*(f"{name}=={version}" for name, version in NEEDED.items()), "'numpy<2'"])
-        raise BadInput(f"export needs {' and '.join(missing)}, which metashot installs for nobody: pip install {wanted}")
+        raise BadInput(f"export= needs {' and '.join(missing)}, which the extra onnx installs: pip install {wanted}")
     if isinstance(learner, VectorLearner):
         raise BadInput(
             f"export is for learners of images, and this {learner.name} was trained on vectors: keep it with learner.save"

@@ -38,6 +38,6 @@ def refuse_too_many_episodes(key: str, tasks: int, inputs: int, numbers: int) ->
     needed, there = tasks * inputs * numbers * FLOAT, all_memory()
     if needed > there:
         raise BadInput(
-            f"{key}={tasks} cannot be used: so many tasks of {inputs:,} inputs of {numbers:,} numbers need "
-            f"{needed / 1e9:,.0f} GB at once for these alone, and there are {there / 1e9:,.0f} GB of memory: lower {key}"
+            f"{key}={tasks} cannot be used: {tasks:,} tasks with {inputs:,} inputs of {numbers:,} numbers need "
+            f"{needed / 1e9:,.0f} GB at once, and there are {there / 1e9:,.0f} GB of memory: lower {key}"
         )

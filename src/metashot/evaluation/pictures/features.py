@@ -93,7 +93,7 @@ def _show_features(axes: Axes, features: Tensor, y: Tensor, support: int, ways: 
     axes.tick_params(labelsize=8)
     axes.margins(0.08)
     if not known.all():
-        axes.set_title(f"{axes.get_title()} ({int((~known).sum())} images without numbers are left out)", fontsize=9)
+        axes.set_title(f"{axes.get_title()} ({int((~known).sum())} images with non-finite features left out)", fontsize=9)
 
 
 def _markers(label: int, ways: int, of_support: bool) -> list[dict[str, Any]]:

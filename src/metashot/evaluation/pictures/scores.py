@@ -125,7 +125,7 @@ def reliability_picture(answers: Answers, error: float, path: Path) -> None:
     total = int(bins.queries.sum())
     if total == 0:
         lower.axis("off")
-        say(upper, "The confidence of no answer is a number.")
+        say(upper, "All confidences are non-finite.")
         write_picture(figure, path)
         return
     full = bins.queries > 0
