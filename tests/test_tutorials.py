@@ -27,7 +27,7 @@ def commands_of(tutorial: str) -> list[list[str]]:
     return [[*_PROGRAMS[words[0]], *words[1:]] for line in lines if (words := shlex.split(line)) and words[0] in _PROGRAMS]
 
 
-@pytest.mark.parametrize("name", ["algorithm", "backbone", "problem", "source"])
+@pytest.mark.parametrize("name", ["algorithm", pytest.param("backbone", marks=pytest.mark.long), "problem", "source"])
 def test_a_tutorial_does_what_it_says(name: str, tmp_path: Path) -> None:
     text = (TUTORIALS / f"{name}.md").read_text()
     files, commands = files_of(text), commands_of(text)
@@ -48,4 +48,4 @@ def test_a_tutorial_does_what_it_says(name: str, tmp_path: Path) -> None:
 def test_every_tutorial_is_followed() -> None:
     with_files = {path.stem for path in TUTORIALS.glob("*.md") if files_of(path.read_text())}
     (followed,) = (mark.args[1] for mark in test_a_tutorial_does_what_it_says.pytestmark)  # type: ignore[attr-defined]
-    assert with_files == set(followed)
+    assert with_files == {one if isinstance(one, str) else one.values[0] for one in followed}

@@ -127,6 +127,7 @@ def test_a_choice_of_a_plugin_is_unknown_without_its_name(elsewhere: Elsewhere) 
     assert "algo=cityblock cannot be used; allowed: anil" in outcome.err
 
 
+@pytest.mark.long
 def test_python_users_name_a_plugin_in_the_call(elsewhere: Elsewhere) -> None:
     code = (
         "import sys, pickle, metashot, numpy\n"

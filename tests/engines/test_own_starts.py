@@ -144,6 +144,7 @@ def test_only_tasks_with_their_own_start_cost_a_grouped_convolution_in_the_first
     assert max(groups) == TASKS
 
 
+@pytest.mark.long
 def test_what_was_compiled_for_a_shared_start_is_not_taken_for_own_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilation, "BACKEND", "aot_eager")
     torch._dynamo.reset()
