@@ -223,11 +223,14 @@ def test_a_folder_is_free_after_every_close(banks: str, tmp_path: Path) -> None:
 
 
 def test_a_script_without_a_guard_builds_a_bank_without_running_again(tmp_path: Path) -> None:
+    rows = [f"{label},{place},{label * 10 + place}" for label in range(12) for place in range(20)]
+    (tmp_path / "rows.csv").write_text("\n".join(["class,a,b", *rows]))
+    own = ("algo=protonet", "data=vectors", "data.root=rows.csv", "data.banks=banks", "data.train.ways=2", "data.ways=2")
     script = tmp_path / "script.py"
-    lines = ["print('begins', flush=True)", "import metashot", f"metashot.Experiment(*{TINY!r}, 'data.banks=banks').build()"]
+    lines = ["print('begins', flush=True)", "import metashot", f"metashot.Experiment(*{own!r}, 'logger=none').build()"]
     script.write_text("\n".join(lines))
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     call = [sys.executable, str(script)]
     done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True)
     assert done.stdout.count("begins") == 1
-    assert list((tmp_path / "banks").glob("glyphs-*"))
+    assert list((tmp_path / "banks").glob("vectors-*"))
