@@ -92,18 +92,19 @@ def test_a_run_that_was_reopened_is_closed_to_others(tmp_path: Path) -> None:
             RunFolder.reopen(tmp_path / "run", {})
 
 
-def test_processes_that_a_run_starts_share_its_folder(tmp_path: Path) -> None:
-    with (
-        RunFolder.claim(str(tmp_path / "run"), {"seed": 1}) as folder,
-        Holder(f"claim({str(tmp_path / 'run')!r}, {{}})") as device,
-    ):
-        assert device.opened() == folder.path
+def test_processes_that_a_run_starts_share_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RunFolder.claim(str(tmp_path / "run"), {"seed": 1}) as folder:
+        of_lightning = {"LOCAL_RANK": "1", "NODE_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+        for name, value in of_lightning.items():
+            monkeypatch.setenv(name, value)
+        with Holder(f"claim({str(tmp_path / 'run')!r}, {{}})") as device:
+            assert device.opened() == folder.path
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert configuration_of_folder(folder.path) == {"seed": 1}
     assert "METASHOT_RUN_FOLDER" not in os.environ
 
 
-def test_a_configuration_of_folderuration_is_read_back_as_it_was(tmp_path: Path) -> None:
+def test_a_configuration_is_read_back_as_it_was(tmp_path: Path) -> None:
     with RunFolder.claim(str(tmp_path / "run"), CONFIGURATION) as folder:
         assert configuration_of_folder(folder.path) == CONFIGURATION
     with RunFolder.reopen(tmp_path / "run", CONFIGURATION):

@@ -102,7 +102,7 @@ REFUSED: dict[str, list[str]] = {
     "algo=matching algo.temperature=0": ["algo.temperature=0", "above 0"],
     "algo=matching algo.reading_steps=0": ["algo.reading_steps=0", "at least 1"],
     "algo=protonet algo.distance=manhattan": ["algo.distance=manhattan", "euclidean, cosine"],
-    "algo=r2d2 algo.regularisation=0": ["algo.regularisation=0", "above 0"],
+    "algo=r2d2 algo.regularisation=0": ["algo.regularisation=0", "at least 1e-08"],
     "algo=relation algo.loss=hinge": ["algo.loss=hinge", "mse, cross_entropy"],
     "algo=siamese algo.loss=pairs": ["algo.loss=pairs", "verification, contrastive, triplet"],
     "algo=siamese algo.neighbours=0": ["algo.neighbours=0", "at least 1"],
