@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from metashot.bad_input import BadInput
+from metashot.files.outputs import atomic_file
 from metashot.files.whole_folders import locked, make_once, whole_folder
 from metashot.sources.getting.files import printable, stamps
 from metashot.sources.source import PIXELS, DataSource
@@ -124,9 +125,8 @@ def _complete(folder: Path) -> None:
         manifest = read_manifest(folder)
         if "digests" not in manifest:  # another process may have added them in the meantime
             manifest["digests"] = _digests(folder, manifest["splits"])
-            temporary = folder / f".manifest.{os.getpid()}.writing"
-            temporary.write_text(json.dumps(manifest))
-            temporary.replace(folder / "manifest.json")
+            with atomic_file(folder / "manifest.json") as file:
+                file.write(json.dumps(manifest).encode())
 
 
 def _digests(folder: Path, splits: Mapping[str, Any]) -> dict[str, list[str]]:
