@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from metashot.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from metashot.applied.learner import load as load
-    from metashot.applied.learner import load_fitted as load_fitted
+    from metashot.applied.loading import load as load
+    from metashot.applied.loading import load_fitted as load_fitted
     from metashot.bad_input import BadInput as BadInput
     from metashot.bad_input import GaveUp as GaveUp
     from metashot.experiment import Experiment as Experiment
@@ -16,8 +16,8 @@ _EXPORTS = {
     "BadInput": "metashot.bad_input",
     "Experiment": "metashot.experiment",
     "GaveUp": "metashot.bad_input",
-    "load": "metashot.applied.learner",
-    "load_fitted": "metashot.applied.learner",
+    "load": "metashot.applied.loading",
+    "load_fitted": "metashot.applied.loading",
 }
 
 

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.applied.learner import Device, Learner, load
+from metashot.applied.learner import Device, Learner
+from metashot.applied.loading import load
 from metashot.bad_input import BadInput
 from metashot.checkpoints.initial_weights import load_initial_weights
 from metashot.checkpoints.reading import read_checkpoint

@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 import metashot
-from metashot.applied.learner import ClassLearner, Learner, NumberLearner
+from metashot.applied.class_learner import ClassLearner
+from metashot.applied.learner import Learner
+from metashot.applied.number_learner import NumberLearner
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import metashot_part, write_checkpoint
 from tests.configuration.test_configuration import composed

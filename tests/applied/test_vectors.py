@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import metashot
+from metashot.applied.class_learner import VectorLearner
 from metashot.applied.export import refuse_export
-from metashot.applied.learner import VectorLearner
 from metashot.bad_input import BadInput, BadValue
 from tests.applied.learners import tiny
 from tests.sources.vectors.tables import FEATURES, clouds

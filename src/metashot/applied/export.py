@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from metashot.algorithms.features import FeatureLearner
+from metashot.applied.class_learner import ClassLearner, VectorLearner
 from metashot.applied.images import Form, as_inputs, normalised
-from metashot.applied.learner import ClassLearner, Learner, VectorLearner
+from metashot.applied.learner import Learner
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, normalisations
 from metashot.bad_input import BadInput

@@ -13,9 +13,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from metashot import configuration
+from metashot.applied.class_learner import ClassLearner, VectorLearner
 from metashot.applied.folders import Images, Outputs, named, query_files, read_all, read_support, support_files
 from metashot.applied.images import ink_of
-from metashot.applied.learner import ClassLearner, Learner, VectorLearner, learner_of, restored
+from metashot.applied.learner import Learner
+from metashot.applied.loading import learner_of, restored
 from metashot.applied.network import fitted_content, made
 from metashot.applied.photographs import are_told, warning_of
 from metashot.applied.sheet import UNCERTAIN, sheet, uncertain

@@ -1,0 +1,61 @@
+"""Arrays of numbers that users give, checked and in the shape that a learner needs."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metashot.applied.network import TrainedNetwork
+from metashot.bad_input import BadValue
+
+
+def numbers_of(given: Any, name: str, width: int) -> NDArray[np.float64]:
+    """Check that an argument is a finite array [N, width], and return it in 64 bits."""
+    if given is None:
+        raise BadValue(f"a learner of numbers requires {name} to be passed, but the target {name} is None")
+    given = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
+    allowed = f"allowed: an array [N, {width}]"
+    if hasattr(given, "toarray"):
+        raise BadValue(f"{name} is a sparse matrix; {allowed}, as {name}.toarray() is")
+    try:
+        found = np.asarray(given)
+        values = None if found.dtype.kind == "c" else found.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadValue(f"{name} cannot be read as numbers ({error}); {allowed}") from error
+    if values is None:
+        raise BadValue(f"{name} has complex numbers (Complex data not supported); {allowed} of real ones")
+    if values.ndim == 1 and width == 1:
+        values = values[:, None]
+    if values.ndim != 2 or values.shape[1] != width or len(values) == 0:
+        raise BadValue(f"{name} has the shape {values.shape}; allowed: [N, {width}]{' or [N]' if width == 1 else ''}")
+    if not np.isfinite(values).all():
+        raise BadValue(
+            f"{name} has non-finite values, NaN or inf (the first in row {int((~np.isfinite(values)).any(1).argmax())})"
+        )
+    return values
+
+
+def features_of(x: Any, network: TrainedNetwork) -> NDArray[np.float32]:
+    """Vectors in the form in which a vector learner's examples are saved: [N, *input_shape]."""
+    shape = tuple(network.origin["input_shape"])
+    rows = numbers_of(x, "x", math.prod(shape))
+    with np.errstate(over="ignore"):
+        found = rows.astype(np.float32).reshape(-1, *shape)
+    if not np.isfinite(found).all():
+        raise BadValue("x has values that are too large for 32 bits")
+    return found
+
+
+def inputs_of(x: Any, network: TrainedNetwork) -> NDArray[np.float64]:
+    return numbers_of(x, "x", int(network.origin["input_shape"][0]))
+
+
+def outputs_of(y: Any, network: TrainedNetwork) -> NDArray[np.float64]:
+    return numbers_of(y, "y", int(network.origin["outputs"]))
+
+
+def refuse_other_length(number: int, what: str, other: int, of_what: str) -> None:
+    if number != other:
+        raise BadValue(f"{number} {what} and {other} {of_what} were given; allowed: as many of one as of the other")

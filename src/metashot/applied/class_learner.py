@@ -1,0 +1,223 @@
+"""Learners that predict classes: of images, and of vectors."""
+
+import math
+import os
+import warnings
+from abc import abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metashot.applied.arrays import features_of, refuse_other_length
+from metashot.applied.images import Form, Ink, each_prepared, form_of, ink_of
+from metashot.applied.labels import Labels, as_array, distinct, is_plain, labels_of
+from metashot.applied.learner import Device, Fitted, Learner
+from metashot.applied.network import TrainedNetwork
+from metashot.applied.photographs import PhotographsGiven, warning_of
+from metashot.bad_input import BadInput, BadValue
+from metashot.checkpoints.stored import LONGEST_LABEL, MOST_CLASSES, can_be_stored
+from metashot.episodes import Examples
+
+
+class Classifier(Learner):
+    """A learner that predicts classes. Subclasses define how inputs become examples."""
+
+    @property
+    def classes_(self) -> Labels:
+        return as_array(self._state().classes)
+
+    def predict(self, queries: Any) -> Labels:
+        """Predict the label of each query; see `Learner.predict`."""
+        fitted = self._state()
+        labels: Labels = as_array(fitted.classes)[_probabilities(fitted, self._prepared(queries, fitted)).argmax(1)]
+        return labels
+
+    def predict_proba(self, queries: Any) -> NDArray[np.float64]:
+        """The class probabilities of each query, the softmax of the logits.
+
+        Args:
+            queries: Given in the same way as the examples of `fit`.
+
+        Returns:
+            Probabilities [N, classes], in the order of `classes_`.
+
+        Raises:
+            Unavailable: The learner is not fitted.
+            BadInput: The queries cannot be used, or the logits are not finite.
+        """
+        fitted = self._state()
+        return _probabilities(fitted, self._prepared(queries, fitted))
+
+    def score(self, queries: Any, answers: Any) -> float:
+        """The accuracy: the share of queries whose predicted label is the given one."""
+        labels, predicted = labels_of(answers), self.predict(queries).tolist()
+        refuse_other_length(len(predicted), self._noun, len(labels), "labels")
+        return sum(bool(a == b) for a, b in zip(predicted, labels, strict=True)) / len(labels)
+
+    _noun: str  # what messages call the inputs, in the plural
+
+    @abstractmethod
+    def _prepared(self, queries: Any, fitted: Fitted) -> NDArray[Any]:
+        """The queries in the form in which examples are saved: [N, ...]."""
+
+    def _fit(self, items: NDArray[Any], labels: Sequence[Hashable], form: Form | None) -> Self:
+        network = self.network
+        refuse_other_length(len(items), self._noun, len(labels), "labels")
+        classes = distinct(labels)
+        if len(classes) < 2:
+            raise BadValue(f"all labels are {classes[0]!r}; examples of two classes at least are needed")
+        most = network.algorithm.fixed_ways
+        if most is not None and len(classes) > most:
+            raise BadValue(
+                f"{len(classes)} classes were given, but the head of this {network.name} is for at most {most}: give fewer, "
+                f"train with data.ways={len(classes)}, or use an algorithm without a head, such as protonet"
+            )
+        places = {label: place for place, label in enumerate(classes)}
+        y = np.array([places[label] for label in labels], dtype=np.int64)
+        order = np.argsort(y, kind="stable")  # sorted by label, as in an episode
+        examples = Examples(torch.from_numpy(items[order]), torch.from_numpy(y[order]))
+        self._fitted = Fitted.to(network, examples, classes, form)
+        return self
+
+    def _saved(self, fitted: Fitted) -> dict[str, Any]:
+        odd = next((label for label in fitted.classes if not is_plain(label)), None)
+        if odd is not None:
+            raise BadInput(
+                f"the label {odd!r} is of type {type(odd).__name__} and cannot be saved; allowed: text, numbers, true or "
+                "false, None, and tuples of these"
+            )
+        if not can_be_stored(fitted.classes):
+            raise BadInput(
+                f"these labels cannot be saved; allowed: at most {MOST_CLASSES:,} classes, and UTF-8 text of at most "
+                f"{LONGEST_LABEL:,} characters, in tuples of at most {LONGEST_LABEL:,} that are not deep in one another"
+            )
+        return {"classes": list(fitted.classes)}
+
+    def _fitted_to(self, fitted: Fitted) -> str:
+        return f"{len(fitted.classes)} classes"
+
+
+class ClassLearner(Classifier):
+    """A classifier of images. Images are converted to the shape and, for drawings, to the polarity of its training data."""
+
+    _noun = "images"
+
+    def __init__(self, checkpoint: str | os.PathLike[str], device: Device = "auto", ink: Ink = "auto") -> None:
+        self.checkpoint = checkpoint
+        self.device = device
+        self.ink = ink
+
+    @property
+    def form(self) -> Form:
+        """The form that images are converted to."""
+        return form_of(self.config, self.origin, self.ink)
+
+    def fit(self, images: Any, labels: Any) -> Self:
+        """Adapt to labelled images. An earlier fit is replaced.
+
+        A learner whose head has a fixed number of classes accepts up to that number; with fewer, the unused outputs are
+        ignored and the probabilities of the given classes add up to one.
+
+        Args:
+            images: A list of paths, Pillow images, arrays or tensors, or one array or tensor of images. Arrays are
+                [images, height, width] or [images, height, width, channels], tensors [images, height, width] or
+                [images, channels, height, width]; values are uint8, bool, or floats between 0 and 1.
+            labels: One hashable label per image, from at least two classes.
+
+        Returns:
+            The learner itself, now fitted.
+
+        Raises:
+            BadInput: An image cannot be read, or the images or labels cannot be used.
+        """
+        pixels = _pixels_of(images, self.form, self.network)
+        return self.fit_pixels(pixels, labels_of(labels))
+
+    def fit_pixels(self, pixels: NDArray[np.uint8], labels: Sequence[Hashable]) -> Self:
+        """Like `fit`, for images that are already in the learner's form: [images, channels, height, width]."""
+        return self._fit(pixels, labels, self.form)
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Like `predict_proba`, for images that are already in the learner's form."""
+        return _probabilities(self._state(), pixels)
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        examples = Examples(content["x"], content["y"])
+        self._fitted = Fitted.to(self.network, examples, content["classes"], self.form)
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        images = InputTags(two_d_array=False, three_d_array=True, string=True)
+        target = TargetTags(required=True)
+        return Tags("classifier", target, classifier_tags=ClassifierTags(), input_tags=images)
+
+    def _prepared(self, queries: Any, fitted: Fitted) -> NDArray[np.uint8]:
+        assert fitted.form is not None
+        return _pixels_of(queries, fitted.form, fitted.network, above=4)
+
+    def _saved(self, fitted: Fitted) -> dict[str, Any]:
+        assert fitted.form is not None
+        return super()._saved(fitted) | {"ink": ink_of(fitted.form)}
+
+
+class VectorLearner(Classifier):
+    """A classifier of vectors [N, features], which are standardised like its training data."""
+
+    _noun = "rows of x"
+
+    def __init__(self, checkpoint: str | os.PathLike[str], device: Device = "auto") -> None:
+        self.checkpoint = checkpoint
+        self.device = device
+
+    def fit(self, x: Any, y: Any) -> Self:
+        """Adapt to labelled vectors. An earlier fit is replaced.
+
+        Args:
+            x: The vectors [N, features].
+            y: One hashable label per vector, from at least two classes.
+
+        Returns:
+            The learner itself, now fitted.
+
+        Raises:
+            BadInput: The vectors or labels cannot be used.
+        """
+        return self._fit(features_of(x, self.network), labels_of(y), None)
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        self._fitted = Fitted.to(self.network, Examples(content["x"], content["y"]), content["classes"], None)
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        classes = ClassifierTags(poor_score=True)  # it predicts poorly for vectors unlike its training data
+        return Tags("classifier", TargetTags(required=True), classifier_tags=classes, input_tags=InputTags())
+
+    @property
+    def n_features_in_(self) -> int:
+        """The number of features of the vectors that it was fitted to."""
+        return math.prod(self._state().examples.x.shape[1:])
+
+    def _prepared(self, queries: Any, fitted: Fitted) -> NDArray[np.float32]:
+        return features_of(queries, fitted.network)
+
+
+def _pixels_of(images: Any, form: Form, network: TrainedNetwork, above: int = 3) -> NDArray[np.uint8]:
+    """Convert images to the learner's form, and warn of photographs given to a learner of drawings.
+
+    `above` is the warning's stack level: the number of calls between the user's code and the warning.
+    """
+    found = each_prepared(images, form)
+    photographs = sum(image.is_photographic for image in found)
+    if message := warning_of(photographs, len(found), network.origin["name"]):
+        warnings.warn(message, PhotographsGiven, stacklevel=above)
+    return np.stack([image.pixels for image in found])
+
+
+def _probabilities(fitted: Fitted, items: NDArray[Any]) -> NDArray[np.float64]:
+    answers = torch.from_numpy(fitted.answers(torch.from_numpy(items)))
+    return np.asarray(answers[:, : len(fitted.classes)].softmax(-1).numpy())
