@@ -51,7 +51,7 @@ from metashot.training.start import Start
 from metashot.training.trainer import TrainerOptions
 
 
-def is_relative(given: object) -> bool:
+def _is_relative(given: object) -> bool:
     """Whether a user gave a path, and it is relative to the working folder."""
     return isinstance(given, str) and not given.startswith(("/", "~"))
 
@@ -87,7 +87,7 @@ class Experiment:
         enable(plugins)
         config = composed(TRAINING, overrides)
         # Absolute paths keep the run in place if the program changes its working folder.
-        config |= {key: os.path.abspath(config[key]) for key in ("folder", "resume") if is_relative(config[key])}
+        config |= {key: os.path.abspath(config[key]) for key in ("folder", "resume") if _is_relative(config[key])}
         refuse_training(config)
         refuse_processes_of_a_notebook(config["trainer"]["devices"])
         self._begin(config, Processes.joined(config["trainer"]["join_within"]))

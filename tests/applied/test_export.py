@@ -82,4 +82,4 @@ def test_learners_that_have_no_such_graph_are_refused(tmp_path: Path, monkeypatc
 def test_graph_that_answers_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     learner = metashot.load(tiny(tmp_path, "protonet", "running")).fit(drawings(4), [0, 1] * 2)
     monkeypatch.setattr("metashot.applied.export.normalised", lambda x, form: x)
-    refused(learner, tmp_path / "it.onnx", "answers otherwise than PyTorch")
+    refused(learner, tmp_path / "it.onnx", "gives other answers than PyTorch")

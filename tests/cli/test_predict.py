@@ -187,7 +187,7 @@ def test_bad_input_is_one_message_and_writes_nothing(command: Command, first: Tr
         (["ckpt=nowhere", support, query], ("ckpt=nowhere",)),
         ([ckpt, "support=nowhere", query], ("support=nowhere does not exist",)),
         ([ckpt, "support=file", query], ("support=file is not a folder",)),
-        ([ckpt, "support=one", query], ("one class, class", "two classes at least")),
+        ([ckpt, "support=one", query], ("one class, class", "at least two classes")),
         ([ckpt, "support=empty", query], ("no class folders",)),
         ([ckpt, "support=flat", query], ("no class folders and 1 file outside of one (flat/a.png)",)),
         ([ckpt, "support=hollow", query], ("the class a", "no image that can be read")),

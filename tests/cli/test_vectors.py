@@ -56,7 +56,7 @@ def test_a_trained_learner_of_vectors_is_used_in_python_and_not_on_folders(comma
     assert learner.score(x[first[:, 3:].ravel()], y[first[:, 3:].ravel()]) > 0.7
     (command.folder / "pets").mkdir()
     outcome = command.run(PREDICT, f"ckpt={run.run}", "support=pets", "query=pets")
-    refused(outcome, ["was trained on vectors", "folders of images are not for it", "fit(x, y)"])
+    refused(outcome, ["was trained on vectors", "cannot be given folders of images", "fit(x, y)"])
 
 
 def test_a_file_of_vectors_is_looked_at_without_a_picture(command: Command) -> None:

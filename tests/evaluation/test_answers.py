@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from metashot.evaluation.answers import Answers, calibration_error, of_classes, reliability
+from metashot.evaluation.answers import Answers, calibration_error, class_accuracies, reliability
 
 NAMES = [f"class {place}" for place in range(9)]
 
@@ -100,7 +100,7 @@ def test_reliability_has_the_bins_of_the_calibration_error() -> None:
 
 def test_each_class_that_has_queries_is_listed_once_in_the_order_of_the_split() -> None:
     answers, _, _ = drawn(episodes=2)
-    found = of_classes(answers, NAMES)
+    found = class_accuracies(answers, NAMES)
     places = sorted(set(answers.label.tolist()))
     assert 5 <= len(places) < len(NAMES)
     assert [name for name, _, _ in found] == [NAMES[place] for place in places]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from metashot.data.seen_classes import SeenClasses
-from metashot.evaluation.answers import Answers, OfClass
+from metashot.evaluation.answers import Answers, ClassAccuracy
 from metashot.evaluation.documents import write_for_people, write_numbers
 from metashot.evaluation.protocol import EpisodeResults
 from metashot.evaluation.report import AfterSteps, Report
@@ -19,7 +19,7 @@ from metashot.problems import Classification, Problem, Regression
 NAMES = ("one, with a comma", "two | three", "four")
 
 
-def report(problem: Problem, classes: list[OfClass]) -> Report:
+def report(problem: Problem, classes: list[ClassAccuracy]) -> Report:
     return Report(
         metric=problem.metric,
         score=0.75,
@@ -53,7 +53,7 @@ def report(problem: Problem, classes: list[OfClass]) -> Report:
 def classification() -> Evaluation:
     answers = Answers(*np.array([[5, 8], [0, 2], [0, 1]]), np.array([0.9, 0.8]), {5: (0, 1), 8: (2, 1)})
     results = EpisodeResults(Classification(2), [1.0, 0.5], [0.25, 0.75], [5, 8])
-    classes = [OfClass(NAMES[0], 4, 1.0), OfClass(NAMES[1], 4, 0.25)]
+    classes = [ClassAccuracy(NAMES[0], 4, 1.0), ClassAccuracy(NAMES[1], 4, 0.25)]
     return Evaluation(report(results.problem, classes), results, answers, NAMES)
 
 

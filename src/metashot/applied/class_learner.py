@@ -68,7 +68,7 @@ class Classifier(Learner):
         refuse_other_length(len(items), self._noun, len(labels), "labels")
         classes = distinct(labels)
         if len(classes) < 2:
-            raise BadValue(f"all labels are {classes[0]!r}; examples of two classes at least are needed")
+            raise BadValue(f"all labels are {classes[0]!r}; at least two classes are needed")
         most = network.algorithm.fixed_ways
         if most is not None and len(classes) > most:
             raise BadValue(

@@ -196,7 +196,7 @@ def _as_onnx(graph: _Graph, learner: ClassLearner) -> bytes:
     onnx.helper.set_model_props(
         model,
         {
-            "classes": json.dumps([_told(label) for label in learner.classes_.tolist()], ensure_ascii=False),
+            "classes": json.dumps([_as_json(label) for label in learner.classes_.tolist()], ensure_ascii=False),
             "input": json.dumps({"channels": channels, "height": height, "width": width, "range": [0, 1]}),
             "bright_ink": json.dumps(learner.form.inverted != "never"),
             "algorithm": learner.name,
@@ -225,12 +225,12 @@ def _refuse_other_answers(content: bytes, learner: ClassLearner) -> None:
         difference = float(np.abs(found - learner.probabilities(pixels)).max())
         if not difference <= _TOLERATED:
             raise BadInput(
-                f"the ONNX graph of this {learner.name} answers otherwise than PyTorch (probabilities differ by "
+                f"the ONNX graph of this {learner.name} gives other answers than PyTorch (probabilities differ by "
                 f"{difference:.2g}) and was not written; keep the learner with learner.save instead"
             )
 
 
-def _told(label: Any) -> Any:
+def _as_json(label: Any) -> Any:
     """The label as a JSON value."""
     return label if isinstance(label, str | int | float | bool | type(None)) else repr(label)
 

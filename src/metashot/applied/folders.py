@@ -97,7 +97,7 @@ def support_files(given: str) -> tuple[dict[str, list[Path]], list[Path]]:
     if len(classes) < 2:
         found = f"has one class, {next(iter(classes))}" if classes else "has no class folders"
         aside = f" and {_counted(loose, 'file|files')} outside of one ({named(map(str, loose))})" if loose else ""
-        raise BadInput(f"support={printable(given)} {found}{aside}; two classes at least are needed, {_ALLOWED}")
+        raise BadInput(f"support={printable(given)} {found}{aside}; at least two classes are needed, {_ALLOWED}")
     return classes, loose
 
 

@@ -299,8 +299,8 @@ def kind_of(network: TrainedNetwork) -> str:
     problem, presentation = network.origin["problem"], network.origin.get("presentation", PIXELS)
     if problem not in _KINDS:
         raise BadInput(
-            f"{printable(network.path)} was trained on a {PROBLEMS[problem].kind} problem, of which nothing can be fitted "
-            "yet; evaluate.py scores it"
+            f"{printable(network.path)} was trained on a {PROBLEMS[problem].kind} problem, for which learners cannot be "
+            "fitted yet; evaluate.py scores it"
         )
     if presentation not in _KINDS[problem]:
         raise BadInput(

@@ -99,8 +99,10 @@ class TrainedNetwork:
             if self.algorithm.task_steps
             else ""
         )
-        told = f"{self.name} from {printable(self.path)}: {what}{steps} takes more than {_PATIENCE:.0f} s; Ctrl-C stops it"
-        timer = threading.Timer(_PATIENCE, lambda: print(told, file=sys.stderr, flush=True))
+        message = (
+            f"{self.name} from {printable(self.path)}: {what}{steps} takes more than {_PATIENCE:.0f} s; Ctrl-C stops it"
+        )
+        timer = threading.Timer(_PATIENCE, lambda: print(message, file=sys.stderr, flush=True))
         timer.daemon = True
         timer.start()
         try:

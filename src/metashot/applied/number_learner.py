@@ -55,7 +55,7 @@ class NumberLearner(Learner):
         predicted = self.predict(x).reshape(-1, values.shape[1])
         refuse_other_length(len(predicted), "rows of x", len(values), "rows of y")
         if len(values) < 2:
-            raise BadValue("one row was given, but R2 needs two at least")
+            raise BadValue("one row was given, but R2 needs at least two")
         missed, spread = ((predicted - values) ** 2).sum(0), ((values - values.mean(0)) ** 2).sum(0)
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(np.where(spread > 0, 1 - missed / spread, np.where(missed > 0, 0.0, 1.0)).mean())

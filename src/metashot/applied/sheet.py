@@ -56,9 +56,9 @@ def sheet(
     step = max(width, _SIDE) + _GAP
     shown = min(len(queries), _SHOWN_QUERIES)
     columns = min(_COLUMNS, max(shown, 1))
-    of_classes = [support[support_y == label][:_SHOWN_SUPPORT] for label in range(len(classes))]
-    lines = [-(-len(images) // _COLUMNS) for images in of_classes]
-    widest = max(min(max(map(len, of_classes)), _COLUMNS), 1)
+    per_class = [support[support_y == label][:_SHOWN_SUPPORT] for label in range(len(classes))]
+    lines = [-(-len(images) // _COLUMNS) for images in per_class]
+    widest = max(min(max(map(len, per_class)), _COLUMNS), 1)
     more = f", the first {shown} of {len(queries)}" if shown < len(queries) else ""
     heading = "learned from" + (f" ({_OF_DRAWINGS})" if bright_ink else "")
     legend = f"asked{more}: file, answer, probability" + (f"; dashed and with ?: {UNCERTAIN}" if doubtful.any() else "")
@@ -74,7 +74,7 @@ def sheet(
     top = _GAP
     draw.text((_GAP, top), heading, _PALE, _font())
     top += _LINE + 4
-    for name, images, rows in zip(shortened(names, _NAME_WIDTH - _GAP, _width), of_classes, lines, strict=True):
+    for name, images, rows in zip(shortened(names, _NAME_WIDTH - _GAP, _width), per_class, lines, strict=True):
         draw.text((_GAP, top + height // 2 - _LINE // 2), name, _INK, _font())
         for place, pixels in enumerate(images):
             corner = (_GAP + _NAME_WIDTH + place % _COLUMNS * step, top + place // _COLUMNS * row)
@@ -92,8 +92,8 @@ def sheet(
         if doubtful[place]:
             _dash(draw, (left - 2, upper - 2, left + width + 1, upper + height + 1))
         probability = f"{probabilities[place, best]:.0%}" + (" ?" if doubtful[place] else "")
-        told = (short_files[place], short_names[best], probability)
-        for line, (text, ink) in enumerate(zip(told, (_PALE, _INK, _INK), strict=True)):
+        texts = (short_files[place], short_names[best], probability)
+        for line, (text, ink) in enumerate(zip(texts, (_PALE, _INK, _INK), strict=True)):
             draw.text((left, upper + height + 1 + line * _LINE), text, ink, _font())
     content, software = io.BytesIO(), PngInfo()
     for key, value in SOFTWARE.items():

@@ -73,6 +73,6 @@ def _copy(given: str, name: str, values: Tensor, loaded: Tensor) -> None:
     if values.shape != loaded.shape and not for_each_step:
         raise BadInput(
             f"init_from={given} holds {name} of the shape {list(loaded.shape)}, but this run's is {list(values.shape)}: "
-            "were the images, or the algorithm's steps, others?"
+            "was it trained on images of another size, or with another number of inner steps?"
         )
     values.copy_(loaded.expand_as(values))

@@ -23,7 +23,7 @@ def origin_of(checkpoint: Mapping[str, Any], path: Path) -> Origin:
     origin: Origin | None = checkpoint[OURS].get("origin")
     if origin is None:
         raise BadInput(
-            f"{printable(path)} was written by an older version of metashot, which did not note what it was trained on"
+            f"{printable(path)} was written by an older version of metashot, which did not record its training data"
         )
     return origin
 

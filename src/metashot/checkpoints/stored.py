@@ -219,7 +219,7 @@ def checked(checkpoint: Any) -> dict[str, Any]:
     """
     ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
     if not isinstance(ours, dict) or not isinstance(ours.get("config"), dict):
-        raise Unusable("it is not a checkpoint of metashot, since it holds no configuration of ours")
+        raise Unusable("it is not a checkpoint of metashot, since it holds no metashot configuration")
     try:
         refuse_unsafe(ours["config"], "its configuration")
         refuse_broken_weights(checkpoint.get("state_dict"))

@@ -180,7 +180,7 @@ def refuse_other_episodes(checkpoints: Sequence[Checkpoint], split: Split) -> No
             if values[0] != values[1]:
                 given = "data" if key in ("name", "source") else f"data.{key}" if key != split else f"data.{split}.ways"
                 raise BadInput(
-                    f"{first.path} and {other.path} are not scored on the same episodes as they are, because data.{key} is "
+                    f"{first.path} and {other.path} would not be scored on the same episodes, because data.{key} is "
                     f"{_plainly(values[0])} for one and {_plainly(values[1])} for the other: give {given}=..., which "
                     "then holds for all"
                 )

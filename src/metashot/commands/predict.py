@@ -85,7 +85,7 @@ def _learner(config: dict[str, Any]) -> ClassLearner:
         learner = learner_of(network, config["ckpt"], config["device"], config["ink"])
     if isinstance(learner, VectorLearner):
         raise BadInput(
-            f"ckpt={config['ckpt']} was trained on vectors, and folders of images are not for it: use it in Python, as "
+            f"ckpt={config['ckpt']} was trained on vectors, and cannot be given folders of images: use it in Python, as "
             "metashot.load(...).fit(x, y).predict(x)"
         )
     if not isinstance(learner, ClassLearner):

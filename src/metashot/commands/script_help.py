@@ -189,11 +189,11 @@ class _Listing:
             if _HIDDEN.fullmatch(key) or any(re.fullmatch(pattern, key) for pattern in self.hidden):
                 continue
             if not isinstance(value, dict):
-                said = self.explained.get(key, Explanation("", ""))
+                explanation = self.explained.get(key, Explanation("", ""))
                 if key.partition(".")[0] in self.unknown and key not in self.given:
-                    yield _beside(key, said.meaning, self.width)
+                    yield _beside(key, explanation.meaning, self.width)
                 else:
-                    yield _beside(f"{key}={_plainly(value)}", str(said), self.width)
+                    yield _beside(f"{key}={_plainly(value)}", str(explanation), self.width)
                 continue
             below = list(self.of_keys(value, f"{key}."))
             if below and not above:

@@ -68,7 +68,7 @@ class TrainingClasses:
         except (TypeError, KeyError, IndexError):
             whole = False
         if not whole:
-            raise BadInput(f"{printable(str(path))} is damaged: what it notes of its training classes cannot be read")
+            raise BadInput(f"{printable(str(path))} is damaged: its record of training classes cannot be read")
         return cls(frozenset(names), frozenset(digests), complete)
 
     def __or__(self, other: "TrainingClasses") -> "TrainingClasses":

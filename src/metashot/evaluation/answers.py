@@ -28,7 +28,7 @@ class Answers:
         return np.equal(self.label, self.predicted)  # [N]
 
 
-class OfClass(NamedTuple):
+class ClassAccuracy(NamedTuple):
     """The accuracy on the queries of one class."""
 
     name: str
@@ -45,12 +45,13 @@ class Reliability(NamedTuple):
     accuracy: NDArray[np.float64]  # [bins]
 
 
-def of_classes(answers: Answers, names: Sequence[str]) -> list[OfClass]:
+def class_accuracies(answers: Answers, names: Sequence[str]) -> list[ClassAccuracy]:
     """The accuracy of each class that has queries, in the order of the split's classes."""
     queries = np.bincount(answers.label, minlength=len(names))
     right = np.bincount(answers.label[answers.right], minlength=len(names))
     return [
-        OfClass(names[place], int(queries[place]), float(right[place] / queries[place])) for place in np.flatnonzero(queries)
+        ClassAccuracy(names[place], int(queries[place]), float(right[place] / queries[place]))
+        for place in np.flatnonzero(queries)
     ]
 
 

@@ -32,7 +32,7 @@ def refuse_evaluation(config: Container) -> None:
     check_value(config["grid"]["shots"], list[signatures.alias("metashot.data.module.Counts")] | None, "grid.shots")  # type: ignore[misc]
     given = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     if (wants_grid(config) or len(given) > 1) and config["logger"] != {"_target_": NO_LOGGER}:
-        raise BadInput("logger= keeps the evaluation of one checkpoint on one kind of episodes: leave it out")
+        raise BadInput("logger= logs the evaluation of one checkpoint without a grid: leave it out")
     for name, values in config["grid"].items():
         if values == []:
             raise BadInput(f"grid.{name}=[] has nothing to score: give numbers, as in grid.{name}=[1,5]")

@@ -189,8 +189,8 @@ class Comparison:
         for place, one in enumerate(self.scored, 1):
             report = one.evaluation.report
             score = score_with_interval(report.metric, report.score, report.ci95)
-            said = [str(report.transductive).lower(), report.seen_in_short(), str(report.training_seed)]
-            rows.append([str(place), report.algo, score, *said, str(one.path)])
+            columns = [str(report.transductive).lower(), report.seen_in_short(), str(report.training_seed)]
+            rows.append([str(place), report.algo, score, *columns, str(one.path)])
         return rows
 
     def pair_rows(self) -> list[list[str]]:
@@ -216,8 +216,8 @@ class Comparison:
         letters = self._letters()
         for pair in self.algorithm_pairs:
             name = f"{letters[pair.one - 1]} - {letters[pair.other - 1]}"
-            said = "paired by training seed" if pair.paired else "Welch's t"
-            rows.append([name, *self._difference(pair, EQUAL), _significance(pair.significant), said])
+            test = "paired by training seed" if pair.paired else "Welch's t"
+            rows.append([name, *self._difference(pair, EQUAL), _significance(pair.significant), test])
         return rows
 
     def _difference(self, pair: Pair | AlgorithmPair, without: str) -> list[str]:

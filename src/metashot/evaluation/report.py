@@ -9,7 +9,7 @@ from typing import Any
 from metashot.bad_input import in_one_line
 from metashot.data.seen_classes import SeenClasses
 from metashot.episodes import Amount, format_amount
-from metashot.evaluation.answers import OfClass
+from metashot.evaluation.answers import ClassAccuracy
 from metashot.evaluation.statistics import FEW_EPISODES
 from metashot.evaluation.timing import SecondsOfATask
 from metashot.files.outputs import WRITTEN_BY, write_output
@@ -59,7 +59,7 @@ class Report:
     calibration_error: float | None  # the expected calibration error of the predicted class's probability
     seconds_of_a_task: SecondsOfATask | None
     inner_steps: list[AfterSteps]  # empty without an inner loop
-    classes: list[OfClass]  # the classes of the split that had queries
+    classes: list[ClassAccuracy]  # the classes of the split that had queries
 
     @property
     def few_episodes(self) -> bool:
@@ -67,7 +67,7 @@ class Report:
         return self.episodes < FEW_EPISODES
 
     @property
-    def worst_class(self) -> OfClass | None:
+    def worst_class(self) -> ClassAccuracy | None:
         """The class with the lowest accuracy; None where tasks have no classes."""
         return min(self.classes, key=lambda of_class: of_class.accuracy) if self.classes else None
 
@@ -213,18 +213,18 @@ def _without_nan(value: Any) -> Any:
 ONE_EPISODE = "one episode has no interval"
 
 
-def score_with_interval(metric: str, score: float, ci95: float | None, said: str = "", without: str = ONE_EPISODE) -> str:
+def score_with_interval(metric: str, score: float, ci95: float | None, suffix: str = "", without: str = ONE_EPISODE) -> str:
     """Format a score with the half-width of its 95 % interval.
 
     Args:
         metric: The name of the score; shares such as accuracies are printed in percent.
         score: The score.
         ci95: The half-width of its interval, or None.
-        said: Text that follows the interval.
+        suffix: Text that follows the interval.
         without: The reason to print where there is no interval.
     """
     if metric in IN_PERCENT:
         value, interval = f"{100 * score:.2f} %", "" if ci95 is None else f"{100 * ci95:.2f}"
     else:
         value, interval = f"{score:.4f}", "" if ci95 is None else f"{ci95:.4f}"
-    return f"{value} ± {interval}{said}" if interval else f"{value} ({without})"
+    return f"{value} ± {interval}{suffix}" if interval else f"{value} ({without})"

@@ -14,7 +14,7 @@ from metashot.bad_input import BadInput, GaveUp
 from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Episode, format_amount
-from metashot.evaluation.answers import Answers, calibration_error, of_classes
+from metashot.evaluation.answers import Answers, calibration_error, class_accuracies
 from metashot.evaluation.protocol import EpisodeResults, Scoring
 from metashot.evaluation.report import AfterSteps, Report
 from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
@@ -121,7 +121,7 @@ def test(
         inner_steps=[
             AfterSteps(steps, *mean_and_interval(scores), len(scores)) for steps, scores in results.after_steps.items()
         ],
-        classes=[] if answers is None else of_classes(answers, names),
+        classes=[] if answers is None else class_accuracies(answers, names),
     )
     return Evaluation(report, results, answers, names, scoring.first_batch)
 

@@ -67,10 +67,10 @@ class DenseLabels(Problem):
         confusion = counts.view(tasks, -1)[:, :-1].view(tasks, classes, classes)  # rows: labels; columns: predictions
         intersection = confusion.diagonal(dim1=1, dim2=2)
         union = confusion.sum(1) + confusion.sum(2) - intersection
-        of_classes = torch.stack([intersection, union], dim=2).flatten(1)
-        return F.pad(of_classes, (0, 2 * (self.outputs - classes)))  # pads with classes that occur nowhere
+        per_class = torch.stack([intersection, union], dim=2).flatten(1)
+        return F.pad(per_class, (0, 2 * (self.outputs - classes)))  # pads with classes that occur nowhere
 
     def score_of(self, statistics: Tensor) -> Tensor:
         intersection, union = statistics.view(*statistics.shape[:-1], -1, 2).unbind(-1)
-        of_classes = intersection / union.clamp_min(1)
-        return of_classes.sum(-1) / (union > 0).sum(-1)
+        per_class = intersection / union.clamp_min(1)
+        return per_class.sum(-1) / (union > 0).sum(-1)

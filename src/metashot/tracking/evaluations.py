@@ -39,9 +39,9 @@ def show_in_wandb(evaluation: Evaluation, pictures: Sequence[Path], logger: Wand
 
     run = logger.experiment
     columns, rows = episode_rows(evaluation)
-    shown = {f"test/{path.stem}": [wandb.Image(str(path))] for path in pictures}
-    if shown:
-        run.log(shown)
+    pictures_by_key = {f"test/{path.stem}": [wandb.Image(str(path))] for path in pictures}
+    if pictures_by_key:
+        run.log(pictures_by_key)
     # Logged to the history, the table's row and column counts would appear as curves with one point.
     run.summary["test/episodes_table"] = wandb.Table(columns=columns, data=rows)
     seconds = evaluation.report.seconds_of_a_task

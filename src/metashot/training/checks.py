@@ -55,8 +55,7 @@ def _refuse_nothing_to_train(config: dict[str, Any]) -> None:
     trains, needs_start = (signatures.constant(algorithm, key) for key in ("trains", "needs_start"))
     if not trains and steps:
         raise BadInput(
-            f"trainer.max_steps={steps} cannot be done by algo={name}, which learns nothing before it sees a task: leave "
-            "it at 0"
+            f"trainer.max_steps={steps} cannot be done by algo={name}, which has no training phase: leave it at 0"
         )
     if (needs_start or not trains) and config["init_from"] is None:
         raise BadInput(f"missing key init_from: algo={name} starts from a trained learner, as in init_from=runs/...")

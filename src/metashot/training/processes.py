@@ -192,11 +192,11 @@ class Processes:
             if refusal is not None:
                 raise refusal
             return word
-        said: list[Any] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(said, (None if refusal is None else str(refusal), socket.gethostname(), word))
-        refusals = [(message, host) for message, host, _ in said if message is not None]
+        answers: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(answers, (None if refusal is None else str(refusal), socket.gethostname(), word))
+        refusals = [(message, host) for message, host, _ in answers if message is not None]
         if not refusals:
-            return said[0][2]
+            return answers[0][2]
         if not is_first_process():
             raise SystemExit(BAD_INPUT)
         message, host = refusals[0]

@@ -83,8 +83,8 @@ class Augmentation:
                 return examples
             share = uniform(key, numbers, stream, count * 8).reshape(len(numbers), count, 8)
             if self.quarter_turns == "class":
-                of_classes = uniform(key, numbers, _CLASSES, episode.classes.shape[1])
-                share[..., _TURN] = np.take_along_axis(of_classes, examples.y.cpu().numpy(), axis=1)
+                class_shares = uniform(key, numbers, _CLASSES, episode.classes.shape[1])
+                share[..., _TURN] = np.take_along_axis(class_shares, examples.y.cpu().numpy(), axis=1)
             return Examples(self.apply(examples.x, torch.from_numpy(share)), examples.y)
 
         return Episode(changed(episode.support, _SUPPORT), changed(episode.query, _QUERY), episode.number, episode.classes)

@@ -59,11 +59,11 @@ class Features(Presentation):
         return super().origin() | {"mean": mean, "std": std}
 
     def look_like(self, origin: Mapping[str, Any], name: str) -> str | None:
-        said = super().look_like(origin, name)
+        change = super().look_like(origin, name)
         constants = origin["mean"], origin["std"]
         self.normalisation = None
         if None not in constants:
             mean, std = (tensor(values).view(self.input_shape) for values in constants)
             self.normalisation = mean, std
         self._is_a_learners = True
-        return said
+        return change

@@ -111,8 +111,8 @@ def histogram_picture(scores: Sequence[float], ci95: float | None, worst: float,
     axes.set_ylabel("episodes", fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.tick_params(labelsize=8)
-    said = f" ({left_out} more have no number)" if left_out else ""
-    figure.suptitle(f"{metric} of {_counted(len(finite), 'episode')}{said}", fontsize=9)
+    note = f" ({left_out} more are non-finite)" if left_out else ""
+    figure.suptitle(f"{metric} of {_counted(len(finite), 'episode')}{note}", fontsize=9)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     write_picture(figure, path)
 
