@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metashot.bad_input import BadInput
+from metashot.files.paths import printable
 from metashot.sources.getting.download import OfficialFile, download
 
 
@@ -53,8 +54,22 @@ def find_or_fetch(root: Path, places: Sequence[str], file: OfficialFile, folder:
     found = find(root, places)
     if found is not None:
         return found
+    refuse_missing_root(root, file.name)
+    return download(file, root / folder)
+
+
+def refuse_missing_root(root: Path, wanted: str) -> None:
+    """Refuse a `data.root` that is not a folder.
+
+    Args:
+        root: the folder that the user gave.
+        wanted: the name of what would be downloaded to it.
+
+    Raises:
+        BadInput: if it is not a folder.
+    """
     if not root.is_dir():
         raise BadInput(
-            f"data.root={root} is not a folder; give the folder that data sets are kept in, or make it for {file.name}"
+            f"data.root={printable(root)} is not a folder; give the folder that data sets are kept in, or make it "
+            f"for {wanted}"
         )
-    return download(file, root / folder)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NoReturn
 from metashot.bad_input import BadInput
 from metashot.sources.getting.files import Files, Folder, printable, unpack_tar
 from metashot.sources.images.image_files import ImageFiles, Listed, Listing
+from metashot.sources.official import refuse_missing_root
 from metashot.sources.splitting import SPLITS, check_disjoint, split_called
 
 LICENCE = (
@@ -85,11 +86,7 @@ class ImageNetSubset(ImageFiles):
         return found.files if found else []
 
     def open(self, root: Path, scratch: Path) -> Files:
-        if not root.is_dir():
-            raise BadInput(
-                f"data.root={printable(root)} is not a folder; give the folder that data sets are kept in, "
-                f"or make it for {self.home_folder}"
-            )
+        refuse_missing_root(root, self.home_folder)
         found = self._find(root) or self.fetched(root / self.home_folder)
         opened, self.listed = (
             self._open_tar(found, scratch) if found.form == "tar" else self.open_found(found, scratch, None)
