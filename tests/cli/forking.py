@@ -18,6 +18,7 @@ import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 
@@ -31,6 +32,7 @@ def launch() -> NoReturn:
     """Serve until stdin is closed, with what this process has imported."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which then closes stdin
     Hydra.get_mode = mode_of
+    yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with which OmegaConf reads conf/: eight times faster
     warm_up()
     gc.freeze()  # a collection in a child would copy all of that
     serve()

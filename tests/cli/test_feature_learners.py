@@ -25,12 +25,18 @@ ALGORITHMS: dict[str, list[str]] = {
 }
 
 
+# Other settings of an algorithm that is there.
+LATER = ("full context", "triplets")
+
+
 def given(algo: str, first: Trained) -> list[str]:
     start = [f"init_from={first.run}"] if algo == "metabaseline" else []
     return [*ALGORITHMS[algo], *start, *QUICK]
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize(
+    "algo", [pytest.param(algo, marks=[pytest.mark.long] if algo in LATER else []) for algo in ALGORITHMS]
+)
 def test_every_algorithm_trains_from_one_command_and_resumes_exactly(command: Command, first: Trained, algo: str) -> None:
     whole = command.train(*given(algo, first), "folder=whole")
     assert whole.code == 0, whole

@@ -22,8 +22,15 @@ def trains(run: Path, step: int = 5) -> bool:
     return any(int(row["step"]) >= step for row in rows(run))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-@pytest.mark.parametrize("algo", ["protonet", "maml"])
+@pytest.mark.parametrize(
+    ("algo", "number"),
+    [
+        ("protonet", signal.SIGTERM),
+        ("maml", signal.SIGINT),
+        pytest.param("protonet", signal.SIGINT, marks=pytest.mark.long),
+        pytest.param("maml", signal.SIGTERM, marks=pytest.mark.long),
+    ],
+)
 def test_interrupted_and_resumed_run_equals_one_that_was_not(
     command: Command, first: Trained, maml: Trained, algo: str, number: signal.Signals
 ) -> None:
@@ -75,7 +82,8 @@ def test_no_step_is_lost_by_an_interrupt(command: Command, first: Trained) -> No
 
 def test_second_interrupt_stops_at_once(command: Command, first: Trained) -> None:
     # One step of so many tasks takes minutes: the first signal alone would wait for its end.
-    process = command.start_small("folder=run", "data.tasks_per_step=4000", "data.queries=15", "algo=maml")
+    given = ("data.tasks_per_step=4000", "data.queries=15", "algo=maml", "engine=learn2learn")
+    process = command.start_small("folder=run", *given)
     assert process.wait_until(lambda: "run: " in process.out), process.wait()
     time.sleep(2)
     process.send(signal.SIGINT)

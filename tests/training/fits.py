@@ -103,21 +103,21 @@ class FirstGradient(pl.Callback):
 
 
 @cache
-def settings(algo: str, devices: int, calm: bool) -> configuration.Container:
+def settings(devices: int, *own: str) -> configuration.Container:
     """To compose a configuration takes longer than to fit such a learner."""
     return composed(
         "train",
-        *OWN.get(algo, [f"algo={algo}"]),
+        *own,
         "backbone.channels=8",
         "backbone.downsampling=stride",
         f"trainer={'cpu' if devices == 1 else 'ddp'}",
         "trainer.validate_every=1000",
-        *(CALMER.get(algo, []) if calm else []),
     )
 
 
 def fitted(algo: str, protocol: str, precision: str, steps: int, devices: int) -> tuple[FirstGradient, pl.LightningModule]:
-    config = deepcopy(settings(algo, devices, calm=steps > 1))
+    calmer = CALMER.get(algo, []) if steps > 1 else []
+    config = deepcopy(settings(devices, *OWN.get(algo, [f"algo={algo}"]), *calmer))
     config["backbone"]["normalisation"] = protocol
     config["trainer"] |= {"precision": precision, "max_steps": steps}
     if (algo, protocol) == ("mamlpp", "running"):

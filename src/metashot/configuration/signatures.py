@@ -179,6 +179,7 @@ def _named(name: str, module: str) -> Any:
     return _evaluated(value, place)
 
 
+@cache
 def _definition(name: str, module: str) -> Any:
     """The definition of a name: a class, the expression and module of an alias, an import from elsewhere, or None."""
     for statement in reversed(_tree(module).body):

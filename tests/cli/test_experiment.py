@@ -17,18 +17,20 @@ import metashot
 from metashot.bad_input import BadInput
 from metashot.configuration.buildable import CONF
 from metashot.experiment import Experiment
-from tests.cli.processes import ROOT
+
+from .conftest import Command, Trained
+from .processes import ROOT
 
 TINY = (
     *("algo=protonet", "backbone.channels=4", "backbone.downsampling=stride", "logger=csv", "pictures=none"),
     *("trainer.max_steps=4", "trainer.validate_every=2", "data.val.episodes=8", "data.test.episodes=10"),
-    *("data.source.examples=16", "data.train.ways=5", "data.queries=5"),
+    *("data.train.ways=5", "data.queries=5"),
 )
 
 
 @pytest.fixture(scope="module")
-def banks(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"data.banks={tmp_path_factory.mktemp('banks')}"
+def banks(first: Trained) -> str:
+    return f"data.banks={first.folder / 'banks'}"
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +45,11 @@ def numbers(folder: Path) -> dict[str, object]:
     return {key: value for key, value in report.items() if key not in ("seconds", "seconds_of_a_task", "checkpoint")}
 
 
-def test_an_experiment_gives_what_the_script_gives(tested: Experiment, banks: str, tmp_path: Path) -> None:
-    call = [sys.executable, str(ROOT / "train.py"), *TINY, banks, f"folder={tmp_path / 'run'}"]
-    subprocess.run(call, check=True, capture_output=True)
-    assert numbers(tested.folder) == numbers(tmp_path / "run")
-    weights = [torch_weights(folder) for folder in (tested.folder, tmp_path / "run")]
+def test_an_experiment_gives_what_the_script_gives(tested: Experiment, banks: str, command: Command) -> None:
+    outcome = command.run("train.py", *TINY, banks, "folder=run")
+    assert outcome.code == 0, outcome
+    assert numbers(tested.folder) == numbers(command.folder / "run")
+    weights = [torch_weights(folder) for folder in (tested.folder, command.folder / "run")]
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
 
 
