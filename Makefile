@@ -9,9 +9,10 @@ BIN := $(VENV)/bin
 train: $(VENV)/installed
 	$(BIN)/python train.py algo=maml
 
-# Two halves at a time, a file in one of them; processes that tests start must not fight over the cores with their threads.
+# Two halves at a time, a file in one of them, in the order of tests/conftest.py; processes that tests start must not fight
+# over the cores with their threads.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long

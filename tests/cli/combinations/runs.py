@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
+from _pytest.mark import ParameterSet
 
 import metashot
 from metashot.algorithms.base import Algorithm
@@ -75,8 +77,17 @@ def engines_of(algo: str) -> list[str]:
     return choices("engine") if "engine" in arguments_of(algo) else ["auto"]
 
 
-PAIRS = [(algo, engine) for algo in choices("algo") for engine in engines_of(algo)]
-OF_NUMBERS = [(algo, engine) for algo, engine in PAIRS if Regression in kind_of(algo).solves]
+def crossed(algorithms: list[str]) -> list[ParameterSet]:
+    """With every engine. `auto` is one of the other two, whatever the algorithm: with one of them it is always run."""
+    pairs = [(algo, engines_of(algo), engine) for algo in algorithms for engine in engines_of(algo)]
+    return [
+        pytest.param(algo, engine, marks=[pytest.mark.long] if engine == "auto" and engines[1:] and algo != "maml" else [])
+        for algo, engines, engine in pairs
+    ]
+
+
+PAIRS = crossed(choices("algo"))
+OF_NUMBERS = crossed([algo for algo in choices("algo") if Regression in kind_of(algo).solves])
 
 
 def starts_elsewhere(algo: str) -> bool:
