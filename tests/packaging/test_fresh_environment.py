@@ -107,7 +107,7 @@ def test_the_core_trains_evaluates_and_predicts_from_an_empty_folder(installed: 
 
 def test_gradient_learners_run_without_learn2learn(installed: Environment) -> None:
     out = installed.metashot("train", "algo=maml", "algo.inner_steps=1", *TINY, "folder=maml")
-    assert "engine: all tasks at once" in out
+    assert "engine: batched" in out
     refused = installed.refused("train", "algo=maml", "engine=learn2learn", *TINY, "folder=other")
     assert "pip install 'metashot[learn2learn]'" in refused
 
