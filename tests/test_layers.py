@@ -19,7 +19,8 @@ LAYERS = (
     {"arguments", "files"},
     {"episodes", "problems"},
     {"sources"},
-    {"data", "backbones"},
+    {"data", "kernels"},
+    {"backbones"},
     {"engines"},
     {"algorithms"},
     {"configuration"},
@@ -32,11 +33,11 @@ LAYERS = (
 )
 # Rooms that do not know of each other, though one stands below the other.
 INDEPENDENT = {
+    "kernels": {"sources", "data", "episodes", "problems"},
     "backbones": {"sources", "data"},
     "engines": {"sources", "data"},
     "algorithms": {"sources", "data"},
     "sources": {"problems"},
-    "data": {"backbones"},
     "applied": {"training", "tracking"},
     "tracking": {"training", "applied"},
     "training": {"tracking", "applied"},

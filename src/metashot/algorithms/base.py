@@ -73,7 +73,8 @@ class Algorithm(pl.LightningModule):
 
     def description(self, device_type: str) -> list[str]:
         """Lines, printed before a run, on how the algorithm computes on this type of device."""
-        return []
+        backbones = [module for module in self.modules() if isinstance(module, Backbone)]
+        return [line for backbone in backbones for line in backbone.description(device_type)]
 
     @abstractmethod
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:

@@ -86,6 +86,10 @@ class Backbone(nn.Module):
             found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return found.hexdigest()
 
+    def description(self, device_type: str) -> list[str]:
+        """Lines, printed before a run, on how the backbone computes on this type of device."""
+        return []
+
     @abstractmethod
     def forward(self, images: Tensor, support: int) -> Tensor:
         """Embed inputs.

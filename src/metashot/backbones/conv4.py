@@ -2,13 +2,13 @@
 
 from typing import Annotated, Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metashot.arguments import AtLeast, AtMost, Channels
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.bad_input import BadInput
+from metashot.kernels.normalised_pool import channels_last, is_available, is_usable
 
 BLOCKS = 4
 
@@ -25,6 +25,8 @@ class Conv4(Backbone):
         downsampling: Whether pooling or stride halves the image.
         normalisation: The statistics that normalise images.
         halvings: The number of blocks, from the first, that halve the image.
+        fused: Whether a kernel normalises, cuts and pools in one operation where it can be used: on a CPU, in single
+            precision, where a C compiler is installed, outside `torch.func`. The numbers are the same up to rounding.
 
     Raises:
         BadInput: The inputs are not images or too small, or `channels` has the wrong length.
@@ -37,6 +39,7 @@ class Conv4(Backbone):
         downsampling: Literal["pool", "stride"],
         normalisation: Protocol,
         halvings: Annotated[int, AtLeast(0), AtMost(BLOCKS)] = BLOCKS,
+        fused: bool = False,
     ) -> None:
         super().__init__(input_shape, normalisation)
         self.pool = downsampling == "pool"
@@ -48,6 +51,7 @@ class Conv4(Backbone):
         if isinstance(channels, list) and len(channels) != BLOCKS:
             raise BadInput(f"backbone.channels={channels} cannot be used; allowed: a number, or a list of {BLOCKS}")
         self.halvings = halvings
+        self.fused = fused
         inputs, height, width = input_shape
         self.convolutions = nn.ModuleList()
         self.normalisations = nn.ModuleList()
@@ -66,11 +70,23 @@ class Conv4(Backbone):
             )
         self.feature_shape = (inputs, height, width)
 
+    def description(self, device_type: str) -> list[str]:
+        if not self.fused:
+            return []
+        if device_type != "cpu":
+            return [f"fused blocks: none, since there is no kernel for {device_type}"]
+        if not is_available():
+            return ["fused blocks: none, since no kernel could be compiled: install a C compiler (such as gcc)"]
+        return ["fused blocks: compiled for this processor"]
+
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]
         x = images.flatten(0, 1)
+        fused = self.fused and is_usable(x)
+        if fused:
+            x = channels_last(x)
         for block, (convolution, normalisation) in enumerate(zip(self.convolutions, self.normalisations, strict=True)):
-            x = F.relu(normalisation(convolution(x), tasks, support))
-            if self.pool and block < self.halvings:
-                x = F.max_pool2d(x, 2)
+            assert isinstance(normalisation, Normalisation)
+            pool = 2 if self.pool and block < self.halvings else 1
+            x = normalisation.activate(convolution(x), tasks, support, pool, fused)
         return x.reshape(tasks, count, self.features)

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
+from metashot.kernels.normalised_pool import is_usable, normalised_pool
+
 Protocol = Literal["transductive", "running", "support", "support_later", "none"]
 
 
@@ -94,6 +96,27 @@ class Normalisation(nn.Module):
                 means, inverse_deviations = (torch.stack([call[k] for call in calls]) for k in (1, 2))
                 self._record(means, inverse_deviations.pow(-2) - self.epsilon)
         return normalised[0] if tasks == 1 else torch.cat(normalised)
+
+    def activate(self, x: Tensor, tasks: int, support: int, pool: int, fused: bool) -> Tensor:
+        """Normalise, cut at zero (ReLU) and pool.
+
+        Args:
+            x: Activations [T * N, channels, height, width].
+            tasks: The number T of tasks.
+            support: The size of a support set.
+            pool: 2 for max pooling of 2x2 values, 1 for none.
+            fused: Whether to do it in one operation where there is a kernel for it: statistics of a batch are needed.
+        """
+        by_batch = self.protocol != "none" and (self.protocol != "running" or self.training)
+        if not fused or not by_batch or self.in_batches or not is_usable(x):
+            x = F.relu(self(x, tasks, support))
+            return F.max_pool2d(x, pool) if pool > 1 else x
+        weight, bias = _of_step(self.weight, self.step), _of_step(self.bias, self.step)
+        counted = support if self.by_support else len(x)
+        normalised = normalised_pool(x, weight, bias, self.epsilon, tasks, counted, pool)
+        if self.protocol == "running":
+            self._record(normalised.means, normalised.variances)
+        return normalised.values
 
     def _by_support(self, task: Tensor, support: int, weight: Tensor, bias: Tensor) -> Tensor:
         dimensions = [d for d in range(task.dim()) if d != 1]

@@ -9,7 +9,7 @@ FREE_WHEN_RESUMED = (
     *("pictures", "curve", "allow_seen_classes", "trainer.", "logger.", "engine."),
     *("data.root", "data.banks", "data.tasks_per_evaluation_step"),
 )
-_CHANGES_NO_WEIGHT = ("normalisation", "drop_block", "drop_block_size")  # in the backbone's group
+_CHANGES_NO_WEIGHT = ("normalisation", "drop_block", "drop_block_size", "fused")  # in the backbone's group
 
 
 def refuse_another_experiment(new: Container, old: Container) -> None:

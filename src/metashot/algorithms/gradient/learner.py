@@ -123,7 +123,8 @@ class GradientLearner(Algorithm):
             )
 
     def description(self, device_type: str) -> list[str]:
-        return [f"engine: {self.engine.description(device_type, self.network.backbone.input_shape)}"]
+        engine = self.engine.description(device_type, self.network.backbone.input_shape)
+        return [f"engine: {engine}", *super().description(device_type)]
 
     def freeze_backbone(self) -> None:
         adapted = [name for name in self.adapted_names if name.startswith("backbone.")]
