@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from metashot.bad_input import BadInput
-from metashot.episodes import EpisodeIndices, EpisodeSampler, EpisodeSpec
+from metashot.episodes import LARGE, EpisodeIndices, EpisodeSampler, EpisodeSpec
 from tests.data.test_module import data_module
 
 EQUAL = np.full(30, 20)
@@ -306,3 +306,106 @@ def test_unequal_queries_leave_the_support_set_as_it_was() -> None:
     unequal = sampler(EpisodeSpec(5, 2, 4, unequal_queries=0.5))(np.arange(50))
     assert np.array_equal(equal.support, unequal.support)
     assert not np.array_equal(equal.query_y, unequal.query_y)
+
+
+MANY = {
+    "classes": np.full(20_000, 20),
+    "images": np.array([20, 20_000, 300, 20, 20]),
+    "classes and images": np.append(np.full(20_000, 20), 30_000),
+}
+# Episodes 0 and 123456789012 of (seed 7, "test"), as above: 3 ways, 1 shot, 2 queries.
+FROZEN_OF_MANY: dict[str, dict[int, dict[str, Any]]] = {
+    "classes": {
+        0: {
+            "classes": [5134, 15890, 10014],
+            "support": [102693, 317816, 200298],
+            "query": [102696, 102685, 317806, 317813, 200292, 200281],
+        },
+        123456789012: {
+            "classes": [7338, 1108, 7904],
+            "support": [146771, 22166, 158094],
+            "query": [146777, 146765, 22160, 22175, 158093, 158082],
+        },
+    },
+    "images": {
+        0: {
+            "classes": [1, 0, 4],
+            "support": [6527, 11, 20358],
+            "query": [17956, 4068, 1, 16, 20341, 20352],
+        },
+        123456789012: {
+            "classes": [0, 1, 3],
+            "support": [15, 6651, 20325],
+            "query": [9, 3, 2890, 18542, 20324, 20335],
+        },
+    },
+    "classes and images": {
+        0: {
+            "classes": [10931, 6551, 1929],
+            "support": [218627, 131031, 38598],
+            "query": [218636, 218628, 131021, 131036, 38581, 38592],
+        },
+        123456789012: {
+            "classes": [3274, 16437, 13796],
+            "support": [65495, 328751, 275925],
+            "query": [65489, 65483, 328750, 328742, 275924, 275935],
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_of_many_as_of_few_nothing_is_drawn_twice(name: str) -> None:
+    sizes = MANY[name]
+    spec = EpisodeSpec(ways=3, shots=5, queries=15)
+    made = sampler(spec=spec, sizes=sizes)
+    assert made.sampling == f"distinct {name}"
+    indices = made(np.arange(200))
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    assert all(len(set(row)) == 3 for row in indices.classes.tolist())
+    for images, labels in ((indices.support, indices.support_y), (indices.query, indices.query_y)):
+        classes = np.take_along_axis(indices.classes, labels, axis=1)
+        assert (images >= first[classes]).all()
+        assert (images < first[classes + 1]).all()
+    for one, other in zip(indices.support, indices.query, strict=True):
+        assert len({*one.tolist(), *other.tolist()}) == 60
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_an_episode_of_many_depends_on_its_number_alone_and_its_support_on_no_query(name: str) -> None:
+    given: dict[str, Any] = {"sizes": MANY[name], "seed": 7}
+    together = episodes([3, 2**40, 8], **given)
+    assert [episodes([number], **given)[0] for number in (3, 2**40, 8)] == together
+    more = sampler(spec=EpisodeSpec(ways=5, shots=2, queries=18), **given)(np.array([3, 2**40, 8]))
+    assert more.support.tolist() == [support for support, *_ in together]
+    assert episodes([3], sizes=MANY[name], seed=8) != together[:1]
+
+
+def test_classes_and_images_of_many_are_drawn_fairly() -> None:
+    classes = np.concatenate([sampler(sizes=MANY["classes"])(np.arange(4000) + 4000 * part).classes for part in range(10)])
+    assert chi_square_is_ordinary(np.bincount(classes.ravel() // 250, minlength=80))  # 200,000 draws, 250 classes together
+    spec = EpisodeSpec(ways=3, shots=1, queries=19)
+    made = sampler(spec=spec, sizes=MANY["images"][:3])(np.arange(2000))
+    places = np.concatenate([made.support, made.query], axis=1)
+    of_large = places[(places >= 20) & (places < 20_020)] - 20
+    assert len(of_large) == 2000 * 20
+    assert chi_square_is_ordinary(np.bincount(of_large // 250, minlength=80))
+    of_small = np.sort(places[places < 20].reshape(2000, 20), axis=1)
+    assert (of_small == np.arange(20)).all()  # a class that is used up gives each image once
+
+
+def test_the_size_alone_decides_how_a_split_is_drawn() -> None:
+    few = np.full(LARGE, 20)
+    assert sampler(sizes=few).sampling == "sorted"
+    assert sampler(sizes=np.append(few, 20)).sampling == "distinct classes"
+    assert sampler(sizes=np.array([LARGE, 20, 20, 20, 20])).sampling == "sorted"
+    assert sampler(sizes=np.array([LARGE + 1, 20, 20, 20, 20])).sampling == "distinct images"
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_episodes_of_many_are_frozen(name: str) -> None:
+    made = sampler(spec=EpisodeSpec(ways=3, shots=1, queries=2), sizes=MANY[name], seed=7)
+    for number, expected in FROZEN_OF_MANY[name].items():
+        indices = made(np.array([number]))
+        found = {"classes": indices.classes, "support": indices.support, "query": indices.query}
+        assert {key: value[0].tolist() for key, value in found.items()} == expected

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metashot.randomness import key_of, philox, random_words
+from metashot.randomness import distinct_numbers, key_of, philox, random_words
 
 # Random123's known-answer vectors (kat_vectors) of philox4x32 with 10 rounds: counter, key, words.
 KNOWN_ANSWERS = [
@@ -70,3 +70,15 @@ def test_keys_tell_their_names_apart() -> None:
     assert all(0 <= word < 2**32 for name in names for word in key_of(*name))
     # Stored once: another value changes every episode of every user.
     assert key_of(0, "train") == (187477601, 3736864266)
+
+
+def test_distinct_numbers_are_the_first_different_ones_of_a_sequence() -> None:
+    numbers, bounds = np.array([0, 5, 2**40]), np.array([[10, 1000, 3]] * 3)
+    few = distinct_numbers((7, 9), numbers, 1, bounds, 3)
+    many = distinct_numbers((7, 9), numbers, 1, bounds, 10)
+    assert np.array_equal(few, many[..., :3])
+    assert (np.sort(many[:, 0]) == np.arange(10)).all()
+    assert all(len(set(row)) == 10 for row in many[:, 1].tolist())
+    assert (np.sort(many[:, 2, :3]) == np.arange(3)).all()
+    assert not np.array_equal(many, distinct_numbers((7, 9), numbers, 2, bounds, 10))
+    assert np.array_equal(many[1:2], distinct_numbers((7, 9), numbers[1:2], 1, bounds[1:2], 10))

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.bad_input import BadInput
-from metashot.randomness import key_of, random_words
+from metashot.randomness import distinct_numbers, key_of, random_words
 
 # The random streams of an episode. Augmentation has its own.
 _CLASSES, _IMAGES, _SHAPE, _SUPPORT_SHARES, _QUERY_SHARES = range(5)
+LARGE = 2**14  # the most classes, and the most images of a class, that are all sorted to choose a few
 
 Amount = int | tuple[int, int]  # a fixed number, or the smallest and the largest of a number drawn for each episode
 
@@ -91,7 +92,9 @@ class EpisodeSampler:
     """Turns episode numbers into indices; an episode is a pure function of (seed, split, number).
 
     Classes and images are sorted by random words addressed by (episode, class) and (episode, label, image), and the first
-    ones are chosen. The support set therefore does not depend on the number of queries.
+    ones are chosen. Of more than `LARGE` classes, or more than `LARGE` images in the largest class, random numbers are drawn
+    instead until enough are distinct, which costs the same from however many. Either way, the support set does not depend
+    on the number of queries.
 
     Args:
         spec: The shape of episodes.
@@ -117,6 +120,14 @@ class EpisodeSampler:
         self.first_image = np.concatenate([[0], np.cumsum(images_per_class)[:-1]])  # of each class in its bank
         self.key = key_of(seed, split)
         self._check_spec(split, class_names)
+        self.largest = int(images_per_class.max())
+        self.many_classes, self.many_images = len(images_per_class) > LARGE, self.largest > LARGE
+
+    @property
+    def sampling(self) -> str:
+        """How classes and images are chosen, in a word or two: it depends on the size of the split alone."""
+        drawn = [name for name, many in (("classes", self.many_classes), ("images", self.many_images)) if many]
+        return f"distinct {' and '.join(drawn)}" if drawn else "sorted"
 
     def groups(self, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Group episode numbers by the shape of their episodes, in the order in which shapes first occur."""
@@ -130,14 +141,10 @@ class EpisodeSampler:
     def __call__(self, numbers: NDArray[np.int64]) -> EpisodeIndices:
         """The indices of the episodes with these numbers, which must have the same shape (see `groups`)."""
         ways, shots, queries = self._shapes(numbers[:1])[0].tolist()
-        words = random_words(self.key, numbers, _CLASSES, len(self.images_per_class))
-        total = np.asarray(len(self.images_per_class))
-        classes = _first_in_random_order(words, total, ways)  # [T, ways]; the position is the label
+        classes = self._classes(numbers, ways)  # [T, ways]; the position is the label
         sizes = self.images_per_class[classes]
         support_counts, query_counts = self._counts(numbers, sizes, shots, queries)  # [T, ways]
-        largest = int(self.images_per_class.max())
-        words = random_words(self.key, numbers, _IMAGES, ways * largest).reshape(*classes.shape, largest)
-        images = _first_in_random_order(words, sizes, int((support_counts + query_counts).max()))  # [T, ways, most]
+        images = self._images(numbers, sizes, int((support_counts + query_counts).max()))  # [T, ways, most]
         images += self.first_image[classes][..., None]
         support_y, place = _by_label(support_counts, ways * shots)
         query_y, query_place = _by_label(query_counts, ways * queries)
@@ -145,6 +152,20 @@ class EpisodeSampler:
         tasks = np.arange(len(numbers))[:, None]
         support, query = images[tasks, support_y, place], images[tasks, query_y, query_place]
         return EpisodeIndices(support, support_y, query, query_y, numbers, classes)
+
+    def _classes(self, numbers: NDArray[np.int64], ways: int) -> NDArray[np.int64]:
+        total = len(self.images_per_class)
+        if self.many_classes:
+            return distinct_numbers(self.key, numbers, _CLASSES, np.full((len(numbers), 1), total), ways)[:, 0]
+        words = random_words(self.key, numbers, _CLASSES, total)
+        return _first_in_random_order(words, np.asarray(total), ways)
+
+    def _images(self, numbers: NDArray[np.int64], sizes: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+        """Positions in classes of these sizes [T, ways]: [T, ways, most]."""
+        if self.many_images:
+            return distinct_numbers(self.key, numbers, _IMAGES, sizes, most)
+        words = random_words(self.key, numbers, _IMAGES, sizes.shape[1] * self.largest)
+        return _first_in_random_order(words.reshape(*sizes.shape, self.largest), sizes, most)
 
     def _shapes(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Ways, shots and queries of each episode: [T, 3]."""

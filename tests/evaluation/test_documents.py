@@ -30,6 +30,7 @@ def report(problem: Problem, classes: list[ClassAccuracy]) -> Report:
         queries=(2, 4),
         ways=2 if classes else None,
         unequal_support=None,
+        sampling="sorted",
         unequal_queries=1.5,
         transductive=True,
         seen_classes=SeenClasses(1, 3, True) if classes else None,

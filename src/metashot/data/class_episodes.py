@@ -204,6 +204,9 @@ class ClassEpisodes(EpisodicDataModule):
             self.samplers[split] = EpisodeSampler(spec, bank.items_per_class, self.seeds[split], split, bank.classes)
         return self.samplers[split]
 
+    def sampling(self, split: Split) -> str | None:
+        return self.sampler(split).sampling
+
     def open_banks(self) -> None:
         """Build and open the banks, without checking whether episodes can be drawn from them."""
         if not self.banks:

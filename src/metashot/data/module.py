@@ -202,6 +202,10 @@ class EpisodicDataModule(pl.LightningDataModule):
         """
         return dict.fromkeys(numbers.tolist(), ())
 
+    def sampling(self, split: Split) -> str | None:
+        """How the episodes of a split are drawn, where the size of the split decides it; None for regression."""
+        return None
+
     def description(self) -> str:
         """One line with the shape of each split's episodes."""
         return ", ".join(f"{split} {self.shape_of(split)}" for split in SPLITS)

@@ -44,6 +44,7 @@ class Report:
     queries: Amount
     unequal_support: float | None
     unequal_queries: float | None
+    sampling: str | None  # how episodes are drawn (`EpisodeSampler.sampling`); None where tasks have no classes
     transductive: bool
     seen_classes: SeenClasses | None  # the number of the split's classes that the learner was trained on
     algo: str
@@ -143,6 +144,7 @@ class Report:
             "shots": format_amount(self.shots),
             "queries": format_amount(self.queries) + ("" if self.ways is None else " a class"),
             **{f"unequal {name}": f"Dirichlet {value:g}" for name, value in unequal.items() if value is not None},
+            **({"sampling": self.sampling} if self.sampling not in (None, "sorted") else {}),
             "transductive": str(self.transductive).lower(),
             **({} if self.seen_classes is None else {"seen classes": str(self.seen_classes)}),
             **self.details(),

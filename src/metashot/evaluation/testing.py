@@ -104,6 +104,7 @@ def test(
         queries=spec.queries,
         unequal_support=spec.unequal_support,
         unequal_queries=spec.unequal_queries,
+        sampling=data.sampling(split),
         transductive=algorithm.transductive,
         seen_classes=tested.training_classes.counted(data, split),
         algo=tested.algo,
