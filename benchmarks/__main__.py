@@ -1,7 +1,8 @@
-"""Run the benchmarks and print one table."""
+"""Run the benchmarks and print one table. `python -m benchmarks compare --help` is about other libraries."""
 
 import argparse
 import os
+import sys
 
 import torch
 from rich.console import Console
@@ -24,6 +25,11 @@ BENCHMARKS = {
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["compare"]:
+        from benchmarks.compare.command import compare
+
+        compare(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"which: {', '.join(BENCHMARKS)} (default: all)")
     names = parser.parse_args().names or list(BENCHMARKS)
