@@ -85,8 +85,7 @@ def protonet(rounds: int) -> Iterator[Compared]:
 def embedding(rounds: int) -> Iterator[Compared]:
     """Embedding 360 images with a frozen network that has been trained: running averages, no gradients."""
     images = torch.rand(1, 360, 1, 28, 28)
-    ours, theirs = Conv4((1, 28, 28), 64, "pool", "running").eval(), peers.blocks(64, 1).eval()
-    ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ours, theirs = Conv4((1, 28, 28), 64, "pool", "running", fused=True).eval(), peers.blocks(64, 1).eval()
     with torch.inference_mode():
         calls = (lambda: ours(images, 0)), (lambda: theirs(images[0]))
         yield timed(Pair("embed 360 images, conv4-64", "PyTorch, eager", *calls, rounds))

@@ -31,8 +31,9 @@ def single(episode: Episode) -> Episode:
 def uses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each use of the kernel."""
     counted: list[int] = []
-    real = normalisation.normalised_pool
-    monkeypatch.setattr(normalisation, "normalised_pool", lambda *given: (counted.append(1), real(*given))[1])
+    for name in ("normalised_pool", "scaled_pool"):
+        real = getattr(normalisation, name)
+        monkeypatch.setattr(normalisation, name, lambda *given, real=real: (counted.append(1), real(*given))[1])
     return counted
 
 
@@ -73,14 +74,23 @@ def test_inner_loops_have_the_same_answers_gradients_and_averages(
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("training", [True, False])
-def test_a_backbone_has_the_same_features_of_many_tasks(protocol: Protocol, training: bool, uses: list[int]) -> None:
+@pytest.mark.parametrize("gradients", [True, False])
+def test_a_backbone_has_the_same_features_of_many_tasks(
+    protocol: Protocol, training: bool, gradients: bool, uses: list[int]
+) -> None:
     torch.manual_seed(0)
     fused = Conv4((1, 20, 20), 8, "pool", protocol, 4, fused=True).train(training)
     plain = Conv4((1, 20, 20), 8, "pool", protocol, 4).train(training)
+    if protocol == "running":
+        for layer in normalisation.normalisations(fused):
+            torch.nn.init.normal_(layer.running_mean)
+            torch.nn.init.uniform_(layer.running_var, 0.5, 2)
+            torch.nn.init.normal_(layer.weight)
     plain.load_state_dict(fused.state_dict())
     images = torch.rand(3, 7, 1, 20, 20)
-    torch.testing.assert_close(fused(images, 4), plain(images, 4), rtol=1e-4, atol=1e-5)
-    assert bool(uses) == (protocol != "none" and (protocol != "running" or training))
+    with torch.set_grad_enabled(gradients):
+        torch.testing.assert_close(fused(images, 4), plain(images, 4), rtol=1e-4, atol=1e-5)
+    assert bool(uses) == (protocol != "none" and (protocol != "running" or training or not gradients))
     for (name, ours), theirs in zip(fused.named_buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, msg=name)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metashot.kernels import normalised_pool as module
 from metashot.kernels.compiling import library
-from metashot.kernels.normalised_pool import channels_last, is_usable, normalised_pool
+from metashot.kernels.normalised_pool import channels_last, is_usable, normalised_pool, scaled_pool
 
 pytestmark = pytest.mark.skipif(library("normalised_pool") is None, reason="there is no C compiler")
 
@@ -97,6 +97,16 @@ def test_of_equal_values_the_first_of_a_window_gets_the_gradient(weight: float) 
     exact = derivatives(plain, double(given), upstream.double(), double(cotangents), 1, 1, 2)
     for mine, theirs in zip(ours, exact, strict=True):
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "height", "width", "pool"), [(3, 4, 4, 2), (20, 7, 5, 2), (9, 3, 3, 1), (1, 2, 2, 2)])
+def test_known_statistics_scale_and_pool(channels: int, height: int, width: int, pool: int) -> None:
+    x, scale, shift = torch.randn(5, channels, height, width), torch.randn(channels), torch.randn(channels)
+    expected = F.max_pool2d(F.relu(x * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)), pool)
+    torch.testing.assert_close(scaled_pool(x, scale, shift, pool), expected)
+    x[1, 0, 1, 1] = torch.nan
+    expected = F.max_pool2d(F.relu(x * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)), pool)
+    torch.testing.assert_close(scaled_pool(x, scale, shift, pool), expected, equal_nan=True)
 
 
 def test_what_is_no_number_stays_none() -> None:

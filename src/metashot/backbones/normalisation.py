@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-from metashot.kernels.normalised_pool import is_usable, normalised_pool
+from metashot.kernels.normalised_pool import is_usable, normalised_pool, scaled_pool
 
 Protocol = Literal["transductive", "running", "support", "support_later", "none"]
 
@@ -105,13 +105,17 @@ class Normalisation(nn.Module):
             tasks: The number T of tasks.
             support: The size of a support set.
             pool: 2 for max pooling of 2x2 values, 1 for none.
-            fused: Whether to do it in one operation where there is a kernel for it: statistics of a batch are needed.
+            fused: Whether to do it in one operation where there is a kernel for it.
         """
-        by_batch = self.protocol != "none" and (self.protocol != "running" or self.training)
-        if not fused or not by_batch or self.in_batches or not is_usable(x):
+        if not fused or self.in_batches or self.protocol == "none" or not is_usable(x):
             x = F.relu(self(x, tasks, support))
             return F.max_pool2d(x, pool) if pool > 1 else x
         weight, bias = _of_step(self.weight, self.step), _of_step(self.bias, self.step)
+        if self.protocol == "running" and not self.training:
+            if torch.is_grad_enabled():  # this operation has no derivatives
+                return self.activate(x, tasks, support, pool, fused=False)
+            scale = weight * torch.rsqrt(_of_step(self.running_var, self.step) + self.epsilon)
+            return scaled_pool(x, scale, bias - _of_step(self.running_mean, self.step) * scale, pool)
         counted = support if self.by_support else len(x)
         normalised = normalised_pool(x, weight, bias, self.epsilon, tasks, counted, pool)
         if self.protocol == "running":

@@ -61,6 +61,22 @@ def normalised_pool(
     return Normalised(*_Forward.apply(x, weight, bias, shape))  # type: ignore[no-untyped-call]
 
 
+def scaled_pool(x: Tensor, scale: Tensor, shift: Tensor, pool: int) -> Tensor:
+    """Scale and shift each channel, cut at zero (ReLU) and pool, without derivatives.
+
+    Args:
+        x: Activations [N, channels, height, width], for which `is_usable`.
+        scale: The factors [channels].
+        shift: What is added [channels].
+        pool: 2 for max pooling of 2x2 values, 1 for none.
+    """
+    count, channels, height, width = x.shape
+    shape = _Shape(1, count, count, height, width, channels, pool, torch.get_num_threads(), 0.0)
+    values = _images(x, height // pool, width // pool)
+    _call("apply", shape, _dense(x), scale.contiguous(), shift.contiguous(), values)
+    return values
+
+
 def channels_last(x: Tensor) -> Tensor:
     """The images with channels last in memory, and with strides that say so although there may be a single channel."""
     _, channels, height, width = x.shape
