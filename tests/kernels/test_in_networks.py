@@ -11,6 +11,7 @@ from torch import Tensor
 from metashot.backbones import conv4, normalisation
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.normalisation import Protocol
+from metashot.engines.choice import Auto
 from metashot.episodes import Episode, Examples
 from metashot.kernels.compiling import library
 from metashot.problems import Classification
@@ -102,10 +103,21 @@ def test_tasks_at_once_do_without_it(uses: list[int]) -> None:
     assert not uses
 
 
+def test_auto_takes_one_task_at_a_time(monkeypatch: pytest.MonkeyPatch, uses: list[int]) -> None:
+    backbone = Conv4((1, 16, 16), 4, "pool", "transductive", fused=True)
+    made = learner("maml", backbone, Classification(WAYS), Auto(), steps=1).float()
+    assert made.description("cpu")[0] == "engine: learn2learn, task by task (chosen by auto)"
+    made.training_loss(single(random_episode(2, (1, 16, 16), WAYS)))
+    assert uses
+    assert made.description("cuda")[0].startswith("engine: batched")
+    monkeypatch.setattr(conv4, "is_available", lambda: False)
+    assert made.description("cpu")[0].startswith("engine: batched")
+
+
 def test_a_run_says_whether_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = Conv4((1, 16, 16), 4, "pool", "transductive", fused=True)
     made = learner("maml", backbone, Classification(WAYS), ENGINES["learn2learn"])
-    assert made.description("cpu")[1:] == ["fused blocks: compiled for this processor"]
+    assert made.description("cpu")[1:] == ["fused blocks: compiled for this processor (engine=batched does without them)"]
     assert "no kernel for cuda" in made.description("cuda")[1]
     monkeypatch.setattr(conv4, "is_available", lambda: False)
     assert "install a C compiler" in made.description("cpu")[1]

@@ -86,6 +86,11 @@ class Backbone(nn.Module):
             found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return found.hexdigest()
 
+    @property
+    def fused_blocks(self) -> bool:
+        """Whether kernels compute its blocks where they can, on a CPU."""
+        return False
+
     def description(self, device_type: str) -> list[str]:
         """Lines, printed before a run, on how the backbone computes on this type of device."""
         return []

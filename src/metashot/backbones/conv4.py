@@ -70,6 +70,10 @@ class Conv4(Backbone):
             )
         self.feature_shape = (inputs, height, width)
 
+    @property
+    def fused_blocks(self) -> bool:
+        return self.fused and is_available()
+
     def description(self, device_type: str) -> list[str]:
         if not self.fused:
             return []
@@ -77,7 +81,7 @@ class Conv4(Backbone):
             return [f"fused blocks: none, since there is no kernel for {device_type}"]
         if not is_available():
             return ["fused blocks: none, since no kernel could be compiled: install a C compiler (such as gcc)"]
-        return ["fused blocks: compiled for this processor"]
+        return ["fused blocks: compiled for this processor (engine=batched does without them)"]
 
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]

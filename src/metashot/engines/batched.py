@@ -29,7 +29,7 @@ class Batched:
         self.chunk = chunk
         self.compiler = Compiler(cuda_graph) if compile or cuda_graph else None
 
-    def description(self, device_type: str, input_shape: tuple[int, ...]) -> str:
+    def description(self, device_type: str, input_shape: tuple[int, ...], fused: bool = False) -> str:
         words = ["batched", "all tasks of a step at once" if self.chunk is None else f"{self.chunk} tasks at once"]
         if self.compiler is not None:
             self.compiler.check_device(device_type)

@@ -1,4 +1,4 @@
-"""`engine=auto`: choose the engine by the device and the inputs."""
+"""`engine=auto`: choose the engine by the device, the inputs and the network."""
 
 import math
 
@@ -13,7 +13,7 @@ LARGE = 28 * 28  # pixels
 
 class Auto:
     """All tasks at once on a GPU and for small inputs, where kernel launches dominate; task by task for larger images on a
-    CPU, where batching turns convolutions into slow grouped ones.
+    CPU, where batching turns convolutions into slow grouped ones, and for fused blocks, which are for one task at a time.
 
     Time of all tasks at once relative to task by task, measured on two CPU cores with conv4: 0.7 to 0.9 for images of 28x28,
     1.2 to 1.3 for 32x32, 1.5 for 64x64 (`python -m benchmarks engines-conv4-pool`). Without learn2learn, always all at once.
@@ -23,13 +23,16 @@ class Auto:
         self.batched = Batched(chunk=None, compile=False, cuda_graph=False)
         self.one_by_one = Learn2Learn() if is_installed() else None
 
-    def chosen(self, device_type: str, input_shape: tuple[int, ...]) -> Engine:
-        return self.one_by_one if self.one_by_one and _suits_one_by_one(device_type, input_shape) else self.batched
+    def chosen(self, device_type: str, input_shape: tuple[int, ...], fused: bool = False) -> Engine:
+        suits = _suits_one_by_one(device_type, input_shape, fused)
+        return self.one_by_one if self.one_by_one and suits else self.batched
 
-    def description(self, device_type: str, input_shape: tuple[int, ...]) -> str:
-        is_missing = self.one_by_one is None and _suits_one_by_one(device_type, input_shape)
+    def description(self, device_type: str, input_shape: tuple[int, ...], fused: bool = False) -> str:
+        is_missing = self.one_by_one is None and _suits_one_by_one(device_type, input_shape, fused)
         reason = ", since learn2learn is not installed, which would be faster here" if is_missing else ""
-        return f"{self.chosen(device_type, input_shape).description(device_type, input_shape)} (chosen by auto{reason})"
+        return (
+            f"{self.chosen(device_type, input_shape, fused).description(device_type, input_shape)} (chosen by auto{reason})"
+        )
 
     def __call__(
         self,
@@ -39,11 +42,14 @@ class Auto:
         batches: Tensor | None = None,
         start: Parameters | None = None,
     ) -> InnerLoopResult:
-        return self.chosen(query_x.device.type, tuple(query_x.shape[2:]))(inner, support, query_x, batches, start)
+        return self._for(inner, query_x)(inner, support, query_x, batches, start)
 
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
-        return self.chosen(query_x.device.type, tuple(query_x.shape[2:])).answer(inner, theta, support_x, query_x)
+        return self._for(inner, query_x).answer(inner, theta, support_x, query_x)
+
+    def _for(self, inner: InnerLoop, query_x: Tensor) -> Engine:
+        return self.chosen(query_x.device.type, tuple(query_x.shape[2:]), inner.network.fused)
 
 
-def _suits_one_by_one(device_type: str, input_shape: tuple[int, ...]) -> bool:
-    return device_type == "cpu" and len(input_shape) == 3 and math.prod(input_shape[1:]) > LARGE
+def _suits_one_by_one(device_type: str, input_shape: tuple[int, ...], fused: bool) -> bool:
+    return device_type == "cpu" and len(input_shape) == 3 and (fused or math.prod(input_shape[1:]) > LARGE)

@@ -28,6 +28,11 @@ class Adaptable(nn.Module):
     network or draw random numbers, since it is repeated where activations are recomputed to save memory.
     """
 
+    @property
+    def fused(self) -> bool:
+        """Whether passes of one task at a time use kernels, which passes of several tasks at once do without."""
+        return False
+
     @abstractmethod
     def forward(self, x: Tensor, step: int) -> Tensor:
         """Outputs [T, S, ...] for support inputs [T, S, ...], from which the inner loss is computed."""
@@ -102,5 +107,11 @@ class Engine(Protocol):
             Answers [T, Q, ...].
         """
 
-    def description(self, device_type: str, input_shape: tuple[int, ...]) -> str:
-        """How inner loops run on this type of device with inputs of this shape, in a few words."""
+    def description(self, device_type: str, input_shape: tuple[int, ...], fused: bool = False) -> str:
+        """How inner loops run on this type of device with inputs of this shape, in a few words.
+
+        Args:
+            device_type: The type of the device, such as cpu.
+            input_shape: The shape of an input.
+            fused: Whether the network is `fused`.
+        """

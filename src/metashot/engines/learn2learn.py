@@ -36,7 +36,7 @@ class Learn2Learn:
                 "needs a C compiler and numpy 1), or give engine=batched, which computes the same numbers"
             )
 
-    def description(self, device_type: str, input_shape: tuple[int, ...]) -> str:
+    def description(self, device_type: str, input_shape: tuple[int, ...], fused: bool = False) -> str:
         return "learn2learn, task by task"
 
     def __call__(

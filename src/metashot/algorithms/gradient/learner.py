@@ -123,7 +123,7 @@ class GradientLearner(Algorithm):
             )
 
     def description(self, device_type: str) -> list[str]:
-        engine = self.engine.description(device_type, self.network.backbone.input_shape)
+        engine = self.engine.description(device_type, self.network.backbone.input_shape, self.network.fused)
         return [f"engine: {engine}", *super().description(device_type)]
 
     def freeze_backbone(self) -> None:

@@ -20,6 +20,10 @@ class FeatureNetwork(Adaptable):
         super().__init__()
         self.backbone = backbone
 
+    @property
+    def fused(self) -> bool:
+        return self.backbone.fused_blocks
+
     def forward(self, x: Tensor, step: int = 0) -> Tensor:
         """Features of inputs that are normalised together, such as a support set."""
         self._set(step)
