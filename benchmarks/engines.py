@@ -94,7 +94,7 @@ def _measure(backbone: Callable[[], Backbone], problem: Problem, episode: Episod
             "metashot: task by task": by(Learn2Learn()),
             "metashot: all tasks at once": by(Batched(chunk=None, compile=False, cuda_graph=False)),
             "metashot: two tasks at once": by(Batched(chunk=2, compile=False, cuda_graph=False)),
-            "learn2learn.algorithms.MAML": _by_learn2learn(maml(backbone(), problem, Learn2Learn(), steps), episode, steps),
+            "learn2learn.algorithms.MAML": by_learn2learn(maml(backbone(), problem, Learn2Learn(), steps), episode, steps),
         },
         rounds,
     )
@@ -112,7 +112,8 @@ class _OneTask(nn.Module):
         return answers
 
 
-def _by_learn2learn(learner: MAML, episode: Episode, steps: int) -> Callable[[], None]:
+def by_learn2learn(learner: MAML, episode: Episode, steps: int) -> Callable[[], None]:
+    """The same step in learn2learn's loop, with the learner's network."""
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         from learn2learn.algorithms import MAML as ByLearn2Learn  # noqa: N811
@@ -120,12 +121,10 @@ def _by_learn2learn(learner: MAML, episode: Episode, steps: int) -> Callable[[],
     loss, support, query = learner.problem.loss, episode.support, episode.query
 
     def step() -> None:
-        losses = []
         for x, y, query_x, query_y in zip(support.x, support.y, query.x, query.y, strict=True):
             adapted = library.clone()
             for _ in range(steps):
                 adapted.adapt(loss(adapted(x).unsqueeze(0), y.unsqueeze(0)))
-            losses.append(loss(adapted(query_x).unsqueeze(0), query_y.unsqueeze(0)))
-        torch.stack(losses).mean().backward()
+            (loss(adapted(query_x).unsqueeze(0), query_y.unsqueeze(0)) / len(episode)).backward()
 
     return step

@@ -1,6 +1,6 @@
 """Memory and time of a MAML training step (second order) against the number of inner steps, stored or recomputed.
 
-The network is conv4 with 32 channels and strides, on 4 tasks (5-way, 1-shot, 5 queries, 28x28). Each case runs in a separate
+The network is conv4 with 32 channels and pooling, on 4 tasks (5-way, 1-shot, 5 queries, 28x28). Each case runs in a separate
 process in which the C library returns freed tensors at once, so that the growth of the resident set is the memory of a step.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.engines import SHAPE, WAYS, images, maml
+from benchmarks.engines import SHAPE, WAYS, by_learn2learn, images, maml
 from benchmarks.timing import Row
 from metashot.backbones.conv4 import Conv4
 from metashot.engines.choice import Auto
@@ -22,32 +22,39 @@ from metashot.problems import Classification
 from metashot.training.memory import keep_freed_memory
 
 STEPS = (1, 5, 10, 20)
+WAYS_TO_COMPUTE = ("kept", "recomputed", "fused", "fused, recomputed", "learn2learn")
 ROUNDS = 3
 
 
 def measure() -> list[Row]:
-    return [_in_a_process(steps, recompute) for steps in STEPS for recompute in (False, True)]
+    return [in_a_process(steps, way) for steps in STEPS for way in WAYS_TO_COMPUTE]
 
 
-def _in_a_process(steps: int, recompute: bool) -> Row:
+def in_a_process(steps: int, way: str) -> Row:
+    """The time and the memory of a step that is computed in one of `WAYS_TO_COMPUTE`."""
     found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks.inner_memory", str(steps), str(int(recompute))],
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.inner_memory", str(steps), way],
         env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},
         stdout=subprocess.PIPE,
         check=True,
     )
     milliseconds, megabytes = json.loads(found.stdout.splitlines()[-1])
-    return Row(f"{steps} steps, {'recomputed' if recompute else 'kept'}", milliseconds, megabytes)
+    return Row(f"{steps} steps, {way}", milliseconds, megabytes)
 
 
-def _case(steps: int, recompute: bool) -> tuple[float, float]:
+def _case(steps: int, way: str) -> tuple[float, float]:
     """The median time of a training step in milliseconds, and its peak memory in megabytes."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    made = maml(Conv4(SHAPE, 32, "stride", "transductive"), Classification(WAYS), Auto(), steps, recompute).to(device)
+    backbone = Conv4(SHAPE, 32, "pool", "transductive", fused=way.startswith("fused"))
+    made = maml(backbone, Classification(WAYS), Auto(), steps, way.endswith("recomputed")).to(device)
     episode = images(device)
+    of_library = by_learn2learn(made, episode, steps) if way == "learn2learn" else None
 
     def step() -> None:
-        made.training_loss(episode).loss.backward()
+        if of_library is None:
+            made.training_loss(episode).loss.backward()
+        else:
+            of_library()
         made.zero_grad()
 
     step()  # warm-up, for allocations that are made once
@@ -80,4 +87,4 @@ def _resident(name: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_case(int(sys.argv[1]), sys.argv[2] == "1")))
+    print(json.dumps(_case(int(sys.argv[1]), sys.argv[2])))

@@ -18,6 +18,7 @@ class Pair:
     ours: Call
     theirs: Call
     rounds: int
+    repeats: int = 1  # of ours in a round, where it takes too little time to be measured once
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def timed(pair: Pair) -> Compared:
     """Time a pair, first the one and then the other in each round, after a round that is not counted."""
     ours, theirs = [], []
     for counted in [False] + [True] * pair.rounds:
-        seconds = [_seconds(call) for call in (pair.ours, pair.theirs)]
+        seconds = _seconds(pair.ours, pair.repeats), _seconds(pair.theirs)
         if counted:
             ours.append(seconds[0])
             theirs.append(seconds[1])
@@ -57,7 +58,8 @@ def summarised(work: str, against: str, ours: list[float], theirs: list[float], 
     return Compared(work, against, *medians, unit, statistics.median(ratios), low, high, len(ratios))
 
 
-def _seconds(call: Call) -> float:
+def _seconds(call: Call, repeats: int = 1) -> float:
     start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats

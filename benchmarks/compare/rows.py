@@ -1,9 +1,12 @@
 """The rows of the comparison: each is work that users do; settings that are not named are metashot's own."""
 
 import atexit
+import csv
+import importlib.util
 import itertools
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -14,9 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.compare import peers
-from benchmarks.compare.pairs import Call, Compared, Pair, timed
+from benchmarks.compare.pairs import Call, Compared, Pair, summarised, timed
+from benchmarks.inner_memory import in_a_process
 from metashot.backbones.conv4 import Conv4
 from metashot.data.module import EpisodicDataModule
 from metashot.episodes import EpisodeSampler, EpisodeSpec
@@ -44,7 +49,8 @@ def sampling(rounds: int) -> Iterator[Compared]:
             for _ in range(TASKS):
                 tasks.sample()
 
-        yield timed(Pair(f"prepare {TASKS} tasks of {data.name}, {name}", source, ours, theirs, max(3, rounds // 4)))
+        work, often = f"prepare {TASKS} tasks of {data.name}, {name}", rounds if ways == 5 else max(3, rounds // 3)
+        yield timed(Pair(work, source, ours, theirs, often, repeats=50))
 
 
 def large(rounds: int) -> Iterator[Compared]:
@@ -57,7 +63,7 @@ def large(rounds: int) -> Iterator[Compared]:
         theirs.many_classes = theirs.many_images = False
         numbers = np.arange(TASKS)
         calls = (lambda: ours(numbers)), (lambda: theirs(numbers))  # noqa: B023
-        yield timed(Pair(f"sample {TASKS} tasks, {what}", "sorting all of them", *calls, rounds))
+        yield timed(Pair(f"sample {TASKS} tasks, {what}", "sorting all of them", *calls, rounds, repeats=50))
 
 
 def maml(rounds: int) -> Iterator[Compared]:
@@ -65,7 +71,7 @@ def maml(rounds: int) -> Iterator[Compared]:
     for channels, backbone in ((32, "conv4_32"), (64, "conv4")):
         experiment = _built(
             "algo=maml", f"backbone={backbone}", "backbone.downsampling=pool", "backbone.normalisation=transductive", FUSED,
-            "engine=learn2learn", f"algo.inner_steps={peers.STEPS}", f"algo.inner_lr={peers.RATE}", *_shape(5, 1),
+            f"algo.inner_steps={peers.STEPS}", f"algo.inner_lr={peers.RATE}", *_shape(5, 1),
         )  # fmt: skip
         tasks, source = _tasks(experiment, 5, 1)
         theirs = peers.maml_step(tasks, peers.conv4(5, channels, 1), 5, 1, QUERIES, TASKS)
@@ -103,6 +109,65 @@ def starting(rounds: int) -> Iterator[Compared]:
         yield timed(Pair(work, against, ours, _command(importing), max(3, rounds // 4)))
 
 
+def predicting(rounds: int) -> Iterator[Compared]:
+    """From the command to its table: 25 labelled images, 200 to be named; the other script only imports and ends."""
+    folder = _temporary()
+    random = np.random.default_rng(0)
+    for number in range(225):
+        place = folder / ("support" if number < 25 else "query") / (str(number % 5) if number < 25 else "")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (28, 28), dtype=np.uint8)).save(place / f"{number}.png")
+    tiny = (
+        "trainer.max_steps=2",
+        "trainer.validate_every=2",
+        "data.val.episodes=2",
+        "data.test.episodes=2",
+        "pictures=none",
+    )
+    Experiment("algo=protonet", *tiny, "logger=none", f"folder={folder / 'run'}").fit().close()
+    given = [f"ckpt={folder / 'run'}", f"support={folder / 'support'}", f"query={folder / 'query'}"]
+    call = [sys.executable, "-m", "metashot.predict", *given, f"out={folder / 'answers.csv'}"]
+    done = subprocess.run(call, cwd=ROOT, env=_with_source(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    importing = [sys.executable, "-W", "ignore", "-c", "import easyfsl, torch, torchvision"]
+    if importlib.util.find_spec("easyfsl") is None:
+        importing[-1] = "import torch, torchvision"
+    against = f"{importing[-1]} and nothing else"
+    yield timed(Pair("predict, 25 + 200 images", against, _command(call), _command(importing), max(3, rounds // 4)))
+
+
+def memory(rounds: int) -> Iterator[Compared]:
+    """The growth of a process's memory in a step of MAML on four tasks (second order, conv4-32)."""
+    for steps in (1, 5, 20):
+        for way in ("fused", "fused, recomputed"):
+            measured = [[in_a_process(steps, who).megabytes or 0.0 for who in (way, "learn2learn")] for _ in range(2)]
+            ours, theirs = map(list, zip(*measured, strict=True))
+            work = f"memory of a MAML step, inner steps: {steps}" + ", recomputed" * way.endswith("recomputed")
+            yield summarised(work, "learn2learn's MAML", ours, theirs, "MB")
+
+
+def processes(rounds: int) -> Iterator[Compared]:
+    """Training MAML in two processes with a thread each, and in one process with two threads."""
+    speeds = []
+    for _ in range(max(2, rounds // 6)):
+        pair = []
+        for trainer, threads in (("ddp", "1"), ("cpu", "2")):
+            folder = _temporary()
+            few = ("trainer.max_steps=60", "trainer.validate_every=60", "data.val.episodes=2", "data.test.episodes=2")
+            devices = ["trainer.devices=2"] if trainer == "ddp" else []
+            call = [sys.executable, "train.py", "algo=maml", FUSED, f"trainer={trainer}", *devices, *few, "logger=csv",
+                    "trainer.log_every=10", "pictures=none", f"folder={folder / 'run'}"]  # fmt: skip
+            subprocess.run(call, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": threads}, capture_output=True, check=True)
+            with (folder / "run" / "metrics.csv").open(newline="") as file:
+                found = [
+                    float(row["train/tasks_per_second"]) for row in csv.DictReader(file) if row["train/tasks_per_second"]
+                ]
+            pair.append(1000 / statistics.median(found[1:]))
+        speeds.append(pair)
+    ours, theirs = map(list, zip(*speeds, strict=True))
+    yield summarised("a task of MAML, two processes of one thread", "one process of two threads", ours, theirs, "ms")
+
+
 ROWS: dict[str, Callable[[int], Iterator[Compared]]] = {
     "sampling": sampling,
     "large": large,
@@ -110,6 +175,9 @@ ROWS: dict[str, Callable[[int], Iterator[Compared]]] = {
     "protonet": protonet,
     "embedding": embedding,
     "starting": starting,
+    "predicting": predicting,
+    "memory": memory,
+    "processes": processes,
 }
 
 
@@ -119,9 +187,18 @@ def _shape(ways: int, shots: int) -> list[str]:
     return [*own, f"data.tasks_per_step={TASKS}"]
 
 
-def _built(*overrides: str) -> Experiment:
+def _temporary() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="metashot-benchmarks-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _with_source() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT / "src")}
+
+
+def _built(*overrides: str) -> Experiment:
+    folder = _temporary()
     archives = _archives()
     data = [f"data.root={archives}", "data=omniglot"] if archives else ["data=glyphs"]
     return Experiment(*data, *overrides, "logger=none", f"folder={folder / 'run'}").build()
@@ -145,9 +222,7 @@ def _tasks(experiment: Experiment, ways: int, shots: int) -> tuple[Any, str]:
 
 @cache
 def _unpacked() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="metashot-benchmarks-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return _temporary()
 
 
 def _step(experiment: Experiment) -> Call:
@@ -167,4 +242,4 @@ def _step(experiment: Experiment) -> Call:
 
 
 def _command(call: list[str]) -> Call:
-    return lambda: subprocess.run(call, cwd=ROOT, env=os.environ, capture_output=True)
+    return lambda: subprocess.run(call, cwd=ROOT, env=_with_source(), capture_output=True)
