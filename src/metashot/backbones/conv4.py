@@ -25,8 +25,8 @@ class Conv4(Backbone):
         downsampling: Whether pooling or stride halves the image.
         normalisation: The statistics that normalise images.
         halvings: The number of blocks, from the first, that halve the image.
-        fused: Whether a kernel normalises, cuts and pools in one operation where it can be used: on a CPU, in single
-            precision, where a C compiler is installed, outside `torch.func`. The numbers are the same up to rounding.
+        fused: Whether to use a fused kernel for normalisation, ReLU and pooling where it is available: on a CPU, in
+            single precision, with a C compiler installed, outside `torch.func`. Results are equal up to rounding.
 
     Raises:
         BadInput: The inputs are not images or too small, or `channels` has the wrong length.

@@ -98,14 +98,14 @@ class Normalisation(nn.Module):
         return normalised[0] if tasks == 1 else torch.cat(normalised)
 
     def activate(self, x: Tensor, tasks: int, support: int, pool: int, fused: bool) -> Tensor:
-        """Normalise, cut at zero (ReLU) and pool.
+        """Batch normalisation, ReLU and max pooling.
 
         Args:
             x: Activations [T * N, channels, height, width].
             tasks: The number T of tasks.
             support: The size of a support set.
             pool: 2 for max pooling of 2x2 values, 1 for none.
-            fused: Whether to do it in one operation where there is a kernel for it.
+            fused: Whether to use a fused kernel where there is one.
         """
         if not fused or self.in_batches or self.protocol == "none" or not is_usable(x):
             x = F.relu(self(x, tasks, support))

@@ -2,7 +2,7 @@
 
    Images are [groups * images, height, width, channels], dense. A group is a task: the first `support` of its images give the
    statistics that normalise all of them. With s = weight / deviation, which maximum is taken in a window depends only on the
-   sign of the weight, so values are pooled before they are scaled: a quarter of them is scaled, shifted and cut at zero.
+   sign of the weight. Values are therefore pooled first, and only the quarter that is left is scaled, shifted and rectified.
 
    Notation: xh = (y - mean) * r, r = 1 / sqrt(variance + epsilon), M = support * height * width values a channel.
    Forward:   p = the pooled y, z = max(0, weight * xh(p) + bias).
@@ -129,7 +129,7 @@ int metashot_forward(const Shape *s, const float *y, const float *weight, const 
     return free(partial), free(totals), 0;
 }
 
-/* z = the pooled max(0, scale * y + shift) where statistics are known before: no derivatives. What is no number stays none. */
+/* z = the pooled max(0, scale * y + shift), for statistics that are known beforehand. No derivatives. NaN stays NaN. */
 int metashot_apply(const Shape *s, const float *y, const float *scale, const float *shift, float *z) {
     const long C = s->channels, all = s->groups * s->images, W = s->width, H = s->height, P = s->pool, full = H * W * C,
                h = pooled(H, P), w = pooled(W, P), few = h * w * C;

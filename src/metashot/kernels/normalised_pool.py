@@ -42,7 +42,7 @@ def is_usable(x: Tensor) -> bool:
 def normalised_pool(
     x: Tensor, weight: Tensor, bias: Tensor, epsilon: float, groups: int, support: int, pool: int
 ) -> Normalised:
-    """Normalise each group of images with the statistics of its first ones, cut at zero (ReLU) and pool.
+    """Batch normalisation with the statistics of the first images of each group, ReLU, and max pooling.
 
     Args:
         x: Activations [G * N, channels, height, width], for which `is_usable`.
@@ -62,7 +62,7 @@ def normalised_pool(
 
 
 def scaled_pool(x: Tensor, scale: Tensor, shift: Tensor, pool: int) -> Tensor:
-    """Scale and shift each channel, cut at zero (ReLU) and pool, without derivatives.
+    """Scale and shift each channel, then ReLU and max pooling; without derivatives.
 
     Args:
         x: Activations [N, channels, height, width], for which `is_usable`.
