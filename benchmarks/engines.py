@@ -3,14 +3,12 @@
 The network, the tasks and the number of inner steps are the same for all of them.
 """
 
-import contextlib
-import io
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.compare.peers import quiet
 from benchmarks.timing import Row, alternate
 from metashot.algorithms.gradient.inner_optimizer import InnerOptimizer
 from metashot.algorithms.gradient.maml import MAML
@@ -114,8 +112,7 @@ class _OneTask(nn.Module):
 
 def by_learn2learn(learner: MAML, episode: Episode, steps: int) -> Callable[[], None]:
     """The same step in learn2learn's loop, with the learner's network."""
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with quiet():
         from learn2learn.algorithms import MAML as ByLearn2Learn  # noqa: N811
     library = ByLearn2Learn(_OneTask(learner.network), lr=RATE, first_order=False)
     loss, support, query = learner.problem.loss, episode.support, episode.query

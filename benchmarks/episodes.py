@@ -3,16 +3,12 @@
 Both read the same images from memory. learn2learn gets float tensors, so it has nothing to convert.
 """
 
-import contextlib
-import io
 import itertools
-import warnings
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
+from benchmarks.compare.peers import task_sets
 from benchmarks.timing import Row, alternate
 from metashot.data.bank import Bank
 from metashot.data.class_episodes import gather
@@ -21,19 +17,6 @@ from metashot.data.presentation.pixels import Pixels
 from metashot.episodes import EpisodeSampler, EpisodeSpec
 
 CLASSES, EXAMPLES, TASKS = 1000, 20, 16
-
-
-class InMemory(Dataset[tuple[Tensor, int]]):
-    """The images in the form that learn2learn expects: one example at a time, with its class."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index], index // EXAMPLES
 
 
 def measure() -> list[Row]:
@@ -48,15 +31,5 @@ def measure() -> list[Row]:
         first = next(number)
         gather(bank, sampler(np.arange(first, first + TASKS)), torch.device("cpu"), presentation.values)
 
-    tasks = _learn2learn_tasks(images.float() / 255)
+    tasks = task_sets(images.float() / 255, torch.arange(CLASSES).repeat_interleave(EXAMPLES), 5, 16)
     return alternate({"metashot": metashot, "learn2learn": lambda: [tasks.sample() for _ in range(TASKS)]}, rounds=50)
-
-
-def _learn2learn_tasks(images: Tensor):  # type: ignore[no-untyped-def]
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        from learn2learn.data import MetaDataset, TaskDataset
-        from learn2learn.data.transforms import ConsecutiveLabels, FusedNWaysKShots, LoadData, RemapLabels
-    dataset = MetaDataset(InMemory(images))
-    transforms = [FusedNWaysKShots(dataset, n=5, k=16), LoadData(dataset), RemapLabels(dataset), ConsecutiveLabels(dataset)]
-    return TaskDataset(dataset, transforms)

@@ -76,6 +76,15 @@ def test_a_cache_that_cannot_be_written_is_no_error(cache: Path) -> None:
     assert compiled() is None
 
 
+def test_no_home_folder_is_no_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(compiling.Path, "home", no_home)
+    assert compiled() is None
+
+
 @needs_compiler
 def test_a_compiler_that_fails_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "_FLAGS", ("-fno-such-flag",))

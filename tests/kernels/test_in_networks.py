@@ -120,7 +120,7 @@ def test_a_run_says_whether_there_is_one(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made.description("cpu")[1:] == ["fused blocks: compiled for this processor (engine=batched does without them)"]
     assert "no kernel for cuda" in made.description("cuda")[1]
     monkeypatch.setattr(conv4, "is_available", lambda: False)
-    assert "install a C compiler" in made.description("cpu")[1]
+    assert "there is no C compiler" in made.description("cpu")[1]
     backbone.fused = False
     assert len(made.description("cpu")) == 1
 

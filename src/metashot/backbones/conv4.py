@@ -80,7 +80,7 @@ class Conv4(Backbone):
         if device_type != "cpu":
             return [f"fused blocks: none, since there is no kernel for {device_type}"]
         if not is_available():
-            return ["fused blocks: none, since no kernel could be compiled: install a C compiler (such as gcc)"]
+            return ["fused blocks: none, since there is no C compiler (such as gcc), or METASHOT_KERNELS=0 is set"]
         return ["fused blocks: compiled for this processor (engine=batched does without them)"]
 
     def forward(self, images: Tensor, support: int) -> Tensor:

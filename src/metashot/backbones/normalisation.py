@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-from metashot.kernels.normalised_pool import is_usable, normalised_pool, scaled_pool
+from metashot.kernels.normalised_pool import normalised_pool, scaled_pool
 
 Protocol = Literal["transductive", "running", "support", "support_later", "none"]
 
@@ -105,9 +105,9 @@ class Normalisation(nn.Module):
             tasks: The number T of tasks.
             support: The size of a support set.
             pool: 2 for max pooling of 2x2 values, 1 for none.
-            fused: Whether to use a fused kernel where there is one.
+            fused: Whether to use the fused kernel, for which `x` has to be usable.
         """
-        if not fused or self.in_batches or self.protocol == "none" or not is_usable(x):
+        if not fused or self.protocol == "none":
             x = F.relu(self(x, tasks, support))
             return F.max_pool2d(x, pool) if pool > 1 else x
         weight, bias = _of_step(self.weight, self.step), _of_step(self.bias, self.step)

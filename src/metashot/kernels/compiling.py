@@ -39,7 +39,7 @@ def library(name: str) -> ctypes.CDLL | None:
     flags = [*_FLAGS, *_openmp_of_torch()]
     described = (source.read_text(encoding="utf-8"), *flags, compiler, torch.__version__, _processor())
     digest = hashlib.sha256("\0".join(described).encode()).hexdigest()[:20]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
+    with contextlib.suppress(OSError, subprocess.SubprocessError, RuntimeError):  # the last where there is no home folder
         folder = _own_folder()
         file = folder / f"{name}-{digest}.so"
         if not file.is_file():
