@@ -86,6 +86,8 @@ def crossed(algorithms: list[str]) -> list[ParameterSet]:
     ]
 
 
+# With fused blocks: an inner loop on each engine, episodes, and supervised training.
+FUSED = [("maml", "learn2learn"), ("maml", "batched"), ("protonet", "auto"), ("baselinepp", "auto")]
 PAIRS = crossed(choices("algo"))
 OF_NUMBERS = crossed([algo for algo in choices("algo") if Regression in kind_of(algo).solves])
 

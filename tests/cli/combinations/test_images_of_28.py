@@ -6,7 +6,7 @@ import pytest
 
 from ..conftest import Command
 from .conftest import Starts
-from .runs import PAIRS, of_images, runs_through, starts_elsewhere
+from .runs import FUSED, PAIRS, of_images, runs_through, starts_elsewhere
 
 SIZE = "28"
 
@@ -15,3 +15,8 @@ SIZE = "28"
 def test_trained_tested_scored_and_fitted(command: Command, pictures: Path, starts: Starts, algo: str, engine: str) -> None:
     start = [f"init_from={starts(SIZE)}"] if starts_elsewhere(algo) else []
     runs_through(command, algo, engine, *of_images(SIZE, pictures, command.banks), *start)
+
+
+@pytest.mark.parametrize(("algo", "engine"), FUSED)
+def test_fused_blocks_are_trained_tested_scored_and_fitted(command: Command, pictures: Path, algo: str, engine: str) -> None:
+    runs_through(command, algo, engine, *of_images(SIZE, pictures, command.banks), "backbone.fused=true")

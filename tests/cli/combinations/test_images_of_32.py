@@ -6,10 +6,9 @@ import pytest
 
 from ..conftest import Command
 from .conftest import Starts
-from .runs import PAIRS, of_images, runs_through, starts_elsewhere
+from .runs import FUSED, PAIRS, of_images, runs_through, starts_elsewhere
 
 SIZE = "32"
-FUSED = [("maml", "learn2learn"), ("maml", "batched"), ("protonet", "auto"), ("baselinepp", "auto")]
 
 
 @pytest.mark.parametrize(("algo", "engine"), PAIRS)
