@@ -335,7 +335,7 @@ def test_learner_of_grey_images_scores_colour_pictures_of_another_size(
 ) -> None:
     run = copy(first.run, command.folder / "run")
     given = [*folder_data(colour.root, colour.banks), "data.source.image_size=32"]
-    outcome = command.run("evaluate.py", f"ckpt={run}", *given, "episodes=10")
+    outcome = command.evaluate(f"ckpt={run}", *given, "episodes=10")
     written = scored(outcome, command.folder)
     assert (written["data"], written["algo"], written["episodes"], written["ways"]) == ("folder", "protonet", 10, 5)
     said = "images of folder are made grey and resized from 32x32 to 28x28, as the learner was trained on glyphs"
@@ -674,4 +674,4 @@ def test_learner_is_scored_on_other_data_without_the_files_it_was_trained_on(com
     gone["metashot"]["config"]["data"]["name"] = gone["metashot"]["origin"]["name"] = "omniglot"
     write_checkpoint(gone, command.folder / "gone.ckpt")
     given = ["ckpt=gone.ckpt", "data=glyphs", f"data.banks={command.banks}", "data.queries=3", "episodes=10"]
-    assert scored(command.run("evaluate.py", *given), command.folder)["data"] == "glyphs"
+    assert scored(command.evaluate(*given), command.folder)["data"] == "glyphs"

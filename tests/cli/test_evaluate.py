@@ -35,7 +35,7 @@ def run(command: Command, first: Trained) -> Path:
 
 def test_checkpoint_alone_gives_the_test_number_of_its_training(command: Command, run: Path) -> None:
     before = contents(run)
-    outcome = command.run("evaluate.py", "ckpt=run", "episodes=60", fresh=True)
+    outcome = command.run("evaluate.py", "ckpt=run", "episodes=60")
     assert scored(outcome, command.folder) == own_report(run)
     after = contents(run)
     assert {name: after[name] for name in before} == before
@@ -44,7 +44,7 @@ def test_checkpoint_alone_gives_the_test_number_of_its_training(command: Command
 
 def test_maml_checkpoint_alone_gives_the_test_number_of_its_training(command: Command, maml: Trained) -> None:
     run = copy(maml.run, command.folder / "run")
-    assert scored(command.run("evaluate.py", "ckpt=run", "episodes=60"), command.folder) == own_report(run)
+    assert scored(command.evaluate("ckpt=run", "episodes=60"), command.folder) == own_report(run)
 
 
 def test_file_and_folder_are_the_same_checkpoint(command: Command, run: Path) -> None:

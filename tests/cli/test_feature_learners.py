@@ -8,7 +8,8 @@ from .killed_runs import killed, same_run
 from .processes import checkpoint, contents, report
 from .test_bad_input import refused
 
-QUICK = ("data.test.episodes=8", "data.val.episodes=4", "data.tasks_per_step=2")
+FEW_EPISODES = ("data.test.episodes=8", "data.val.episodes=4")
+QUICK = (*FEW_EPISODES, "data.tasks_per_step=2")
 # What is given for each, beside small settings.
 ALGORITHMS: dict[str, list[str]] = {
     "protonet": ["algo=protonet", "algo.distance=cosine", "algo.learned_temperature=true", "algo.temperature=0.1"],
@@ -31,7 +32,7 @@ LATER = ("full context", "triplets")
 
 def given(algo: str, first: Trained) -> list[str]:
     start = [f"init_from={first.run}"] if algo == "metabaseline" else []
-    return [*ALGORITHMS[algo], *start, *QUICK]
+    return [*ALGORITHMS[algo], *start, *FEW_EPISODES, "data.tasks_per_step=1"]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_every_algorithm_trains_from_one_command_and_resumes_exactly(command: Co
     outcome = command.run("train.py", f"resume={run.relative_to(command.folder)}")
     assert outcome.code == 0, outcome
     same_run(command.folder / "whole", run)
-    scored = command.run("evaluate.py", "ckpt=whole", "episodes=8")
+    scored = command.evaluate("ckpt=whole", "episodes=8")
     assert scored.code == 0, scored
     assert scored.table["accuracy"] == whole.table["accuracy"]
 

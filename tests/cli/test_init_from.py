@@ -113,7 +113,8 @@ def test_settings_that_change_no_weight_may_differ_from_those_of_the_start(comma
         "trainer.validate_every=1",
         "pictures=none",
     )
-    small = ("backbone=resnet12", "backbone.widths=[4,4,4,4]", f"data.banks={command.banks}", *quick)
+    network = ("backbone=resnet12", "backbone.widths=[4,4,4,4]")
+    small = (*network, "data.queries=2", "curve=0", f"data.banks={command.banks}", *quick)
     start = command.run("train.py", "algo=baseline", "data.train.batch=8", *small, "folder=start")
     assert start.code == 0, start
     others = ("backbone.drop_block=0.2", "backbone.drop_block_size=2", "backbone.normalisation=support")

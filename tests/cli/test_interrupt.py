@@ -56,7 +56,11 @@ def calm(anywhere: Command, first: Trained, tmp_path_factory: pytest.TempPathFac
     return storms.reference(anywhere.at(tmp_path_factory.mktemp("calm")))
 
 
-@pytest.mark.parametrize("number", storms.SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(number, marks=[] if number is signal.SIGTERM else [pytest.mark.long]) for number in storms.SIGNALS],
+    ids=[number.name for number in storms.SIGNALS],
+)
 def test_a_signal_at_any_moment_leaves_what_can_go_on_or_is_complete(
     command: Command, calm: storms.Reference, number: signal.Signals
 ) -> None:

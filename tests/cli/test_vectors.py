@@ -44,7 +44,7 @@ def test_vectors_are_trained_on_and_scored_from_one_command(command: Command, ru
     assert not (run.run / "episode.png").exists()
     assert "![episode]" not in (run.run / "report.md").read_text()
     assert "![confusion]" in (run.run / "report.md").read_text()
-    outcome = command.at(run.folder).run("evaluate.py", "ckpt=run", "episodes=40", "out=again")
+    outcome = command.at(run.folder).evaluate("ckpt=run", "episodes=40", "out=again")
     assert outcome.code == 0, outcome
     assert report(run.folder / "again")["accuracy"] == found["accuracy"]
 

@@ -22,7 +22,7 @@ from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Regression
 from tests.algorithms.gradient_learners import ALGORITHMS, ENGINES, learner, random_curves, random_episode
 
-TASKS, WAYS = 5, 3
+TASKS, WAYS = 3, 3
 IN_CHUNKS = Batched(chunk=2, compile=False, cuda_graph=False)
 PROTOCOLS: list[Protocol] = ["transductive", "running", "support", "support_later", "none"]
 # Settings of the inner loop that an engine has to know about, each with more than one step.

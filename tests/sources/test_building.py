@@ -462,7 +462,7 @@ except MemoryError:
 bank = Bank.open(Path({str(folder)!r}), "train").placed_on(torch.device("cpu"))
 found = bank.gather(np.array({marked}), torch.device("cpu")).float()
 sampler = EpisodeSampler(EpisodeSpec(4, 5, 15), bank.items_per_class, 0, "train")
-for step in range(20):
+for step in range(5):
     gather(bank, sampler(np.array([step])), torch.device("cpu"))
 print(found.flatten(1).mean(1).round().int().tolist())
 """
