@@ -52,7 +52,7 @@ def _case(steps: int, way: str) -> tuple[float, float]:
 
     def step() -> None:
         if of_library is None:
-            made.training_loss(episode).loss.backward()
+            made.training_step([episode], 0)["loss"].backward()
         else:
             of_library()
         made.zero_grad()

@@ -137,13 +137,16 @@ def predicting(rounds: int) -> Iterator[Compared]:
 
 
 def memory(rounds: int) -> Iterator[Compared]:
-    """The growth of a process's memory in a step of MAML on four tasks (second order, conv4-32)."""
-    for steps in (1, 5, 20):
+    """The growth of a process's memory in a step of MAML on four tasks (second order, conv4-32), and its time."""
+    for steps in (1, 5, 10, 20):
         for way in ("fused", "fused, recomputed"):
-            measured = [[in_a_process(steps, who).megabytes or 0.0 for who in (way, "learn2learn")] for _ in range(2)]
-            ours, theirs = map(list, zip(*measured, strict=True))
-            work = f"memory of a MAML step, inner steps: {steps}" + ", recomputed" * way.endswith("recomputed")
-            yield summarised(work, "learn2learn's MAML", ours, theirs, "MB")
+            pairs = [[in_a_process(steps, who) for who in (way, "learn2learn")] for _ in range(2 if steps < 20 else 4)]
+            what = f"of a MAML step, inner steps: {steps}" + ", recomputed" * way.endswith("recomputed")
+            ours, theirs = ([one.megabytes or 0.0 for one in side] for side in zip(*pairs, strict=True))
+            yield summarised(f"memory {what}", "learn2learn's MAML", ours, theirs, "MB")
+            if steps == 20:
+                ours, theirs = ([one.milliseconds for one in side] for side in zip(*pairs, strict=True))
+                yield summarised(f"time {what}", "learn2learn's MAML", ours, theirs, "ms")
 
 
 def processes(rounds: int) -> Iterator[Compared]:

@@ -1,6 +1,6 @@
 """Episodes: their tensors, their shapes, and the sampler that turns an episode's number into image indices."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,16 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.number)
+
+    def parts(self, size: int) -> Iterator["Episode"]:
+        """The same tasks, at most `size` at a time."""
+        if size >= len(self):
+            yield self
+            return
+        for first in range(0, len(self), size):
+            tasks = slice(first, first + size)
+            support, query = (Examples(some.x[tasks], some.y[tasks]) for some in (self.support, self.query))
+            yield Episode(support, query, self.number[tasks], self.classes[tasks], self.embedded)
 
 
 Batch = list[Episode]  # the episodes of a step, grouped into one `Episode` for each shape

@@ -6,7 +6,9 @@ from typing import Any, ClassVar, NamedTuple
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
+from metashot.algorithms.early_gradients import EarlyGradients
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import deferred_average_updates
@@ -151,22 +153,43 @@ class Algorithm(pl.LightningModule):
         answers = self.answers_to(episode)
         return TrainingStep(self.problem.loss(answers, episode.query.y), answers)
 
+    def tasks_at_once(self, episode: Episode) -> int:
+        """The number of tasks that `training_loss` is called with; by default all of the episode.
+
+        If there are fewer, their gradients are computed before the next tasks, which saves the memory of their graphs, and
+        `training_loss` has to be a mean over tasks.
+        """
+        return len(episode)
+
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Average over the tasks of all episodes, so that each task has the same weight whatever its shape."""
         tasks = sum(map(len, batch))
+        parts = [part for episode in batch for part in episode.parts(self._tasks_at_once(episode))]
+        early = EarlyGradients(self._trainable()) if len(parts) > len(batch) else None
         losses, scores = [], []
         self.task_losses = []
         with deferred_average_updates(self) as end_group:
-            for episode in batch:
-                step = self.training_loss(episode)
+            for part in parts:
+                step = self.training_loss(part)
                 end_group()
-                answers, y = step.answers.detach(), episode.query.y
+                answers, y = step.answers.detach(), part.query.y
                 query_losses = self.problem.losses(answers, y).mean(1)
-                self.task_losses.append(TaskLosses(episode.number, query_losses, step.inner_losses))
-                share = len(episode) / tasks
-                losses.append(step.loss * share)
+                self.task_losses.append(TaskLosses(part.number, query_losses, step.inner_losses))
+                share = len(part) / tasks
+                loss = step.loss * share
+                if early is None:
+                    losses.append(loss)
+                else:
+                    early.add(loss)
                 scores.append(self.problem.score(answers, y) * share)
-        return {"loss": torch.stack(losses).sum(), "score": torch.stack(scores).sum()}
+        loss = torch.stack(losses).sum() if early is None else early.loss()
+        return {"loss": loss, "score": torch.stack(scores).sum()}
+
+    def _tasks_at_once(self, episode: Episode) -> int:
+        device = episode.query.x.device.type
+        if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) is torch.float16:
+            return len(episode)  # gradients in 16 bits need the whole loss scaled before the backward pass
+        return self.tasks_at_once(episode)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:
         return {"episodes": [self._scored(self.answers_to(episode).detach(), episode.query.y) for episode in batch]}
@@ -193,5 +216,7 @@ class Algorithm(pl.LightningModule):
         }
 
     def configure_optimizers(self) -> Any:
-        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return self.optimization.build(trainable, self.trainer.max_steps)
+        return self.optimization.build(self._trainable(), self.trainer.max_steps)
+
+    def _trainable(self) -> list[Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]

@@ -10,7 +10,7 @@ from metashot.arguments import Count
 from metashot.backbones.normalisation import averaging_layers, in_batches, recorded_statistics, recording_statistics
 from metashot.engines import course
 from metashot.engines.compilation import Compiler
-from metashot.engines.inner import InnerLoop, InnerLoopResult, OptimizerState, Parameters, Support
+from metashot.engines.inner import Adaptable, InnerLoop, InnerLoopResult, OptimizerState, Parameters, Support
 from metashot.episodes import Examples
 
 Answered = tuple[Tensor, course.Statistics]
@@ -48,7 +48,11 @@ class Batched:
         tasks: course.Tasks = _TasksAtOnce(inner, _Methods(inner.network), shared_start)
         if self.compiler is not None:
             tasks = self.compiler.compiled(inner, tasks, query_x.device.type, shared_start)
-        return course.run_in_chunks(inner, lambda: tasks, self.chunk or len(query_x), support, query_x, batches, start)
+        size = self.tasks_at_once(inner.network, query_x)
+        return course.run_in_chunks(inner, lambda: tasks, size, support, query_x, batches, start)
+
+    def tasks_at_once(self, network: Adaptable, query_x: Tensor) -> int:
+        return self.chunk or len(query_x)
 
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
         tasks = _TasksAtOnce(inner, _Methods(inner.network), shared_start=False)

@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from metashot.engines.batched import Batched
-from metashot.engines.inner import Engine, InnerLoop, InnerLoopResult, Parameters, Support
+from metashot.engines.inner import Adaptable, Engine, InnerLoop, InnerLoopResult, Parameters, Support
 from metashot.engines.learn2learn import Learn2Learn, is_installed
 
 LARGE = 28 * 28  # pixels
@@ -42,13 +42,16 @@ class Auto:
         batches: Tensor | None = None,
         start: Parameters | None = None,
     ) -> InnerLoopResult:
-        return self._for(inner, query_x)(inner, support, query_x, batches, start)
+        return self._for(inner.network, query_x)(inner, support, query_x, batches, start)
+
+    def tasks_at_once(self, network: Adaptable, query_x: Tensor) -> int:
+        return self._for(network, query_x).tasks_at_once(network, query_x)
 
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
-        return self._for(inner, query_x).answer(inner, theta, support_x, query_x)
+        return self._for(inner.network, query_x).answer(inner, theta, support_x, query_x)
 
-    def _for(self, inner: InnerLoop, query_x: Tensor) -> Engine:
-        return self.chosen(query_x.device.type, tuple(query_x.shape[2:]), inner.network.fused)
+    def _for(self, network: Adaptable, query_x: Tensor) -> Engine:
+        return self.chosen(query_x.device.type, tuple(query_x.shape[2:]), network.fused)
 
 
 def _suits_one_by_one(device_type: str, input_shape: tuple[int, ...], fused: bool) -> bool:

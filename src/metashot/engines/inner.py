@@ -107,6 +107,9 @@ class Engine(Protocol):
             Answers [T, Q, ...].
         """
 
+    def tasks_at_once(self, network: Adaptable, query_x: Tensor) -> int:
+        """The number of tasks with queries [T, Q, ...] that are computed together."""
+
     def description(self, device_type: str, input_shape: tuple[int, ...], fused: bool = False) -> str:
         """How inner loops run on this type of device with inputs of this shape, in a few words.
 

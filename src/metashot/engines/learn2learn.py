@@ -13,7 +13,7 @@ from torch import Tensor
 from metashot.backbones.normalisation import averaging_layers, recorded_statistics, recording_statistics
 from metashot.bad_input import BadInput
 from metashot.engines import course
-from metashot.engines.inner import InnerLoop, InnerLoopResult, OptimizerState, Parameters, Support
+from metashot.engines.inner import Adaptable, InnerLoop, InnerLoopResult, OptimizerState, Parameters, Support
 from metashot.episodes import Examples
 
 
@@ -48,6 +48,9 @@ class Learn2Learn:
         start: Parameters | None = None,
     ) -> InnerLoopResult:
         return course.run_in_chunks(inner, lambda: _OneTask(inner), 1, support, query_x, batches, start)
+
+    def tasks_at_once(self, network: Adaptable, query_x: Tensor) -> int:
+        return 1
 
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
         answers = []

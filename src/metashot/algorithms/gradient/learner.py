@@ -208,6 +208,9 @@ class GradientLearner(Algorithm):
             features.append(functional_call(network, theta, (*x, step)))
         return torch.cat(features)
 
+    def tasks_at_once(self, episode: Episode) -> int:
+        return self.engine.tasks_at_once(self.network, episode.query.x)
+
     def training_loss(self, episode: Episode) -> TrainingStep:
         result = self.run_inner_loop(episode.support, episode.query.x, episode.number)
         answers = result.answers[:, -1]

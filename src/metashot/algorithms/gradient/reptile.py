@@ -49,6 +49,9 @@ class Reptile(GradientLearner):
         """mean(phi - phi_task) over the differences [T, ...] of all tasks"""
         return {name: difference.mean(0) for name, difference in differences.items()}
 
+    def tasks_at_once(self, episode: Episode) -> int:
+        return len(episode)  # no graph is kept of any task
+
     def training_loss(self, episode: Episode) -> TrainingStep:
         support, query = episode.support, episode.query
         examples = Examples(torch.cat([support.x, query.x], 1), torch.cat([support.y, query.y], 1))
