@@ -117,11 +117,13 @@ def runs_through(command: Command, algo: str, engine: str, *more: str) -> None:
     steps = [at["steps"] for at in tested["inner_steps"]]
     assert steps == ([0, 1, 2] if "engine" in arguments_of(algo) else [])
     assert all(at["episodes"] == 2 and np.isfinite(at["score"]) for at in tested["inner_steps"])
-    scored = command.run("evaluate.py", "ckpt=run", "episodes=4", "curve=2", "pictures=none", "out=again")
+    precision = [argument for argument in more if argument.startswith("trainer.precision=")]  # of a call, not of a checkpoint
+    scored = command.run("evaluate.py", "ckpt=run", "episodes=4", "curve=2", "pictures=none", *precision, "out=again")
     assert scored.code == 0, scored
     again = report(command.folder / "again")
     measured = "mse" if "mse" in tested else "accuracy"
     assert np.isfinite(tested[measured])
+    assert again["loss"] == tested["loss"]
     assert (again[measured], again["inner_steps"]) == (tested[measured], tested["inner_steps"])
     fitted(command.folder / "run", numbers=measured == "mse")
 
