@@ -117,7 +117,8 @@ def runs_through(command: Command, algo: str, engine: str, *more: str) -> None:
     steps = [at["steps"] for at in tested["inner_steps"]]
     assert steps == ([0, 1, 2] if "engine" in arguments_of(algo) else [])
     assert all(at["episodes"] == 2 and np.isfinite(at["score"]) for at in tested["inner_steps"])
-    precision = [argument for argument in more if argument.startswith("trainer.precision=")]  # of a call, not of a checkpoint
+    # Of a call, and not of a checkpoint.
+    precision = [argument for argument in more if argument.startswith("trainer.precision=")]
     scored = command.run("evaluate.py", "ckpt=run", "episodes=4", "curve=2", "pictures=none", *precision, "out=again")
     assert scored.code == 0, scored
     again = report(command.folder / "again")
