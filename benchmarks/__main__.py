@@ -1,4 +1,5 @@
-"""Run the benchmarks and print one table. `python -m benchmarks compare --help` is about other libraries."""
+"""Run the benchmarks and print one table. `python -m benchmarks compare --help` is about other libraries, and
+`python -m benchmarks growth --help` about how cost grows."""
 
 import argparse
 import os
@@ -29,6 +30,11 @@ def main() -> None:
         from benchmarks.compare.command import compare
 
         compare(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["growth"]:
+        from benchmarks.growth import growth
+
+        growth(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"which: {', '.join(BENCHMARKS)} (default: all)")

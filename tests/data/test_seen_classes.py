@@ -102,7 +102,45 @@ def test_what_a_checkpoint_notes_is_what_was_known() -> None:
     )
 
 
-@pytest.mark.parametrize("noted", [3, "text", [], {}, {"names": [1], "digests": [], "complete": True}])
+def test_of_many_classes_a_checkpoint_holds_one_text_by_which_they_are_known_again(small_root: Path) -> None:
+    data = data_module(small_root)
+    data.setup()
+    many = frozenset(f"others/{number} ü" for number in range(20_000))
+    digest = data.class_identities("test")[5].digest
+    known = TrainingClasses(many | {"small/test-3"}, frozenset({digest, "0" * 16}))
+    plain = known.plain()
+    assert (plain["names"], plain["digests"]) == ([], [])
+    assert len(plain["packed_names"]) == 16 * 20_001
+    again = TrainingClasses.noted_in({"classes": plain}, "x.ckpt")
+    assert again.among(data, "test") == ["test-3", "test-5"]
+    assert again.plain() == plain
+    both = again | TrainingClasses(frozenset({"small/test-7"}))  # of a learner that was trained further
+    assert TrainingClasses.noted_in({"classes": both.plain()}, "x.ckpt").among(data, "test") == [
+        "test-3",
+        "test-5",
+        "test-7",
+    ]
+    listed = TrainingClasses(frozenset(sorted(many)[: 2**14])).plain()
+    assert len(listed["names"]) == 2**14
+
+
+LISTS = {"names": [], "digests": [], "complete": True}
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        3,
+        "text",
+        [],
+        {},
+        {"names": [1], "digests": [], "complete": True},
+        LISTS | {"packed_names": 3},
+        LISTS | {"packed_names": "0" * 17},
+        LISTS | {"packed_digests": "x" * 16},
+        LISTS | {"packed_digests": "0" * 16 + "\n"},
+    ],
+)
 def test_notes_that_cannot_be_read_are_refused(noted: object) -> None:
     with pytest.raises(BadInput, match=r"x\.ckpt is damaged"):
         TrainingClasses.noted_in({"classes": noted}, "x.ckpt")

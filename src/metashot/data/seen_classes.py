@@ -4,8 +4,13 @@ A class is recognised by its name, if data sets share names (CIFAR-FS and FC100,
 image size), and by a digest of its images, independent of their location and names. A class is not recognised if both its
 name and its digest differ: another image size of a folder that was moved, a copy with some images added, miniImageNet in
 tieredImageNet if one of them has no WordNet identifiers, or birds of CUB among ImageNet's.
+
+A checkpoint lists the names and digests of its classes. Of more than `_LISTED` classes it holds digests of the names,
+all of them in one text, since a file from a stranger may not hold as many values.
 """
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +21,9 @@ from metashot.sources.getting.files import printable
 from metashot.sources.splitting import Split
 
 _NAMED = 5  # classes listed in a message
+_LISTED = 2**14  # classes listed in a checkpoint
+_DIGITS = 16  # of a digest
+_PACKED = re.compile(f"(?:[0-9a-f]{{{_DIGITS}}})*")
 
 
 class SeenClasses(NamedTuple):
@@ -38,6 +46,7 @@ class TrainingClasses:
     names: frozenset[str] = frozenset()
     digests: frozenset[str] = frozenset()
     complete: bool = True  # false for checkpoints older than the record of classes
+    hashed_names: frozenset[str] = frozenset()  # digests of names that are not known themselves
 
     @classmethod
     def of(cls, data: EpisodicDataModule) -> "TrainingClasses":
@@ -64,23 +73,40 @@ class TrainingClasses:
             return cls(complete=False)
         try:
             names, digests, complete = noted["names"], noted["digests"], noted["complete"]
+            packed = [noted.get(key, "") for key in ("packed_names", "packed_digests")]
             whole = _are_texts(names) and _are_texts(digests) and isinstance(complete, bool)
-        except (TypeError, KeyError, IndexError):
+            whole = whole and _are_texts(packed) and all(map(_PACKED.fullmatch, packed))
+        except (AttributeError, TypeError, KeyError, IndexError):
             whole = False
         if not whole:
             raise BadInput(f"{printable(str(path))} is damaged: its record of training classes cannot be read")
-        return cls(frozenset(names), frozenset(digests), complete)
+        hashed, others = map(_unpacked, packed)
+        return cls(frozenset(names), others.union(digests), complete, hashed)
 
     def __or__(self, other: "TrainingClasses") -> "TrainingClasses":
-        return TrainingClasses(self.names | other.names, self.digests | other.digests, self.complete and other.complete)
+        return TrainingClasses(
+            self.names | other.names,
+            self.digests | other.digests,
+            self.complete and other.complete,
+            self.hashed_names | other.hashed_names,
+        )
 
     def plain(self) -> dict[str, Any]:
         """The classes as plain containers, for a checkpoint."""
-        return {"names": sorted(self.names), "digests": sorted(self.digests), "complete": self.complete}
+        if not self.hashed_names and max(len(self.names), len(self.digests)) <= _LISTED:
+            return {"names": sorted(self.names), "digests": sorted(self.digests), "complete": self.complete}
+        hashed = self.hashed_names.union(map(_hashed, self.names))
+        packed = {"packed_names": "".join(sorted(hashed)), "packed_digests": "".join(sorted(self.digests))}
+        return {"names": [], "digests": [], "complete": self.complete, **packed}
 
     def among(self, data: EpisodicDataModule, split: Split) -> list[str]:
         """The names of the split's classes that the learner was trained on."""
-        return [one.name for one in data.class_identities(split) if one.known_as in self.names or one.digest in self.digests]
+        return [
+            one.name for one in data.class_identities(split) if self._has_name(one.known_as) or one.digest in self.digests
+        ]
+
+    def _has_name(self, name: str) -> bool:
+        return name in self.names or (bool(self.hashed_names) and _hashed(name) in self.hashed_names)
 
     def counted(self, data: EpisodicDataModule, split: Split) -> SeenClasses | None:
         """How many of the split's classes the learner was trained on; None if the problem has no classes."""
@@ -111,6 +137,14 @@ class TrainingClasses:
             f"of data={data.name}: {named}{more}; a score on them is not a score on unseen classes: use the data and the "
             "split that it was trained with, or give allow_seen_classes=true, and the report will say how many it had seen"
         )
+
+
+def _hashed(name: str) -> str:
+    return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=_DIGITS // 2).hexdigest()
+
+
+def _unpacked(digests: str) -> frozenset[str]:
+    return frozenset(digests[place : place + _DIGITS] for place in range(0, len(digests), _DIGITS))
 
 
 def _are_texts(values: Any) -> bool:
