@@ -6,14 +6,16 @@ name and its digest differ: another image size of a folder that was moved, a cop
 tieredImageNet if one of them has no WordNet identifiers, or birds of CUB among ImageNet's.
 
 A checkpoint lists the names and digests of its classes. Of more than `_LISTED` classes it holds digests of the names,
-all of them in one text, since a file from a stranger may not hold as many values.
+all of them in one tensor, since a file from a stranger may not hold as many values.
 """
 
 import hashlib
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from metashot.bad_input import BadInput
 from metashot.data.module import EpisodicDataModule
@@ -22,8 +24,8 @@ from metashot.sources.splitting import Split
 
 _NAMED = 5  # classes listed in a message
 _LISTED = 2**14  # classes listed in a checkpoint
-_DIGITS = 16  # of a digest
-_PACKED = re.compile(f"(?:[0-9a-f]{{{_DIGITS}}})*")
+_BYTES = 8  # of a digest
+_NONE = torch.empty(0, _BYTES, dtype=torch.uint8)
 
 
 class SeenClasses(NamedTuple):
@@ -73,9 +75,9 @@ class TrainingClasses:
             return cls(complete=False)
         try:
             names, digests, complete = noted["names"], noted["digests"], noted["complete"]
-            packed = [noted.get(key, "") for key in ("packed_names", "packed_digests")]
+            packed = [noted.get(key, _NONE) for key in ("packed_names", "packed_digests")]
             whole = _are_texts(names) and _are_texts(digests) and isinstance(complete, bool)
-            whole = whole and _are_texts(packed) and all(map(_PACKED.fullmatch, packed))
+            whole = whole and all(map(_are_packed, packed))
         except (AttributeError, TypeError, KeyError, IndexError):
             whole = False
         if not whole:
@@ -96,7 +98,7 @@ class TrainingClasses:
         if not self.hashed_names and max(len(self.names), len(self.digests)) <= _LISTED:
             return {"names": sorted(self.names), "digests": sorted(self.digests), "complete": self.complete}
         hashed = self.hashed_names.union(map(_hashed, self.names))
-        packed = {"packed_names": "".join(sorted(hashed)), "packed_digests": "".join(sorted(self.digests))}
+        packed = {"packed_names": _packed(hashed), "packed_digests": _packed(self.digests)}
         return {"names": [], "digests": [], "complete": self.complete, **packed}
 
     def among(self, data: EpisodicDataModule, split: Split) -> list[str]:
@@ -140,11 +142,22 @@ class TrainingClasses:
 
 
 def _hashed(name: str) -> str:
-    return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=_DIGITS // 2).hexdigest()
+    return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=_BYTES).hexdigest()
 
 
-def _unpacked(digests: str) -> frozenset[str]:
-    return frozenset(digests[place : place + _DIGITS] for place in range(0, len(digests), _DIGITS))
+def _packed(digests: Collection[str]) -> Tensor:
+    """Digests as bytes, [digests, 8]."""
+    if not digests:
+        return _NONE
+    return torch.frombuffer(bytearray.fromhex("".join(sorted(digests))), dtype=torch.uint8).view(-1, _BYTES)
+
+
+def _unpacked(digests: Tensor) -> frozenset[str]:
+    return frozenset(digest.hex() for digest in map(bytes, digests.numpy()))
+
+
+def _are_packed(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype is torch.uint8 and value.shape[1:] == (_BYTES,)
 
 
 def _are_texts(values: Any) -> bool:
