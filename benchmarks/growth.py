@@ -25,6 +25,7 @@ from rich.table import Table
 
 from benchmarks.compare.table import machine
 from benchmarks.engines import maml
+from benchmarks.outputs import between, refuse_json, write_json
 from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.conv4 import Conv4
@@ -105,8 +106,8 @@ def growth(arguments: list[str]) -> None:
         parser.error(f"--rounds {given.rounds}: allowed: at least 2")
     if given.picture and given.picture.suffix != ".png":
         parser.error(f"--picture {given.picture}: allowed: the name of a PNG file")
-    if given.markdown and not (given.markdown.is_file() and {BEGIN, END} <= set(given.markdown.read_text().splitlines())):
-        parser.error(f"--markdown {given.markdown}: it has no lines {BEGIN} and {END}")
+    refuse_json(parser, given.json)
+    described = between(parser, given.markdown, BEGIN, END)
     warnings.simplefilter("ignore")
     keep_freed_memory()  # as in every run
     points = [point for quantity in GROWING for point in steps(quantity, given.rounds)] + list(banks(given.rounds))
@@ -114,15 +115,11 @@ def growth(arguments: list[str]) -> None:
     console.print(_on_a_terminal(points))
     console.print(machine(), highlight=False)
     if given.json:
-        content = {"machine": machine(), "points": [asdict(point) for point in points]}
-        given.json.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(given.json, {"machine": machine(), "points": [asdict(point) for point in points]})
     if given.picture:
         _draw(points, given.picture)
-    if given.markdown:
-        text = given.markdown.read_text()
-        before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-        new = f"{BEGIN}\n\n{_in_markdown(points)}\n\n{machine()}; {given.rounds} rounds.\n\n{END}"
-        given.markdown.write_text(before + new + after)
+    if described:
+        described.replace(f"{_in_markdown(points)}\n\n{machine()}; {given.rounds} rounds.")
 
 
 def _maml(at: dict[str, int]) -> Callable[[], None]:

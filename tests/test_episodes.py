@@ -184,7 +184,7 @@ def test_labels_are_in_order() -> None:
 
 
 def test_too_many_ways_name_the_numbers_and_the_key() -> None:
-    with pytest.raises(BadInput, match=r"7 ways .* val split has 6 classes.*set data\.val\.ways, or data\.ways"):
+    with pytest.raises(BadInput, match=r"7 ways .* val split has 6 classes.*set data\.val\.ways \(or data\.ways"):
         sampler(EpisodeSpec(7, 1, 1), UNEQUAL, split="val")
 
 

@@ -1,7 +1,6 @@
 """`python -m benchmarks compare`: the rows, one table."""
 
 import argparse
-import json
 import warnings
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from rich.console import Console
 
 from benchmarks.compare.rows import ROWS
 from benchmarks.compare.table import in_markdown, machine, on_a_terminal
+from benchmarks.outputs import between, refuse_json, write_json
 from metashot.training.memory import keep_freed_memory
 
 BEGIN, END = "<!-- compared -->", "<!-- end -->"
@@ -25,8 +25,8 @@ def compare(arguments: list[str]) -> None:
         parser.error(f"unknown row {unknown[0]}; allowed: {', '.join(ROWS)}")
     if given.rounds < 2:
         parser.error(f"--rounds {given.rounds}: allowed: at least 2")
-    if given.markdown and not (given.markdown.is_file() and {BEGIN, END} <= set(given.markdown.read_text().splitlines())):
-        parser.error(f"--markdown {given.markdown}: it has no lines {BEGIN} and {END}")
+    refuse_json(parser, given.json)
+    table = between(parser, given.markdown, BEGIN, END)
     warnings.simplefilter("ignore")
     keep_freed_memory()  # as in every run
     console = Console()
@@ -38,9 +38,6 @@ def compare(arguments: list[str]) -> None:
     console.print(on_a_terminal(rows))
     console.print(machine(), highlight=False)
     if given.json:
-        given.json.write_text(json.dumps({"machine": machine(), "rows": [row.content() for row in rows]}, indent=2) + "\n")
-    if given.markdown:
-        text = given.markdown.read_text()
-        before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-        new = f"{BEGIN}\n\n{in_markdown(rows)}\n\n{machine()}; {given.rounds} rounds.\n\n{END}"
-        given.markdown.write_text(before + new + after)
+        write_json(given.json, {"machine": machine(), "rows": [row.content() for row in rows]})
+    if table:
+        table.replace(f"{in_markdown(rows)}\n\n{machine()}; {given.rounds} rounds.")

@@ -206,7 +206,7 @@ class EpisodeSampler:
         if ways > available:
             raise BadInput(
                 f"{ways} ways were asked for, but the {split} split has {available} classes: "
-                f"set data.{split}.ways, or data.ways where that is null, to at most {available}"
+                f"set data.{split}.ways (or data.ways, if data.{split}.ways is not set) to at most {available}"
             )
         smallest = int(self.images_per_class.min())
         if shots + queries > smallest:

@@ -224,7 +224,9 @@ class Experiment:
         if self._report is not None:
             return self._report
         if not self._trained:
-            raise BadInput("this experiment has not been trained: call fit() first, which validates alone with max_steps=0")
+            raise BadInput(
+                "this experiment has not been trained: call fit() first (with trainer.max_steps=0 it only validates)"
+            )
         with self._whole():
             STOP.waits_for = "these episodes"
             refuse_missing_folder(self.folder)

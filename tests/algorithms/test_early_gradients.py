@@ -16,7 +16,7 @@ from metashot.backbones.normalisation import Protocol
 from metashot.engines.batched import Batched
 from metashot.engines.inner import Engine
 from metashot.engines.learn2learn import Learn2Learn
-from metashot.episodes import Batch, Episode
+from metashot.episodes import Batch, Episode, Examples
 from metashot.problems import Classification
 from tests.algorithms.gradient_learners import ALGORITHMS, learner, random_episode
 
@@ -65,6 +65,33 @@ def test_a_step_in_parts_is_that_of_all_tasks_at_once(algorithm: str, engine: st
     assert torch.cat([losses.numbers for losses in parts.task_losses]).tolist() == [0, 1, 2, 3, 4, 0, 1]
     for of_parts, of_whole in zip(zip(*parts.task_losses, strict=True), zip(*whole.task_losses, strict=True), strict=True):
         torch.testing.assert_close(torch.cat(of_parts), torch.cat(of_whole), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("engine", IN_PARTS)
+def test_gradients_of_parts_are_computed_outside_of_mixed_precision(
+    engine: str, recompute: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the backward pass of a whole step is, which Lightning begins after its autocast has ended."""
+    found: list[Gradients] = []
+    for at_once in (True, False):
+        algorithm = of("maml", IN_PARTS[engine], checkpoint_inner_steps=recompute).float()
+        if at_once:
+            monkeypatch.setattr(type(algorithm), "tasks_at_once", lambda self, episode: len(episode))
+        batch = [in_single(episode) for episode in BATCH]
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = algorithm.training_step(batch, 0)["loss"]
+        monkeypatch.undo()
+        loss.backward()
+        found.append({name: own.grad for name, own in algorithm.named_parameters() if own.grad is not None})
+    whole, parts = found
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+
+
+def in_single(episode: Episode) -> Episode:
+    support, query = (Examples(part.x.float(), part.y) for part in (episode.support, episode.query))
+    return Episode(support, query, episode.number, episode.classes)
 
 
 def test_a_scaled_loss_scales_the_gradients() -> None:

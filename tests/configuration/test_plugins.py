@@ -138,6 +138,17 @@ def test_what_is_no_plugin_is_refused(given: object, message: str) -> None:
         ),
         ({"conf/algo/x": "a: 1\n", "__init__.py": "raise SystemExit(3)"}, r"failed \(SystemExit: 3\)"),
         ({"conf/algo/x": "a: 1\n", "__init__.py": "def f(:"}, r"failed \(SyntaxError"),
+        (
+            {"conf/algo/x": "a: 1\n", "__init__.py": "class Odd(BaseException): pass\nraise Odd('x')"},
+            r"failed \(Odd: x\)",
+        ),
+        (
+            {
+                "conf/algo/x": "a: 1\n",
+                "__init__.py": "class Mute(Exception):\n    def __str__(self): raise ValueError\nraise Mute",
+            },
+            r"failed \(Mute: it says nothing that can be read\)",
+        ),
     ],
 )
 def test_a_plugin_that_cannot_be_used_is_refused_in_one_line(package: Package, files: dict[str, str], message: str) -> None:

@@ -102,6 +102,10 @@ def test_a_batch_has_the_documented_shapes_and_types(data: ClassEpisodes) -> Non
     assert episode.classes.shape == (3, 4)
 
 
+def test_it_can_be_printed(data: ClassEpisodes) -> None:
+    assert str(data).startswith("ClassEpisodes of small: train 4-way 2-shot 3 queries, val ")
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_images_of_a_label_are_those_of_its_class_and_all_different(data: ClassEpisodes, split: Split) -> None:
     (episode,) = data.batch(split, np.arange(20), CPU)

@@ -117,10 +117,14 @@ def test_auto_takes_one_task_at_a_time(monkeypatch: pytest.MonkeyPatch, uses: li
 def test_a_run_says_whether_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = Conv4((1, 16, 16), 4, "pool", "transductive", fused=True)
     made = learner("maml", backbone, Classification(WAYS), ENGINES["learn2learn"])
-    assert made.description("cpu")[1:] == ["fused blocks: compiled for this processor (engine=batched does without them)"]
+    assert made.description("cpu")[1:] == ["fused blocks: compiled for this processor, used by every engine but batched"]
     assert "no kernel for cuda" in made.description("cuda")[1]
     monkeypatch.setattr(conv4, "is_available", lambda: False)
-    assert "there is no C compiler" in made.description("cpu")[1]
+    assert made.description("cpu")[1] == (
+        "fused blocks: not used, since they cannot be compiled: is there a C compiler, such as gcc?"
+    )
+    monkeypatch.setenv("METASHOT_KERNELS", "0")
+    assert made.description("cpu")[1] == "fused blocks: not used, since METASHOT_KERNELS is not 1"
     backbone.fused = False
     assert len(made.description("cpu")) == 1
 

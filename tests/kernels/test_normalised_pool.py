@@ -154,7 +154,7 @@ def test_it_is_used_only_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> Non
     torch.jit.trace(lambda values: (seen.append(is_usable(values)), values + 1)[1], x, check_trace=False)
     assert seen
     assert not any(seen)
-    monkeypatch.setattr(module, "library", lambda name: None)
+    monkeypatch.setattr(module, "library", lambda *_: None)
     assert not is_usable(x)
 
 
@@ -163,6 +163,6 @@ def test_too_little_memory_is_an_error_of_python(monkeypatch: pytest.MonkeyPatch
         def metashot_forward(self, *arguments: object) -> int:
             return 1
 
-    monkeypatch.setattr(module, "library", lambda name: Failing())
+    monkeypatch.setattr(module, "library", lambda *_: Failing())
     with pytest.raises(MemoryError):
         fused(torch.rand(2, 3, 4, 4), torch.ones(3), torch.zeros(3), EPSILON, 1, 2, 2)

@@ -21,8 +21,9 @@ class EarlyGradients:
         self.sum: Tensor | None = None
 
     def add(self, loss: Tensor) -> None:
-        """Add a scalar and its gradients."""
-        found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        """Add a scalar and its gradients, which are computed without autocast, as Lightning's backward pass is."""
+        with torch.autocast(loss.device.type, enabled=False):
+            found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         self.gradients = [_sum(total, gradient) for total, gradient in zip(self.gradients, found, strict=True)]
         self.sum = _sum(self.sum, loss.detach())
 

@@ -8,6 +8,7 @@ from metashot.arguments import AtLeast, AtMost, Channels
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.bad_input import BadInput
+from metashot.kernels.compiling import SWITCH, switched_off
 from metashot.kernels.normalised_pool import channels_last, is_available, is_usable
 
 BLOCKS = 4
@@ -78,10 +79,13 @@ class Conv4(Backbone):
         if not self.fused:
             return []
         if device_type != "cpu":
-            return [f"fused blocks: none, since there is no kernel for {device_type}"]
+            return [f"fused blocks: not used, since there is no kernel for {device_type}"]
         if not is_available():
-            return ["fused blocks: none, since there is no C compiler (such as gcc), or METASHOT_KERNELS=0 is set"]
-        return ["fused blocks: compiled for this processor (engine=batched does without them)"]
+            reason = (
+                f"{SWITCH} is not 1" if switched_off() else "they cannot be compiled: is there a C compiler, such as gcc?"
+            )
+            return [f"fused blocks: not used, since {reason}"]
+        return ["fused blocks: compiled for this processor, used by every engine but batched"]
 
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]

@@ -90,7 +90,8 @@ def check_arguments(
     allowed = {name: parameter for name, parameter in parameters.items() if name not in supplied}
     for name, value in given.items():
         if name not in allowed:
-            raise BadInput(f"unknown key {key}.{name}; allowed under {key}: {one_of(allowed, name)}")
+            others = one_of(allowed, name) if allowed else "nothing, as it has no settings"
+            raise BadInput(f"unknown key {key}.{name}; allowed under {key}: {others}")
         _check_argument(value, allowed[name].annotation, f"{key}.{name}")
     missing = [name for name, parameter in allowed.items() if parameter.required and name not in given]
     if missing:

@@ -80,10 +80,19 @@ def _checked(name: str) -> Plugin:
         importlib.import_module(name)
     except BadInput:
         raise
-    except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split())[:300]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a package raises is about the package
+        reason = _said(error)
         raise BadInput(f"{KEY}=[{name}]: importing {name} failed ({type(error).__name__}: {reason})") from error
     return plugin
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return " ".join(str(error).split())[:300]
+    except Exception:
+        return "it says nothing that can be read"
 
 
 def _conf_of(name: str) -> Path:
@@ -102,7 +111,7 @@ def _conf_of(name: str) -> Path:
     conf = next((place for place in places if place.is_dir()), None)
     if conf is None:
         raise BadInput(
-            f"{KEY}=[{name}]: {name} has no folder conf/, so that it is not a plug-in; allowed: a package with "
+            f"{KEY}=[{name}]: {name} has no folder conf/, so it is not a plug-in; allowed: a package with "
             "conf/algo/, conf/data/ or other groups of metashot"
         )
     return conf.resolve()

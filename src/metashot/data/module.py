@@ -74,6 +74,11 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.evaluated_split: Split = "test"
         self.next_episode = 0  # the next training episode, over all devices; a resumed run continues from it
 
+    def __str__(self) -> str:
+        """The data set and the shapes of its episodes; Lightning's own description asks for data loaders of datasets."""
+        shapes = ", ".join(f"{split} {spec.description()}" for split, spec in self.specs.items())
+        return f"{type(self).__name__} of {self.name}: {shapes}"
+
     @property
     @abstractmethod
     def input_shape(self) -> tuple[int, ...]:

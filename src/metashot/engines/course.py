@@ -226,7 +226,8 @@ def _step(
     def flat(*values: Tensor) -> tuple[Tensor, ...]:
         theta = dict(zip(names, values[: len(names)], strict=True))
         state = dict(zip(state_keys, values[len(names) : end], strict=True))
-        result = tasks.step(theta, state, Examples(*values[end:]), number)
+        with torch.autocast(examples.x.device.type, enabled=False):  # wherever the backward pass is
+            result = tasks.step(theta, state, Examples(*values[end:]), number)
         updated = [*(result.theta[name] for name in names), *(result.state[name] for name in state_keys)]
         return *updated, result.losses, *result.statistics
 

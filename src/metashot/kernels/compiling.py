@@ -1,7 +1,7 @@
 """Compiles the C sources of this package at their first use, and keeps the libraries in the user's cache.
 
 A kernel is an optional capability: without a C compiler, or with METASHOT_KERNELS=0 in the environment, the operations of
-PyTorch that it replaces are used. A library is compiled for the processor at hand, whose name is part of its file's name.
+PyTorch that it replaces are used. A library is compiled for the processor at hand, which determines the name of its file.
 """
 
 import contextlib
@@ -17,23 +17,26 @@ from pathlib import Path
 
 import torch
 
+from metashot.files.outputs import atomic_file
+
 SWITCH = "METASHOT_KERNELS"
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 _SECONDS = 60.0  # that a compilation may take
 
 
 @cache
-def library(name: str) -> ctypes.CDLL | None:
+def library(name: str, functions: tuple[str, ...] = ()) -> ctypes.CDLL | None:
     """The compiled library of a source file of this package.
 
     Args:
         name: The name of the file, without its ending.
+        functions: The names of functions that it must have.
 
     Returns:
         The library; None where it is switched off or cannot be compiled.
     """
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if os.environ.get(SWITCH, "1") == "0" or compiler is None:
+    if switched_off() or compiler is None or not os.path.isabs(compiler):
         return None
     source = Path(__file__).with_name(f"{name}.c")
     flags = [*_FLAGS, *_openmp_of_torch()]
@@ -42,37 +45,85 @@ def library(name: str) -> ctypes.CDLL | None:
     with contextlib.suppress(OSError, subprocess.SubprocessError, RuntimeError):  # the last where there is no home folder
         folder = _own_folder()
         file = folder / f"{name}-{digest}.so"
-        if not file.is_file():
+        if not _is_whole(file):
             _compile(compiler, source, flags, file)
-        return ctypes.CDLL(str(file))
+        loaded = ctypes.CDLL(str(file))
+        return loaded if all(hasattr(loaded, function) for function in functions) else None
     return None
 
 
+def switched_off() -> bool:
+    """Whether the environment asks for the operations of PyTorch, with anything but METASHOT_KERNELS=1."""
+    return os.environ.get(SWITCH, "1") != "1"
+
+
 def _compile(compiler: str, source: Path, flags: list[str], file: Path) -> None:
-    """Compile to a file that is there as a whole or not at all."""
+    """Compile to a file that is there as a whole or not at all, with its digest beside it."""
     handle, unfinished = tempfile.mkstemp(dir=file.parent, suffix=".so")
     os.close(handle)
     try:
         call = [compiler, str(source), "-o", unfinished, *flags, "-lm"]
         subprocess.run(call, check=True, capture_output=True, timeout=_SECONDS, stdin=subprocess.DEVNULL)
+        Path(unfinished).chmod(0o700)
+        digest = _digest(Path(unfinished))
         os.replace(unfinished, file)
+        with atomic_file(_beside(file)) as noted:
+            noted.write(digest.encode())
     finally:
         Path(unfinished).unlink(missing_ok=True)
 
 
+def _is_whole(file: Path) -> bool:
+    """Whether a library is what was compiled: to load one that was truncated would end the process.
+
+    A file that others own or can write to is not loaded either, whatever it holds.
+    """
+    try:
+        status = file.lstat()
+        private = stat.S_ISREG(status.st_mode) and not _can_be_changed_by_others(status)
+        return private and _beside(file).read_text() == _digest(file)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _beside(file: Path) -> Path:
+    return file.with_suffix(".sha256")
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def _own_folder() -> Path:
-    """A folder in the user's cache that nobody else can write to, since what is in it is executed.
+    """A folder in the user's cache that nobody else can write to or replace, since what is in it is executed.
 
     Raises:
         PermissionError: Somebody else can.
     """
-    cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(cache_home) / "metashot" / "kernels"
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    cache_home = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+    if not cache_home.is_absolute():
+        raise PermissionError(f"{cache_home} depends on the working folder")
+    folder = cache_home / "metashot" / "kernels"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.stat()
-    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    folder = folder.resolve(strict=True)
+    if folder.stat().st_uid != os.geteuid() or any(map(_is_open, (folder, *folder.parents))):
         raise PermissionError(f"{folder} can be written to by others")
     return folder
+
+
+def _is_open(folder: Path) -> bool:
+    """Whether others can put another folder in the place of one that this folder holds."""
+    status = folder.stat()
+    return _can_be_changed_by_others(status) and not (status.st_mode & stat.S_ISVTX and status.st_uid in _trusted())
+
+
+def _can_be_changed_by_others(status: os.stat_result) -> bool:
+    return status.st_uid not in _trusted() or bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _trusted() -> set[int]:
+    return {0, os.geteuid()}
 
 
 def _openmp_of_torch() -> list[str]:

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from metashot.kernels.compiling import library
 
 _NAME = "normalised_pool"
+_FUNCTIONS = ("metashot_forward", "metashot_apply", "metashot_backward", "metashot_double_backward")
 
 
 class Normalised(NamedTuple):
@@ -27,7 +28,7 @@ class Normalised(NamedTuple):
 
 def is_available() -> bool:
     """Whether the kernel is there on this machine."""
-    return library(_NAME) is not None
+    return library(_NAME, _FUNCTIONS) is not None
 
 
 def is_usable(x: Tensor) -> bool:
@@ -94,7 +95,7 @@ class _Shape(ctypes.Structure):
 
 
 def _call(function: str, shape: _Shape, *tensors: Tensor) -> None:
-    found = library(_NAME)
+    found = library(_NAME, _FUNCTIONS)
     assert found is not None
     if getattr(found, f"metashot_{function}")(ctypes.byref(shape), *(ctypes.c_void_p(t.data_ptr()) for t in tensors)):
         raise MemoryError

@@ -126,7 +126,7 @@ CSV = {
     "a,b\n1,2\n": ["no column 'class'", "a, b", "data.source.label="],
     "a,b,class\n": ["no rows"],
     "class\nx\ny\n": ["0 numbers"],
-    "a,b,class\n1,2,x\n1,x2,y\n": ["line 3, column 'b'", "'x2'", "a number belongs there"],
+    "a,b,class\n1,2,x\n1,x2,y\n": ["line 3, column 'b'", "'x2'", "must be a number"],
     "a,b,class\n1,,x\n": ["line 2, column 'b'", "has no number"],
     "a,b,class\n1,nan,x\n": ["line 2, column 'b'", "'nan'", "finite"],
     "a,b,class\n1,-inf,x\n": ["line 2, column 'b'", "finite"],
@@ -152,6 +152,14 @@ def test_a_csv_file_that_cannot_be_used_is_refused_by_line_and_column(tmp_path: 
     (tmp_path / "it.csv").write_text(text)
     said = complaint(tmp_path / "it.csv", tmp_path / "scratch")
     assert all(word in said for word in [*words, "it.csv"]), said
+
+
+def test_a_csv_file_with_too_many_columns_is_refused_by_its_header(tmp_path: Path) -> None:
+    """At once: counting each name among all of them would take hours."""
+    file = tmp_path / "wide.csv"
+    file.write_text("class," + ",".join(f"f{number}" for number in range(500_000)) + "\nx,1\n")
+    with pytest.raises(BadInput, match=r"its header has 500,001 columns; allowed: at most 65,536 numbers in a row"):
+        source().prepare(file, tmp_path)
 
 
 def test_a_csv_file_in_another_encoding_is_refused_with_its_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, NoReturn
@@ -156,11 +157,14 @@ def _read_csv(path: Path, label: str) -> _Table:
     if header is None:
         _refuse(path, f"it is empty; {_ALLOWED}")
     columns = header.fields
+    if len(columns) > _MOST_FEATURES + 2:  # with those of classes and splits
+        _refuse(path, f"its header has {len(columns):,} columns; allowed: at most {_MOST_FEATURES:,} numbers in a row")
+    counts = Counter(columns)
     for place, name in enumerate(columns, 1):
         if not name:
             _refuse(path, f"its column {place} has no name in the header; pandas writes no such column with index=False")
-        if columns.count(name) > 1:
-            _refuse(path, f"it has {columns.count(name)} columns named {_quoted(name)}; keep one of them")
+        if counts[name] > 1:
+            _refuse(path, f"it has {counts[name]} columns named {_quoted(name)}; keep one of them")
     if label not in columns:
         found = ", ".join(columns)
         _refuse(
@@ -168,7 +172,7 @@ def _read_csv(path: Path, label: str) -> _Table:
             f"it has no column {_quoted(label)} for the classes; its header has {_quoted(found)}: name one of them with "
             "data.source.label=",
         )
-    places = {columns.index(name): name for name in columns if name not in (label, _SPLIT)}
+    places = {place: name for place, name in enumerate(columns) if name not in (label, _SPLIT)}
     of_label = columns.index(label)
     of_split = columns.index(_SPLIT) if _SPLIT in columns and label != _SPLIT else None
     x: list[NDArray[np.float32]] = []
@@ -199,9 +203,9 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
     except ValueError:
         value = None
     if value is None or "_" in text:  # Python accepts underscores between digits
-        _refuse(path, f"{where} has {_quoted(text)}, and a number belongs there" if text else f"{where} has no number")
+        _refuse(path, f"{where} is {_quoted(text)}, but must be a number" if text else f"{where} has no number")
     if not math.isfinite(value):
-        _refuse(path, f"{where} has {_quoted(text)}, and a finite number belongs there")
+        _refuse(path, f"{where} is {_quoted(text)}, but must be a finite number")
     if abs(value) > _LARGEST_NUMBER:
         _refuse(path, f"{where} has {_quoted(text)}, which is too large for 32 bits")
     return value
@@ -225,7 +229,7 @@ def _read_npz(path: Path) -> _Table:
             allowed = "whole numbers or texts [rows]" if name == "y" else "texts [rows]"
             _refuse(path, f"its {name} is {values.dtype} of the shape {values.shape}; allowed: {allowed}")
         if len(values) != len(x):
-            _refuse(path, f"its x has {len(x):,} rows and its {name} has {len(values):,}; allowed: as many")
+            _refuse(path, f"its x has {len(x):,} rows but its {name} has {len(values):,}: they must be equal")
     with np.errstate(over="ignore"):
         numbers = np.ascontiguousarray(x, dtype=np.float32)
     wrong = ~np.isfinite(numbers)
