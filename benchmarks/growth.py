@@ -222,12 +222,19 @@ def _draw(points: list[Point], path: Path) -> None:
     figure = Figure(figsize=(3 * len(quantities), 3), layout="constrained")
     axes = figure.subplots(1, len(quantities), squeeze=False)[0]
     for place, quantity in zip(axes, quantities, strict=True):
+        shown = [point for point in points if point.quantity == quantity]
+        times = [point.milliseconds for point in shown]
         for (of, work), series in _series(points).items():
             if of == quantity:
-                sizes, times = [point.size for point in series], [point.milliseconds for point in series]
-                place.plot(sizes, times, marker="o", label=work)
-        place.set(xscale="log", yscale="log", xlabel=quantity)
-        place.legend(frameon=False, fontsize=8)
+                place.plot(
+                    [point.size for point in series], [point.milliseconds for point in series], marker="o", label=work
+                )
+        place.set(xscale="log", yscale="log", xlabel=quantity, ylim=(min(times) / 2, 4 * max(times)))
+        sizes = sorted({point.size for point in shown})
+        place.minorticks_off()
+        place.set_xticks(sizes, [f"{size // 1000:,} k" if size >= 1000 else str(size) for size in sizes])
+        place.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        place.legend(frameon=False, fontsize=8, loc="upper left")
         place.grid(alpha=0.3)
     axes[0].set_ylabel("milliseconds")
     figure.savefig(path, dpi=120)
