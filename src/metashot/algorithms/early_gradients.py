@@ -28,7 +28,7 @@ class EarlyGradients:
         self.sum = _sum(self.sum, loss.detach())
 
     def loss(self) -> Tensor:
-        """The sum, whose backward pass adds up nothing but what is known already.
+        """The sum, whose backward pass only passes on the gradients that have been computed.
 
         Parameters that no loss depends on receive no gradient, as if the losses had been summed with their graphs.
         """

@@ -53,7 +53,7 @@ def library(name: str, functions: tuple[str, ...] = ()) -> ctypes.CDLL | None:
 
 
 def switched_off() -> bool:
-    """Whether the environment asks for the operations of PyTorch, with anything but METASHOT_KERNELS=1."""
+    """Whether METASHOT_KERNELS is set to anything but 1, which asks for the operations of PyTorch."""
     return os.environ.get(SWITCH, "1") != "1"
 
 
@@ -113,7 +113,7 @@ def _own_folder() -> Path:
 
 
 def _is_open(folder: Path) -> bool:
-    """Whether others can put another folder in the place of one that this folder holds."""
+    """Whether other users can replace a folder inside this one. They cannot in one like /tmp, with the sticky bit."""
     status = folder.stat()
     return _can_be_changed_by_others(status) and not (status.st_mode & stat.S_ISVTX and status.st_uid in _trusted())
 
