@@ -165,7 +165,7 @@ class Algorithm(pl.LightningModule):
         """Average over the tasks of all episodes, so that each task has the same weight whatever its shape."""
         tasks = sum(map(len, batch))
         parts = [part for episode in batch for part in episode.parts(self._tasks_at_once(episode))]
-        early = EarlyGradients(self._trainable()) if len(parts) > len(batch) else None
+        early = EarlyGradients(self.trainable_parameters()) if len(parts) > len(batch) else None
         losses, scores = [], []
         self.task_losses = []
         with deferred_average_updates(self) as end_group:
@@ -216,7 +216,8 @@ class Algorithm(pl.LightningModule):
         }
 
     def configure_optimizers(self) -> Any:
-        return self.optimization.build(self._trainable(), self.trainer.max_steps)
+        return self.optimization.build(self.trainable_parameters(), self.trainer.max_steps)
 
-    def _trainable(self) -> list[Parameter]:
+    def trainable_parameters(self) -> list[Parameter]:
+        """The parameters that receive an outer gradient."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]

@@ -260,7 +260,7 @@ class GradientLearner(Algorithm):
         return InnerLoop(
             network=self.network,
             adapted_names=self.adapted_names,
-            outer_parameters=tuple(parameter for parameter in self.parameters() if parameter.requires_grad),
+            outer_parameters=tuple(self.trainable_parameters()),
             loss=self.inner_loss,
             initial_state=self.inner_optimizer.initial_state,
             update=self._step,
