@@ -2,6 +2,7 @@
 
 The network is conv4 with 32 channels and pooling, on 4 tasks (5-way, 1-shot, 5 queries, 28x28). Each case runs in a separate
 process in which the C library returns freed tensors at once, so that the growth of the resident set is the memory of a step.
+Fused blocks compute one task at a time, as learn2learn does.
 """
 
 import json
@@ -17,6 +18,7 @@ import torch
 from benchmarks.engines import SHAPE, WAYS, by_learn2learn, images, maml
 from benchmarks.timing import Row
 from metashot.backbones.conv4 import Conv4
+from metashot.engines.batched import Batched
 from metashot.engines.choice import Auto
 from metashot.problems import Classification
 from metashot.training.memory import keep_freed_memory
@@ -45,8 +47,10 @@ def in_a_process(steps: int, way: str) -> Row:
 def _case(steps: int, way: str) -> tuple[float, float]:
     """The median time of a training step in milliseconds, and its peak memory in megabytes."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = Conv4(SHAPE, 32, "pool", "transductive", fused=way.startswith("fused"))
-    made = maml(backbone, Classification(WAYS), Auto(), steps, way.endswith("recomputed")).to(device)
+    fused = way.startswith("fused")
+    backbone = Conv4(SHAPE, 32, "pool", "transductive", fused=fused)
+    engine = Batched(chunk=1, compile=False, cuda_graph=False) if fused else Auto()
+    made = maml(backbone, Classification(WAYS), engine, steps, way.endswith("recomputed")).to(device)
     episode = images(device)
     of_library = by_learn2learn(made, episode, steps) if way == "learn2learn" else None
 

@@ -1,6 +1,7 @@
 """Learners whose network has fused blocks compute what they compute without them."""
 
 import copy
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -8,19 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from metashot.backbones import conv4, normalisation
+from metashot.backbones import conv4, layers, normalisation
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.normalisation import Protocol
 from metashot.engines.choice import Auto
+from metashot.engines.inner import Engine
 from metashot.episodes import Episode, Examples
-from metashot.kernels.compiling import library
+from metashot.kernels.images import are_available
 from metashot.problems import Classification
 from tests.algorithms.gradient_learners import ALGORITHMS, ENGINES, learner, random_episode
+from tests.engines.test_agreement import EVERY, PROTOCOLS, SETTINGS
 
-pytestmark = pytest.mark.skipif(library("normalised_pool") is None, reason="there is no C compiler")
+pytestmark = pytest.mark.skipif(not are_available(), reason="there is no C compiler")
 
 WAYS = 2
-PROTOCOLS: list[Protocol] = ["transductive", "running", "support", "support_later", "none"]
 
 
 def single(episode: Episode) -> Episode:
@@ -30,11 +32,10 @@ def single(episode: Episode) -> Episode:
 
 @pytest.fixture
 def uses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry for each use of the kernel."""
+    """One entry for each use of the kernel for convolutions."""
     counted: list[int] = []
-    for name in ("normalised_pool", "scaled_pool"):
-        real = getattr(normalisation, name)
-        monkeypatch.setattr(normalisation, name, lambda *given, real=real: (counted.append(1), real(*given))[1])
+    real = layers.convolution
+    monkeypatch.setattr(layers, "convolution", lambda *given: (counted.append(1), real(*given))[1])
     return counted
 
 
@@ -50,27 +51,85 @@ def off(one: Tensor, exact: Tensor) -> float:
     return float((one.double() - exact).norm() / exact.norm())
 
 
-@pytest.mark.parametrize("downsampling", ["pool", "stride"])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "anil", "mamlpp"])
-def test_inner_loops_have_the_same_answers_gradients_and_averages(
-    algorithm: str, protocol: Protocol, downsampling: Any, uses: list[int]
-) -> None:
+def compare(algorithm: str, engine: Engine, protocol: Protocol, downsampling: Any, uses: list[int], **settings: Any) -> None:
+    """Compare answers, outer gradients and averages with double precision, from which plain operations differ too."""
     torch.manual_seed(0)
     backbone = Conv4((3, 17, 16), 6, downsampling, protocol, fused=True)
-    settings = {"averages_per_step": protocol == "running"} if algorithm == "mamlpp" else {}
-    made = learner(algorithm, backbone, Classification(WAYS), ENGINES["learn2learn"], steps=2, **settings)
-    episode = random_episode(2, (3, 17, 16), WAYS)
+    if algorithm == "mamlpp":
+        settings["averages_per_step"] = protocol == "running"
+    made = learner(algorithm, backbone, Classification(WAYS), engine, steps=2, **settings)
+    episode = random_episode(3, (3, 17, 16), WAYS)
     exact, plain = copy.deepcopy(made).double(), copy.deepcopy(made).float()
     plain.network.backbone.fused = False
     expected, rounded = outer(exact, episode), outer(plain, single(episode))
     assert not uses
     ours = outer(made.float(), single(episode))
-    assert bool(uses) == (protocol != "none")
+    assert uses
     for mine, rounding, theirs in zip(ours[:2], rounded[:2], expected[:2], strict=True):
         assert off(mine, theirs) < max(20 * off(rounding, theirs), 2e-5)
     for name, value in expected[2].items():
         torch.testing.assert_close(ours[2][name].double(), value.double(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "downsampling"),
+    [*zip(PROTOCOLS, itertools.cycle(["pool", "stride"]), strict=False), ("transductive", "stride"), ("none", "stride")],
+)
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_inner_loops_have_the_same_answers_gradients_and_averages(
+    algorithm: str, engine: Engine, protocol: Protocol, downsampling: Any, uses: list[int]
+) -> None:
+    compare(algorithm, engine, protocol, downsampling, uses)
+
+
+@pytest.mark.parametrize("engine", EVERY.values(), ids=EVERY)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_so_do_those_with_every_setting(setting: str, engine: Engine, uses: list[int]) -> None:
+    compare("maml", engine, "running", "pool", uses, **SETTINGS[setting])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+@pytest.mark.parametrize("algorithm", ["maml", "anil", "mamlpp", "reptile", "hypernetwork"])
+def test_a_trained_learner_answers_the_same_after_each_step_with_gradients_and_without(
+    algorithm: str, engine: Engine, protocol: Protocol, uses: list[int]
+) -> None:
+    torch.manual_seed(0)
+    backbone = Conv4((1, 12, 12), 5, "pool", protocol, 2, fused=True)
+    settings = {"averages_per_step": protocol == "running"} if algorithm == "mamlpp" else {}
+    made = learner(algorithm, backbone, Classification(WAYS), engine, steps=2, **settings).float().eval()
+    episode = single(random_episode(3, (1, 12, 12), WAYS))
+    if protocol == "running":
+        for layer in normalisation.normalisations(backbone):
+            torch.nn.init.normal_(layer.running_mean, std=0.1)
+            torch.nn.init.uniform_(layer.running_var, 0.5, 2)
+    plain = copy.deepcopy(made)
+    plain.network.backbone.fused = False
+    expected = plain.run_inner_loop(episode.support, episode.query.x, answer_after=(0, 1, 2)).answers
+    assert not uses
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients):
+            answers = made.run_inner_loop(episode.support, episode.query.x, answer_after=(0, 1, 2)).answers
+            fitted = made.answer_queries(made.adapt(episode.support), episode.query.x) if not gradients else answers[:, -1]
+        assert answers.requires_grad == gradients
+        torch.testing.assert_close(answers, expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(fitted, expected[:, -1], rtol=1e-3, atol=1e-4)
+    assert uses
+
+
+@pytest.mark.parametrize("engine", EVERY.values(), ids=EVERY)
+def test_mixed_precision_answers_without_kernels_and_adapts_with_them(engine: Engine, uses: list[int]) -> None:
+    torch.manual_seed(0)
+    backbone = Conv4((1, 12, 12), 5, "pool", "transductive", 2, fused=True)
+    made = learner("maml", backbone, Classification(WAYS), engine, steps=2).float()
+    plain = copy.deepcopy(made)
+    plain.network.backbone.fused = False
+    episode = single(random_episode(3, (1, 12, 12), WAYS))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        answers, expected = (one.training_loss(episode).answers for one in (made, plain))
+    assert uses
+    torch.testing.assert_close(answers.float(), expected.float(), rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -91,35 +150,52 @@ def test_a_backbone_has_the_same_features_of_many_tasks(
     images = torch.rand(3, 7, 1, 20, 20)
     with torch.set_grad_enabled(gradients):
         torch.testing.assert_close(fused(images, 4), plain(images, 4), rtol=1e-4, atol=1e-5)
-    assert bool(uses) == (protocol != "none" and (protocol != "running" or training or not gradients))
+    assert uses
     for (name, ours), theirs in zip(fused.named_buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, msg=name)
 
 
-def test_tasks_at_once_do_without_it(uses: list[int]) -> None:
+def test_convolutions_use_a_kernel_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+    real = layers.convolution
+    monkeypatch.setattr(layers, "convolution", lambda *given: (used.append(1), real(*given))[1])
+    backbone = Conv4((1, 16, 16), 4, "pool", "transductive", fused=True)
+    backbone(torch.rand(2, 3, 1, 16, 16), 2)
+    assert len(used) == 4
+    backbone.double()(torch.rand(2, 3, 1, 16, 16).double(), 2)
+    assert len(used) == 4
+
+
+def test_auto_takes_a_few_tasks_at_a_time(monkeypatch: pytest.MonkeyPatch, uses: list[int]) -> None:
+    backbone = Conv4((1, 32, 32), 4, "pool", "transductive", fused=True)
+    made = learner("maml", backbone, Classification(WAYS), Auto(), steps=1).float()
+    assert made.description("cpu")[0] == "engine: batched, 4 tasks at once (chosen by auto)"
+    episode = single(random_episode(5, (1, 32, 32), WAYS))
+    made.training_loss(episode)
+    assert len(uses) == 2 * 2 * 4  # two parts, a step and an answer, four blocks
+    assert made.engine.tasks_at_once(made.network, episode.query.x) == 4
+    assert made.description("cuda")[0].startswith("engine: batched, all tasks")
+    monkeypatch.setattr(conv4, "are_available", lambda: False)
+    assert made.description("cpu")[0].startswith("engine: learn2learn")
+
+
+def test_a_network_with_a_layer_that_takes_no_tasks_goes_without_them(uses: list[int]) -> None:
+    torch.manual_seed(0)
     backbone = Conv4((1, 16, 16), 4, "pool", "transductive", fused=True)
     made = learner("maml", backbone, Classification(WAYS), ENGINES["batched"], steps=1).float()
+    assert made.network.fused
+    made.network.head.register_module("own", torch.nn.Bilinear(1, 1, 1))
+    assert not made.network.fused
     made.training_loss(single(random_episode(2, (1, 16, 16), WAYS)))
     assert not uses
-
-
-def test_auto_takes_one_task_at_a_time(monkeypatch: pytest.MonkeyPatch, uses: list[int]) -> None:
-    backbone = Conv4((1, 16, 16), 4, "pool", "transductive", fused=True)
-    made = learner("maml", backbone, Classification(WAYS), Auto(), steps=1).float()
-    assert made.description("cpu")[0] == "engine: learn2learn, task by task (chosen by auto)"
-    made.training_loss(single(random_episode(2, (1, 16, 16), WAYS)))
-    assert uses
-    assert made.description("cuda")[0].startswith("engine: batched")
-    monkeypatch.setattr(conv4, "is_available", lambda: False)
-    assert made.description("cpu")[0].startswith("engine: batched")
 
 
 def test_a_run_says_whether_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = Conv4((1, 16, 16), 4, "pool", "transductive", fused=True)
     made = learner("maml", backbone, Classification(WAYS), ENGINES["learn2learn"])
-    assert made.description("cpu")[1:] == ["fused blocks: compiled for this processor, used by every engine but batched"]
+    assert made.description("cpu")[1:] == ["fused blocks: compiled for this processor"]
     assert "no kernel for cuda" in made.description("cuda")[1]
-    monkeypatch.setattr(conv4, "is_available", lambda: False)
+    monkeypatch.setattr(conv4, "are_available", lambda: False)
     assert made.description("cpu")[1] == (
         "fused blocks: not used, since they cannot be compiled: is there a C compiler, such as gcc?"
     )
@@ -127,7 +203,3 @@ def test_a_run_says_whether_there_is_one(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made.description("cpu")[1] == "fused blocks: not used, since METASHOT_KERNELS is not 1"
     backbone.fused = False
     assert len(made.description("cpu")) == 1
-
-
-def test_every_algorithm_with_an_inner_loop_is_known_here() -> None:
-    assert {"maml", "fomaml", "anil", "mamlpp"} <= set(ALGORITHMS)

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metashot.kernels import normalised_pool as module
-from metashot.kernels.compiling import library
-from metashot.kernels.normalised_pool import channels_last, is_usable, normalised_pool, scaled_pool
+from metashot.kernels import images
+from metashot.kernels.images import are_available, are_usable, dense
+from metashot.kernels.normalised_pool import normalised_pool, scaled_pool
 
-pytestmark = pytest.mark.skipif(library("normalised_pool") is None, reason="there is no C compiler")
+pytestmark = pytest.mark.skipif(not are_available(), reason="there is no C compiler")
 
 EPSILON = 1e-5
 # Groups, images, of which give the statistics, channels, height, width, pool.
@@ -117,6 +117,28 @@ def test_what_is_no_number_stays_none() -> None:
     assert values[:, [0, 2]].isfinite().all()
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_a_query_that_is_no_number_keeps_its_place(place: int) -> None:
+    x = torch.randn(2, 3, 4, 4)
+    x[1, 1, 2 + place // 2, place % 2] = torch.nan
+    values = fused(x, torch.ones(3), torch.zeros(3), EPSILON, 1, 1, 2)
+    assert values.isnan().nonzero().tolist() == [[1, 1, 1, 0]]
+
+
+def test_groups_can_have_weights_of_their_own() -> None:
+    x, weight, bias = torch.randn(6, 4, 5, 5), torch.randn(3, 4), torch.randn(3, 4)
+    upstream, cotangents = torch.randn(6, 4, 2, 2), (torch.randn_like(x), torch.randn(3, 4), torch.randn(3, 4))
+    together = derivatives(fused, (x, weight, bias), upstream, cotangents, 3, 1, 2)
+    for number in range(3):
+        group, own = slice(2 * number, 2 * number + 2), slice(number, number + 1)
+        alone = derivatives(fused, (x[group], weight[number], bias[number]), upstream[group],
+                            (cotangents[0][group], cotangents[1][number], cotangents[2][number]), 1, 1, 2)  # fmt: skip
+        for mine, theirs in zip(together, alone, strict=True):
+            assert torch.equal((mine[own][0] if mine.shape == weight.shape else mine[group]), theirs)
+    scaled = scaled_pool(x, weight, bias, 2)
+    assert torch.equal(scaled, torch.cat([scaled_pool(x[2 * k : 2 * k + 2], weight[k], bias[k], 2) for k in range(3)]))
+
+
 def test_neither_threads_nor_the_layout_of_memory_change_a_bit() -> None:
     x, weight, bias = torch.randn(12, 9, 10, 10), torch.randn(9), torch.randn(9)
     upstream, cotangents = torch.randn(12, 9, 5, 5), (torch.randn_like(x), torch.randn(9), torch.randn(9))
@@ -128,34 +150,29 @@ def test_neither_threads_nor_the_layout_of_memory_change_a_bit() -> None:
         several = derivatives(fused, (x, weight, bias), upstream, cotangents, 3, 2, 2)
     finally:
         torch.set_num_threads(threads)
-    other = derivatives(fused, (channels_last(x), weight, bias), channels_last(upstream), cotangents, 3, 2, 2)
+    other = derivatives(fused, (dense(x), weight, bias), dense(upstream), cotangents, 3, 2, 2)
     for a, b, c in zip(one, several, other, strict=True):
         assert torch.equal(a, b)
         assert torch.equal(a, c)
 
 
-def test_images_of_one_channel_are_recognised_as_channels_last() -> None:
-    x = channels_last(torch.rand(2, 1, 5, 4))
-    assert torch.nn.Conv2d(1, 3, 3)(x).is_contiguous(memory_format=torch.channels_last)
-
-
 def test_it_is_used_only_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.rand(2, 3, 4, 4)
-    assert is_usable(x)
-    assert not is_usable(x.double())
-    assert not is_usable(x[:0])
-    assert not is_usable(x[0])
-    assert not is_usable(torch.rand(2, 3, 4, 4, device="meta"))
+    assert are_usable(x)
+    assert not are_usable(x.double())
+    assert not are_usable(x[:0])
+    assert not are_usable(x[0])
+    assert not are_usable(torch.rand(2, 3, 4, 4, device="meta"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not is_usable(x)
+        assert not are_usable(x)
     seen: list[bool] = []
-    torch.func.vmap(lambda values: (seen.append(is_usable(values)), values)[1])(x.unsqueeze(0))
-    torch.func.grad(lambda values: (seen.append(is_usable(values)), values.sum())[1])(x)
-    torch.jit.trace(lambda values: (seen.append(is_usable(values)), values + 1)[1], x, check_trace=False)
+    torch.func.vmap(lambda values: (seen.append(are_usable(values)), values)[1])(x.unsqueeze(0))
+    torch.func.grad(lambda values: (seen.append(are_usable(values)), values.sum())[1])(x)
+    torch.jit.trace(lambda values: (seen.append(are_usable(values)), values + 1)[1], x, check_trace=False)
     assert seen
     assert not any(seen)
-    monkeypatch.setattr(module, "library", lambda *_: None)
-    assert not is_usable(x)
+    monkeypatch.setattr(images, "library", lambda *_: None)
+    assert not are_usable(x)
 
 
 def test_too_little_memory_is_an_error_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +180,14 @@ def test_too_little_memory_is_an_error_of_python(monkeypatch: pytest.MonkeyPatch
         def metashot_forward(self, *arguments: object) -> int:
             return 1
 
-    monkeypatch.setattr(module, "library", lambda *_: Failing())
+    monkeypatch.setattr(images, "library", lambda *_: Failing())
     with pytest.raises(MemoryError):
         fused(torch.rand(2, 3, 4, 4), torch.ones(3), torch.zeros(3), EPSILON, 1, 2, 2)
+
+
+def test_there_is_no_third_derivative() -> None:
+    x = torch.randn(2, 2, 4, 4, requires_grad=True)
+    values = fused(x, torch.ones(2), torch.zeros(2), EPSILON, 1, 2, 2)
+    (first,) = torch.autograd.grad(values.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no third derivative"):
+        torch.autograd.grad(first.square().sum(), x, create_graph=True)

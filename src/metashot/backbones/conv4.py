@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 from metashot.arguments import AtLeast, AtMost, Channels
 from metashot.backbones.base import Backbone
+from metashot.backbones.layers import Convolution
 from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.bad_input import BadInput
 from metashot.kernels.compiling import SWITCH, switched_off
-from metashot.kernels.normalised_pool import channels_last, is_available, is_usable
+from metashot.kernels.images import are_available, are_usable
 
 BLOCKS = 4
 
@@ -26,8 +27,8 @@ class Conv4(Backbone):
         downsampling: Whether pooling or stride halves the image.
         normalisation: The statistics that normalise images.
         halvings: The number of blocks, from the first, that halve the image.
-        fused: Whether to use a fused kernel for normalisation, ReLU and pooling where it is available: on a CPU, in
-            single precision, with a C compiler installed, outside `torch.func`. Results are equal up to rounding.
+        fused: Whether to use kernels for convolutions, and for normalisation, ReLU and pooling, where they are available:
+            on a CPU, in single precision, with a C compiler installed. Results are equal up to rounding.
 
     Raises:
         BadInput: The inputs are not images or too small, or `channels` has the wrong length.
@@ -58,8 +59,7 @@ class Conv4(Backbone):
         self.normalisations = nn.ModuleList()
         for block, outputs in enumerate(channels if isinstance(channels, list) else [channels] * BLOCKS):
             halves = block < halvings
-            # The normalisation would cancel a bias.
-            self.convolutions.append(nn.Conv2d(inputs, outputs, 3, 2 if halves and not self.pool else 1, 1, bias=False))
+            self.convolutions.append(Convolution(inputs, outputs, 2 if halves and not self.pool else 1))
             self.normalisations.append(Normalisation(outputs, normalisation))
             if halves:
                 height, width = (height // 2, width // 2) if self.pool else ((height + 1) // 2, (width + 1) // 2)
@@ -73,28 +73,28 @@ class Conv4(Backbone):
 
     @property
     def fused_blocks(self) -> bool:
-        return self.fused and is_available()
+        return self.fused and are_available()
 
     def description(self, device_type: str) -> list[str]:
         if not self.fused:
             return []
         if device_type != "cpu":
             return [f"fused blocks: not used, since there is no kernel for {device_type}"]
-        if not is_available():
+        if not are_available():
             reason = (
                 f"{SWITCH} is not 1" if switched_off() else "they cannot be compiled: is there a C compiler, such as gcc?"
             )
             return [f"fused blocks: not used, since {reason}"]
-        return ["fused blocks: compiled for this processor, used by every engine but batched"]
+        return ["fused blocks: compiled for this processor"]
 
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]
         x = images.flatten(0, 1)
-        fused = self.fused and is_usable(x)
-        if fused:
-            x = channels_last(x)
+        fused = self.fused and are_usable(x)
         for block, (convolution, normalisation) in enumerate(zip(self.convolutions, self.normalisations, strict=True)):
+            assert isinstance(convolution, Convolution)
             assert isinstance(normalisation, Normalisation)
             pool = 2 if self.pool and block < self.halvings else 1
-            x = normalisation.activate(convolution(x), tasks, support, pool, fused)
+            x = convolution.with_kernel(x) if fused else convolution(x)
+            x = normalisation.activate(x, tasks, support, pool, fused)
         return x.reshape(tasks, count, self.features)

@@ -33,6 +33,7 @@ class Normalisation(nn.Module):
         momentum: The weight of new statistics in the running averages.
     """
 
+    takes_tasks = True  # weights and biases may have a leading task dimension
     running_mean: Tensor
     running_var: Tensor
 
@@ -47,6 +48,7 @@ class Normalisation(nn.Module):
         if protocol == "running":
             self.register_buffer("running_mean", torch.zeros(channels))
             self.register_buffer("running_var", torch.ones(channels))
+        self.separate_affine = False  # whether weights and biases are separate for each inner step
         self.step = 0  # the number of the inner step that a forward pass belongs to
         self.pending: list[tuple[int, Tensor]] | None = None  # steps and statistics of deferred updates of the averages
         self.recorded: list[Tensor] | None = None  # statistics that are recorded instead of updating the averages
@@ -68,15 +70,16 @@ class Normalisation(nn.Module):
         if averages:
             self.running_mean, self.running_var = self.running_mean.repeat(steps, 1), self.running_var.repeat(steps, 1)
         if affine:
+            self.separate_affine = True
             self.bias = nn.Parameter(self.bias.detach().repeat(steps, 1))
             if self.protocol != "none":
                 self.weight = nn.Parameter(self.weight.detach().repeat(steps, 1))
 
     def forward(self, x: Tensor, tasks: int, support: int) -> Tensor:
-        bias = _of_step(self.bias, self.step)
+        bias = self._of_own_step(self.bias)
         if self.protocol == "none":
             return x + bias.view([1, -1] + [1] * (x.dim() - 2))
-        weight = _of_step(self.weight, self.step)
+        weight = self._of_own_step(self.weight)
         if self.protocol == "running" and not self.training:
             mean, variance = _of_step(self.running_mean, self.step), _of_step(self.running_var, self.step)
             return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, self.epsilon)
@@ -105,22 +108,30 @@ class Normalisation(nn.Module):
             tasks: The number T of tasks.
             support: The size of a support set.
             pool: 2 for max pooling of 2x2 values, 1 for none.
-            fused: Whether to use the fused kernel, for which `x` has to be usable.
+            fused: Whether to use the fused kernel, for which `x` has to be usable; weights and biases may be those of each
+                task.
         """
-        if not fused or self.protocol == "none":
-            x = F.relu(self(x, tasks, support))
-            return F.max_pool2d(x, pool) if pool > 1 else x
-        weight, bias = _of_step(self.weight, self.step), _of_step(self.bias, self.step)
+        if not fused:
+            return _pooled(self(x, tasks, support), pool)
+        bias = self._of_own_step(self.bias)
+        if self.protocol == "none":
+            return _pooled(x + _for_images(bias, x), pool)
+        weight = self._of_own_step(self.weight)
         if self.protocol == "running" and not self.training:
-            if torch.is_grad_enabled():  # this operation has no derivatives
-                return self.activate(x, tasks, support, pool, fused=False)
             scale = weight * torch.rsqrt(_of_step(self.running_var, self.step) + self.epsilon)
-            return scaled_pool(x, scale, bias - _of_step(self.running_mean, self.step) * scale, pool)
+            shift = bias - _of_step(self.running_mean, self.step) * scale
+            if not torch.is_grad_enabled():
+                return scaled_pool(x, scale, shift, pool)
+            return _pooled(x * _for_images(scale, x) + _for_images(shift, x), pool)
         counted = support if self.by_support else len(x)
         normalised = normalised_pool(x, weight, bias, self.epsilon, tasks, counted, pool)
         if self.protocol == "running":
             self._record(normalised.means, normalised.variances)
         return normalised.values
+
+    def _of_own_step(self, values: Tensor) -> Tensor:
+        """The weights or biases [channels], or [T, channels], of the step."""
+        return values[..., min(self.step, values.shape[-2] - 1), :] if self.separate_affine else values
 
     def _by_support(self, task: Tensor, support: int, weight: Tensor, bias: Tensor) -> Tensor:
         dimensions = [d for d in range(task.dim()) if d != 1]
@@ -159,8 +170,20 @@ class Normalisation(nn.Module):
         _of_step(self.running_var, step).lerp_(mean[1], self.momentum)
 
 
+def _pooled(x: Tensor, pool: int) -> Tensor:
+    x = F.relu(x)
+    return F.max_pool2d(x, pool) if pool > 1 else x
+
+
+def _for_images(values: Tensor, x: Tensor) -> Tensor:
+    """Values [channels], or of each task [T, channels], for images [T * N, channels, height, width]."""
+    if values.dim() == 2:
+        values = values.repeat_interleave(len(x) // len(values), 0)
+    return values.view(-1, x.shape[1], 1, 1)
+
+
 def _of_step(values: Tensor, step: int) -> Tensor:
-    """The values [channels] of a step, from [channels] shared by all steps or [steps, channels]."""
+    """The statistics [channels] of a step, from [channels] shared by all steps or [steps, channels]."""
     return values if values.dim() == 1 else values[min(step, len(values) - 1)]
 
 

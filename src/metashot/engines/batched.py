@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch import Tensor
+from torch.func import grad_and_value, vmap
 
 from metashot.arguments import Count
 from metashot.backbones.normalisation import averaging_layers, in_batches, recorded_statistics, recording_statistics
 from metashot.engines import course
+from metashot.engines import fused as kernels
+from metashot.engines.calling import Methods
 from metashot.engines.compilation import Compiler
 from metashot.engines.inner import Adaptable, InnerLoop, InnerLoopResult, OptimizerState, Parameters, Support
 from metashot.episodes import Examples
@@ -44,10 +46,7 @@ class Batched:
         batches: Tensor | None = None,
         start: Parameters | None = None,
     ) -> InnerLoopResult:
-        shared_start = start is None
-        tasks: course.Tasks = _TasksAtOnce(inner, _Methods(inner.network), shared_start)
-        if self.compiler is not None:
-            tasks = self.compiler.compiled(inner, tasks, query_x.device.type, shared_start)
+        tasks = self._tasks(inner, query_x, shared_start=start is None)
         size = self.tasks_at_once(inner.network, query_x)
         return course.run_in_chunks(inner, lambda: tasks, size, support, query_x, batches, start)
 
@@ -55,14 +54,23 @@ class Batched:
         return self.chunk or len(query_x)
 
     def answer(self, inner: InnerLoop, theta: Parameters, support_x: Tensor, query_x: Tensor) -> Tensor:
-        tasks = _TasksAtOnce(inner, _Methods(inner.network), shared_start=False)
+        tasks = self._tasks(inner, query_x, shared_start=False, compiled=False)
         return tasks.answer(theta, support_x, query_x, max(inner.steps - 1, 0))[0]
+
+    def _tasks(self, inner: InnerLoop, query_x: Tensor, shared_start: bool, compiled: bool = True) -> course.Tasks:
+        methods = Methods(inner.network)
+        tasks = _TasksAtOnce(inner, methods, shared_start)
+        if self.compiler is not None and compiled:
+            return self.compiler.compiled(inner, tasks, query_x.device.type, shared_start)
+        if self.compiler is None and kernels.suits(inner.network, query_x):
+            return kernels.FusedTasks(inner, methods, in_mixed_precision=tasks)
+        return tasks
 
 
 @dataclass(frozen=True)
 class _TasksAtOnce:
     inner: InnerLoop
-    methods: nn.Module
+    methods: Methods
     shared_start: bool  # whether all tasks start from the network's own parameters
 
     def step(self, theta: Parameters, state: OptimizerState, examples: Examples, number: int) -> course.StepResult:
@@ -102,21 +110,4 @@ class _TasksAtOnce:
 
     def _call(self, theta: Parameters, method: str, number: int, *x: Tensor) -> Tensor:
         """Call a method of the network with these parameters on the inputs of one task."""
-        network = self.inner.network
-        fixed = {name: value for name, value in network.named_parameters() if name not in theta}
-        parameters = {f"network.{name}": value for name, value in (fixed | theta).items()}
-        inputs = (method, number, *(values.unsqueeze(0) for values in x))
-        outputs: Tensor = functional_call(self.methods, parameters, inputs)
-        return outputs
-
-
-class _Methods(nn.Module):
-    """A network whose forward pass calls a method by name, since `functional_call` reaches only `forward`."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, method: str, number: int, *x: Tensor) -> Tensor:
-        outputs: Tensor = getattr(self.network, method)(*x, number)
-        return outputs
+        return self.methods.with_parameters(theta, method, number, *(values.unsqueeze(0) for values in x))

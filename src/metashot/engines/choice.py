@@ -9,11 +9,12 @@ from metashot.engines.inner import Adaptable, Engine, InnerLoop, InnerLoopResult
 from metashot.engines.learn2learn import Learn2Learn, is_installed
 
 LARGE = 28 * 28  # pixels
+AT_ONCE = 4  # tasks that kernels compute together: more of them need more memory and are not faster
 
 
 class Auto:
     """All tasks at once on a GPU and for small inputs, where kernel launches dominate; task by task for larger images on a
-    CPU, where batching turns convolutions into slow grouped ones, and for fused blocks, which are for one task at a time.
+    CPU, where batching turns convolutions into slow grouped ones; and a few tasks at once for fused blocks.
 
     Time of all tasks at once relative to task by task, measured on two CPU cores with conv4: 0.7 to 0.9 for images of 28x28,
     1.2 to 1.3 for 32x32, 1.5 for 64x64 (`python -m benchmarks engines-conv4-pool`). Without learn2learn, always all at once.
@@ -21,18 +22,19 @@ class Auto:
 
     def __init__(self) -> None:
         self.batched = Batched(chunk=None, compile=False, cuda_graph=False)
+        self.fused = Batched(chunk=AT_ONCE, compile=False, cuda_graph=False)
         self.one_by_one = Learn2Learn() if is_installed() else None
 
     def chosen(self, device_type: str, input_shape: tuple[int, ...], fused: bool = False) -> Engine:
-        suits = _suits_one_by_one(device_type, input_shape, fused)
-        return self.one_by_one if self.one_by_one and suits else self.batched
+        if fused and device_type == "cpu":
+            return self.fused
+        return self.one_by_one if self.one_by_one and _suits_one_by_one(device_type, input_shape) else self.batched
 
     def description(self, device_type: str, input_shape: tuple[int, ...], fused: bool = False) -> str:
-        is_missing = self.one_by_one is None and _suits_one_by_one(device_type, input_shape, fused)
+        chosen = self.chosen(device_type, input_shape, fused)
+        is_missing = chosen is self.batched and _suits_one_by_one(device_type, input_shape)
         reason = ", since learn2learn is not installed, which would be faster here" if is_missing else ""
-        return (
-            f"{self.chosen(device_type, input_shape, fused).description(device_type, input_shape)} (chosen by auto{reason})"
-        )
+        return f"{chosen.description(device_type, input_shape, fused)} (chosen by auto{reason})"
 
     def __call__(
         self,
@@ -54,5 +56,5 @@ class Auto:
         return self.chosen(query_x.device.type, tuple(query_x.shape[2:]), network.fused)
 
 
-def _suits_one_by_one(device_type: str, input_shape: tuple[int, ...], fused: bool) -> bool:
-    return device_type == "cpu" and len(input_shape) == 3 and (fused or math.prod(input_shape[1:]) > LARGE)
+def _suits_one_by_one(device_type: str, input_shape: tuple[int, ...]) -> bool:
+    return device_type == "cpu" and len(input_shape) == 3 and math.prod(input_shape[1:]) > LARGE

@@ -30,7 +30,7 @@ class Adaptable(nn.Module):
 
     @property
     def fused(self) -> bool:
-        """Whether passes of one task at a time use kernels, which passes of several tasks at once do without."""
+        """Whether kernels compute its passes on a CPU, and all of its parameters may have a leading task dimension."""
         return False
 
     @abstractmethod

@@ -1,7 +1,7 @@
 /* Batch normalisation, optional 2x2 max pooling and ReLU of a block in one operation, with its first and second derivative.
 
    Images are [groups * images, height, width, channels], dense. A group is a task: the first `support` of its images give the
-   statistics that normalise all of them. With s = weight / deviation, which maximum is taken in a window depends only on the
+   statistics that normalise all of them, and it has weights and biases [channels] of its own. With s = weight / deviation, which maximum is taken in a window depends only on the
    sign of the weight. Values are therefore pooled first, and only the quarter that is left is scaled, shifted and rectified.
 
    Notation: xh = (y - mean) * r, r = 1 / sqrt(variance + epsilon), M = support * height * width values a channel.
@@ -68,9 +68,9 @@ static void moments_and_pool(const Shape *s, const float *y, const float *restri
             float *restrict q = p + (i * w + j) * C;
             EACH(c) {
                 float sign = weight[c] > 0 ? 1.0f : weight[c] < 0 ? -1.0f : 0.0f, best = y0[c];
-                best = sign * y1[c] > sign * best ? y1[c] : best;
-                best = sign * y2[c] > sign * best ? y2[c] : best;
-                best = sign * y3[c] > sign * best ? y3[c] : best;
+                best = (sign * y1[c] > sign * best) | (y1[c] != y1[c]) ? y1[c] : best; /* NaN stays NaN */
+                best = (sign * y2[c] > sign * best) | (y2[c] != y2[c]) ? y2[c] : best;
+                best = (sign * y3[c] > sign * best) | (y3[c] != y3[c]) ? y3[c] : best;
                 q[c] = best;
             }
             if (counted) EACH(c) {
@@ -104,7 +104,7 @@ int metashot_forward(const Shape *s, const float *y, const float *weight, const 
     if (!partial || !totals) return free(partial), free(totals), 1;
 #pragma omp parallel for num_threads(s->threads) if (s->threads > 1)
     for (long n = 0; n < all; n++)
-        moments_and_pool(s, y + n * full, weight, p + n * few, partial + n * 2 * C, n % s->images < s->support);
+        moments_and_pool(s, y + n * full, weight + n / s->images * C, p + n * few, partial + n * 2 * C, n % s->images < s->support);
     add_up(s, partial, totals, 2);
     for (long g = 0; g < s->groups; g++) EACH(c) {
         double m = totals[g * 2 * C + c] / M, v = totals[g * 2 * C + C + c] / M - m * m;
@@ -115,8 +115,9 @@ int metashot_forward(const Shape *s, const float *y, const float *weight, const 
 #pragma omp parallel for num_threads(s->threads) if (s->threads > 1)
     for (long n = 0; n < all; n++) {
         const double *m = mean + n / s->images * C, *rs = r + n / s->images * C;
+        const float *own_weight = weight + n / s->images * C, *own_bias = bias + n / s->images * C;
         float scale[C], shift[C];
-        EACH(c) scale[c] = weight[c] * rs[c], shift[c] = bias[c] - m[c] * weight[c] * rs[c];
+        EACH(c) scale[c] = own_weight[c] * rs[c], shift[c] = own_bias[c] - m[c] * own_weight[c] * rs[c];
         for (long k = 0; k < few / C; k++) {
             const float *restrict from = (s->pool == 1 ? y + n * full : p + n * few) + k * C;
             float *restrict to = z + n * few + k * C;
@@ -129,14 +130,15 @@ int metashot_forward(const Shape *s, const float *y, const float *weight, const 
     return free(partial), free(totals), 0;
 }
 
-/* z = the pooled max(0, scale * y + shift), for statistics that are known beforehand. No derivatives. NaN stays NaN. */
+/* z = the pooled max(0, scale * y + shift), for statistics that are known beforehand. No derivatives. */
 int metashot_apply(const Shape *s, const float *y, const float *scale, const float *shift, float *z) {
     const long C = s->channels, all = s->groups * s->images, W = s->width, H = s->height, P = s->pool, full = H * W * C,
                h = pooled(H, P), w = pooled(W, P), few = h * w * C;
     long o[4];
     offsets(s, o);
 #pragma omp parallel for num_threads(s->threads) if (s->threads > 1)
-    for (long n = 0; n < all; n++)
+    for (long n = 0; n < all; n++) {
+        const float *restrict k_of = scale + n / s->images * C, *restrict b_of = shift + n / s->images * C;
         for (long i = 0; i < h; i++)
             for (long j = 0; j < w; j++) {
                 const float *restrict y0 = y + n * full + (P * i * W + P * j) * C;
@@ -144,7 +146,7 @@ int metashot_apply(const Shape *s, const float *y, const float *scale, const flo
                 const float *restrict y1 = P == 1 ? y0 : y0 + o[1], *restrict y2 = P == 1 ? y0 : y0 + o[2],
                             *restrict y3 = P == 1 ? y0 : y0 + o[3];
                 EACH(c) {
-                    float k = scale[c], b = shift[c], v0 = k * y0[c] + b, v1 = k * y1[c] + b, v2 = k * y2[c] + b,
+                    float k = k_of[c], b = b_of[c], v0 = k * y0[c] + b, v1 = k * y1[c] + b, v2 = k * y2[c] + b,
                           v3 = k * y3[c] + b, best = v0;
                     best = (v1 > best) | (v1 != v1) ? v1 : best;
                     best = (v2 > best) | (v2 != v2) ? v2 : best;
@@ -152,10 +154,11 @@ int metashot_apply(const Shape *s, const float *y, const float *scale, const flo
                     to[c] = best < 0 ? 0 : best;
                 }
             }
+    }
     return 0;
 }
 
-/* sums[groups][2][C] = C and E; dweight[C] and dbias[C] of all groups. */
+/* sums[groups][2][C] = C and E; dweight[groups][C] and dbias[groups][C]. */
 int metashot_backward(const Shape *s, const float *gz, const float *y, const float *weight, const float *p, const float *z,
                       const double *mean, const double *r, float *dy, double *sums, float *dweight, float *dbias) {
     const long C = s->channels, all = s->groups * s->images, W = s->width, H = s->height, P = s->pool, full = H * W * C,
@@ -180,18 +183,15 @@ int metashot_backward(const Shape *s, const float *gz, const float *y, const flo
         }
     }
     add_up(s, partial, sums, 2);
-    EACH(c) {
-        double of_bias = 0, of_weight = 0;
-        for (long k = 0; k < s->groups; k++) of_bias += sums[k * 2 * C + c], of_weight += sums[k * 2 * C + C + c];
-        dbias[c] = of_bias, dweight[c] = of_weight;
-    }
+    for (long k = 0; k < s->groups; k++) EACH(c) dbias[k * C + c] = sums[k * 2 * C + c], dweight[k * C + c] = sums[k * 2 * C + C + c];
 #pragma omp parallel for num_threads(s->threads) if (s->threads > 1)
     for (long n = 0; n < all; n++) {
         const double *m = mean + n / s->images * C, *rs = r + n / s->images * C, *own = sums + n / s->images * 2 * C;
+        const float *own_weight = weight + n / s->images * C;
         const int counted = n % s->images < s->support;
         float times[C], plus[C], up[C]; /* dy = times * y + plus + up * u */
         EACH(c) {
-            double scale = weight[c] * rs[c], a = counted ? -scale * rs[c] * own[C + c] / M : 0;
+            double scale = own_weight[c] * rs[c], a = counted ? -scale * rs[c] * own[C + c] / M : 0;
             up[c] = scale, times[c] = a, plus[c] = counted ? -scale * own[c] / M - a * m[c] : 0;
         }
         for (long i = 0; i < h; i++)
@@ -240,7 +240,7 @@ static inline void add_cotangents(const float *restrict a, const float *restrict
     }
 }
 
-/* sums are those of metashot_backward; dweight[C] of all groups. */
+/* sums are those of metashot_backward; aw, ab and dweight are [groups][C]. */
 int metashot_double_backward(const Shape *s, const float *a, const float *aw, const float *ab, const float *gz, const float *y,
                              const float *weight, const float *p, const float *z, const double *mean, const double *r,
                              const double *sums, float *dg, float *dy, float *dweight) {
@@ -283,30 +283,27 @@ int metashot_double_backward(const Shape *s, const float *a, const float *aw, co
     for (long k = 0; k < s->groups; k++) EACH(c) {
         const double *t = totals + k * 3 * C, *f = sums + k * 2 * C;
         R[k * C + c] = t[2 * C + c] - (t[c] * f[c] + t[C + c] * f[C + c]) / M;
-    }
-    EACH(c) {
-        double total = 0;
-        for (long k = 0; k < s->groups; k++) total += r[k * C + c] * R[k * C + c];
-        dweight[c] = total;
+        dweight[k * C + c] = r[k * C + c] * R[k * C + c];
     }
 #pragma omp parallel for num_threads(s->threads) if (s->threads > 1)
     for (long n = 0; n < all; n++) {
         const long group = n / s->images;
         const double *m = mean + group * C, *rs = r + group * C, *t = totals + group * 3 * C, *f = sums + group * 2 * C;
+        const float *own_weight = weight + group * C, *own_aw = aw + group * C, *own_ab = ab + group * C;
         const int counted = n % s->images < s->support;
         float of_a[C], of_y[C], plus[C], of_u[C], scale[C], g_of_v[C], g_plus[C];
         EACH(c) {
-            double B = t[c], D = t[C + c], E = f[C + c], sum_u = f[c], sc = weight[c] * rs[c];
-            double sum_w = aw[c] * sum_u - sc * (B * E + D * sum_u) / M, sum_w_xh = aw[c] * E - 2 * sc * D * E / M;
+            double B = t[c], D = t[C + c], E = f[C + c], sum_u = f[c], sc = own_weight[c] * rs[c];
+            double sum_w = own_aw[c] * sum_u - sc * (B * E + D * sum_u) / M, sum_w_xh = own_aw[c] * E - 2 * sc * D * E / M;
             double of_xh = -(rs[c] / M) * (sum_w_xh + sc * R[group * C + c]);
             scale[c] = sc;
-            of_u[c] = rs[c] * (aw[c] - sc * D / M);
+            of_u[c] = rs[c] * (own_aw[c] - sc * D / M);
             of_a[c] = counted ? -sc * rs[c] * E / M : 0;
             of_y[c] = counted ? of_xh * rs[c] : 0;
             plus[c] = counted ? -of_xh * rs[c] * m[c] - rs[c] * sum_w / M : 0;
-            double g_of_xh = aw[c] - sc * D / M;
+            double g_of_xh = own_aw[c] - sc * D / M;
             g_of_v[c] = g_of_xh * rs[c];
-            g_plus[c] = ab[c] - sc * B / M - g_of_xh * rs[c] * m[c];
+            g_plus[c] = own_ab[c] - sc * B / M - g_of_xh * rs[c] * m[c];
         }
         for (long i = 0; i < h; i++)
             for (long j = 0; j < w; j++) {

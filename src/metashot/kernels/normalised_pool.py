@@ -10,12 +10,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from metashot.kernels.compiling import library
+from metashot.kernels.images import call, dense, empty, lengths, refuse_third_derivative, threads_for
 
 _NAME = "normalised_pool"
-_FUNCTIONS = ("metashot_forward", "metashot_apply", "metashot_backward", "metashot_double_backward")
 
 
 class Normalised(NamedTuple):
@@ -26,29 +24,15 @@ class Normalised(NamedTuple):
     variances: Tensor  # [G, channels]
 
 
-def is_available() -> bool:
-    """Whether the kernel is there on this machine."""
-    return library(_NAME, _FUNCTIONS) is not None
-
-
-def is_usable(x: Tensor) -> bool:
-    """Whether `normalised_pool` can be used for these activations, on this machine and where they are computed."""
-    if torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None:
-        return False
-    if x.dtype is not torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return False
-    return type(x) is Tensor and x.dim() == 4 and x.numel() > 0 and is_available()
-
-
 def normalised_pool(
     x: Tensor, weight: Tensor, bias: Tensor, epsilon: float, groups: int, support: int, pool: int
 ) -> Normalised:
     """Batch normalisation with the statistics of the first images of each group, ReLU, and max pooling.
 
     Args:
-        x: Activations [G * N, channels, height, width], for which `is_usable`.
-        weight: The weights [channels].
-        bias: The biases [channels].
+        x: Activations [G * N, channels, height, width], for which `images.are_usable`.
+        weight: The weights [channels], or those of each group [G, channels].
+        bias: The biases, likewise.
         epsilon: Added to variances.
         groups: The number G of groups.
         support: The number of images of each group, from the first, that give the statistics.
@@ -58,69 +42,46 @@ def normalised_pool(
         The values, and the statistics without gradients.
     """
     images = len(x) // groups
-    shape = _Shape(groups, images, min(support, images), *x.shape[2:], x.shape[1], pool, torch.get_num_threads(), epsilon)
-    return Normalised(*_Forward.apply(x, weight, bias, shape))  # type: ignore[no-untyped-call]
+    threads = threads_for(10 * x.numel())
+    shape = _Shape(groups, images, min(support, images), *x.shape[2:], x.shape[1], pool, threads, epsilon)
+    of_groups = (values.expand(groups, -1) for values in (weight, bias))
+    return Normalised(*_Forward.apply(x, *of_groups, shape))  # type: ignore[no-untyped-call]
 
 
 def scaled_pool(x: Tensor, scale: Tensor, shift: Tensor, pool: int) -> Tensor:
     """Scale and shift each channel, then ReLU and max pooling; without derivatives.
 
     Args:
-        x: Activations [N, channels, height, width], for which `is_usable`.
-        scale: The factors [channels].
-        shift: What is added [channels].
+        x: Activations [G * N, channels, height, width], for which `images.are_usable`.
+        scale: The factors [channels], or those of each of G groups of images [G, channels].
+        shift: What is added, likewise.
         pool: 2 for max pooling of 2x2 values, 1 for none.
     """
+    groups = len(scale) if scale.dim() == 2 else 1
     count, channels, height, width = x.shape
-    shape = _Shape(1, count, count, height, width, channels, pool, torch.get_num_threads(), 0.0)
-    values = _images(x, height // pool, width // pool)
-    _call("apply", shape, _dense(x), scale.contiguous(), shift.contiguous(), values)
+    shape = _Shape(groups, count // groups, 0, height, width, channels, pool, threads_for(10 * x.numel()), 0.0)
+    values = empty(x, count, channels, height // pool, width // pool)
+    call(_NAME, "apply", shape, dense(x), scale.contiguous(), shift.contiguous(), values)
     return values
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """The images with channels last in memory, and with strides that say so although there may be a single channel."""
-    _, channels, height, width = x.shape
-    return _dense(x).as_strided(x.shape, (channels * height * width, 1, channels * width, channels))
 
 
 class _Shape(ctypes.Structure):
     _fields_ = (
-        *(
-            (name, ctypes.c_long)
-            for name in ("groups", "images", "support", "height", "width", "channels", "pool", "threads")
-        ),
+        *lengths("groups", "images", "support", "height", "width", "channels", "pool", "threads"),
         ("epsilon", ctypes.c_double),
     )
-
-
-def _call(function: str, shape: _Shape, *tensors: Tensor) -> None:
-    found = library(_NAME, _FUNCTIONS)
-    assert found is not None
-    if getattr(found, f"metashot_{function}")(ctypes.byref(shape), *(ctypes.c_void_p(t.data_ptr()) for t in tensors)):
-        raise MemoryError
-
-
-def _dense(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def _images(like: Tensor, height: int, width: int) -> Tensor:
-    """Empty images, whose channels come last in memory."""
-    return like.new_empty(like.shape[0], height, width, like.shape[1]).permute(0, 3, 1, 2)
 
 
 class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, shape: _Shape) -> tuple[Tensor, Tensor, Tensor]:
-        dense = _dense(x)
-        size = shape.height // shape.pool, shape.width // shape.pool
-        values = _images(x, *size)
-        pooled = _images(x, *size) if shape.pool > 1 else values.new_empty(0)
+        size = len(x), shape.channels, shape.height // shape.pool, shape.width // shape.pool
+        values = empty(x, *size)
+        pooled = empty(x, *size) if shape.pool > 1 else values.new_empty(0)
         mean, inverse = x.new_empty(2, shape.groups, shape.channels, dtype=torch.float64)
         means, variances = x.new_empty(2, shape.groups, shape.channels)
         parameters = weight.contiguous(), bias.contiguous()
-        _call("forward", shape, dense, *parameters, pooled, values, mean, inverse, means, variances)
+        call(_NAME, "forward", shape, dense(x), *parameters, pooled, values, mean, inverse, means, variances)
         ctx.shape = shape
         ctx.save_for_backward(x, weight, pooled, values, mean, inverse)  # x itself: the second derivative flows to it
         ctx.mark_non_differentiable(means, variances)
@@ -145,23 +106,23 @@ class _Backward(torch.autograd.Function):
         inverse: Tensor,
         shape: _Shape,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        gradient, dense = _dense(gradient), _dense(x)
-        of_x = _images(x, shape.height, shape.width)
+        gradient, x = dense(gradient), dense(x)
+        of_x = torch.empty_like(x)
         sums = mean.new_empty(shape.groups, 2, shape.channels)
-        of_weight, of_bias = weight.new_empty(2, shape.channels)
-        saved = gradient, dense, weight.contiguous(), pooled, values, mean, inverse
-        _call("backward", shape, *saved, of_x, sums, of_weight, of_bias)
+        of_weight, of_bias = weight.new_empty(2, shape.groups, shape.channels)
+        saved = gradient, x, weight.contiguous(), pooled, values, mean, inverse
+        call(_NAME, "backward", shape, *saved, of_x, sums, of_weight, of_bias)
         ctx.shape = shape
         ctx.save_for_backward(*saved, sums)
         return of_x, of_weight, of_bias
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, of_x: Tensor, of_weight: Tensor, of_bias: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_third_derivative()
         shape, saved = ctx.shape, ctx.saved_tensors
         gradient, x, weight = saved[:3]
-        to_gradient, to_x = torch.empty_like(gradient), _images(x, shape.height, shape.width)
+        to_gradient, to_x = torch.empty_like(gradient), torch.empty_like(x)
         to_weight = torch.empty_like(weight)
-        cotangents = _dense(of_x), of_weight.contiguous(), of_bias.contiguous()
-        _call("double_backward", shape, *cotangents, *saved, to_gradient, to_x, to_weight)
+        cotangents = dense(of_x), of_weight.contiguous(), of_bias.contiguous()
+        call(_NAME, "double_backward", shape, *cotangents, *saved, to_gradient, to_x, to_weight)
         return to_gradient, to_x, to_weight, None, None, None, None, None

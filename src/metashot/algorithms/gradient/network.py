@@ -1,9 +1,10 @@
 """The networks that gradient-based algorithms adapt: a backbone, alone or with a linear head."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metashot.backbones.base import Backbone
+from metashot.backbones.layers import Linear
 from metashot.backbones.normalisation import normalisations
 from metashot.engines.inner import Adaptable
 
@@ -22,7 +23,8 @@ class FeatureNetwork(Adaptable):
 
     @property
     def fused(self) -> bool:
-        return self.backbone.fused_blocks
+        owners = (module for module in self.modules() if next(module.parameters(recurse=False), None) is not None)
+        return self.backbone.fused_blocks and all(getattr(owner, "takes_tasks", False) for owner in owners)
 
     def forward(self, x: Tensor, step: int = 0) -> Tensor:
         """Features of inputs that are normalised together, such as a support set."""
@@ -54,7 +56,7 @@ class Network(FeatureNetwork):
     def __init__(self, backbone: Backbone, outputs: int) -> None:
         super().__init__(backbone)
         self.outputs = outputs
-        self.head = nn.Linear(backbone.features, outputs)
+        self.head = Linear(backbone.features, outputs)
 
     def forward(self, x: Tensor, step: int = 0) -> Tensor:
         """Answers to inputs that are normalised together, such as a support set."""
