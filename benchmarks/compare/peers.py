@@ -1,4 +1,4 @@
-"""The same work by learn2learn, in the loops of its documentation, and by plain PyTorch."""
+"""The same work by other libraries, in the loops of their documentation, and by plain PyTorch."""
 
 import contextlib
 import io
@@ -88,6 +88,9 @@ def conv4(ways: int, channels: int, colours: int) -> nn.Module:
     return network
 
 
+MAMLStep = Callable[[Any, nn.Module, int, int, int, int], Callable[[], None]]
+
+
 def maml_step(
     tasks: Any, network: nn.Module, ways: int, shots: int, queries: int, tasks_per_step: int
 ) -> Callable[[], None]:
@@ -95,23 +98,94 @@ def maml_step(
     with quiet():
         from learn2learn.algorithms import MAML
     maml = MAML(network, lr=RATE, first_order=False)
-    optimizer = torch.optim.Adam(maml.parameters(), 1e-3)
-    adapting = torch.zeros(ways * (shots + queries), dtype=torch.bool)
-    adapting[torch.arange(ways * (shots + queries)) % (shots + queries) < shots] = True
+
+    def task_loss(support: Batch, query: Batch) -> None:
+        learner = maml.clone()
+        for _ in range(STEPS):
+            learner.adapt(F.cross_entropy(learner(support[0]), support[1]))
+        F.cross_entropy(learner(query[0]), query[1]).backward()
+
+    return _outer_step(tasks, maml, task_loss, (ways, shots, queries, tasks_per_step))
+
+
+def maml_step_of_higher(
+    tasks: Any, network: nn.Module, ways: int, shots: int, queries: int, tasks_per_step: int
+) -> Callable[[], None]:
+    """One step of MAML with higher's differentiable copy of the network and of its optimiser."""
+    import higher
+
+    inner = torch.optim.SGD(network.parameters(), RATE)
+
+    def task_loss(support: Batch, query: Batch) -> None:
+        with higher.innerloop_ctx(network, inner, copy_initial_weights=False) as (copied, differentiable):
+            for _ in range(STEPS):
+                differentiable.step(F.cross_entropy(copied(support[0]), support[1]))
+            F.cross_entropy(copied(query[0]), query[1]).backward()
+
+    return _outer_step(tasks, network, task_loss, (ways, shots, queries, tasks_per_step))
+
+
+def maml_step_of_torchopt(
+    tasks: Any, network: nn.Module, ways: int, shots: int, queries: int, tasks_per_step: int
+) -> Callable[[], None]:
+    """One step of MAML with TorchOpt's differentiable optimiser, which goes back to the start after each task."""
+    import torchopt
+
+    inner = torchopt.MetaSGD(network, lr=RATE)
+
+    def task_loss(support: Batch, query: Batch) -> None:
+        states = [torchopt.extract_state_dict(one, by="reference") for one in (network, inner)]
+        for _ in range(STEPS):
+            inner.step(F.cross_entropy(network(support[0]), support[1]))
+        F.cross_entropy(network(query[0]), query[1]).backward()
+        for one, state in zip((network, inner), states, strict=True):
+            torchopt.recover_state_dict(one, state)
+
+    return _outer_step(tasks, network, task_loss, (ways, shots, queries, tasks_per_step))
+
+
+MAML_STEPS: dict[str, MAMLStep] = {
+    "learn2learn": maml_step,
+    "higher": maml_step_of_higher,
+    "torchopt": maml_step_of_torchopt,
+}
+Batch = tuple[Tensor, Tensor]
+
+
+def _outer_step(
+    tasks: Any, network: nn.Module, task_loss: Callable[[Batch, Batch], None], shape: tuple[int, int, int, int]
+) -> Callable[[], None]:
+    ways, shots, queries, tasks_per_step = shape
+    parameters = list(network.parameters())
+    optimizer = torch.optim.Adam(parameters, 1e-3)
+    adapting = torch.arange(ways * (shots + queries)) % (shots + queries) < shots
 
     def step() -> None:
         optimizer.zero_grad()
         for _ in range(tasks_per_step):
-            learner = maml.clone()
             data, labels = tasks.sample()
-            for _ in range(STEPS):
-                learner.adapt(F.cross_entropy(learner(data[adapting]), labels[adapting]))
-            F.cross_entropy(learner(data[~adapting]), labels[~adapting]).backward()
-        for parameter in maml.parameters():
-            parameter.grad.data.mul_(1.0 / tasks_per_step)
+            task_loss((data[adapting], labels[adapting]), (data[~adapting], labels[~adapting]))
+        for parameter in parameters:
+            parameter.grad.data.mul_(1.0 / tasks_per_step)  # type: ignore[union-attr]
         optimizer.step()
 
     return step
+
+
+def episode_of_easyfsl(tasks: Any, body: nn.Module, ways: int, shots: int, queries: int) -> Callable[[], None]:
+    """Score an episode with easyfsl's prototypical networks, which embed its images."""
+    from easyfsl.methods import PrototypicalNetworks
+
+    classifier = PrototypicalNetworks(body).eval()
+    adapting = torch.arange(ways * (shots + queries)) % (shots + queries) < shots
+
+    def score() -> None:
+        data, labels = tasks.sample()
+        with torch.no_grad():
+            classifier.process_support_set(data[adapting], labels[adapting])
+            (classifier(data[~adapting]).argmax(1) == labels[~adapting]).float().mean().item()
+
+    return score
 
 
 def protonet_step(

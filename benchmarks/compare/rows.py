@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,17 +22,29 @@ from PIL import Image
 
 from benchmarks.compare import peers
 from benchmarks.compare.pairs import Call, Compared, Pair, summarised, timed
+from benchmarks.engines import maml as maml_learner
 from benchmarks.inner_memory import in_a_process
+from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.backbones.conv4 import Conv4
+from metashot.backbones.resnet12 import ResNet12
 from metashot.data.module import EpisodicDataModule
-from metashot.episodes import EpisodeSampler, EpisodeSpec
+from metashot.engines.choice import Auto
+from metashot.episodes import Episode, EpisodeSampler, EpisodeSpec, Examples
 from metashot.experiment import Experiment
+from metashot.problems import Classification
 
 ROOT = Path(__file__).resolve().parents[2]
 QUERIES, TASKS = 15, 4
 SHAPES = {"5-way 1-shot": (5, 1), "20-way 5-shot": (20, 5)}
 CPU = torch.device("cpu")
 FUSED = "backbone.fused=true"
+TINY = (
+    "trainer.max_steps=2",
+    "trainer.validate_every=2",
+    "data.val.episodes=2",
+    "data.test.episodes=2",
+    "pictures=none",
+)
 
 
 def sampling(rounds: int) -> Iterator[Compared]:
@@ -74,9 +87,20 @@ def maml(rounds: int) -> Iterator[Compared]:
             f"algo.inner_steps={peers.STEPS}", f"algo.inner_lr={peers.RATE}", *_shape(5, 1),
         )  # fmt: skip
         tasks, source = _tasks(experiment, 5, 1)
-        theirs = peers.maml_step(tasks, peers.conv4(5, channels, 1), 5, 1, QUERIES, TASKS)
-        work = f"MAML step on {experiment.data.name}, conv4-{channels}"
-        yield timed(Pair(work, f"learn2learn's MAML, {source}", _step(experiment), theirs, rounds))
+        for library, step in peers.MAML_STEPS.items():
+            if importlib.util.find_spec(library):
+                theirs = step(tasks, peers.conv4(5, channels, 1), 5, 1, QUERIES, TASKS)
+                work = f"MAML step on {experiment.data.name}, conv4-{channels}"
+                yield timed(Pair(work, f"{library}'s MAML, {source}", _step(experiment), theirs, rounds))
+
+
+def small(rounds: int) -> Iterator[Compared]:
+    """A training step of MAML with almost no arithmetic: conv4 of two channels on 8x8 pixels, 5 steps, 5-way 1-shot."""
+    for tasks in (1, 4, 16):
+        made, episode = _small(tasks, fused=True)
+        other, _ = _small(tasks, fused=False)
+        calls = (_training_step(one, episode) for one in (made, other))
+        yield timed(Pair(f"MAML step of {tasks} tasks, 2 channels, 8x8 pixels", "without kernels", *calls, rounds))
 
 
 def protonet(rounds: int) -> Iterator[Compared]:
@@ -89,12 +113,42 @@ def protonet(rounds: int) -> Iterator[Compared]:
 
 
 def embedding(rounds: int) -> Iterator[Compared]:
-    """Embedding 360 images with a frozen network that has been trained: running averages, no gradients."""
-    images = torch.rand(1, 360, 1, 28, 28)
-    ours, theirs = Conv4((1, 28, 28), 64, "pool", "running", fused=True).eval(), peers.blocks(64, 1).eval()
-    with torch.inference_mode():
-        calls = (lambda: ours(images, 0)), (lambda: theirs(images[0]))
-        yield timed(Pair("embed 360 images, conv4-64", "PyTorch, eager", *calls, rounds))
+    """Embedding images with a frozen network that has been trained: running averages, no gradients."""
+    conv4 = Conv4((1, 28, 28), 64, "pool", "running", fused=True)
+    for name, ours, theirs, images in (
+        ("conv4-64", conv4, peers.blocks(64, 1), torch.rand(1, 360, 1, 28, 28)),
+        ("ResNet-12", _resnet().to(memory_format=torch.channels_last), _resnet(), torch.rand(1, 32, 3, 84, 84)),
+    ):
+        ours.eval()
+        theirs.eval()
+        given = (images, 0) if isinstance(theirs, ResNet12) else (images[0],)
+        with torch.inference_mode():
+            calls = (lambda: ours(images, 0)), (lambda: theirs(*given))  # noqa: B023
+            work = f"embed {images.shape[1]} images of {images.shape[-1]}x{images.shape[-1]}, {name}"
+            yield timed(Pair(work, "PyTorch, eager", *calls, rounds))
+
+
+def scoring(rounds: int) -> Iterator[Compared]:
+    """A thousandth of evaluate.py on 10,000 episodes, from the command to its last line: 5-way 5-shot, frozen conv4-64."""
+    if importlib.util.find_spec("easyfsl") is None:
+        return
+    shape = [f"data.{split}.{name}={value}" for split in ("train", "test")
+             for name, value in (("ways", 5), ("shots", 5), ("queries", QUERIES))]  # fmt: skip
+    folder = _temporary() / "run"
+    archives = _archives()
+    data = [f"data.root={archives}", "data=omniglot"] if archives else ["data=glyphs"]
+    Experiment("algo=protonet", *data, FUSED, *TINY, *shape, "logger=none", f"folder={folder}").fit().close()
+    built = _built("algo=protonet", *_shape(5, 5))
+    tasks, source = _tasks(built, 5, 5)
+    theirs = peers.episode_of_easyfsl(tasks, peers.blocks(64, 1), 5, 5, QUERIES)
+    call = _command([sys.executable, "evaluate.py", f"ckpt={folder}", "data.test.episodes=10000", "pictures=none"])
+    ours, others = [], []
+    for counted in [False] + [True] * max(2, rounds // 4):
+        pair = _milliseconds(call) / 10_000, _milliseconds(theirs, 50)
+        if counted:
+            ours.append(pair[0])
+            others.append(pair[1])
+    yield summarised("score one of 10,000 episodes, evaluate.py as a whole", f"easyfsl, {source}", ours, others, "ms")
 
 
 def starting(rounds: int) -> Iterator[Compared]:
@@ -117,14 +171,7 @@ def predicting(rounds: int) -> Iterator[Compared]:
         place = folder / ("support" if number < 25 else "query") / (str(number % 5) if number < 25 else "")
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (28, 28), dtype=np.uint8)).save(place / f"{number}.png")
-    tiny = (
-        "trainer.max_steps=2",
-        "trainer.validate_every=2",
-        "data.val.episodes=2",
-        "data.test.episodes=2",
-        "pictures=none",
-    )
-    Experiment("algo=protonet", *tiny, "logger=none", f"folder={folder / 'run'}").fit().close()
+    Experiment("algo=protonet", *TINY, "logger=none", f"folder={folder / 'run'}").fit().close()
     given = [f"ckpt={folder / 'run'}", f"support={folder / 'support'}", f"query={folder / 'query'}"]
     call = [sys.executable, "-m", "metashot.predict", *given, f"out={folder / 'answers.csv'}"]
     done = subprocess.run(call, cwd=ROOT, env=_with_source(), capture_output=True, text=True)
@@ -175,8 +222,10 @@ ROWS: dict[str, Callable[[int], Iterator[Compared]]] = {
     "sampling": sampling,
     "large": large,
     "maml": maml,
+    "small": small,
     "protonet": protonet,
     "embedding": embedding,
+    "scoring": scoring,
     "starting": starting,
     "predicting": predicting,
     "memory": memory,
@@ -246,3 +295,31 @@ def _step(experiment: Experiment) -> Call:
 
 def _command(call: list[str]) -> Call:
     return lambda: subprocess.run(call, cwd=ROOT, env=_with_source(), capture_output=True)
+
+
+def _milliseconds(call: Call, repeats: int = 1) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return 1000 * (time.perf_counter() - start) / repeats
+
+
+def _resnet() -> ResNet12:
+    return ResNet12((3, 84, 84), [64, 160, 320, 640], "average", 0.0, 5, "running")
+
+
+def _small(tasks: int, fused: bool) -> tuple[GradientLearner, Episode]:
+    torch.manual_seed(0)
+    backbone = Conv4((1, 8, 8), 2, "stride", "transductive", fused=fused)
+    made = maml_learner(backbone, Classification(5), Auto(), peers.STEPS, False)
+    support, query = (Examples(torch.rand(tasks, 5 * count, 1, 8, 8), torch.arange(5).repeat(tasks, count))
+                      for count in (1, QUERIES))  # fmt: skip
+    return made, Episode(support, query, torch.arange(tasks), torch.arange(5).repeat(tasks, 1))
+
+
+def _training_step(made: GradientLearner, episode: Episode) -> Call:
+    def step() -> None:
+        made.training_step([episode], 0)["loss"].backward()
+        made.zero_grad()
+
+    return step

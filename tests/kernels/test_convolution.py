@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metashot.kernels.convolution import convolution
+from metashot.kernels.convolution import block, convolution
 from metashot.kernels.images import are_available
 
 pytestmark = pytest.mark.skipif(not are_available(), reason="there is no C compiler")
@@ -120,3 +120,20 @@ def test_what_is_no_number_spreads_as_far_as_it_is_read() -> None:
     expected = torch.zeros(7, 7, dtype=torch.bool)
     expected[1:4, 2:5] = True
     assert torch.equal(convolution(x, weight, 1).isnan(), expected.expand(1, 3, 7, 7))
+
+
+@pytest.mark.parametrize("own", ["nothing", "weights", "scales", "both"])
+@pytest.mark.parametrize("pool", [1, 2])
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if min(shape[4:6]) > 3], ids=str)
+def test_a_block_of_a_trained_network(shape: tuple[int, ...], pool: int, own: str) -> None:
+    x, weight, _, _, stride = given(shape, shared=own in ("nothing", "scales"))
+    groups, outputs = shape[0], weight.shape[-4]
+    scale, shift = torch.randn(2, *((groups, outputs) if own in ("scales", "both") else (outputs,)))
+    of_images = (values.expand(groups, -1).repeat_interleave(shape[1], 0)[..., None, None] for values in (scale, shift))
+    factors, terms = (values.double() for values in of_images)
+    expected = F.max_pool2d(F.relu(plain(x.double(), weight.double(), stride) * factors + terms), pool)
+    found = block(x, weight, stride, scale, shift, pool)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5 * float(expected.max()))
+    x[0, 0, 1, 1] = torch.nan
+    expected = F.max_pool2d(F.relu(plain(x, weight, stride) * factors + terms), pool)
+    assert torch.equal(block(x, weight, stride, scale, shift, pool).isnan(), expected.isnan())

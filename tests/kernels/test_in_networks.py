@@ -32,10 +32,11 @@ def single(episode: Episode) -> Episode:
 
 @pytest.fixture
 def uses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry for each use of the kernel for convolutions."""
+    """One entry for each convolution by a kernel."""
     counted: list[int] = []
-    real = layers.convolution
-    monkeypatch.setattr(layers, "convolution", lambda *given: (counted.append(1), real(*given))[1])
+    for name in ("convolution", "block"):
+        real = getattr(layers, name)
+        monkeypatch.setattr(layers, name, lambda *given, real=real: (counted.append(1), real(*given))[1])
     return counted
 
 

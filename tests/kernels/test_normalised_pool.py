@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metashot.kernels import images
 from metashot.kernels.images import are_available, are_usable, dense
-from metashot.kernels.normalised_pool import normalised_pool, scaled_pool
+from metashot.kernels.normalised_pool import normalised_pool
 
 pytestmark = pytest.mark.skipif(not are_available(), reason="there is no C compiler")
 
@@ -99,16 +99,6 @@ def test_of_equal_values_the_first_of_a_window_gets_the_gradient(weight: float) 
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("channels", "height", "width", "pool"), [(3, 4, 4, 2), (20, 7, 5, 2), (9, 3, 3, 1), (1, 2, 2, 2)])
-def test_known_statistics_scale_and_pool(channels: int, height: int, width: int, pool: int) -> None:
-    x, scale, shift = torch.randn(5, channels, height, width), torch.randn(channels), torch.randn(channels)
-    expected = F.max_pool2d(F.relu(x * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)), pool)
-    torch.testing.assert_close(scaled_pool(x, scale, shift, pool), expected)
-    x[1, 0, 1, 1] = torch.nan
-    expected = F.max_pool2d(F.relu(x * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)), pool)
-    torch.testing.assert_close(scaled_pool(x, scale, shift, pool), expected, equal_nan=True)
-
-
 def test_what_is_no_number_stays_none() -> None:
     x = torch.randn(2, 3, 4, 4)
     x[0, 1, 2, 2] = torch.nan
@@ -135,8 +125,6 @@ def test_groups_can_have_weights_of_their_own() -> None:
                             (cotangents[0][group], cotangents[1][number], cotangents[2][number]), 1, 1, 2)  # fmt: skip
         for mine, theirs in zip(together, alone, strict=True):
             assert torch.equal((mine[own][0] if mine.shape == weight.shape else mine[group]), theirs)
-    scaled = scaled_pool(x, weight, bias, 2)
-    assert torch.equal(scaled, torch.cat([scaled_pool(x[2 * k : 2 * k + 2], weight[k], bias[k], 2) for k in range(3)]))
 
 
 def test_neither_threads_nor_the_layout_of_memory_change_a_bit() -> None:

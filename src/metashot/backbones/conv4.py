@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+import torch
 from torch import Tensor, nn
 
 from metashot.arguments import AtLeast, AtMost, Channels
@@ -95,6 +96,9 @@ class Conv4(Backbone):
             assert isinstance(convolution, Convolution)
             assert isinstance(normalisation, Normalisation)
             pool = 2 if self.pool and block < self.halvings else 1
+            if fused and normalisation.is_known and not torch.is_grad_enabled():
+                x = convolution.as_block(x, *normalisation.scale_and_shift(), pool)
+                continue
             x = convolution.with_kernel(x) if fused else convolution(x)
             x = normalisation.activate(x, tasks, support, pool, fused)
         return x.reshape(tasks, count, self.features)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from metashot.kernels.convolution import convolution
+from metashot.kernels.convolution import block, convolution
 
 
 class Convolution(nn.Conv2d):
@@ -17,6 +17,10 @@ class Convolution(nn.Conv2d):
     def with_kernel(self, x: Tensor) -> Tensor:
         """As a forward pass, for images that kernels can use; the weights may be those of each task."""
         return convolution(x, self.weight, self.stride[0])
+
+    def as_block(self, x: Tensor, scale: Tensor, shift: Tensor, pool: int) -> Tensor:
+        """The same with a factor and a shift for each channel, ReLU and max pooling, without derivatives."""
+        return block(x, self.weight, self.stride[0], scale, shift, pool)
 
 
 class Linear(nn.Linear):

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-from metashot.kernels.normalised_pool import normalised_pool, scaled_pool
+from metashot.kernels.normalised_pool import normalised_pool
 
 Protocol = Literal["transductive", "running", "support", "support_later", "none"]
 
@@ -80,7 +80,7 @@ class Normalisation(nn.Module):
         if self.protocol == "none":
             return x + bias.view([1, -1] + [1] * (x.dim() - 2))
         weight = self._of_own_step(self.weight)
-        if self.protocol == "running" and not self.training:
+        if self.is_known:
             mean, variance = _of_step(self.running_mean, self.step), _of_step(self.running_var, self.step)
             return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, self.epsilon)
         per_task = x.chunk(tasks)  # one call per task is faster than reductions over a [T, N, ...] view (benchmarks/)
@@ -100,6 +100,16 @@ class Normalisation(nn.Module):
                 self._record(means, inverse_deviations.pow(-2) - self.epsilon)
         return normalised[0] if tasks == 1 else torch.cat(normalised)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the statistics are the running averages, whatever the images are."""
+        return self.protocol == "running" and not self.training
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What a normalisation that `is_known` multiplies channels by and adds to them: [channels], or [T, channels]."""
+        scale = self._of_own_step(self.weight) * torch.rsqrt(_of_step(self.running_var, self.step) + self.epsilon)
+        return scale, self._of_own_step(self.bias) - _of_step(self.running_mean, self.step) * scale
+
     def activate(self, x: Tensor, tasks: int, support: int, pool: int, fused: bool) -> Tensor:
         """Batch normalisation, ReLU and max pooling.
 
@@ -117,11 +127,8 @@ class Normalisation(nn.Module):
         if self.protocol == "none":
             return _pooled(x + _for_images(bias, x), pool)
         weight = self._of_own_step(self.weight)
-        if self.protocol == "running" and not self.training:
-            scale = weight * torch.rsqrt(_of_step(self.running_var, self.step) + self.epsilon)
-            shift = bias - _of_step(self.running_mean, self.step) * scale
-            if not torch.is_grad_enabled():
-                return scaled_pool(x, scale, shift, pool)
+        if self.is_known:
+            scale, shift = self.scale_and_shift()
             return _pooled(x * _for_images(scale, x) + _for_images(shift, x), pool)
         counted = support if self.by_support else len(x)
         normalised = normalised_pool(x, weight, bias, self.epsilon, tasks, counted, pool)

@@ -1,4 +1,5 @@
-/* 3x3 convolution with a padding of 1 and a stride of 1 or 2, its transpose, and the gradient of its weights.
+/* 3x3 convolution with a padding of 1 and a stride of 1 or 2, its transpose, and the gradient of its weights; and a block of a
+   trained network, whose outcome of the convolution never leaves the cache.
 
    Images are [groups * images, height, width, channels], dense. Each group, a task, has weights [outputs, inputs, 3, 3] of its
    own, or all groups share them. The innermost loops keep a block of sums in registers: some places of a map, or some input
@@ -9,7 +10,7 @@
 #include <string.h>
 
 typedef struct {
-    long groups, images, height, width, inputs, outputs, stride, shared, threads;
+    long groups, images, height, width, inputs, outputs, stride, shared, pool, threads;
 } Shape;
 
 #if defined(__AVX512F__)
@@ -199,6 +200,50 @@ int metashot_convolution(const Shape *s, const float *x, const float *w, const f
         free(own);
     }
     return free(packed[0]), free(packed[1]), failed;
+}
+
+/* The best of a window's values after scaling them; NaN stays NaN. */
+static void scale_and_pool(const float *y, long height, long width, long C, long P, const float *restrict scale,
+                           const float *restrict shift, float *out) {
+    for (long i = 0; i < height / P; i++)
+        for (long j = 0; j < width / P; j++, out += C) {
+            const float *first = y + (i * P * width + j * P) * C;
+            for (long k = 0; k < P * P; k++) {
+                const float *restrict from = first + (k / P * width + k % P) * C;
+                float *restrict to = out;
+#pragma GCC ivdep
+                for (long c = 0; c < C; c++) {
+                    const float value = scale[c] * from[c] + shift[c], best = k ? to[c] : 0;
+                    to[c] = (value > best) | (value != value) ? value : best;
+                }
+            }
+        }
+}
+
+/* out = the pooled max(0, scale * convolution(x, w) + shift), with scale and shift [groups][outputs]. No derivatives. */
+int metashot_block(const Shape *s, const float *x, const float *w, const float *scale, const float *shift, float *out) {
+    const long H = s->height, W = s->width, S = s->stride, h = halved(H, S), wide = halved(W, S), C = s->inputs, O = s->outputs;
+    const long all = s->groups * s->images, size = vectors_of(O) * LANES * 9 * C, few = (h / s->pool) * (wide / s->pool) * O;
+    float *packed = packed_weights(s, w, 0);
+    int failed = !packed;
+    Grid grid = {h, wide, S, 1, 0, 0, 9, {{0, 0}}};
+    for (long t = 0; t < 9; t++) grid.taps[t] = (Tap){(t / 3 * (W + 2) + t % 3) * C, t};
+#pragma omp parallel num_threads(s->threads) if (s->threads > 1 && !failed) reduction(| : failed)
+    {
+        float *own = failed ? 0 : malloc(((H + 2) * (W + 2) * C + h * wide * O) * sizeof(float));
+        failed |= !own;
+#pragma omp for schedule(static)
+        for (long n = 0; n < all; n++) {
+            if (!own) continue;
+            float *convolved = own + (H + 2) * (W + 2) * C;
+            const long group = n / s->images;
+            pad(x + n * H * W * C, H, W, C, -1, H + 1, own);
+            sum_grid(&grid, own, W + 2, C, convolved, wide, O, packed + (s->shared ? 0 : group * size), 0);
+            scale_and_pool(convolved, h, wide, O, s->pool, scale + group * O, shift + group * O, out + n * few);
+        }
+        free(own);
+    }
+    return free(packed), failed;
 }
 
 /* The gradient of x, from the gradient g of the outcome. */

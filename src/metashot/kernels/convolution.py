@@ -21,23 +21,50 @@ def convolution(x: Tensor, weight: Tensor, stride: int) -> Tensor:
         weight: The weights [outputs, channels, 3, 3], or those of each of G groups of images [G, outputs, channels, 3, 3].
         stride: 1 or 2.
     """
-    sets = weight if weight.dim() == 5 else weight.unsqueeze(0)
-    groups = len(sets)
-    size = len(x) // groups, *x.shape[2:], x.shape[1], sets.shape[1]
-    threads = threads_for(9 * x.numel() * sets.shape[1] // stride**2)
-    shape = _Shape(groups, *size, stride, groups == 1, threads)
-    outcome: Tensor = _Forward.apply(x, sets, shape)
+    outcome: Tensor = _Forward.apply(x, *_described(x, weight, stride))
+    return outcome
+
+
+def block(x: Tensor, weight: Tensor, stride: int, scale: Tensor, shift: Tensor, pool: int) -> Tensor:
+    """A convolution as above, a factor and a shift for each channel, ReLU and max pooling; without derivatives.
+
+    Args:
+        x: As above.
+        weight: As above.
+        stride: As above.
+        scale: The factors [outputs], or those of each of G groups of images [G, outputs].
+        shift: What is added, likewise.
+        pool: 2 for max pooling of 2x2 values, 1 for none.
+    """
+    groups = len(scale) if scale.dim() == 2 else 1
+    sets, shape = _described(x, weight, stride, groups, pool)
+    height, width = (size // pool for size in _outcome_size(shape))
+    outcome = empty(x, len(x), shape.outputs, height, width)
+    of_groups = (values.expand(shape.groups, -1).contiguous() for values in (scale, shift))
+    call("convolution", "block", shape, dense(x), sets.contiguous(), *of_groups, outcome)
     return outcome
 
 
 class _Shape(ctypes.Structure):
-    _fields_ = lengths("groups", "images", "height", "width", "inputs", "outputs", "stride", "shared", "threads")
+    _fields_ = lengths("groups", "images", "height", "width", "inputs", "outputs", "stride", "shared", "pool", "threads")
+
+
+def _described(x: Tensor, weight: Tensor, stride: int, groups: int = 1, pool: int = 1) -> tuple[Tensor, _Shape]:
+    """The weights [sets, outputs, channels, 3, 3], and all lengths."""
+    sets = weight if weight.dim() == 5 else weight.unsqueeze(0)
+    groups = max(len(sets), groups)
+    size = len(x) // groups, *x.shape[2:], x.shape[1], sets.shape[1]
+    threads = threads_for(9 * x.numel() * sets.shape[1] // stride**2)
+    return sets, _Shape(groups, *size, stride, len(sets) == 1, pool, threads)
+
+
+def _outcome_size(shape: _Shape) -> tuple[int, int]:
+    return (shape.height - 1) // shape.stride + 1, (shape.width - 1) // shape.stride + 1
 
 
 def _outcome(shape: _Shape, x: Tensor, weight: Tensor, x2: Tensor | None = None, weight2: Tensor | None = None) -> Tensor:
     """The convolution, or the sum of two; the images are dense."""
-    height, width = ((size - 1) // shape.stride + 1 for size in (shape.height, shape.width))
-    outcome = empty(x, len(x), shape.outputs, height, width)
+    outcome = empty(x, len(x), shape.outputs, *_outcome_size(shape))
     call("convolution", "convolution", shape, x, weight, x2, weight2, outcome)
     return outcome
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from metashot.kernels.compiling import library
 
 FUNCTIONS = {
-    "normalised_pool": ("metashot_forward", "metashot_apply", "metashot_backward", "metashot_double_backward"),
-    "convolution": ("metashot_convolution", "metashot_to_inputs", "metashot_to_weights"),
+    "normalised_pool": ("metashot_forward", "metashot_backward", "metashot_double_backward"),
+    "convolution": ("metashot_convolution", "metashot_block", "metashot_to_inputs", "metashot_to_weights"),
 }  # of each library
 
 

@@ -130,34 +130,6 @@ int metashot_forward(const Shape *s, const float *y, const float *weight, const 
     return free(partial), free(totals), 0;
 }
 
-/* z = the pooled max(0, scale * y + shift), for statistics that are known beforehand. No derivatives. */
-int metashot_apply(const Shape *s, const float *y, const float *scale, const float *shift, float *z) {
-    const long C = s->channels, all = s->groups * s->images, W = s->width, H = s->height, P = s->pool, full = H * W * C,
-               h = pooled(H, P), w = pooled(W, P), few = h * w * C;
-    long o[4];
-    offsets(s, o);
-#pragma omp parallel for num_threads(s->threads) if (s->threads > 1)
-    for (long n = 0; n < all; n++) {
-        const float *restrict k_of = scale + n / s->images * C, *restrict b_of = shift + n / s->images * C;
-        for (long i = 0; i < h; i++)
-            for (long j = 0; j < w; j++) {
-                const float *restrict y0 = y + n * full + (P * i * W + P * j) * C;
-                float *restrict to = z + n * few + (i * w + j) * C;
-                const float *restrict y1 = P == 1 ? y0 : y0 + o[1], *restrict y2 = P == 1 ? y0 : y0 + o[2],
-                            *restrict y3 = P == 1 ? y0 : y0 + o[3];
-                EACH(c) {
-                    float k = k_of[c], b = b_of[c], v0 = k * y0[c] + b, v1 = k * y1[c] + b, v2 = k * y2[c] + b,
-                          v3 = k * y3[c] + b, best = v0;
-                    best = (v1 > best) | (v1 != v1) ? v1 : best;
-                    best = (v2 > best) | (v2 != v2) ? v2 : best;
-                    best = (v3 > best) | (v3 != v3) ? v3 : best;
-                    to[c] = best < 0 ? 0 : best;
-                }
-            }
-    }
-    return 0;
-}
-
 /* sums[groups][2][C] = C and E; dweight[groups][C] and dbias[groups][C]. */
 int metashot_backward(const Shape *s, const float *gz, const float *y, const float *weight, const float *p, const float *z,
                       const double *mean, const double *r, float *dy, double *sums, float *dweight, float *dbias) {

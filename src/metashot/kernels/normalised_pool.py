@@ -48,23 +48,6 @@ def normalised_pool(
     return Normalised(*_Forward.apply(x, *of_groups, shape))  # type: ignore[no-untyped-call]
 
 
-def scaled_pool(x: Tensor, scale: Tensor, shift: Tensor, pool: int) -> Tensor:
-    """Scale and shift each channel, then ReLU and max pooling; without derivatives.
-
-    Args:
-        x: Activations [G * N, channels, height, width], for which `images.are_usable`.
-        scale: The factors [channels], or those of each of G groups of images [G, channels].
-        shift: What is added, likewise.
-        pool: 2 for max pooling of 2x2 values, 1 for none.
-    """
-    groups = len(scale) if scale.dim() == 2 else 1
-    count, channels, height, width = x.shape
-    shape = _Shape(groups, count // groups, 0, height, width, channels, pool, threads_for(10 * x.numel()), 0.0)
-    values = empty(x, count, channels, height // pool, width // pool)
-    call(_NAME, "apply", shape, dense(x), scale.contiguous(), shift.contiguous(), values)
-    return values
-
-
 class _Shape(ctypes.Structure):
     _fields_ = (
         *lengths("groups", "images", "support", "height", "width", "channels", "pool", "threads"),
