@@ -1,5 +1,8 @@
-"""Run the benchmarks and print one table. `python -m benchmarks compare --help` is about other libraries, and
-`python -m benchmarks growth --help` about how cost grows."""
+"""Run the benchmarks and print one table.
+
+`python -m benchmarks compare --help` is about other libraries, `python -m benchmarks growth --help` about how cost grows, and
+`python -m benchmarks profile --help` about what a step spends its time on.
+"""
 
 import argparse
 import os
@@ -30,6 +33,11 @@ def main() -> None:
         from benchmarks.compare.command import compare
 
         compare(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["profile"]:
+        from benchmarks.profile import profile_steps
+
+        profile_steps(sys.argv[2:])
         return
     if sys.argv[1:2] == ["growth"]:
         from benchmarks.growth import growth

@@ -26,13 +26,12 @@ from rich.table import Table
 from benchmarks.compare.table import machine
 from benchmarks.engines import maml
 from benchmarks.outputs import between, refuse_json, write_json
-from metashot.algorithms.metric.protonet import ProtoNet
-from metashot.algorithms.optimization import Optimization
+from benchmarks.steps import protonet, random_images, training_step
 from metashot.backbones.conv4 import Conv4
 from metashot.data.bank import Bank
 from metashot.data.class_episodes import gather
 from metashot.engines.choice import Auto
-from metashot.episodes import Episode, EpisodeSampler, EpisodeSpec, Examples
+from metashot.episodes import Episode, EpisodeSampler, EpisodeSpec
 from metashot.problems import Classification
 from metashot.training.memory import keep_freed_memory
 
@@ -126,21 +125,12 @@ def _maml(at: dict[str, int]) -> Callable[[], None]:
     made = maml(
         Conv4(_shape(at), 32, "pool", "transductive", fused=True), Classification(at["ways"]), Auto(), at["inner steps"]
     )
-    return _step(made, _episode(at))
+    return training_step(made, _episode(at))
 
 
 def _protonet(at: dict[str, int]) -> Callable[[], None]:
     backbone = Conv4(_shape(at), 32, "pool", "transductive", fused=True)
-    optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
-    return _step(ProtoNet(backbone, Classification(at["ways"]), "euclidean", 1.0, False, optimizer), _episode(at))
-
-
-def _step(made: Any, episode: Episode) -> Callable[[], None]:
-    def step() -> None:
-        made.training_step([episode], 0)["loss"].backward()
-        made.zero_grad()
-
-    return step
+    return training_step(protonet(backbone, at["ways"]), _episode(at))
 
 
 def _shape(at: dict[str, int]) -> tuple[int, int, int]:
@@ -148,12 +138,7 @@ def _shape(at: dict[str, int]) -> tuple[int, int, int]:
 
 
 def _episode(at: dict[str, int]) -> Episode:
-    tasks, ways = at["tasks"], at["ways"]
-    support, query = (
-        Examples(torch.rand(tasks, ways * each, *_shape(at)), torch.arange(ways).repeat_interleave(each).expand(tasks, -1))
-        for each in (SHOTS, QUERIES)
-    )
-    return Episode(support, query, torch.arange(tasks), torch.arange(ways).expand(tasks, -1))
+    return random_images(_shape(at), at["tasks"], at["ways"], SHOTS, QUERIES)
 
 
 def _bank(folder: Path, images: int) -> Bank:

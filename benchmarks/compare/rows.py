@@ -24,12 +24,12 @@ from benchmarks.compare import peers
 from benchmarks.compare.pairs import Call, Compared, Pair, summarised, timed
 from benchmarks.engines import maml as maml_learner
 from benchmarks.inner_memory import in_a_process
-from metashot.algorithms.gradient.learner import GradientLearner
+from benchmarks.steps import random_images, training_step
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.resnet12 import ResNet12
 from metashot.data.module import EpisodicDataModule
 from metashot.engines.choice import Auto
-from metashot.episodes import Episode, EpisodeSampler, EpisodeSpec, Examples
+from metashot.episodes import EpisodeSampler, EpisodeSpec
 from metashot.experiment import Experiment
 from metashot.problems import Classification
 
@@ -97,10 +97,12 @@ def maml(rounds: int) -> Iterator[Compared]:
 def small(rounds: int) -> Iterator[Compared]:
     """A training step of MAML with almost no arithmetic: conv4 of two channels on 8x8 pixels, 5 steps, 5-way 1-shot."""
     for tasks in (1, 4, 16):
-        made, episode = _small(tasks, fused=True)
-        other, _ = _small(tasks, fused=False)
-        calls = (_training_step(one, episode) for one in (made, other))
-        yield timed(Pair(f"MAML step of {tasks} tasks, 2 channels, 8x8 pixels", "without kernels", *calls, rounds))
+        episode, calls = random_images((1, 8, 8), tasks, 5, 1, QUERIES), []
+        for fused in (True, False):
+            backbone = Conv4((1, 8, 8), 2, "stride", "transductive", fused=fused)
+            calls.append(training_step(maml_learner(backbone, Classification(5), Auto(), peers.STEPS), episode))
+        work = f"MAML step, {tasks} task{'s' * (tasks > 1)}, 2 channels, 8x8 pixels"
+        yield timed(Pair(work, "the same without kernels", *calls, rounds))
 
 
 def protonet(rounds: int) -> Iterator[Compared]:
@@ -306,20 +308,3 @@ def _milliseconds(call: Call, repeats: int = 1) -> float:
 
 def _resnet() -> ResNet12:
     return ResNet12((3, 84, 84), [64, 160, 320, 640], "average", 0.0, 5, "running")
-
-
-def _small(tasks: int, fused: bool) -> tuple[GradientLearner, Episode]:
-    torch.manual_seed(0)
-    backbone = Conv4((1, 8, 8), 2, "stride", "transductive", fused=fused)
-    made = maml_learner(backbone, Classification(5), Auto(), peers.STEPS, False)
-    support, query = (Examples(torch.rand(tasks, 5 * count, 1, 8, 8), torch.arange(5).repeat(tasks, count))
-                      for count in (1, QUERIES))  # fmt: skip
-    return made, Episode(support, query, torch.arange(tasks), torch.arange(5).repeat(tasks, 1))
-
-
-def _training_step(made: GradientLearner, episode: Episode) -> Call:
-    def step() -> None:
-        made.training_step([episode], 0)["loss"].backward()
-        made.zero_grad()
-
-    return step

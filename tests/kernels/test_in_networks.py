@@ -195,7 +195,7 @@ def test_a_run_says_whether_there_is_one(monkeypatch: pytest.MonkeyPatch) -> Non
     backbone = Conv4((1, 16, 16), 4, "pool", "transductive", fused=True)
     made = learner("maml", backbone, Classification(WAYS), ENGINES["learn2learn"])
     assert made.description("cpu")[1:] == ["fused blocks: compiled for this processor"]
-    assert "no kernel for cuda" in made.description("cuda")[1]
+    assert len(made.description("cuda")) == 1
     monkeypatch.setattr(conv4, "are_available", lambda: False)
     assert made.description("cpu")[1] == (
         "fused blocks: not used, since they cannot be compiled: is there a C compiler, such as gcc?"

@@ -77,10 +77,8 @@ class Conv4(Backbone):
         return self.fused and are_available()
 
     def description(self, device_type: str) -> list[str]:
-        if not self.fused:
+        if not self.fused or device_type != "cpu":
             return []
-        if device_type != "cpu":
-            return [f"fused blocks: not used, since there is no kernel for {device_type}"]
         if not are_available():
             reason = (
                 f"{SWITCH} is not 1" if switched_off() else "they cannot be compiled: is there a C compiler, such as gcc?"

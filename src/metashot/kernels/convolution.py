@@ -21,7 +21,7 @@ def convolution(x: Tensor, weight: Tensor, stride: int) -> Tensor:
         weight: The weights [outputs, channels, 3, 3], or those of each of G groups of images [G, outputs, channels, 3, 3].
         stride: 1 or 2.
     """
-    outcome: Tensor = _Forward.apply(x, *_described(x, weight, stride))
+    outcome: Tensor = _Convolution.apply(x, *_described(x, weight, stride))
     return outcome
 
 
@@ -82,7 +82,7 @@ def _to_weights(shape: _Shape, gradient: Tensor, x: Tensor) -> Tensor:
     return of_weight
 
 
-class _Forward(torch.autograd.Function):
+class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, shape: _Shape) -> Tensor:
         ctx.shape = shape
@@ -91,10 +91,10 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (*_Backward.apply(gradient, *ctx.saved_tensors, ctx.shape, ctx.needs_input_grad[:2]), None)
+        return (*_ConvolutionGradients.apply(gradient, *ctx.saved_tensors, ctx.shape, ctx.needs_input_grad[:2]), None)
 
 
-class _Backward(torch.autograd.Function):
+class _ConvolutionGradients(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, gradient: Tensor, x: Tensor, weight: Tensor, shape: _Shape, wanted: tuple[bool, bool]

@@ -45,7 +45,7 @@ def normalised_pool(
     threads = threads_for(10 * x.numel())
     shape = _Shape(groups, images, min(support, images), *x.shape[2:], x.shape[1], pool, threads, epsilon)
     of_groups = (values.expand(groups, -1) for values in (weight, bias))
-    return Normalised(*_Forward.apply(x, *of_groups, shape))  # type: ignore[no-untyped-call]
+    return Normalised(*_NormalisedPool.apply(x, *of_groups, shape))  # type: ignore[no-untyped-call]
 
 
 class _Shape(ctypes.Structure):
@@ -55,7 +55,7 @@ class _Shape(ctypes.Structure):
     )
 
 
-class _Forward(torch.autograd.Function):
+class _NormalisedPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, shape: _Shape) -> tuple[Tensor, Tensor, Tensor]:
         size = len(x), shape.channels, shape.height // shape.pool, shape.width // shape.pool
@@ -73,10 +73,10 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, weight, *others = ctx.saved_tensors
-        return (*_Backward.apply(gradient, x, weight, *others, ctx.shape), None)  # type: ignore[no-untyped-call]
+        return (*_NormalisedPoolGradients.apply(gradient, x, weight, *others, ctx.shape), None)  # type: ignore[no-untyped-call]
 
 
-class _Backward(torch.autograd.Function):
+class _NormalisedPoolGradients(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
