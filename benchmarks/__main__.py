@@ -1,7 +1,7 @@
 """Run the benchmarks and print one table.
 
-`python -m benchmarks compare --help` is about other libraries, `python -m benchmarks growth --help` about how cost grows, and
-`python -m benchmarks profile --help` about what a step spends its time on.
+`python -m benchmarks compare --help` is about other libraries, `growth --help` about how cost grows, and `profile --help`
+about what a step spends its time on.
 """
 
 import argparse

@@ -37,7 +37,6 @@ ROOT = Path(__file__).resolve().parents[2]
 QUERIES, TASKS = 15, 4
 SHAPES = {"5-way 1-shot": (5, 1), "20-way 5-shot": (20, 5)}
 CPU = torch.device("cpu")
-FUSED = "backbone.fused=true"
 TINY = (
     "trainer.max_steps=2",
     "trainer.validate_every=2",
@@ -83,7 +82,7 @@ def maml(rounds: int) -> Iterator[Compared]:
     """A training step of MAML with its data: second order, 5 steps, 5-way 1-shot, 15 queries."""
     for channels, backbone in ((32, "conv4_32"), (64, "conv4")):
         experiment = _built(
-            "algo=maml", f"backbone={backbone}", "backbone.downsampling=pool", "backbone.normalisation=transductive", FUSED,
+            "algo=maml", f"backbone={backbone}", "backbone.downsampling=pool", "backbone.normalisation=transductive",
             f"algo.inner_steps={peers.STEPS}", f"algo.inner_lr={peers.RATE}", *_shape(5, 1),
         )  # fmt: skip
         tasks, source = _tasks(experiment, 5, 1)
@@ -107,7 +106,7 @@ def small(rounds: int) -> Iterator[Compared]:
 
 def protonet(rounds: int) -> Iterator[Compared]:
     """A training step of prototypical networks with its data: 20-way 5-shot, 15 queries, conv4-64."""
-    experiment = _built("algo=protonet", "backbone.normalisation=transductive", FUSED, *_shape(20, 5))
+    experiment = _built("algo=protonet", "backbone.normalisation=transductive", *_shape(20, 5))
     tasks, source = _tasks(experiment, 20, 5)
     theirs = peers.protonet_step(tasks, peers.blocks(64, 1), 20, 5, QUERIES, TASKS)
     work = f"prototypical network step on {experiment.data.name}, conv4-64"
@@ -139,7 +138,7 @@ def scoring(rounds: int) -> Iterator[Compared]:
     folder = _temporary() / "run"
     archives = _archives()
     data = [f"data.root={archives}", "data=omniglot"] if archives else ["data=glyphs"]
-    Experiment("algo=protonet", *data, FUSED, *TINY, *shape, "logger=none", f"folder={folder}").fit().close()
+    Experiment("algo=protonet", *data, *TINY, *shape, "logger=none", f"folder={folder}").fit().close()
     built = _built("algo=protonet", *_shape(5, 5))
     tasks, source = _tasks(built, 5, 5)
     theirs = peers.episode_of_easyfsl(tasks, peers.blocks(64, 1), 5, 5, QUERIES)
@@ -157,9 +156,11 @@ def starting(rounds: int) -> Iterator[Compared]:
     """From the command to its last line, against importing what a script of learn2learn's examples imports."""
     against = "importing learn2learn, torch, torchvision"
     importing = [sys.executable, "-W", "ignore", "-c", "import learn2learn, torch, torchvision"]
+    short = [*TINY[2:], "trainer.max_steps=1", "trainer.validate_every=1", "logger=none", f"folder={_temporary() / 'run'}"]
     for work, call in {
         "train.py --help": ["train.py", "algo=maml", "--help"],
         "a message about a mistyped key": ["train.py", "algo=maml", "data.shotss=5"],
+        "train.py with one step, and its report": ["train.py", "algo=maml", *short],
     }.items():
         ours = _command([sys.executable, *call])
         yield timed(Pair(work, against, ours, _command(importing), max(3, rounds // 4)))
@@ -207,7 +208,7 @@ def processes(rounds: int) -> Iterator[Compared]:
             folder = _temporary()
             few = ("trainer.max_steps=60", "trainer.validate_every=60", "data.val.episodes=2", "data.test.episodes=2")
             devices = ["trainer.devices=2"] if trainer == "ddp" else []
-            call = [sys.executable, "train.py", "algo=maml", FUSED, f"trainer={trainer}", *devices, *few, "logger=csv",
+            call = [sys.executable, "train.py", "algo=maml", f"trainer={trainer}", *devices, *few, "logger=csv",
                     "trainer.log_every=10", "pictures=none", f"folder={folder / 'run'}"]  # fmt: skip
             subprocess.run(call, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": threads}, capture_output=True, check=True)
             with (folder / "run" / "metrics.csv").open(newline="") as file:
