@@ -35,7 +35,7 @@ PARTS = {
     "convolutions": re.compile("conv", re.IGNORECASE),
     "normalisation, ReLU, pooling": re.compile("norm|pool|relu|threshold|var_mean|rsqrt", re.IGNORECASE),
 }
-OTHERS, OUTSIDE = "other operations", "between operations"
+OTHERS = "other operations"
 WORKS = {
     "MAML, conv4-32": ("maml", 32),
     "MAML, conv4-64": ("maml", 64),
@@ -71,9 +71,8 @@ def profiled(work: str, fused: bool) -> Profiled:
     for event in measured.key_averages():
         part = next((part for part, name in PARTS.items() if name.search(event.key)), OTHERS)
         parts[part] += event.self_cpu_time_total / 1000 / STEPS
-    inside = sum(parts.values())
-    parts = {part: time * min(1, total / inside) for part, time in parts.items()}  # the profiler itself takes time
-    return Profiled(work, fused, parts | {OUTSIDE: max(0.0, total - inside)})
+    inside = sum(parts.values())  # which contains the profiler's own time
+    return Profiled(work, fused, {part: time * total / inside for part, time in parts.items()})
 
 
 def profile_steps(arguments: list[str]) -> None:
@@ -94,15 +93,15 @@ def profile_steps(arguments: list[str]) -> None:
     if given.json:
         write_json(given.json, {"machine": machine(), "rows": [asdict(row) for row in rows]})
     if text:
-        lines = ["| " + " | ".join(cells) + " |" for cells in (_HEADER, ["---", "---"] + ["---:"] * 5, *map(_cells, rows))]
+        lines = ["| " + " | ".join(cells) + " |" for cells in (_HEADER, ["---", "---"] + ["---:"] * 4, *map(_cells, rows))]
         text.replace("\n".join(lines) + f"\n\nMilliseconds. {machine()}.")
 
 
-_HEADER = ["a step of", "blocks", *PARTS, OTHERS, OUTSIDE, "all"]
+_HEADER = ["a step of", "blocks", *PARTS, OTHERS, "all"]
 
 
 def _cells(row: Profiled) -> list[str]:
-    times = [*(row.parts.get(part, 0.0) for part in (*PARTS, OTHERS, OUTSIDE)), row.total]
+    times = [*(row.parts.get(part, 0.0) for part in (*PARTS, OTHERS)), row.total]
     return [row.work, "fused" if row.fused else "PyTorch's", *(f"{time:,.0f}" for time in times)]
 
 

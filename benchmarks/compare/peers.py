@@ -24,6 +24,16 @@ def quiet() -> Iterator[None]:
         yield
 
 
+class Prepared:
+    """A task that has been prepared, again and again."""
+
+    def __init__(self, tasks: Any) -> None:
+        self.task = tasks.sample()
+
+    def sample(self) -> Any:
+        return self.task
+
+
 class InMemory(Dataset[tuple[Tensor, int]]):
     """Images as learn2learn expects them, one with its class at a time: already floats, which saves it the conversion."""
 
@@ -213,5 +223,10 @@ def blocks(channels: int, colours: int) -> nn.Sequential:
     """The usual four blocks in plain PyTorch."""
     layers: list[nn.Module] = []
     for inputs in (colours, channels, channels, channels):
-        layers += [nn.Conv2d(inputs, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [
+            nn.Conv2d(inputs, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        ]
     return nn.Sequential(*layers, nn.Flatten())

@@ -24,6 +24,7 @@ from benchmarks.compare import peers
 from benchmarks.compare.pairs import Call, Compared, Pair, summarised, timed
 from benchmarks.engines import maml as maml_learner
 from benchmarks.inner_memory import in_a_process
+from benchmarks.steps import protonet as protonet_learner
 from benchmarks.steps import random_images, training_step
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.resnet12 import ResNet12
@@ -111,6 +112,12 @@ def protonet(rounds: int) -> Iterator[Compared]:
     theirs = peers.protonet_step(tasks, peers.blocks(64, 1), 20, 5, QUERIES, TASKS)
     work = f"prototypical network step on {experiment.data.name}, conv4-64"
     yield timed(Pair(work, f"plain PyTorch, {source}", _step(experiment), theirs, rounds))
+    ours = training_step(
+        protonet_learner(Conv4((1, 28, 28), 64, "pool", "transductive", fused=True), 20),
+        random_images((1, 28, 28), TASKS, 20, 5, QUERIES),
+    )
+    theirs = peers.protonet_step(peers.Prepared(tasks), peers.blocks(64, 1), 20, 5, QUERIES, TASKS)
+    yield timed(Pair("prototypical network step without data, conv4-64", "plain PyTorch", ours, theirs, rounds))
 
 
 def embedding(rounds: int) -> Iterator[Compared]:

@@ -14,7 +14,7 @@ import metashot
 from metashot.backbones.conv4 import Conv4
 from metashot.backbones.mlp import MLP
 from metashot.backbones.normalisation import Protocol
-from metashot.engines.inner import InnerLoop, OptimizerState, Parameters
+from metashot.engines.inner import Adaptable, InnerLoop, OptimizerState, Parameters
 from metashot.episodes import Episode, Examples
 from tests.algorithms.gradient_learners import (
     ENGINES,
@@ -32,7 +32,7 @@ Matrix = NDArray[np.float64]
 ALPHA = 0.1
 
 
-class LinearRegression(nn.Module):
+class LinearRegression(Adaptable):
     """y = x theta, with the two methods that the engine asks a network for."""
 
     def __init__(self, theta: Matrix) -> None:

@@ -193,8 +193,8 @@ def test_a_network_with_a_layer_that_takes_no_tasks_goes_without_them(uses: list
 
 def test_a_run_says_whether_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = Conv4((1, 16, 16), 4, "pool", "transductive", fused=True)
-    made = learner("maml", backbone, Classification(WAYS), ENGINES["learn2learn"])
-    assert made.description("cpu")[1:] == ["fused blocks: compiled for this processor"]
+    made = learner("maml", backbone, Classification(WAYS), ENGINES["learn2learn"]).float()
+    assert made.description("cpu")[1:] == ["fused blocks: compiled for this processor, used in single precision"]
     assert len(made.description("cuda")) == 1
     monkeypatch.setattr(conv4, "are_available", lambda: False)
     assert made.description("cpu")[1] == (
@@ -204,3 +204,63 @@ def test_a_run_says_whether_there_is_one(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made.description("cpu")[1] == "fused blocks: not used, since METASHOT_KERNELS is not 1"
     backbone.fused = False
     assert len(made.description("cpu")) == 1
+
+
+def conv4_of(channels: int = 8, **settings: Any) -> Conv4:
+    torch.manual_seed(0)
+    return Conv4((1, 20, 20), channels, "pool", "transductive", fused=True, **settings)
+
+
+@pytest.mark.parametrize("change", [lambda net: net.double(), lambda net: net.bfloat16(), lambda net: net.to("meta")])
+def test_weights_that_kernels_cannot_read_are_left_to_pytorch(change: Any, uses: list[int]) -> None:
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        change(conv4_of())(torch.rand(1, 4, 1, 20, 20), 2)
+    assert not uses
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 20), (1, 8, 8)])
+def test_images_of_another_shape_are_left_to_pytorch(shape: tuple[int, ...], uses: list[int]) -> None:
+    with pytest.raises(RuntimeError):
+        conv4_of()(torch.rand(1, 4, *shape), 2)
+    assert not uses
+
+
+def test_hooks_are_called(uses: list[int]) -> None:
+    backbone, called = conv4_of(), []
+    images = torch.rand(1, 4, 1, 20, 20)
+    hook = backbone.convolutions[1].register_forward_hook(lambda *_: called.append(1))
+    backbone(images, 2)
+    assert called
+    assert not uses
+    hook.remove()
+    backbone(images, 2)
+    assert uses
+    torch.nn.utils.parametrizations.weight_norm(backbone.convolutions[0])
+    uses.clear()
+    backbone(images, 2)
+    assert not uses
+
+
+def test_forward_derivatives_are_left_to_pytorch(uses: list[int]) -> None:
+    images = torch.rand(1, 4, 1, 20, 20)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(images, torch.rand_like(images))
+        assert torch.autograd.forward_ad.unpack_dual(conv4_of()(dual, 2)).tangent is not None
+    assert not uses
+
+
+@pytest.mark.filterwarnings("ignore:var_mean")
+@pytest.mark.parametrize("engine", [ENGINES["batched"], EVERY["in chunks"]], ids=["batched", "in chunks"])
+def test_there_may_be_no_queries(engine: Engine) -> None:
+    made = learner("maml", conv4_of(), Classification(WAYS), engine, steps=1).float()
+    episode = single(random_episode(2, (1, 20, 20), WAYS))
+    with torch.no_grad():
+        answers = made.answer_queries(made.adapt(episode.support), episode.query.x[:, :0])
+    assert answers.shape == (2, 0, WAYS)
+
+
+def test_in_double_precision_auto_takes_what_it_would_take_without_kernels(uses: list[int]) -> None:
+    made = learner("maml", Conv4((1, 32, 32), 4, "pool", "transductive", fused=True), Classification(WAYS), Auto(), steps=1)
+    assert made.double().description("cpu") == ["engine: learn2learn, task by task (chosen by auto)"]
+    made.training_loss(random_episode(2, (1, 32, 32), WAYS))
+    assert not uses

@@ -77,19 +77,19 @@ class Conv4(Backbone):
         return self.fused and are_available()
 
     def description(self, device_type: str) -> list[str]:
-        if not self.fused or device_type != "cpu":
+        if not self.fused or device_type != "cpu" or next(self.parameters()).dtype is not torch.float32:
             return []
         if not are_available():
             reason = (
                 f"{SWITCH} is not 1" if switched_off() else "they cannot be compiled: is there a C compiler, such as gcc?"
             )
             return [f"fused blocks: not used, since {reason}"]
-        return ["fused blocks: compiled for this processor"]
+        return ["fused blocks: compiled for this processor, used in single precision"]
 
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]
         x = images.flatten(0, 1)
-        fused = self.fused and are_usable(x)
+        fused = self.fused and tuple(images.shape[2:]) == self.input_shape and self._kernels_can_compute(x)
         for block, (convolution, normalisation) in enumerate(zip(self.convolutions, self.normalisations, strict=True)):
             assert isinstance(convolution, Convolution)
             assert isinstance(normalisation, Normalisation)
@@ -100,3 +100,15 @@ class Conv4(Backbone):
             x = convolution.with_kernel(x) if fused else convolution(x)
             x = normalisation.activate(x, tasks, support, pool, fused)
         return x.reshape(tasks, count, self.features)
+
+    def _kernels_can_compute(self, x: Tensor) -> bool:
+        """Whether kernels can be used for these images with the present parameters, and no layer has been changed."""
+        layers = (*self.convolutions, *self.normalisations)
+        parameters = (value for layer in layers for value in layer._parameters.values() if value is not None)
+        return all(map(_is_unchanged, layers)) and are_usable(x, parameters)
+
+
+def _is_unchanged(layer: nn.Module) -> bool:
+    """Whether a layer is as it was made: kernels would pass over hooks, which pruning also consists of."""
+    hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
+    return type(layer) in (Convolution, Normalisation) and not any(hooks)

@@ -63,7 +63,7 @@ class Batched:
         if self.compiler is not None and compiled:
             return self.compiler.compiled(inner, tasks, query_x.device.type, shared_start)
         if self.compiler is None and kernels.suits(inner.network, query_x):
-            return kernels.FusedTasks(inner, methods, in_mixed_precision=tasks)
+            return kernels.FusedTasks(inner, methods, otherwise=tasks)
         return tasks
 
 

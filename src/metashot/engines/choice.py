@@ -14,7 +14,7 @@ AT_ONCE = 4  # tasks that kernels compute together: more of them need more memor
 
 class Auto:
     """All tasks at once on a GPU and for small inputs, where kernel launches dominate; task by task for larger images on a
-    CPU, where batching turns convolutions into slow grouped ones; and a few tasks at once for fused blocks.
+    CPU, where batching turns convolutions into slow grouped ones. With fused blocks, a few tasks at once for any size.
 
     Time of all tasks at once relative to task by task, measured on two CPU cores with conv4: 0.7 to 0.9 for images of 28x28,
     1.2 to 1.3 for 32x32, 1.5 for 64x64 (`python -m benchmarks engines-conv4-pool`). Without learn2learn, always all at once.

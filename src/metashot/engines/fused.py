@@ -24,7 +24,7 @@ class FusedTasks:
 
     inner: InnerLoop
     methods: Methods
-    in_mixed_precision: course.Tasks  # answers queries in the place of kernels, which are for single precision
+    otherwise: course.Tasks  # answers queries where kernels cannot: in mixed precision, or if there are none
 
     def step(self, theta: Parameters, state: OptimizerState, examples: Examples, number: int) -> course.StepResult:
         inner, layers = self.inner, averaging_layers(self.inner.network)
@@ -48,8 +48,8 @@ class FusedTasks:
         return course.StepResult(*vmap(update)(theta, directions, state), losses, statistics)
 
     def answer(self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int) -> tuple[Tensor, course.Statistics]:
-        if torch.is_autocast_enabled("cpu"):
-            return self.in_mixed_precision.answer(theta, support_x, query_x, number)
+        if torch.is_autocast_enabled("cpu") or not query_x.numel():
+            return self.otherwise.answer(theta, support_x, query_x, number)
         layers = averaging_layers(self.inner.network)
         with recording_statistics(layers):
             answers = self.methods.with_parameters(theta, "answer", number, support_x, query_x)

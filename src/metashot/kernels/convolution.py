@@ -1,7 +1,8 @@
 """3x3 convolutions of several tasks with weights of their own, as one operation with derivatives of its own.
 
 PyTorch's convolutions spend a tenth of a millisecond before they start, and the second derivative is composed of several of
-them. Here it is two more kernels, and the tasks of a step are computed together. There is no third derivative.
+them. Here all derivatives consist of three kernels, each of which computes the tasks of a step together. There is no third
+derivative.
 """
 
 import ctypes
@@ -52,6 +53,8 @@ class _Shape(ctypes.Structure):
 def _described(x: Tensor, weight: Tensor, stride: int, groups: int = 1, pool: int = 1) -> tuple[Tensor, _Shape]:
     """The weights [sets, outputs, channels, 3, 3], and all lengths."""
     sets = weight if weight.dim() == 5 else weight.unsqueeze(0)
+    if sets.shape[2] != x.shape[1]:
+        raise ValueError(f"images of {x.shape[1]} channels, and weights for {sets.shape[2]}")
     groups = max(len(sets), groups)
     size = len(x) // groups, *x.shape[2:], x.shape[1], sets.shape[1]
     threads = threads_for(9 * x.numel() * sets.shape[1] // stride**2)

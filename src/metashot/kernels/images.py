@@ -1,10 +1,12 @@
 """What the kernels take: images in single precision on a CPU, whose channels come last in memory."""
 
 import ctypes
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from metashot.kernels.compiling import library
 
@@ -19,11 +21,13 @@ def are_available() -> bool:
     return all(library(name, functions) is not None for name, functions in FUNCTIONS.items())
 
 
-def are_usable(x: Tensor) -> bool:
-    """Whether the kernels can be used for these activations, on this machine and where they are computed."""
+def are_usable(x: Tensor, parameters: Iterable[Tensor] = ()) -> bool:
+    """Whether the kernels can be used for these activations and parameters, on this machine and where they are computed."""
     if torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
-    if x.dtype is not torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
+        return False
+    if not all(one.dtype is torch.float32 and one.device.type == "cpu" for one in (x, *parameters)):
         return False
     return type(x) is Tensor and x.dim() == 4 and x.numel() > 0 and are_available()
 

@@ -1,8 +1,8 @@
 """Batch normalisation, max pooling and ReLU of a convolutional block as one operation with derivatives of its own.
 
-What such a block costs is memory traffic. Here each pass reads the activations once or twice and writes them once, instead
-of about ten times, and scales only a quarter of them. The first and the second derivative are exact (normalised_pool.c has
-the formulas); there is no third one.
+Its cost is dominated by memory traffic. Here each pass reads the activations once or twice and writes them once, instead of
+about ten times, and with pooling scales only a quarter of them. The first and the second derivative are exact
+(normalised_pool.c has the formulas); there is no third one.
 """
 
 import ctypes

@@ -78,7 +78,9 @@ class TrainerOptions:
         return self.devices * self.nodes
 
     def arrange(self, algorithm: Algorithm) -> None:
-        """Use the channels-last memory format if asked for, where all tasks share the same weights."""
+        """Use the precision of the weights, and channels-last memory if asked for where all tasks share the same weights."""
+        if self.precision == "64-true":
+            algorithm.double()  # as Lightning would later, after the algorithm has been described
         if self.channels_last and isinstance(algorithm, FeatureLearner):
             algorithm.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -23,6 +23,8 @@ class FeatureNetwork(Adaptable):
 
     @property
     def fused(self) -> bool:
+        if any(parameter.dtype is not torch.float32 for parameter in self.parameters()):
+            return False
         owners = (module for module in self.modules() if next(module.parameters(recurse=False), None) is not None)
         return self.backbone.fused_blocks and all(getattr(owner, "takes_tasks", False) for owner in owners)
 
