@@ -296,8 +296,7 @@ def _step(experiment: Experiment) -> Call:
     def step() -> None:
         first = next(number)
         optimizer.zero_grad()
-        for episode in data.training_batch(np.arange(first, first + TASKS), CPU):
-            algorithm.training_loss(episode).loss.backward()
+        algorithm.training_step(data.training_batch(np.arange(first, first + TASKS), CPU), 0)["loss"].backward()
         optimizer.step()
 
     return step

@@ -137,3 +137,14 @@ def test_a_block_of_a_trained_network(shape: tuple[int, ...], pool: int, own: st
     x[0, 0, 1, 1] = torch.nan
     expected = F.max_pool2d(F.relu(plain(x, weight, stride) * factors + terms), pool)
     assert torch.equal(block(x, weight, stride, scale, shift, pool).isnan(), expected.isnan())
+
+
+@pytest.mark.parametrize("inputs", [1, 5])
+def test_gradients_of_weights_have_their_strides(inputs: int) -> None:
+    weight = torch.randn(4, inputs, 3, 3).contiguous(memory_format=torch.channels_last)
+    weight = weight.as_strided(weight.shape, (9 * inputs, 1, 3 * inputs, inputs)).requires_grad_()
+    x = torch.randn(2, inputs, 6, 6)
+    (found,) = torch.autograd.grad(convolution(x, weight, 1).square().sum(), weight)
+    (expected,) = torch.autograd.grad(plain(x, weight, 1).square().sum(), weight)
+    assert found.stride() == weight.stride()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -194,14 +194,14 @@ def test_a_network_with_a_layer_that_takes_no_tasks_goes_without_them(uses: list
 def test_a_run_says_whether_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = Conv4((1, 16, 16), 4, "pool", "transductive", fused=True)
     made = learner("maml", backbone, Classification(WAYS), ENGINES["learn2learn"]).float()
-    assert made.description("cpu")[1:] == ["fused blocks: compiled for this processor, used in single precision"]
+    assert len(made.description("cpu")) == 1  # nothing but the engine where they are used
     assert len(made.description("cuda")) == 1
     monkeypatch.setattr(conv4, "are_available", lambda: False)
     assert made.description("cpu")[1] == (
         "fused blocks: not used, since they cannot be compiled: is there a C compiler, such as gcc?"
     )
     monkeypatch.setenv("METASHOT_KERNELS", "0")
-    assert made.description("cpu")[1] == "fused blocks: not used, since METASHOT_KERNELS is not 1"
+    assert made.description("cpu")[1] == "fused blocks: not used, since METASHOT_KERNELS=0 switches them off"
     backbone.fused = False
     assert len(made.description("cpu")) == 1
 
@@ -261,6 +261,8 @@ def test_there_may_be_no_queries(engine: Engine) -> None:
 
 def test_in_double_precision_auto_takes_what_it_would_take_without_kernels(uses: list[int]) -> None:
     made = learner("maml", Conv4((1, 32, 32), 4, "pool", "transductive", fused=True), Classification(WAYS), Auto(), steps=1)
-    assert made.double().description("cpu") == ["engine: learn2learn, task by task (chosen by auto)"]
+    engine, kernels = made.double().description("cpu")
+    assert engine == "engine: learn2learn, task by task (chosen by auto)"
+    assert kernels == "fused blocks: not used in double precision"
     made.training_loss(random_episode(2, (1, 32, 32), WAYS))
     assert not uses

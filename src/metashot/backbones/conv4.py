@@ -1,5 +1,6 @@
 """Four convolutional blocks, the network of most few-shot papers (Vinyals et al. 2016; Snell et al. 2017)."""
 
+import os
 from typing import Annotated, Literal
 
 import torch
@@ -77,14 +78,18 @@ class Conv4(Backbone):
         return self.fused and are_available()
 
     def description(self, device_type: str) -> list[str]:
-        if not self.fused or device_type != "cpu" or next(self.parameters()).dtype is not torch.float32:
+        if not self.fused or device_type != "cpu":
             return []
+        if next(self.parameters()).dtype is not torch.float32:
+            return ["fused blocks: not used in double precision"]
         if not are_available():
             reason = (
-                f"{SWITCH} is not 1" if switched_off() else "they cannot be compiled: is there a C compiler, such as gcc?"
+                f"{SWITCH}={os.environ[SWITCH]} switches them off"
+                if switched_off()
+                else "they cannot be compiled: is there a C compiler, such as gcc?"
             )
             return [f"fused blocks: not used, since {reason}"]
-        return ["fused blocks: compiled for this processor, used in single precision"]
+        return []
 
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]

@@ -85,6 +85,13 @@ def _to_weights(shape: _Shape, gradient: Tensor, x: Tensor) -> Tensor:
     return of_weight
 
 
+def _laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient with the strides of shared weights, as devices that add gradients up expect it."""
+    if len(weight) > 1 or gradient.stride() == weight.stride():
+        return gradient
+    return torch.empty_strided(weight.shape, weight.stride()).copy_(gradient)
+
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, shape: _Shape) -> Tensor:
@@ -102,13 +109,13 @@ class _ConvolutionGradients(torch.autograd.Function):
     def forward(
         ctx: Any, gradient: Tensor, x: Tensor, weight: Tensor, shape: _Shape, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        gradient, x, weight = dense(gradient), dense(x), weight.contiguous()
+        given, gradient, x, weight = weight, dense(gradient), dense(x), weight.contiguous()
         ctx.shape = shape
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(gradient, x, weight)
         return (
             _to_inputs(shape, gradient, weight) if wanted[0] else None,
-            _to_weights(shape, gradient, x) if wanted[1] else None,
+            _laid_out_as(given, _to_weights(shape, gradient, x)) if wanted[1] else None,
         )
 
     @staticmethod
