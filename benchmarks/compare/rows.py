@@ -256,7 +256,8 @@ def _temporary() -> Path:
 
 
 def _with_source() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _built(*overrides: str) -> Experiment:
