@@ -225,6 +225,21 @@ def test_images_of_another_shape_are_left_to_pytorch(shape: tuple[int, ...], use
     assert not uses
 
 
+@pytest.mark.parametrize("engine", EVERY.values(), ids=EVERY)
+def test_hooks_are_called_in_inner_loops(engine: Engine, uses: list[int]) -> None:
+    made = learner("maml", conv4_of(), Classification(WAYS), engine, steps=1).float()
+    called: list[int] = []
+    made.network.backbone.convolutions[1].register_forward_hook(lambda *_: called.append(1))
+    made.training_loss(single(random_episode(2, (1, 20, 20), WAYS)))
+    assert called
+    assert not uses
+
+
+def test_auto_takes_more_tasks_of_small_images() -> None:
+    at_once = {size: Auto().chosen("cpu", (1, size, size), True).tasks_at_once(None, None) for size in (8, 28, 84)}  # type: ignore[arg-type]
+    assert at_once == {8: 48, 28: 4, 84: 4}
+
+
 def test_hooks_are_called(uses: list[int]) -> None:
     backbone, called = conv4_of(), []
     images = torch.rand(1, 4, 1, 20, 20)

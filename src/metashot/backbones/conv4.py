@@ -75,7 +75,8 @@ class Conv4(Backbone):
 
     @property
     def fused_blocks(self) -> bool:
-        return self.fused and are_available()
+        layers = (*self.convolutions, *self.normalisations)
+        return self.fused and all(map(_is_unchanged, layers)) and are_available()
 
     def description(self, device_type: str) -> list[str]:
         if not self.fused or device_type != "cpu":
@@ -94,7 +95,7 @@ class Conv4(Backbone):
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]
         x = images.flatten(0, 1)
-        fused = self.fused and tuple(images.shape[2:]) == self.input_shape and self._kernels_can_compute(x)
+        fused = tuple(images.shape[2:]) == self.input_shape and self._kernels_can_compute(x)
         for block, (convolution, normalisation) in enumerate(zip(self.convolutions, self.normalisations, strict=True)):
             assert isinstance(convolution, Convolution)
             assert isinstance(normalisation, Normalisation)
@@ -107,10 +108,10 @@ class Conv4(Backbone):
         return x.reshape(tasks, count, self.features)
 
     def _kernels_can_compute(self, x: Tensor) -> bool:
-        """Whether kernels can be used for these images with the present parameters, and no layer has been changed."""
+        """Whether kernels can be used for these images with the present parameters, which may be those of each task."""
         layers = (*self.convolutions, *self.normalisations)
         parameters = (value for layer in layers for value in layer._parameters.values() if value is not None)
-        return all(map(_is_unchanged, layers)) and are_usable(x, parameters)
+        return self.fused_blocks and are_usable(x, parameters)
 
 
 def _is_unchanged(layer: nn.Module) -> bool:

@@ -9,9 +9,9 @@ from torch.func import grad_and_value, vmap
 from metashot.arguments import Count
 from metashot.backbones.normalisation import averaging_layers, in_batches, recorded_statistics, recording_statistics
 from metashot.engines import course
-from metashot.engines import fused as kernels
 from metashot.engines.calling import Methods
 from metashot.engines.compilation import Compiler
+from metashot.engines.fused import FusedTasks, suits_kernels
 from metashot.engines.inner import Adaptable, InnerLoop, InnerLoopResult, OptimizerState, Parameters, Support
 from metashot.episodes import Examples
 
@@ -62,8 +62,8 @@ class Batched:
         tasks = _TasksAtOnce(inner, methods, shared_start)
         if self.compiler is not None and compiled:
             return self.compiler.compiled(inner, tasks, query_x.device.type, shared_start)
-        if self.compiler is None and kernels.suits(inner.network, query_x):
-            return kernels.FusedTasks(inner, methods, otherwise=tasks)
+        if self.compiler is None and suits_kernels(inner.network, query_x):
+            return FusedTasks(inner, methods, otherwise=tasks)
         return tasks
 
 

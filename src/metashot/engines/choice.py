@@ -9,7 +9,7 @@ from metashot.engines.inner import Adaptable, Engine, InnerLoop, InnerLoopResult
 from metashot.engines.learn2learn import Learn2Learn, is_installed
 
 LARGE = 28 * 28  # pixels
-AT_ONCE = 4  # tasks that kernels compute together: more of them need more memory and are not faster
+AT_ONCE = 4  # tasks of such images that kernels compute together: more need more memory and are hardly faster
 
 
 class Auto:
@@ -22,12 +22,12 @@ class Auto:
 
     def __init__(self) -> None:
         self.batched = Batched(chunk=None, compile=False, cuda_graph=False)
-        self.fused = Batched(chunk=AT_ONCE, compile=False, cuda_graph=False)
         self.one_by_one = Learn2Learn() if is_installed() else None
 
     def chosen(self, device_type: str, input_shape: tuple[int, ...], fused: bool = False) -> Engine:
         if fused and device_type == "cpu":
-            return self.fused
+            small = LARGE // math.prod(input_shape[1:])  # smaller images fill less memory, and more of them the processor
+            return Batched(chunk=AT_ONCE * max(1, small), compile=False, cuda_graph=False)
         return self.one_by_one if self.one_by_one and _suits_one_by_one(device_type, input_shape) else self.batched
 
     def description(self, device_type: str, input_shape: tuple[int, ...], fused: bool = False) -> str:

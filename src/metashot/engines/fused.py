@@ -13,14 +13,14 @@ from metashot.engines.inner import Adaptable, InnerLoop, OptimizerState, Paramet
 from metashot.episodes import Examples
 
 
-def suits(network: Adaptable, x: Tensor) -> bool:
+def suits_kernels(network: Adaptable, x: Tensor) -> bool:
     """Whether kernels compute passes of this network, for inputs such as these."""
     return network.fused and x.device.type == "cpu" and x.dtype is torch.float32
 
 
 @dataclass(frozen=True)
 class FusedTasks:
-    """Tasks whose parameters [T, ...] the network takes in one pass, which `suits`."""
+    """Tasks whose parameters [T, ...] the network takes in one pass, for a network that `suits_kernels`."""
 
     inner: InnerLoop
     methods: Methods

@@ -6,8 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from metashot.algorithms.base import Algorithm, TrainingStep
 from metashot.algorithms.gradient.inner_loss import InnerLossName, loss_named
@@ -18,6 +17,7 @@ from metashot.algorithms.optimization import Optimization
 from metashot.arguments import AtLeast, AtMost, Count, NotNegative, Positive, Steps
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
+from metashot.engines.calling import Methods
 from metashot.engines.inner import Engine, InnerLoop, InnerLoopResult, OptimizerState, Parameters, Support
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification, Problem, Regression
@@ -201,11 +201,11 @@ class GradientLearner(Algorithm):
 
     def _features(self, parameters: Parameters, episode: Episode, step: int) -> Tensor:
         """Features [T, S + Q, features] of networks with these parameters [T, ...]."""
-        network, features = _Features(self.network), []
+        network, features = Methods(self.network), []
         for task in range(len(episode)):
-            theta = {f"network.{name}": value[task] for name, value in parameters.items()}
+            theta = {name: value[task] for name, value in parameters.items()}
             x = (x[task : task + 1] for x in (episode.support.x, episode.query.x))
-            features.append(functional_call(network, theta, (*x, step)))
+            features.append(network.with_parameters(theta, "features", step, *x))
         return torch.cat(features)
 
     def tasks_at_once(self, episode: Episode) -> int:
@@ -290,14 +290,3 @@ class GradientLearner(Algorithm):
             given = ",".join(patterns)
             raise BadInput(f"algo.adapts=[{given}] adapts no parameter; the network has {', '.join(names)}")
         return tuple(name for name in names if name in adapting)
-
-
-class _Features(nn.Module):
-    """A network whose forward pass returns its features, since `functional_call` reaches only `forward`."""
-
-    def __init__(self, network: FeatureNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, support_x: Tensor, query_x: Tensor, step: int) -> Tensor:
-        return self.network.features(support_x, query_x, step)
