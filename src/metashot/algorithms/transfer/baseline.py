@@ -8,33 +8,24 @@ Where this departs from the paper: a classifier is initialised to zero instead o
 support set in each of 100 steps instead of to four examples in each of 200 (5-way 1-shot) or 700 (5-way 5-shot).
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from metashot.algorithms.base import TrainingStep
-from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.transfer.fitting import Classifier, Fit
+from metashot.algorithms.transfer.supervised import SupervisedFeatures
 from metashot.backbones.base import Backbone
-from metashot.episodes import Episode, Examples
+from metashot.episodes import Examples
 from metashot.problems import Problem
 
 
-class Baseline(FeatureLearner):
-    supervised = True
-
+class Baseline(SupervisedFeatures):
     def __init__(self, backbone: Backbone, problem: Problem, fit: Fit, optimizer: Optimization) -> None:
         super().__init__(backbone, problem, optimizer)
         self.fit = fit
-        self.head = nn.Linear(backbone.features, problem.outputs)
 
     @property
     def task_steps(self) -> int:
         return self.fit.steps
-
-    def training_loss(self, episode: Episode) -> TrainingStep:
-        features = self.query_features(episode)
-        answers: Tensor = self.head(features)  # [T, N, training classes]
-        return TrainingStep(self.problem.loss(answers, episode.query.y), answers)
 
     def summary(self, support: Examples) -> Classifier:
         tasks, _, features = support.x.shape
