@@ -45,7 +45,12 @@ from metashot.training.measurements import Measurements, log
 from metashot.training.memory import enough_memory
 from metashot.training.processes import Processes, ending_together, is_first_process, refuse_processes_of_a_notebook
 from metashot.training.progress import ProgressBar
-from metashot.training.requirements import refuse_nothing_to_train, refuse_other_batches, refuse_seen_classes
+from metashot.training.requirements import (
+    leave_published_as_it_is,
+    refuse_nothing_to_train,
+    refuse_other_batches,
+    refuse_seen_classes,
+)
 from metashot.training.saving import Saving, random_state, refuse_no_best, restore_random_state
 from metashot.training.start import Start
 from metashot.training.trainer import TrainerOptions
@@ -133,7 +138,9 @@ class Experiment:
         tasks_of_each_device(self.data.tasks_per_step, self._options.all_devices)
         self.data.setup()
         backbone = configuration.build(config["backbone"], input_shape=self.data.input_shape)
-        self.data.present_for(backbone.wants)
+        if backbone.is_published and self._start.checkpoint is None:
+            backbone.bring_back()
+        presented = [self.data.present_for(backbone.wants)]
         self.algorithm = configuration.build_algorithm(config, backbone=backbone, problem=self.data.problem)
         for split in SPLITS:
             refuse_other_ways(self.algorithm, self.data, split, config["algo"]["name"])
@@ -141,6 +148,7 @@ class Experiment:
         self._options.arrange(self.algorithm)
         if config["freeze_backbone"]:
             self.algorithm.freeze_backbone()
+        as_published = leave_published_as_it_is(self.algorithm, self._options, config)
         refuse_nothing_to_train(self.algorithm, self._options, config)
         refuse_other_batches(self.algorithm, self.data, config["algo"]["name"])
         self._start.refuse_other_images(self.data)
@@ -149,7 +157,8 @@ class Experiment:
             self._classes |= TrainingClasses.of(self.data)
         if not config["allow_seen_classes"]:
             refuse_seen_classes(self._classes, self.data, config["init_from"])
-        self._lines = [f"episodes: {self.data.description()}", *self.algorithm.description(self._options.device_type)]
+        self._lines = [f"episodes: {self.data.description()}", *filter(None, [*presented, as_published])]
+        self._lines += self.algorithm.description(self._options.device_type)
         self._lines += self._options.description()
         if config["init_from"] is not None and self._start.checkpoint is None:
             self._lines.append(load_initial_weights(config["init_from"], self.algorithm, config["backbone"]))

@@ -33,6 +33,7 @@ def report(problem: Problem, classes: list[ClassAccuracy]) -> Report:
         sampling="sorted",
         unequal_queries=1.5,
         transductive=True,
+        external_data="ImageNet-1k",
         seen_classes=SeenClasses(1, 3, True) if classes else None,
         algo="maml",
         data="pets",
@@ -91,6 +92,7 @@ def test_people_get_tables_that_are_whole_and_the_pictures(tmp_path: Path) -> No
     text = (tmp_path / "report.md").read_text()
     assert "**accuracy 75.00 % ± 10.00 (95 % interval over episodes)**" in text
     assert "| transductive | true |" in text
+    assert "| external data | ImageNet-1k, which may have the classes of the val split |" in text
     assert "| queries | 2-4 a class |" in text
     assert "| seeds | 3 of the episodes, 7 of the training |" in text
     assert "| seen classes | 1 of 3 |" in text

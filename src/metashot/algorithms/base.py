@@ -78,6 +78,17 @@ class Algorithm(pl.LightningModule):
         backbones = [module for module in self.modules() if isinstance(module, Backbone)]
         return [line for backbone in backbones for line in backbone.description(device_type)]
 
+    @property
+    def external_data(self) -> str | None:
+        """The data beyond the training split that its weights were trained on; None if there are none."""
+        named = [module.external_data for module in self.modules() if isinstance(module, Backbone)]
+        return " and ".join(name for name in named if name is not None) or None
+
+    @property
+    def trains_for_tasks(self) -> bool:
+        """Whether training changes anything that answers depend on."""
+        return bool(self.trainable_parameters())
+
     @abstractmethod
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         """Adapt to each support set and answer its queries.

@@ -4,7 +4,7 @@ import hashlib
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ _MARK = "public_digest"  # replaces all weights of a frozen public backbone in i
 class Backbone(nn.Module):
     """Maps inputs [T, N, ...] of T tasks, such as images [T, N, channels, height, width], to features [T, N, features].
 
-    A backbone with published weights identifies them by `public_digest`, and `bring_back` loads them again. While it is
-    frozen, its state holds the digest instead of the weights.
+    A backbone with published weights says so by `is_published`; `bring_back` loads them and sets `public_digest`, which
+    identifies them. While it is frozen, its state holds the digest instead of the weights.
 
     A subclass sets `feature_shape` and implements `forward`.
 
@@ -27,8 +27,10 @@ class Backbone(nn.Module):
         normalisation: The statistics that normalise inputs (see `normalisation.py`).
     """
 
+    starts_trained: ClassVar[bool] = False  # whether it has published weights, so that `init_from` is not needed
     public_digest: str | None = None  # of published weights, hexadecimal
-    wants: Mapping[str, Any] | None = None  # the inputs it was trained on: input_shape, mean and std; None for any
+    external_data: str | None = None  # the data beyond the training split that its weights were trained on
+    wants: Mapping[str, Any] | None = None  # the inputs it was trained on: input_shape, mean, std, ...; None for any
     feature_shape: tuple[int, ...]  # of one input: (channels, height, width) of its map, or (features,)
 
     def __init__(self, input_shape: tuple[int, ...], normalisation: Protocol) -> None:
@@ -55,6 +57,11 @@ class Backbone(nn.Module):
         """Whether the features of a query depend on the other queries of its task."""
         return self.normalisation == "transductive"
 
+    @property
+    def is_published(self) -> bool:
+        """Whether it starts from published weights, which `bring_back` loads."""
+        return self.public_digest is not None
+
     def freeze(self) -> None:
         """Exclude weights and running averages from training, permanently."""
         self.frozen = True
@@ -66,7 +73,11 @@ class Backbone(nn.Module):
         return self
 
     def bring_back(self) -> None:
-        """Load the published weights that `public_digest` identifies."""
+        """Load the published weights, and set `public_digest`.
+
+        Raises:
+            BadInput: if they cannot be found.
+        """
         raise NotImplementedError
 
     def digest(self) -> str:
@@ -142,10 +153,10 @@ def _weights_instead_of_name(
     if mark is None:
         return
     if not mark.is_meta:  # a meta tensor has no values: only shapes are compared
-        own = module.public_digest
-        if own is not None and torch.equal(mark.cpu(), _as_values(own)):
+        if module.is_published:
             module.bring_back()
-        else:
+        own = module.public_digest
+        if own is None or not torch.equal(mark.cpu(), _as_values(own)):
             named = mark.cpu().to(torch.uint8).flatten()[:_LONGEST_DIGEST].numpy().tobytes().hex()
             errors.append(f"its backbone has the published weights {named}, and this one has {own or 'none'}")
     module.frozen = False

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 
@@ -70,7 +70,7 @@ _MOST_NUMBERS, _MOST_DIMENSIONS = 10**7, 4  # limits of the shape of an input
 _CONSTANTS: Mapping[str, Any] = {"mean": list[float] | None, "std": list[Positive] | None}
 # Additional keys for each kind of items; kinds added by plug-ins use the last entry.
 _ORIGIN_OF_ITEMS: Mapping[str, Mapping[str, Any]] = {
-    PIXELS: {**_CONSTANTS, "images": str | None},
+    PIXELS: {**_CONSTANTS, "images": str | None, "interpolation": Literal["bilinear", "bicubic"] | None},
     FEATURES: {**_CONSTANTS, "items": str | None, "input_shape": list[_Length]},
     "others": {"items": str | None, "input_shape": list[_Length]},
 }

@@ -312,7 +312,13 @@ class ClassEpisodes(EpisodicDataModule):
     def present_for(self, wants: Mapping[str, Any] | None) -> str | None:
         if wants is None:
             return None
-        return self.look_like({"name": "the backbone's own data", "presentation": self.presentation.kind, **wants})
+        looks = dict(wants)
+        changes = []
+        if not looks.pop("augmented", True) and self.presentation.augments:
+            self.presentation.stop_augmenting()
+            changes.append(f"{self.presentation.noun} are not augmented, so that a frozen backbone embeds each only once")
+        changed = self.look_like({"name": "the backbone's own data", "presentation": self.presentation.kind, **looks})
+        return "\n".join(filter(None, [changed, *changes])) or None
 
     def for_display(self, episode: Episode) -> Episode | None:
         """The episode with images between 0 and 1; None if its items cannot be pictured."""

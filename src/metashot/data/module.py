@@ -164,10 +164,11 @@ class EpisodicDataModule(pl.LightningDataModule):
         """Present inputs in the way a pretrained backbone expects.
 
         Args:
-            wants: the `input_shape`, `mean` and `std` of its inputs; None if it accepts any inputs.
+            wants: the `input_shape`, `mean` and `std` of its inputs, and whether they may be `augmented`; None if it accepts
+                any inputs.
 
         Returns:
-            One line that says what changes; None if nothing does.
+            A line for each change; None if nothing changes.
 
         Raises:
             BadInput: if these inputs cannot be presented in that way.

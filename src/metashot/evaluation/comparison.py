@@ -185,11 +185,14 @@ class Comparison:
 
     def score_rows(self) -> list[list[str]]:
         head = f"{self.metric} (95 % interval over episodes)"
-        rows = [["", "algorithm", head, "transductive", "seen classes", "training seed", "checkpoint"]]
+        external = any(one.evaluation.report.external_data for one in self.scored)
+        more = ["external data"] if external else []
+        rows = [["", "algorithm", head, "transductive", *more, "seen classes", "training seed", "checkpoint"]]
         for place, one in enumerate(self.scored, 1):
             report = one.evaluation.report
             score = score_with_interval(report.metric, report.score, report.ci95)
-            columns = [str(report.transductive).lower(), report.seen_in_short(), str(report.training_seed)]
+            data = [report.external_data or "none"] if external else []
+            columns = [str(report.transductive).lower(), *data, report.seen_in_short(), str(report.training_seed)]
             rows.append([str(place), report.algo, score, *columns, str(one.path)])
         return rows
 

@@ -3,6 +3,7 @@
 An episode of 80 images costs 80 embeddings, and over hundreds of episodes each image occurs many times.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -21,6 +22,7 @@ from metashot.sources.splitting import Split
 from metashot.version import __version__
 
 _AT_ONCE = 256  # items in a batch
+_MOST_NUMBERS = 2**20  # numbers in a batch of larger items: activations of more are slower, since they leave the caches
 _MOST_BYTES = 4 * 2**30  # features in memory; larger ones, such as feature maps of many images, are computed per episode
 
 # (activity, total, unit) -> a function that advances the progress by a count.
@@ -108,8 +110,9 @@ class EmbedOnce(pl.Callback):
     ) -> Iterator[Tensor]:
         """The features of the items at these places of a split, batch by batch."""
         with self.progress("embedding", len(places), data.presentation.noun) as advance, torch.no_grad():
-            for first in range(0, len(places), _AT_ONCE):
-                x = data.inputs_at(split, places[first : first + _AT_ONCE], learner.device)
+            size = max(1, min(_AT_ONCE, _MOST_NUMBERS // math.prod(data.input_shape)))
+            for first in range(0, len(places), size):
+                x = data.inputs_at(split, places[first : first + size], learner.device)
                 x = x.to(learner.dtype) if x.is_floating_point() else x
                 with trainer.precision_plugin.val_step_context():
                     found = learner.embed(x[None], support=0)[0]

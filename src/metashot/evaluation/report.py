@@ -46,6 +46,7 @@ class Report:
     unequal_queries: float | None
     sampling: str | None  # how episodes are drawn (`EpisodeSampler.sampling`); None where tasks have no classes
     transductive: bool
+    external_data: str | None  # data beyond the training split that the weights were trained on, such as ImageNet-1k
     seen_classes: SeenClasses | None  # the number of the split's classes that the learner was trained on
     algo: str
     data: str
@@ -146,6 +147,11 @@ class Report:
             **{f"unequal {name}": f"Dirichlet {value:g}" for name, value in unequal.items() if value is not None},
             **({"sampling": self.sampling} if self.sampling not in (None, "sorted") else {}),
             "transductive": str(self.transductive).lower(),
+            **(
+                {}
+                if self.external_data is None
+                else {"external data": f"{self.external_data}, which may have the classes of the {self.split} split"}
+            ),
             **({} if self.seen_classes is None else {"seen classes": str(self.seen_classes)}),
             **self.details(),
         }

@@ -106,6 +106,7 @@ def test(
         unequal_queries=spec.unequal_queries,
         sampling=data.sampling(split),
         transductive=algorithm.transductive,
+        external_data=algorithm.external_data,
         seen_classes=tested.training_classes.counted(data, split),
         algo=tested.algo,
         data=data.name,

@@ -3,12 +3,26 @@
 from typing import Any
 
 from metashot.algorithms.base import Algorithm
+from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
 from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
 from metashot.sources.splitting import Split
 from metashot.training.trainer import TrainerOptions
+
+
+def leave_published_as_it_is(algorithm: Algorithm, options: TrainerOptions, config: dict[str, Any]) -> str | None:
+    """Train for no steps where a published backbone is frozen and the algorithm has nothing else that tasks depend on.
+
+    Returns:
+        A line that tells the user; None if there is something to train.
+    """
+    published = any(module.is_published for module in algorithm.modules() if isinstance(module, Backbone))
+    if not published or algorithm.trains_for_tasks or not options.max_steps:
+        return None
+    options.max_steps = 0
+    return f"training: none, since algo={config['algo']['name']} has nothing to train on a frozen backbone"
 
 
 def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, config: dict[str, Any]) -> None:

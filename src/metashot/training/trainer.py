@@ -172,5 +172,6 @@ def _quieten_lightning() -> None:
         ".*recommended to use `self.log.*sync_dist=True.*",  # the values are already averaged over the devices
         ".*Checkpoint directory.*exists and is not empty.*",
         ".*`srun` command is available.*",
+        ".*module\\(s\\) in eval mode at the start of training.*",  # a frozen backbone is
     ):
         warnings.filterwarnings("ignore", message)

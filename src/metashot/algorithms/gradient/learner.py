@@ -89,7 +89,7 @@ class GradientLearner(Algorithm):
         self.network = self.network_on(backbone, problem)
         self.fixed_ways = self.network.outputs if problem.has_classes else None
         self.engine = engine
-        self.adapted_names = self._matching(adapts)  # of the network's parameters
+        self.adapted_names = self._without_frozen(self._matching(adapts), backbone)  # of the network's parameters
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
         self.inner_batch = inner_batch
@@ -134,6 +134,20 @@ class GradientLearner(Algorithm):
                 + ("leave it out" if self.network.outputs is None else "give algo.adapts=[head.*] too")
             )
         super().freeze_backbone()
+
+    def _without_frozen(self, names: tuple[str, ...], backbone: Backbone) -> tuple[str, ...]:
+        """Leave out the parameters that published weights keep frozen; a backbone that is frozen as a whole is refused."""
+        if not backbone.is_published:
+            return names
+        adapted = [name for name in names if name.startswith("backbone.")]
+        if adapted and not any(parameter.requires_grad for parameter in backbone.parameters()):
+            head = "algo.adapts=[head.*] as algo=anil does, " if self.network.outputs is not None else ""
+            raise BadInput(
+                f"the inner loop changes {adapted[0]} and others, but the backbone's published weights are frozen: give "
+                f"{head}backbone.train=[PATTERN] for what may adapt, or a learner of features such as algo=protonet"
+            )
+        kept = {name for name, parameter in self.network.named_parameters() if parameter.requires_grad}
+        return tuple(name for name in names if name in kept)
 
     def network_on(self, backbone: Backbone, problem: Problem) -> FeatureNetwork:
         """Build the network that adapts; by default the backbone with a linear head, which fixes the number of outputs."""

@@ -19,6 +19,10 @@ class SupervisedFeatures(FeatureLearner):
         super().__init__(backbone, problem, optimizer)
         self.head = nn.Linear(backbone.features, problem.outputs)
 
+    @property
+    def trains_for_tasks(self) -> bool:
+        return any(parameter.requires_grad for name, parameter in self.named_parameters() if not name.startswith("head."))
+
     def training_loss(self, episode: Episode) -> TrainingStep:
         features = self.query_features(episode)
         answers: Tensor = self.head(features)  # [T, N, training classes]

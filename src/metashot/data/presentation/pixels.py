@@ -1,7 +1,7 @@
 """Images: scaled to values between 0 and 1, augmented in training, converted to the shape a learner expects, normalised."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, tensor
@@ -13,6 +13,8 @@ from metashot.data.presentation.luminance import ITU_R_601
 from metashot.data.presentation.presentation import Presentation
 from metashot.episodes import Episode
 from metashot.sources.source import PIXELS
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 class Pixels(Presentation):
@@ -28,17 +30,21 @@ class Pixels(Presentation):
     noun: ClassVar[str] = "images"
 
     def __init__(self, augmentation: Augmentation, mean: list[float] | None, std: list[Positive] | None) -> None:
-        self.augmentation = augmentation
+        self.augmentation: Augmentation | None = augmentation  # None once it is stopped
         self._given = mean, std
+        self.interpolation: Interpolation = "bilinear"  # of images that are resized; changed by `look_like`
         self.normalisation: tuple[Tensor, Tensor] | None = None  # set by `expect`, which knows the channels
 
     @property
     def augments(self) -> bool:
-        return self.augmentation.moves or self.augmentation.colours
+        return self.augmentation is not None and (self.augmentation.moves or self.augmentation.colours)
 
     @property
     def margin(self) -> int:
-        return self.augmentation.crop_padding
+        return 0 if self.augmentation is None else self.augmentation.crop_padding
+
+    def stop_augmenting(self) -> None:
+        self.augmentation = None
 
     def expect(self, item_shape: tuple[int, ...]) -> None:
         super().expect(item_shape)
@@ -48,7 +54,7 @@ class Pixels(Presentation):
         return items.float().div_(255)
 
     def augmented(self, episode: Episode, key: tuple[int, int]) -> Episode:
-        return self.augmentation(episode, key)
+        return episode if self.augmentation is None else self.augmentation(episode, key)
 
     def inputs(self, values: Tensor) -> Tensor:
         """[T, N, channels, height, width]"""
@@ -58,7 +64,9 @@ class Pixels(Presentation):
         elif channels > x.shape[2]:
             x = x.expand(-1, -1, channels, -1, -1)
         if list(x.shape[3:]) != size:
-            resized = F.interpolate(x.flatten(0, 1), size=size, mode="bilinear", antialias=True)
+            resized = F.interpolate(x.flatten(0, 1), size=size, mode=self.interpolation, antialias=True)
+            if self.interpolation == "bicubic":
+                resized = resized.clamp(0, 1)  # it exceeds the range of the values
             x = resized.view(*x.shape[:3], *size)
         if self.normalisation is None:
             return x
@@ -73,7 +81,8 @@ class Pixels(Presentation):
 
     def origin(self) -> dict[str, Any]:
         mean, std = (None, None) if self.normalisation is None else (c.flatten().tolist() for c in self.normalisation)
-        return super().origin() | {"mean": mean, "std": std}
+        resized = {} if self.interpolation == "bilinear" else {"interpolation": self.interpolation}
+        return super().origin() | {"mean": mean, "std": std} | resized
 
     def look_like(self, origin: Mapping[str, Any], name: str) -> str | None:
         """Images of any shape are accepted: they are converted to grayscale or to three channels, and resized."""
@@ -82,6 +91,7 @@ class Pixels(Presentation):
         channels, height, width = origin["input_shape"]
         own, wanted = self.item_shape, (channels, height, width)
         self.normalisation = _constants(origin["mean"], origin["std"], channels)
+        self.interpolation = origin.get("interpolation", "bilinear")
         self.input_shape = wanted
         if own == wanted:
             return None

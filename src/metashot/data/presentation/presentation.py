@@ -41,6 +41,10 @@ class Presentation(ABC):
         """The padding that augmentation temporarily adds to each side of a training input, in pixels."""
         return 0
 
+    def stop_augmenting(self) -> None:
+        """Leave training inputs unchanged from now on."""
+        return
+
     def expect(self, item_shape: tuple[int, ...]) -> None:
         """Prepare for items of one shape: set `item_shape` and `input_shape`.
 

