@@ -11,7 +11,7 @@ from metashot.bad_input import BadInput
 from metashot.randomness import distinct_numbers, key_of, random_words
 
 # The random streams of an episode. Augmentation has its own.
-_CLASSES, _IMAGES, _SHAPE, _SUPPORT_SHARES, _QUERY_SHARES = range(5)
+_CLASSES, _IMAGES, _SHAPE, _SUPPORT_SHARES, _QUERY_SHARES, _STRANGERS = range(6)
 LARGE = 2**14  # the most classes, and the most images of a class, that are all sorted to choose a few
 
 Amount = int | tuple[int, int]  # a fixed number, or the smallest and the largest of a number drawn for each episode
@@ -34,6 +34,7 @@ class Episode:
     number: Tensor  # [T]; seed, split and number determine an episode completely
     classes: Tensor  # [T, ways], the class in the split that each label stands for; [T, 0] in regression
     embedded: bool = False  # whether x are features instead of images
+    strangers: Tensor | None = None  # inputs [T, U, ...] of other classes than the task's, which a learner should not know
 
     def __len__(self) -> int:
         return len(self.number)
@@ -46,7 +47,8 @@ class Episode:
         for first in range(0, len(self), size):
             tasks = slice(first, first + size)
             support, query = (Examples(some.x[tasks], some.y[tasks]) for some in (self.support, self.query))
-            yield Episode(support, query, self.number[tasks], self.classes[tasks], self.embedded)
+            strangers = None if self.strangers is None else self.strangers[tasks]
+            yield Episode(support, query, self.number[tasks], self.classes[tasks], self.embedded, strangers)
 
 
 Batch = list[Episode]  # the episodes of a step, grouped into one `Episode` for each shape
@@ -163,6 +165,31 @@ class EpisodeSampler:
         support, query = images[tasks, support_y, place], images[tasks, query_y, query_place]
         return EpisodeIndices(support, support_y, query, query_y, numbers, classes)
 
+    def strangers(self, numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """The positions of images of other classes than those of the episodes with these numbers.
+
+        Args:
+            numbers: Numbers of episodes of the same shape.
+            count: The number of other classes, each with as many images as a class has queries.
+
+        Returns:
+            [T, count * queries]; the episodes themselves do not depend on `count`.
+        """
+        ways, _, queries = self._shapes(numbers[:1])[0].tolist()
+        others = self._classes(numbers, ways + count)[:, ways:]  # [T, count]: more classes begin with the same ones
+        images = self._images(numbers, self.images_per_class[others], queries, _STRANGERS)
+        places: NDArray[np.int64] = images + self.first_image[others][..., None]
+        return places.reshape(len(numbers), -1)
+
+    def refuse_strangers(self, split: str, count: int) -> None:
+        """Raise `BadInput` where episodes leave fewer than `count` other classes."""
+        ways, available = maximum(self.spec.ways), len(self.images_per_class)
+        if ways + count > available:
+            raise BadInput(
+                f"strangers={count} cannot be drawn: the {split} split has {available} classes, of which an episode takes "
+                f"{ways}; allowed: at most {available - ways}, or fewer data.{split}.ways"
+            )
+
     def _classes(self, numbers: NDArray[np.int64], ways: int) -> NDArray[np.int64]:
         total = len(self.images_per_class)
         if self.many_classes:
@@ -170,11 +197,13 @@ class EpisodeSampler:
         words = random_words(self.key, numbers, _CLASSES, total)
         return _first_in_random_order(words, np.asarray(total), ways)
 
-    def _images(self, numbers: NDArray[np.int64], sizes: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    def _images(
+        self, numbers: NDArray[np.int64], sizes: NDArray[np.int64], most: int, stream: int = _IMAGES
+    ) -> NDArray[np.int64]:
         """Positions in classes of these sizes [T, ways]: [T, ways, most]."""
         if self.many_images:
-            return distinct_numbers(self.key, numbers, _IMAGES, sizes, most)
-        words = random_words(self.key, numbers, _IMAGES, sizes.shape[1] * self.largest)
+            return distinct_numbers(self.key, numbers, stream, sizes, most)
+        words = random_words(self.key, numbers, stream, sizes.shape[1] * self.largest)
         return _first_in_random_order(words.reshape(*sizes.shape, self.largest), sizes, most)
 
     def _shapes(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:

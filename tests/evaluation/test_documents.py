@@ -33,7 +33,7 @@ def report(problem: Problem, classes: list[ClassAccuracy]) -> Report:
         sampling="sorted",
         unequal_queries=1.5,
         transductive=True,
-        external_data="ImageNet-1k",
+        external_data="ImageNet-1k" if classes else None,
         seen_classes=SeenClasses(1, 3, True) if classes else None,
         algo="maml",
         data="pets",
@@ -47,6 +47,7 @@ def report(problem: Problem, classes: list[ClassAccuracy]) -> Report:
         worst_episodes=0.5,
         calibration_error=float("nan") if classes else None,
         seconds_of_a_task=SecondsOfATask(0.25, 0.001),
+        strangers=None,
         inner_steps=[AfterSteps(0, 0.2, 0.05, 2), AfterSteps(1, 0.75, 0.1, 2)],
         classes=classes,
     )

@@ -33,6 +33,14 @@ class TaskLosses(NamedTuple):
     inner_losses: Tensor | None  # [T, steps] on the support sets
 
 
+class Familiar(NamedTuple):
+    """How much queries look like the classes of their tasks."""
+
+    known: Tensor  # [T, Q], queries of these classes
+    strangers: Tensor  # [T, U], queries of others
+    threshold: Tensor  # [T], below which a query is called unknown
+
+
 class Algorithm(pl.LightningModule):
     """A few-shot algorithm: adapts to a support set and answers queries.
 
@@ -66,6 +74,7 @@ class Algorithm(pl.LightningModule):
         self.transductive = transductive
         self.problem = problem
         self.task_losses: list[TaskLosses] = []  # of the last training step
+        self.false_alarms = 0.05  # rate at which queries of known classes may be called unknown, where there are strangers
         self.watched_episodes = 0  # the first `watched_episodes` test episodes are also scored after each of `watched_steps`
 
     @property
@@ -153,6 +162,25 @@ class Algorithm(pl.LightningModule):
         """The attention weights [T, Q, S] of each query on each support example; None if the algorithm has no attention."""
         return None
 
+    def refuse_strangers(self) -> None:
+        """Raise `BadInput` where it cannot tell whether a query belongs to any of the classes."""
+        raise BadInput(
+            f"{type(self).__name__} cannot tell what is unknown, since it does not compare features: leave strangers and "
+            "unknown out, or use a learner such as algo=protonet"
+        )
+
+    def familiarity_in(self, episode: Episode, rate: float) -> tuple[Familiar, Familiar]:
+        """How much the queries and the strangers of an episode look like its classes.
+
+        Args:
+            episode: The episode, with strangers.
+            rate: The share of the queries that may be called unknown.
+
+        Returns:
+            What is judged alone, and what is judged together with all other queries and strangers.
+        """
+        raise NotImplementedError
+
     def freeze_backbone(self) -> None:
         """Exclude the backbone, running averages included, from training."""
         for module in self.modules():
@@ -206,7 +234,13 @@ class Algorithm(pl.LightningModule):
         return {"episodes": [self._scored(self.answers_to(episode).detach(), episode.query.y) for episode in batch]}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:
-        return {"episodes": [self._scored_after_steps(episode) for episode in batch]}
+        return {"episodes": [self._scored_after_steps(episode) | self._with_strangers(episode) for episode in batch]}
+
+    def _with_strangers(self, episode: Episode) -> dict[str, Tensor]:
+        if episode.strangers is None:
+            return {}
+        both = zip(("alone", "together"), self.familiarity_in(episode, self.false_alarms), strict=True)
+        return {f"{name}_{part}": value for name, judged in both for part, value in judged._asdict().items()}
 
     def _scored_after_steps(self, episode: Episode) -> dict[str, Tensor]:
         # Every step returns the same keys: `after_steps` is zero, and never read, where no watched episode is in the batch.

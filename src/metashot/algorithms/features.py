@@ -1,16 +1,24 @@
 """The base class of algorithms whose answers follow from features: the backbone embeds the images of a task in one pass."""
 
+import math
 from abc import abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from metashot.algorithms.base import Algorithm
+from metashot.algorithms.base import Algorithm, Familiar
+from metashot.algorithms.familiarity import Familiarity
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
+from metashot.bad_input import BadInput
 from metashot.episodes import Episode, Examples
 from metashot.problems import Problem
+
+_CLASSES, _MOST_ITEMS, _FEWEST_ITEMS = 64, 40, 4  # of a split, from which it learns what looks familiar
+_MOST_NUMBERS, _MOST_OF_FROZEN = 2**22, 2**26  # numbers in all these items, unless there are the fewest
+_NUMBERS_AT_ONCE = 2**20
 
 
 class FeatureLearner(Algorithm):
@@ -23,6 +31,7 @@ class FeatureLearner(Algorithm):
     def __init__(self, backbone: Backbone, problem: Problem, optimizer: Optimization) -> None:
         super().__init__(optimizer, backbone.transductive, problem)
         self.backbone = backbone
+        self.familiarity = Familiarity()
 
     def summary(self, support: Examples) -> Any:
         """Summarise support sets of features [T, S, features] for `answer`; by default nothing is summarised."""
@@ -66,6 +75,58 @@ class FeatureLearner(Algorithm):
     @property
     def _embeds_independently(self) -> bool:
         return self.backbone.embeds_independently and not self.training
+
+    def on_validation_start(self) -> None:
+        """Learn what looks familiar from the training and validation classes, as the backbone is now."""
+        super().on_validation_start()
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        is_known = self.familiarity.has_learned and self.backbone.frozen
+        if is_known or not self.backbone.embeds_independently or not hasattr(data, "spread_places"):
+            return
+        self.familiarity.learn(*(self._spread_features(data, split) for split in ("train", "val")))
+
+    @torch.no_grad()
+    def _spread_features(self, data: Any, split: str) -> Tensor:
+        """Features [classes, items, features] of classes and items that are spread over a split."""
+        numbers, kept = math.prod(data.input_shape), data.features.get(split)
+        most = _MOST_NUMBERS
+        if self.backbone.frozen:  # which embeds them only once
+            most = _MOST_OF_FROZEN if split == "train" else _CLASSES * _MOST_ITEMS * numbers
+        items = min(_MOST_ITEMS, max(_FEWEST_ITEMS, most // (_CLASSES * numbers)))
+        places = data.spread_places(split, _CLASSES, items)
+        if kept is not None and kept.is_whole:
+            found: Tensor = kept.gather(places, self.device).to(self.dtype)
+            return found
+        parts = [
+            self.embed(data.inputs_at(split, part, self.device).to(self.dtype)[None], support=0)[0]
+            for part in np.array_split(places.reshape(-1), math.ceil(places.size * numbers / _NUMBERS_AT_ONCE))
+        ]
+        return torch.cat(parts).view(*places.shape, -1)
+
+    def refuse_strangers(self) -> None:
+        if not self.familiarity.has_learned:
+            raise BadInput(
+                "this learner cannot tell what is unknown: its checkpoint does not say what looks familiar, since an older "
+                "version of metashot wrote it, or its features depend on the other queries; train it again, with "
+                "backbone.normalisation=running"
+            )
+
+    def familiarity_in(self, episode: Episode, rate: float) -> tuple[Familiar, Familiar]:
+        assert episode.strangers is not None
+        support, query, strangers = episode.support.x, episode.query.x, episode.strangers
+        if not episode.embedded:
+            features = self.embed(torch.cat([support, query, strangers], dim=1), support=support.shape[1])
+            sizes = [part.shape[1] for part in (support, query, strangers)]
+            support, query, strangers = torch.split(features, sizes, dim=1)
+        shown, asked = Examples(support, episode.support.y), torch.cat([query, strangers], dim=1)
+        count = query.shape[1]
+        found = []
+        for together in (False, True):
+            familiar = self.familiarity(shown, asked, together)
+            found.append(
+                Familiar(familiar[:, :count], familiar[:, count:], self.familiarity.threshold(shown, rate, together))
+            )
+        return found[0], found[1]
 
     def features_before_and_after(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
         count = episode.support.x.shape[1]

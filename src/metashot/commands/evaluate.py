@@ -222,6 +222,8 @@ class Scorer:
         self.split: Split = config["split"]
         self.episodes: int = config["episodes"]
         self.watched: int = config["curve"]
+        self.strangers: int = config["strangers"]
+        self.false_alarms: float = config["unknown"]
         self.seed: int | None = config["seed"]  # of the episodes; None for the seed of the split
         self.training_seed: int = first.get("seed", 0)
         # Choosing the training split asks for seen classes; the report states how many there are.
@@ -256,7 +258,10 @@ class Scorer:
         if data.name == checkpoint.origin["name"]:
             refuse_hidden_overrides(data_config, checkpoint.trained["data"], self.split)
         data.episodes[self.split] = self.episodes
+        data.strangers = self.strangers
         data.setup()
+        if self.strangers:
+            _refuse_strangers(data, self.split)
         if not self.allows_seen_classes:
             checkpoint.classes.refuse_seen(data, self.split, f"ckpt={checkpoint.path}")
         double = self.options.precision == "64-true"  # before the weights are loaded, which would be rounded
@@ -267,6 +272,12 @@ class Scorer:
                 f"grid.ways=[{algorithm.fixed_ways}], or leave this checkpoint out"
             )
         refuse_other_ways(algorithm, data, self.split, config["algo"]["name"])
+        if self.strangers:
+            try:
+                algorithm.refuse_strangers()
+            except BadInput as error:
+                raise BadInput(f"ckpt={checkpoint.path}: {error}") from error
+            algorithm.false_alarms = self.false_alarms
         self.options.arrange(algorithm)
         return Prepared(checkpoint, algorithm, data, change)
 
@@ -385,6 +396,12 @@ def match_training_data(data: EpisodicDataModule, origin: Origin) -> str | None:
     return data.look_like(origin)
 
 
+def _refuse_strangers(data: EpisodicDataModule, split: Split) -> None:
+    if not isinstance(data, ClassEpisodes):
+        raise BadInput(f"strangers={data.strangers} are items of other classes, and data={data.name} has no classes")
+    data.sampler(split).refuse_strangers(split, data.strangers)
+
+
 def refuse_hidden_overrides(now: dict[str, Any], stored: dict[str, Any], split: Split) -> None:
     """Refuse a changed key for all splits that has no effect because the split has its own value for the key."""
     for key in SHAPE_KEYS:
@@ -423,5 +440,6 @@ def described(report: Report) -> str:
     """The name of a report's folder: the checkpoint, the data, the split, the shape of the episodes, and their seed."""
     ways = "" if report.ways is None else f"{format_amount(report.ways)}w"
     unequal = "_unequal" if report.unequal_support or report.unequal_queries else ""
-    shape = f"{ways}{format_amount(report.shots)}s{format_amount(report.queries)}q{unequal}"
+    strange = "" if report.strangers is None else f"_{report.strangers.classes}strangers"
+    shape = f"{ways}{format_amount(report.shots)}s{format_amount(report.queries)}q{unequal}{strange}"
     return f"{Path(report.checkpoint).stem}_{report.data}_{report.split}_{shape}_{report.episodes}_seed{report.episode_seed}"

@@ -20,6 +20,8 @@ class Bank:
         items_per_class: the number of items of each class, in the order of `classes`.
     """
 
+    is_whole = True  # whether it holds all items of its split
+
     def __init__(self, items: NDArray[Any] | Tensor, classes: list[str], items_per_class: NDArray[np.int64]) -> None:
         self.items = items  # [items, *item_shape]
         self.classes = classes

@@ -244,9 +244,20 @@ class ClassEpisodes(EpisodicDataModule):
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         sampler = self.sampler(split)
         if split in self.features:
-            return self._embedded(split, sampler, numbers, device)
-        bank = self._bank_on(device, split)
-        return [self._presented(self._gathered(bank, sampler(group), device)) for group in sampler.groups(numbers)]
+            episodes = self._embedded(split, sampler, numbers, device)
+        else:
+            bank = self._bank_on(device, split)
+            episodes = [self._presented(self._gathered(bank, sampler(group), device)) for group in sampler.groups(numbers)]
+        if not self.strangers:
+            return episodes
+        return [replace(episode, strangers=self._strangers(split, sampler, episode, device)) for episode in episodes]
+
+    def _strangers(self, split: Split, sampler: EpisodeSampler, episode: Episode, device: torch.device) -> Tensor:
+        """Inputs, or features, of items of other classes: [T, U, ...]."""
+        places = sampler.strangers(episode.number.cpu().numpy(), self.strangers)
+        if split in self.features:
+            return self.features[split].gather(places, device)
+        return self.presentation.inputs(self.presentation.values(self._bank_on(device, split).gather(places, device)))
 
     def training_batch(self, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         """Augmented episodes, or batches of augmented shuffled items."""
@@ -293,7 +304,28 @@ class ClassEpisodes(EpisodicDataModule):
             for group in sampler.groups(numbers[first : first + _AT_ONCE]):
                 indices = sampler(group)
                 found.append(np.unique(np.concatenate([indices.support, indices.query], axis=1)))
+                if self.strangers:
+                    found.append(np.unique(sampler.strangers(group, self.strangers)))
         return np.unique(np.concatenate(found))
+
+    def spread_places(self, split: Split, classes: int, items: int) -> NDArray[np.int64]:
+        """Positions of items that are spread evenly over a split.
+
+        Args:
+            split: the split.
+            classes: the most classes.
+            items: the most items of each class; all get as many as the smallest of these classes has.
+
+        Returns:
+            [classes, items]
+        """
+        sizes = self.banks[split].items_per_class
+        firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        chosen = np.linspace(0, len(sizes) - 1, min(classes, len(sizes))).astype(np.int64)
+        count = min(items, int(sizes[chosen].min()))
+        within = np.linspace(0, sizes[chosen] - 1, count, axis=1).astype(np.int64)
+        places: NDArray[np.int64] = firsts[chosen][:, None] + within
+        return places
 
     def inputs_at(self, split: Split, places: NDArray[np.int64], device: torch.device) -> Tensor:
         """Present items of a split to a learner, without augmentation.

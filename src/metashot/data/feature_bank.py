@@ -14,6 +14,8 @@ class FeatureBank:
         places: the positions of the images in the bank, [images], in ascending order.
     """
 
+    is_whole = False  # whether it holds all items of its split
+
     def __init__(self, features: Tensor, places: NDArray[np.int64]) -> None:
         self.features = features
         self.places = places

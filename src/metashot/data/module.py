@@ -72,6 +72,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.seeds: dict[Split, int] = dict.fromkeys(SPLITS, seed)  # of each split's episodes
         self.seeds |= {split: own for split, own in (own_seeds or {}).items() if own is not None}
         self.evaluated_split: Split = "test"
+        self.strangers = 0  # other classes in each episode of an evaluation, whose items a learner should not know
         self.next_episode = 0  # the next training episode, over all devices; a resumed run continues from it
 
     def __str__(self) -> str:
@@ -306,7 +307,10 @@ def in_double(episode: Episode) -> Episode:
         Examples(*(values.double() if values.is_floating_point() else values for values in (part.x, part.y)))
         for part in (episode.support, episode.query)
     )
-    return replace(episode, support=support, query=query)
+    strangers = episode.strangers
+    if strangers is not None and strangers.is_floating_point():
+        strangers = strangers.double()
+    return replace(episode, support=support, query=query, strangers=strangers)
 
 
 def own_seeds(train: int | None, val: int | None, test: int | None) -> dict[Split, int | None]:

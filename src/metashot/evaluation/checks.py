@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from metashot import configuration
-from metashot.arguments import Episodes, Seed, Watched, check_value
+from metashot.arguments import Episodes, Rate, Seed, Strangers, Watched, check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints.stored import BEST, configuration_of_checkpoint, find_checkpoint
 from metashot.configuration import Container, signatures
@@ -28,6 +28,8 @@ def refuse_evaluation(config: Container) -> None:
     check_value(config["allow_seen_classes"], bool, "allow_seen_classes")
     check_value(config["pictures"], _Pictures, "pictures")
     check_value(config["curve"], Watched, "curve")
+    check_value(config["strangers"], Strangers, "strangers")
+    check_value(config["unknown"], Rate, "unknown")
     check_value(config["grid"]["ways"], list[signatures.alias("metashot.data.class_episodes.Ways")] | None, "grid.ways")  # type: ignore[misc]
     check_value(config["grid"]["shots"], list[signatures.alias("metashot.data.module.Counts")] | None, "grid.shots")  # type: ignore[misc]
     given = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]

@@ -13,8 +13,10 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from metashot.algorithms.base import Familiar
 from metashot.episodes import Batch, Episode
 from metashot.evaluation.statistics import mean_and_interval
+from metashot.evaluation.strangers import Familiarities
 from metashot.problems import Predictions, Problem
 
 
@@ -162,6 +164,8 @@ class Scoring(pl.Callback):
     def __init__(self) -> None:
         self.scores = EpisodeScores()
         self.queries = QueryAnswers()
+        self.familiarities = Familiarities()
+        self.with_strangers: NDArray[np.float64] | None = None  # the measures of each episode, if it had strangers
         self.results: EpisodeResults | None = None
         self.answered: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None  # for problems with classes
         self.first_batch: tuple[Episode, Tensor] | None = None  # the first test batch, with its answers
@@ -171,8 +175,10 @@ class Scoring(pl.Callback):
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin(pl_module)
-        self.queries.reset()
-        self.queries.to(pl_module.device)
+        for metric in (self.queries, self.familiarities):
+            metric.reset()
+            metric.to(pl_module.device)
+        self.with_strangers = None
         self.first_batch = None
 
     def on_validation_batch_end(
@@ -201,6 +207,12 @@ class Scoring(pl.Callback):
             predictions = problem.predictions(found["answers"], episode.query.y)
             if predictions is not None:
                 self.queries.update(episode, predictions)
+                if "alone_known" in found:
+                    right = predictions.labels == predictions.predicted
+                    judged = (
+                        Familiar(*(found[f"{how}_{part}"] for part in Familiar._fields)) for how in ("alone", "together")
+                    )
+                    self.familiarities.update(episode, right, *judged)
         if self.first_batch is None:
             self.first_batch = batch[0], outputs["episodes"][0]["answers"]
 
@@ -213,6 +225,7 @@ class Scoring(pl.Callback):
         steps: tuple[int, ...] = pl_module.watched_steps  # type: ignore[assignment]
         self.results = self._results(pl_module, steps)
         self.answered = self.queries.compute() if self.queries.update_called else None
+        self.with_strangers = self.familiarities.compute() if self.familiarities.update_called else None
 
     def _begin(self, pl_module: pl.LightningModule) -> None:
         self.scores.reset()

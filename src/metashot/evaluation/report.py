@@ -11,6 +11,7 @@ from metashot.data.seen_classes import SeenClasses
 from metashot.episodes import Amount, format_amount
 from metashot.evaluation.answers import ClassAccuracy
 from metashot.evaluation.statistics import FEW_EPISODES
+from metashot.evaluation.strangers import StrangerReport
 from metashot.evaluation.timing import SecondsOfATask
 from metashot.files.outputs import WRITTEN_BY, write_output
 from metashot.problems import IN_PERCENT
@@ -61,6 +62,7 @@ class Report:
     calibration_error: float | None  # the expected calibration error of the predicted class's probability
     seconds_of_a_task: SecondsOfATask | None
     inner_steps: list[AfterSteps]  # empty without an inner loop
+    strangers: StrangerReport | None  # None without strangers
     classes: list[ClassAccuracy]  # the classes of the split that had queries
 
     @property
@@ -77,6 +79,7 @@ class Report:
         """The values as plain containers, as in report.json; the score comes first, under the metric's name."""
         values = asdict(self)
         values["seconds_of_a_task"] = self.seconds_of_a_task and self.seconds_of_a_task._asdict()
+        values["strangers"] = self.strangers and self.strangers.content()
         values["classes"] = [of_class._asdict() for of_class in self.classes]
         values["worst_class"] = self.worst_class and self.worst_class._asdict()
         values["seen_classes"] = self.seen_classes and self.seen_classes._asdict()
@@ -186,6 +189,8 @@ class Report:
             details["worst class"] = f"{plain_score('accuracy', worst.accuracy)} of {worst.queries} queries, {worst.name}"
         if self.calibration_error is not None:
             details["calibration"] = f"{100 * self.calibration_error:.2f} % expected error of the probabilities"
+        if self.strangers is not None:
+            details |= self.strangers.rows()
         if self.seconds_of_a_task is not None:
             adapting, answering = (1000 * seconds for seconds in self.seconds_of_a_task)
             details["a task takes"] = f"{adapting:.1f} ms to adapt and {answering:.1f} ms to answer"

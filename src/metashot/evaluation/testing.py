@@ -18,6 +18,7 @@ from metashot.evaluation.answers import Answers, calibration_error, class_accura
 from metashot.evaluation.protocol import EpisodeResults, Scoring
 from metashot.evaluation.report import AfterSteps, Report
 from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
+from metashot.evaluation.strangers import stranger_report
 from metashot.evaluation.timing import Timing
 from metashot.sources.getting.files import printable
 from metashot.sources.splitting import Split
@@ -93,6 +94,9 @@ def test(
     if scoring.answered is not None:
         (number, label, predicted), confidence = scoring.answered
         answers = Answers(number, label, predicted, confidence, data.classes_of(split, np.asarray(results.numbers)))
+    strangers = None
+    if scoring.with_strangers is not None:
+        strangers = stranger_report(scoring.with_strangers, data.strangers, spec.queries, algorithm.false_alarms)
     report = Report(
         metric=results.problem.metric,
         score=results.score,
@@ -123,6 +127,7 @@ def test(
         inner_steps=[
             AfterSteps(steps, *mean_and_interval(scores), len(scores)) for steps, scores in results.after_steps.items()
         ],
+        strangers=strangers,
         classes=[] if answers is None else class_accuracies(answers, names),
     )
     return Evaluation(report, results, answers, names, scoring.first_batch)
