@@ -33,7 +33,7 @@ LEARNERS = [
         for algo, protocol in [
             *[("protonet", "support"), ("relation", "running"), ("triplet", "running"), ("full context", "support")],
             *[("matching", "support"), ("baseline", "running"), ("baselinepp", "support"), ("metabaseline", "running")],
-            ("r2d2", "support_later"),
+            *[("r2d2", "support_later"), ("svm", "running"), ("logistic", "running"), ("simpleshot", "running")],
         ]
     ),
 ]

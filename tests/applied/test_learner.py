@@ -25,6 +25,7 @@ FAMILIES = [
     ("maml", "transductive"), ("maml", "support"), ("mamlpp", "running"), ("reptile", "support"), ("protonet", "running"),
     ("protonet", "transductive"), ("matching", "running"), ("relation", "support_later"), ("siamese", "running"),
     ("snail", "support_later"), ("baselinepp", "running"),
+    ("svm", "support"), ("logistic", "running"), ("simpleshot", "running"),
 ]  # fmt: skip
 LABELS = ["dog", "cat", "ant", "cow", "cat", "dog", "cow", "ant"]  # as given, which is not the order of an episode
 

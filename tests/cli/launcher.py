@@ -5,7 +5,9 @@ At the end of a test they time one task instead of ten: how long it took is comp
 
 import importlib
 
+import metashot.algorithms.closed_form.logistic
 import metashot.algorithms.closed_form.r2d2
+import metashot.algorithms.closed_form.svm
 import metashot.algorithms.gradient.average
 import metashot.algorithms.gradient.finetune
 import metashot.algorithms.gradient.mamlpp

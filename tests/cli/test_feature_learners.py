@@ -19,9 +19,12 @@ ALGORITHMS: dict[str, list[str]] = {
     "siamese": ["algo=siamese"],
     "triplets": ["algo=siamese", "algo.loss=triplet"],
     "r2d2": ["algo=r2d2"],
+    "svm": ["algo=svm"],
+    "simpleshot": ["algo=protonet", "algo.normalise=centre_l2"],
     "snail": ["algo=snail"],
     "baseline": ["algo=baseline", "data.train.batch=16"],
     "baselinepp": ["algo=baselinepp", "data.train.batch=16", "data.presentation.augmentation.quarter_turns=image"],
+    "logistic": ["algo=logistic", "data.train.batch=16"],
     "metabaseline": ["algo=metabaseline"],
 }
 
@@ -110,6 +113,9 @@ REFUSED: dict[str, list[str]] = {
     "algo=matching algo.reading_steps=0": ["algo.reading_steps=0", "at least 1"],
     "algo=protonet algo.distance=manhattan": ["algo.distance=manhattan", "euclidean, cosine"],
     "algo=r2d2 algo.regularisation=0": ["algo.regularisation=0", "at least 1e-08"],
+    "algo=svm algo.penalty=0": ["algo.penalty=0", "above 0"],
+    "algo=logistic algo.regularisation=0": ["algo.regularisation=0", "at least 1e-06"],
+    "algo=protonet algo.normalise=l1": ["algo.normalise=l1", "none, l2, centre_l2"],
     "algo=relation algo.loss=hinge": ["algo.loss=hinge", "mse, cross_entropy"],
     "algo=siamese algo.loss=pairs": ["algo.loss=pairs", "verification, contrastive, triplet"],
     "algo=siamese algo.neighbours=0": ["algo.neighbours=0", "at least 1"],

@@ -25,6 +25,7 @@ SMALL = {
     "snail": ["algo.keys=[4,8]", "algo.values=[4,8]", "algo.filters=4", "algo.embedding=8", "algo.reach=8"],
     "baseline": ["data.train.batch=16"],
     "baselinepp": ["data.train.batch=16"],
+    "logistic": ["data.train.batch=16"],
     "mamlpp": ["algo.averages_per_step=false"],
 }
 EPISODES = ["data.ways=3", "data.shots=2", "data.queries=3", "data.val.episodes=4", "data.test.episodes=4"]
@@ -42,7 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(root: Path, algo: str, *more: str) -> configuration.Container:
-    training = [] if algo in ("baseline", "baselinepp") else ["data.train.ways=3", "data.train.queries=3"]
+    training = [] if algo in ("baseline", "baselinepp", "logistic") else ["data.train.ways=3", "data.train.queries=3"]
     data = ["data=vectors", f"data.root={root}", f"data.banks={root.parent / 'banks'}", "data.source.shares=[1,1,1]"]
     return composed("train", f"algo={algo}", *data, *EPISODES, *training, *SMALL.get(algo, []), *more)
 

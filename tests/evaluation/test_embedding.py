@@ -22,7 +22,19 @@ from metashot.training.trainer import TrainerOptions
 from tests.configuration.test_configuration import composed
 from tests.data.test_module import data_module
 
-LEARNERS = ("protonet", "matching", "relation", "siamese", "r2d2", "snail", "baseline", "baselinepp", "metabaseline")
+LEARNERS = (
+    "protonet",
+    "matching",
+    "relation",
+    "siamese",
+    "r2d2",
+    "svm",
+    "snail",
+    "baseline",
+    "logistic",
+    "baselinepp",
+    "metabaseline",
+)
 EPISODES = 13
 
 

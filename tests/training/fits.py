@@ -35,9 +35,11 @@ FEATURES = (
     "relation",
     "siamese",
     "r2d2",
+    "svm",
     "snail",
     "baseline",
     "baselinepp",
+    "logistic",
     "metabaseline",
 )
 ALGORITHMS = GRADIENT + FEATURES

@@ -14,6 +14,8 @@ PRECISE = [
     ("reptile", "auto"),
     ("protonet", "auto"),
     ("r2d2", "auto"),
+    ("svm", "auto"),
+    ("logistic", "auto"),
     ("baselinepp", "auto"),
 ]
 

@@ -6,6 +6,12 @@ normalisation accumulates running averages over whole episodes and uses them at 
 
 The paper compares the squared Euclidean distance with the cosine distance. Logits are divided by a temperature, which can be
 learned and which the paper does not have (it is 1): cosines, which lie between -1 and 1, need one well below 1.
+
+With `normalise` it is SimpleShot: Wang, Chao, Weinberger, van der Maaten 2019, "SimpleShot: revisiting nearest-neighbor
+classification for few-shot learning", arXiv:1911.04623. Features are divided by their lengths (`l2`), for `centre_l2` after
+the mean feature of the training classes is subtracted. In the paper the backbone is trained to classify all those classes:
+`algo=baseline`, given with `init_from`, and `trainer.max_steps=0`. Where this departs from the paper: the mean is that of at
+most 2,000 training items instead of all, and in training on episodes that of the last validation.
 """
 
 import math
@@ -14,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from metashot.algorithms.features import FeatureLearner
+from metashot.algorithms.centring import CentresFeatures, FeatureNormalisation, Normalise
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.similarities import class_means, cosines, squared_distances
 from metashot.arguments import Positive
@@ -23,7 +29,7 @@ from metashot.episodes import Examples
 from metashot.problems import Problem
 
 
-class ProtoNet(FeatureLearner):
+class ProtoNet(CentresFeatures):
     def __init__(
         self,
         backbone: Backbone,
@@ -32,14 +38,17 @@ class ProtoNet(FeatureLearner):
         temperature: Positive,
         learned_temperature: bool,
         optimizer: Optimization,
+        normalise: Normalise = "none",  # older checkpoints do not store it
     ) -> None:
         super().__init__(backbone, problem, optimizer)
         self.distance = distance
+        self.normalised = FeatureNormalisation(normalise, backbone.features)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learned_temperature)
 
     def summary(self, support: Examples) -> Tensor:
-        return class_means(support.x, support.y)  # prototypes [T, ways, features]
+        return class_means(self.normalised(support.x), support.y)  # prototypes [T, ways, features]
 
     def answer(self, prototypes: Tensor, query: Tensor) -> Tensor:
+        query = self.normalised(query)
         similarities = cosines(query, prototypes) if self.distance == "cosine" else -squared_distances(query, prototypes)
         return similarities / self.log_temperature.exp()
