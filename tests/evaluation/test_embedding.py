@@ -1,6 +1,7 @@
 """Embedding once: evaluation finds what it finds episode by episode, and embeds no image twice."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -138,4 +139,7 @@ def test_progress_counts_episodes_and_images(small_root: Path) -> None:
     images = len(data.places_of("test", data.evaluation_numbers("test")))
     size = data.tasks_per_evaluation_step
     lines = [f"testing {min(done, EPISODES)}/{EPISODES} episodes" for done in range(size, EPISODES + size, size)]
-    assert log.getvalue().splitlines() == [f"embedding {images}/{images} images", *lines]
+    printed = [line.partition("  ") for line in log.getvalue().splitlines()]
+    assert [what for what, _, _ in printed] == [f"embedding {images}/{images} images", *lines]
+    assert [left for _, _, left in printed if not re.fullmatch(r"\d+ s left", left)] == []
+    assert printed[-1][2] == "0 s left"

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -12,7 +11,6 @@ from rich.console import Console
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.data.class_episodes import ClassEpisodes
-from metashot.data.kept_features import kept_features
 from metashot.evaluation.embedding import EmbedOnce
 from metashot.evaluation.protocol import Scoring
 from metashot.training.progress import ProgressBar
@@ -129,26 +127,3 @@ def test_features_that_cannot_be_kept_are_done_without(root: Path, monkeypatch: 
     weights, losses, _ = run(root, "matching", True)
     torch.testing.assert_close(weights, plain[0], rtol=1e-3, atol=1e-4)
     assert losses == pytest.approx(plain[1], rel=1e-3)
-
-
-def test_features_are_whole_or_not_there_and_computed_by_one_process(tmp_path: Path) -> None:
-    calls = []
-
-    def broken() -> Any:
-        yield np.ones((2, 3), np.float32)
-        raise KeyboardInterrupt
-
-    def whole() -> Any:
-        calls.append(1)
-        yield np.ones((2, 3), np.float32)
-        yield np.zeros((2, 3), np.float32)
-
-    with pytest.raises(KeyboardInterrupt):
-        kept_features(tmp_path / "banks", {"of": 1}, (4, 3), broken)
-    assert not (tmp_path / "banks").exists()
-    for _ in range(2):
-        found = kept_features(tmp_path / "banks", {"of": 1}, (4, 3), whole)
-        assert found.tolist() == [[1.0] * 3] * 2 + [[0.0] * 3] * 2
-    assert calls == [1]
-    assert kept_features(tmp_path / "banks", {"of": 2}, (4, 3), whole) is not None
-    assert calls == [1, 1]

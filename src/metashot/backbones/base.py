@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from metashot.backbones.normalisation import Protocol
 
-_MARK = "public_digest"  # replaces all weights of a frozen public backbone in its state
+MARK = "public_digest"  # replaces all weights of a frozen public backbone in its state
 
 
 class Backbone(nn.Module):
@@ -135,7 +135,7 @@ def _name_instead_of_weights(module: nn.Module, state: dict[str, Any], prefix: s
         return
     for name in [name for name in state if name.startswith(prefix)]:
         del state[name]
-    state[prefix + _MARK] = _as_values(module.public_digest)
+    state[prefix + MARK] = _as_values(module.public_digest)
 
 
 def _weights_instead_of_name(
@@ -149,8 +149,10 @@ def _weights_instead_of_name(
     errors: list[str],
 ) -> None:
     assert isinstance(module, Backbone)
-    mark = state.pop(prefix + _MARK, None)
+    mark = state.pop(prefix + MARK, None)
     if mark is None:
+        if any(name.startswith(prefix) for name in state):
+            module.public_digest = None  # they may be any weights
         return
     if not mark.is_meta:  # a meta tensor has no values: only shapes are compared
         if module.is_published:

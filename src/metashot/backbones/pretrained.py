@@ -7,6 +7,7 @@ belong to the weights.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -22,6 +23,14 @@ from metashot.bad_input import BadInput
 # Names that timm knows; a path or the address of a hub is none.
 NameInTimm = Annotated[str, Matching(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_-]{1,100})?", "the name of a network of timm")]
 _SHOWN = 8  # names of parts in a message
+
+
+@dataclass(frozen=True, eq=False)
+class _Folded:
+    """The network without batch normalisation; None if there is nothing to fold."""
+
+    weights: list[tuple[int, int]] | None  # what `_identity_of` said when it was made
+    network: nn.Module | None
 
 
 class Pretrained(Backbone):
@@ -63,7 +72,7 @@ class Pretrained(Backbone):
         }
         self.feature_shape = (_features_of(self.name, self._build, image_size, side),)
         self.external_data = trained_on(self.name) if weights in ("auto", "hub") else f"{weights}, for {self.name}"
-        self._folded: list[nn.Module | None] = []  # made when it is first needed, and shared by shallow copies
+        self._folded = _Folded(None, None)
         self._train_parts(train)
 
     @property
@@ -71,14 +80,17 @@ class Pretrained(Backbone):
         return True
 
     def bring_back(self) -> None:
+        dtype = next(self.network.parameters()).dtype
+        self.network.float()  # as they are published, and so that a digest is the same in any precision
         with torch.no_grad():
             load_published(self.network, self.name, self.weights, lambda **how: self._build(self.image_size, **how))
-        self._folded = []
         self.public_digest = digest_of(self.network)
+        self.network.to(dtype)
 
     def freeze(self) -> None:
         super().freeze()
-        self._folded = []
+        if self.public_digest is not None and self.public_digest != digest_of(self.network):
+            self.public_digest = None  # a part of it was trained, and its state has to hold the weights
 
     def train(self, mode: bool = True) -> "Pretrained":
         super().train(mode)
@@ -88,15 +100,19 @@ class Pretrained(Backbone):
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]
         features: Tensor = self._network_for(images)(images.flatten(0, 1))
-        return features.flatten(1).view(tasks, count, -1)
+        return features.reshape(tasks, count, self.features)
 
     def _network_for(self, images: Tensor) -> nn.Module:
         is_plain = images.device.type == "cpu" and images.dtype is torch.float32 and not images.requires_grad
         if not is_plain or not self.frozen or torch.is_autocast_enabled("cpu") or _is_transformed() or not images.numel():
             return self.network
-        if not self._folded:
-            self._folded.append(folded(self.network, images[0, :1]))
-        return self._folded[0] or self.network
+        weights = _identity_of(self.network)
+        if weights is None:
+            return self.network
+        found = self._folded  # once, since another thread may replace it
+        if found.weights != weights:
+            found = self._folded = _Folded(weights, folded(self.network, images[0, :1]))
+        return found.network or self.network
 
     def _build(self, image_size: int | None, **how: Any) -> nn.Module:
         timm = imported_timm()
@@ -128,12 +144,21 @@ class Pretrained(Backbone):
             parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_folded": []}  # it is made again
+        return self.__dict__ | {"_folded": _Folded(None, None)}  # it is made again
 
 
 def _is_transformed() -> bool:
     """Whether a function transform of torch.func is active, or a graph is traced, where values cannot be compared."""
     return torch._C._functorch.maybe_current_level() is not None or torch.compiler.is_compiling()
+
+
+def _identity_of(network: nn.Module) -> list[tuple[int, int]] | None:
+    """What changes with the weights; None where others take the place of the parameters for a while, as in an inner loop."""
+    parameters = list(network.parameters())
+    if not all(isinstance(parameter, nn.Parameter) for parameter in parameters):
+        return None
+    tensors = [*parameters, *network.buffers()]
+    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
 
 
 def _inputs_of(network: nn.Module) -> tuple[tuple[int, ...], list[float], list[float], str]:

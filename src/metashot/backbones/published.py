@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metashot.bad_input import BadInput
+from metashot.files.paths import given_path, reason_of
 
 AUTO, HUB = "auto", "hub"
 _SUGGESTED = 5  # names in a message
@@ -69,13 +71,13 @@ def full_name(name: str) -> str:
         BadInput: if timm has no such network, or no such weights of it.
     """
     timm = imported_timm()
-    architecture, _, tag = name.partition(".")
+    architecture, dot, tag = name.partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), _SUGGESTED, 0.5)
         near = near or timm.list_models(f"*{architecture.split('_')[0]}*")[:_SUGGESTED]
         suggested = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists all"
         raise BadInput(f"backbone.name={name} is not a network of timm {timm.__version__}; {suggested}")
-    if not tag:
+    if not dot:
         usual: str = timm.models.get_pretrained_cfg(architecture).tag if timm.models.is_model_pretrained(name) else ""
         return f"{architecture}.{usual}" if usual else architecture
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
@@ -105,7 +107,7 @@ def load_published(network: nn.Module, name: str, weights: str, build: Any) -> N
         BadInput: if they cannot be found, or do not fit.
     """
     if weights not in (AUTO, HUB):
-        _load_file(network, Path(weights).expanduser(), f"backbone.weights={weights}")
+        _load_file(network, given_path(weights, "backbone.weights"), f"backbone.weights={weights}")
         return
     package = _PACKAGES.get(name) if weights == AUTO else None
     if package is not None and (file := _file_of(package)) is not None:
@@ -116,9 +118,10 @@ def load_published(network: nn.Module, name: str, weights: str, build: Any) -> N
 
 
 def digest_of(network: nn.Module) -> str:
-    """A digest of all weights, and of their names."""
+    """A digest of all weights, and of their names; the same for a network that was converted to 64 bits."""
     found = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
+        value = value.float() if value.is_floating_point() else value
         found.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
         found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
@@ -172,7 +175,8 @@ def _not_downloaded(name: str, reason: str, instead: str) -> BadInput:
 
 def _load_file(network: nn.Module, file: Path, what: str) -> None:
     if not file.is_file():
-        raise BadInput(f"{what} cannot be used: there is no such file; allowed: auto, hub, or a .safetensors or .pth file")
+        reason = "it is no file" if file.exists() else "there is no such file"
+        raise BadInput(f"{what} cannot be used: {reason}; allowed: auto, hub, or a .safetensors or .pth file")
     weights = _read(file, what)
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     if convert is not None:  # other names, or position embeddings of another size
@@ -186,13 +190,16 @@ def _load_file(network: nn.Module, file: Path, what: str) -> None:
 def _read(file: Path, what: str) -> dict[str, Tensor]:
     """The tensors of a file, by name. Pickles are read by an unpickler that knows only tensors."""
     try:
-        with torch.device("cpu"):
+        with torch.device("cpu"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of pickles that are then refused
             if file.suffix == ".safetensors":
                 from safetensors.torch import load_file
 
                 found: Any = load_file(os.fspath(file))
             else:
                 found = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise BadInput(f"{what} cannot be read: {reason_of(error)}") from error
     except Exception as error:  # a damaged file may raise anything
         reason = "it is damaged, or holds no weights"
         if "GLOBAL" in str(error):  # the unpickler names what it does not know

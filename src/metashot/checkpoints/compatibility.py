@@ -9,7 +9,8 @@ FREE_WHEN_RESUMED = (
     *("pictures", "curve", "allow_seen_classes", "trainer.", "logger.", "engine."),
     *("data.root", "data.banks", "data.tasks_per_evaluation_step"),
 )
-_CHANGES_NO_WEIGHT = ("normalisation", "drop_block", "drop_block_size", "fused")  # in the backbone's group
+# In the backbone's group. Published weights are compared by their digest, wherever they were found.
+_CHANGES_NO_WEIGHT = ("normalisation", "drop_block", "drop_block_size", "fused", "train", "weights")
 
 
 def refuse_another_experiment(new: Container, old: Container) -> None:

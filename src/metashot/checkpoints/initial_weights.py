@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
+from metashot.backbones.base import MARK, Backbone
 from metashot.bad_input import BadInput
 from metashot.checkpoints.compatibility import refuse_another_backbone
 from metashot.checkpoints.reading import read_checkpoint
@@ -31,9 +33,14 @@ def load_initial_weights(given: str, algorithm: Algorithm, backbone: dict[str, A
     checkpoint = read_checkpoint(path)
     config = checkpoint[OURS]["config"]
     refuse_another_backbone(given, backbone, config["backbone"])
-    own: Weights = algorithm.state_dict()  # shares memory with the algorithm
     theirs: Weights = checkpoint["state_dict"]
-    body, their_body = _part(own, "backbone"), _part(theirs, "backbone")
+    their_body = _part(theirs, "backbone")
+    if MARK in their_body:
+        _refuse_other_published(given, algorithm, their_body.pop(MARK))
+    else:
+        _forget_published(algorithm)
+    own: Weights = algorithm.state_dict()  # shares memory with the algorithm
+    body = _part(own, "backbone") if their_body else {}
     protocol = config["backbone"].get("normalisation")
     without_place = [name for name in their_body if name not in body and "running_" not in name]
     if missing := [*(name for name in body if name not in their_body), *without_place]:
@@ -55,6 +62,26 @@ def load_initial_weights(given: str, algorithm: Algorithm, backbone: dict[str, A
             values.copy_(their_head[name])
         parts += " and the head"
     return f"init_from: {parts} of {path} ({config['algo'].get('name')}, step {checkpoint['global_step']})"
+
+
+def _refuse_other_published(given: str, algorithm: Algorithm, digest: Tensor) -> None:
+    """Refuse a checkpoint with other published weights than this run's, which has loaded them already."""
+    named = bytes(digest.to(torch.uint8).flatten().tolist()).hex()
+    if any(backbone.public_digest != named for backbone in _backbones(algorithm)):
+        raise BadInput(
+            f"init_from={given} was trained with other published weights of the same name than backbone.weights finds now: "
+            "give backbone.weights the file that it was trained with"
+        )
+
+
+def _forget_published(algorithm: Algorithm) -> None:
+    """Let the states of backbones hold weights, since others take the place of published ones."""
+    for backbone in _backbones(algorithm):
+        backbone.public_digest = None
+
+
+def _backbones(algorithm: Algorithm) -> list[Backbone]:
+    return [module for module in algorithm.modules() if isinstance(module, Backbone)]
 
 
 def _part(weights: Weights, part: str) -> Weights:

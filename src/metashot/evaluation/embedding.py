@@ -18,6 +18,7 @@ from metashot.data.bank import Bank
 from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.feature_bank import FeatureBank
 from metashot.data.kept_features import kept_features
+from metashot.process.interruption import STOP
 from metashot.sources.splitting import Split
 from metashot.version import __version__
 
@@ -25,8 +26,8 @@ _AT_ONCE = 256  # items in a batch
 _MOST_NUMBERS = 2**20  # numbers in a batch of larger items: activations of more are slower, since they leave the caches
 _MOST_BYTES = 4 * 2**30  # features in memory; larger ones, such as feature maps of many images, are computed per episode
 
-# (activity, total, unit) -> a function that advances the progress by a count.
-Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
+# (activity, total, unit, done before) -> a function that advances the progress by a count.
+Progress = Callable[[str, int, str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 class EmbedOnce(pl.Callback):
@@ -42,7 +43,12 @@ class EmbedOnce(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, ClassEpisodes) and not data.presentation.augments:
+        if not isinstance(data, ClassEpisodes):
+            return
+        # Before the first step, so that an interrupt in this long computation costs no steps.
+        self._keep(trainer, pl_module, data, "val")
+        self._forget(trainer, "val")
+        if not data.presentation.augments:
             self._keep(trainer, pl_module, data, "train")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -72,7 +78,7 @@ class EmbedOnce(pl.Callback):
         places = data.places_of(split, data.evaluation_numbers(split))
         if len(places) * learner.backbone.features * 4 > _MOST_BYTES:
             return
-        features = torch.cat(list(self._features(trainer, learner, data, split, places)))
+        features = torch.cat(list(self._features(trainer, learner, data, split, places, 0)))
         data.features[split] = FeatureBank(features, places)
 
     def _keep(self, trainer: pl.Trainer, learner: pl.LightningModule, data: ClassEpisodes, split: Split) -> bool:
@@ -94,24 +100,31 @@ class EmbedOnce(pl.Callback):
             "computed": [learner.device.type, trainer.precision, __version__],
         }
 
-        def computed() -> Iterator[NDArray[np.float32]]:
-            for part in self._features(trainer, learner, data, split, np.arange(items)):
+        def computed(first: int) -> Iterator[NDArray[np.float32]]:
+            for part in self._features(trainer, learner, data, split, np.arange(items), first):
                 yield part.float().cpu().numpy()
+                STOP.check()  # what is computed is kept
 
         try:
-            kept = kept_features(data.banks_root, identity, (items, features), computed)
+            kept = kept_features(data.banks_root, identity, (items, features), _at_once(data), computed)
         except OSError:
             return False  # the folder of the banks may be read-only: then nothing is stored
         data.features[split] = Bank(kept, [], np.array([items])).placed_on(learner.device)
         return True
 
     def _features(
-        self, trainer: pl.Trainer, learner: FeatureLearner, data: ClassEpisodes, split: Split, places: NDArray[np.int64]
+        self,
+        trainer: pl.Trainer,
+        learner: FeatureLearner,
+        data: ClassEpisodes,
+        split: Split,
+        places: NDArray[np.int64],
+        done: int,
     ) -> Iterator[Tensor]:
-        """The features of the items at these places of a split, batch by batch."""
-        with self.progress("embedding", len(places), data.presentation.noun) as advance, torch.no_grad():
-            size = max(1, min(_AT_ONCE, _MOST_NUMBERS // math.prod(data.input_shape)))
-            for first in range(0, len(places), size):
+        """The features of the items at these places of a split, batch by batch, without those that are done."""
+        size, noun = _at_once(data), data.presentation.noun
+        with self.progress("embedding", len(places), noun, done) as advance, torch.no_grad():
+            for first in range(done, len(places), size):
                 x = data.inputs_at(split, places[first : first + size], learner.device)
                 x = x.to(learner.dtype) if x.is_floating_point() else x
                 with trainer.precision_plugin.val_step_context():
@@ -123,3 +136,8 @@ class EmbedOnce(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, ClassEpisodes):
             data.features.pop(split, None)
+
+
+def _at_once(data: ClassEpisodes) -> int:
+    """The number of items in a batch."""
+    return max(1, min(_AT_ONCE, _MOST_NUMBERS // math.prod(data.input_shape)))

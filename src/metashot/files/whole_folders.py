@@ -49,15 +49,21 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.building-", dir=folder.parent))
     try:
         yield temporary
-        temporary.chmod(0o755)
-        if folder.exists():  # damaged or outdated, or it would have been used
-            folder.rename(temporary / "outdated")  # at once, for those who open it now
-            temporary.rename(folder)
-            shutil.rmtree(folder / "outdated")
-        else:
-            temporary.rename(folder)
+        take_the_place_of(folder, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def take_the_place_of(folder: Path, temporary: Path) -> None:
+    """Rename a finished temporary folder to `folder`, and remove the one that was there. Whoever does so holds its lock."""
+    temporary.chmod(0o755)
+    shutil.rmtree(temporary / "outdated", ignore_errors=True)  # of a process that was killed here
+    if folder.exists():  # damaged or outdated, or it would have been used
+        folder.rename(temporary / "outdated")  # at once, for those who open it now
+        temporary.rename(folder)
+        shutil.rmtree(folder / "outdated")
+    else:
+        temporary.rename(folder)
 
 
 @contextlib.contextmanager

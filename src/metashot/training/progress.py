@@ -55,6 +55,7 @@ class ProgressBar(pl.Callback):
         )
         self.training: TaskID | None = None
         self.evaluating: TaskID | None = None
+        self.evaluating_since = (0, 0.0)  # what was done before this process began, and the time then
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if trainer.is_global_zero and self.console.is_terminal:
@@ -83,11 +84,11 @@ class ProgressBar(pl.Callback):
             self._line("  ".join(filter(None, parts)))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._begin("validating", _data_of(trainer).episodes["val"] or 0, "episodes")
+        self._begin("validating", _data_of(trainer).episodes["val"] or 0, "episodes", 0)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = _data_of(trainer)
-        self._begin("testing", data.episodes[data.evaluated_split] or 0, "episodes")
+        self._begin("testing", data.episodes[data.evaluated_split] or 0, "episodes", 0)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *where: int
@@ -115,20 +116,23 @@ class ProgressBar(pl.Callback):
         self._end()
 
     @contextlib.contextmanager
-    def part(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def part(self, what: str, total: int, unit: str, done: int) -> Iterator[Callable[[int], None]]:
         """Show the progress of one part of an evaluation.
 
         Args:
             what: the name of the part.
             total: the number of units in it.
             unit: what is counted.
+            done: the number of units that an earlier process completed.
 
         Yields:
             A function to call with the number of units completed since its last call.
         """
-        self._begin(what, total, unit)
-        yield self._advance
-        self._end()
+        self._begin(what, total, unit, done)
+        try:
+            yield self._advance
+        finally:
+            self._end()
 
     def _measured(self) -> str:
         if self.measurements is None or not self.measurements.latest:
@@ -139,8 +143,9 @@ class ProgressBar(pl.Callback):
             f"{latest['train/tasks_per_second']:.1f} tasks/s"
         )
 
-    def _begin(self, what: str, total: int, unit: str) -> None:
-        self.evaluating = self.bar.add_task(what, total=total, measured=unit)
+    def _begin(self, what: str, total: int, unit: str, done: int) -> None:
+        self.evaluating = self.bar.add_task(what, total=total, completed=done, measured=unit)
+        self.evaluating_since = done, time.monotonic()
 
     def _advance(self, more: int) -> None:
         if self.evaluating is not None:
@@ -148,7 +153,10 @@ class ProgressBar(pl.Callback):
             done = min(task.completed + more, task.total or 0)  # devices may repeat episodes in the last batch
             self.bar.update(self.evaluating, completed=done)
             if self._is_due():
-                self._line(f"{task.description} {done:.0f}/{task.total:.0f} {task.fields['measured']}")
+                began, since = self.evaluating_since
+                total = task.total or 0
+                left = (time.monotonic() - since) / max(done - began, 1) * (total - done)
+                self._line(f"{task.description} {done:.0f}/{total:.0f} {task.fields['measured']}  {in_words(left)} left")
 
     def _is_due(self) -> bool:
         return not self.console.is_terminal and time.monotonic() - self.last_line >= self.heartbeat
