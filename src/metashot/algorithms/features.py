@@ -111,6 +111,20 @@ class FeatureLearner(Algorithm):
                 "backbone.normalisation=running"
             )
 
+    def judge(self, support: Examples, query: Tensor, rate: float, together: bool) -> tuple[Tensor, Tensor]:
+        """How familiar queries look, and the familiarity below which they are unknown.
+
+        Args:
+            support: Support features [T, S, features] with their labels.
+            query: Query features [T, Q, features].
+            rate: The share of the queries of known classes that may be called unknown.
+            together: Whether queries are judged together.
+
+        Returns:
+            [T, Q] and [T].
+        """
+        return self.familiarity(support, query, together), self.familiarity.threshold(support, rate, together)
+
     def familiarity_in(self, episode: Episode, rate: float) -> tuple[Familiar, Familiar]:
         assert episode.strangers is not None
         support, query, strangers = episode.support.x, episode.query.x, episode.strangers

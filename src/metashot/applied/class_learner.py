@@ -21,6 +21,9 @@ from metashot.bad_input import BadInput, BadValue
 from metashot.checkpoints.stored import LONGEST_LABEL, MOST_CLASSES, can_be_stored
 from metashot.episodes import Examples
 
+UNKNOWN = "unknown"  # the answer to a query that belongs to none of the classes
+_USUAL_RATE = 0.05  # of false alarms
+
 
 class Classifier(Learner):
     """A learner that predicts classes. Subclasses define how inputs become examples."""
@@ -29,11 +32,40 @@ class Classifier(Learner):
     def classes_(self) -> Labels:
         return as_array(self._state().classes)
 
-    def predict(self, queries: Any) -> Labels:
-        """Predict the label of each query; see `Learner.predict`."""
-        fitted = self._state()
-        labels: Labels = as_array(fitted.classes)[_probabilities(fitted, self._prepared(queries, fitted)).argmax(1)]
-        return labels
+    def predict(self, queries: Any, unknown: bool | float = False, together: bool = False) -> Labels:
+        """Predict the label of each query.
+
+        Args:
+            queries: Given in the same way as the examples of `fit`.
+            unknown: Whether a query that looks like none of the classes is answered with "unknown": the share of the queries
+                of known classes for which this may happen, such as 0.05; True stands for 0.05.
+            together: Whether queries are judged together, which finds more of the unknown ones where a call has many
+                queries. An answer then depends on the other queries.
+
+        Returns:
+            One label per query; "unknown" is one of them where `unknown` is given.
+
+        Raises:
+            Unavailable: The learner is not fitted.
+            BadInput: The queries cannot be used, the logits are not finite, or the learner cannot tell what is unknown.
+        """
+        fitted, rate = self._state(), _rate_of(unknown)
+        items = self._prepared(queries, fitted)
+        labels: Labels = as_array(fitted.classes)[_probabilities(fitted, items).argmax(1)]
+        if rate is None:
+            return labels
+        if UNKNOWN in fitted.classes:
+            raise BadValue(f"unknown={unknown} cannot be used: a class is called {UNKNOWN!r} itself; give it another name")
+        answers = labels.astype(object)
+        answers[self._unknown(fitted, items, rate, together)] = UNKNOWN
+        return answers
+
+    def unknown(self, items: NDArray[Any], rate: float, together: bool) -> NDArray[np.bool_]:
+        """Whether items in the form in which examples are saved belong to none of the classes; see `predict`."""
+        return self._unknown(self._state(), items, rate, together)
+
+    def _unknown(self, fitted: Fitted, items: NDArray[Any], rate: float, together: bool) -> NDArray[np.bool_]:
+        return fitted.are_unknown(torch.from_numpy(items), rate, together)
 
     def predict_proba(self, queries: Any) -> NDArray[np.float64]:
         """The class probabilities of each query, the softmax of the logits.
@@ -216,6 +248,15 @@ def _pixels_of(images: Any, form: Form, network: TrainedNetwork, above: int = 3)
     if message := warning_of(photographs, len(found), network.origin["name"]):
         warnings.warn(message, PhotographsGiven, stacklevel=above)
     return np.stack([image.pixels for image in found])
+
+
+def _rate_of(unknown: bool | float) -> float | None:
+    """The rate of false alarms that `unknown` asks for; None if queries are not to be called unknown."""
+    if unknown is True or unknown is False:
+        return _USUAL_RATE if unknown else None
+    if not isinstance(unknown, int | float) or not 0 < unknown < 1:
+        raise BadValue(f"unknown={unknown} cannot be used; allowed: true, false, or a rate of false alarms such as 0.05")
+    return float(unknown)
 
 
 def _probabilities(fitted: Fitted, items: NDArray[Any]) -> NDArray[np.float64]:

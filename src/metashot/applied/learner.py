@@ -70,6 +70,12 @@ class Fitted:
         with torch.inference_mode(False):
             return self.network.answers(self.learned, _as_inputs(x, self.network, self.form))
 
+    def are_unknown(self, x: Tensor, rate: float, together: bool) -> NDArray[np.bool_]:
+        """Whether queries x [N, ...] belong to none of the classes: [N]."""
+        with torch.inference_mode(False):
+            shown, asked = (_as_inputs(images, self.network, self.form) for images in (self.examples.x, x))
+            return self.network.are_unknown(shown, self.examples.y, asked, rate, together)
+
     def __reduce__(self) -> Any:
         """The adapted state may be bound to a device, so unpickling adapts again."""
         return Fitted.to, (self.network, self.examples, self.classes, self.form, self.in_rows)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
+from metashot.algorithms.features import FeatureLearner
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
@@ -90,6 +91,24 @@ class TrainedNetwork:
                 "examples has diverged; take another checkpoint or other examples"
             )
         return np.asarray(answers)
+
+    def are_unknown(self, x: Tensor, y: Tensor, queries: Tensor, rate: float, together: bool) -> NDArray[np.bool_]:
+        """Whether each query [N, ...] belongs to none of the classes of a support set, at a rate of false alarms.
+
+        Raises:
+            BadInput: This learner cannot tell.
+        """
+        algorithm = self.algorithm
+        algorithm.refuse_strangers()
+        assert isinstance(algorithm, FeatureLearner)
+        with self._used, _own_modes(), self._announced(f"comparing {len(queries):,} queries"):
+            support, asked = (
+                torch.cat([algorithm.embed(part[None], support=0) for part in torch.split(images, _AT_ONCE)], dim=1)
+                for images in (x, queries)
+            )
+            shown = Examples(support, y.to(self.device)[None])
+            familiar, threshold = algorithm.judge(shown, asked, rate, together)
+        return np.asarray((familiar[0] < threshold[0]).cpu().numpy())
 
     @contextmanager
     def _announced(self, what: str) -> Iterator[None]:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from metashot import configuration
-from metashot.applied.class_learner import ClassLearner, VectorLearner
+from metashot.applied.class_learner import UNKNOWN, ClassLearner, VectorLearner
 from metashot.applied.folders import Images, Outputs, named, query_files, read_all, read_support, support_files
 from metashot.applied.images import ink_of
 from metashot.applied.learner import Learner
@@ -21,6 +21,7 @@ from metashot.applied.loading import learner_of, restored
 from metashot.applied.network import fitted_content, made
 from metashot.applied.photographs import are_told, warning_of
 from metashot.applied.sheet import UNCERTAIN, sheet, uncertain
+from metashot.arguments import Rate, check_value
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import origin_of
@@ -44,7 +45,11 @@ def predict_files(composed: DictConfig) -> None:
     """
     config = configuration.plain(composed)
     outputs = outputs_of(config)
+    check_value(config["unknown"], Rate | None, "unknown")
+    check_value(config["together"], bool, "together")
     learner = _learner(config)
+    if config["unknown"] is not None:
+        learner.algorithm.refuse_strangers()
     if outputs.graph is not None:
         from metashot.applied.export import refuse_export  # a slow import
 
@@ -56,13 +61,22 @@ def predict_files(composed: DictConfig) -> None:
         raise BadInput(f"no query can be read: {named(asked.skipped)}")
     probabilities = learner.probabilities(asked.pixels)
     names = [printable(str(name)) for name in learner.classes_]
-    made_files = _write(learner, outputs, names, asked, probabilities)
+    unknown = np.zeros(len(asked.files), dtype=np.bool_)
+    if config["unknown"] is not None:
+        if UNKNOWN in names:
+            raise BadInput(f"unknown={config['unknown']} cannot be used: a class folder is called {UNKNOWN}; rename it")
+        unknown = learner.unknown(asked.pixels, config["unknown"], config["together"])
+    labels = [UNKNOWN if strange else names[best] for strange, best in zip(unknown, probabilities.argmax(1), strict=True)]
+    made_files = _write(learner, outputs, names, asked, probabilities, labels)
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
     _print(console, _facts(learner, support, names, loose))
-    _print_table(console, asked.files, names, probabilities)
+    _print_table(console, asked.files, labels, probabilities)
     for line in _warnings(learner, support, asked):
         console.print(f"warning: {line}")
+    if config["unknown"] is not None:
+        how = "together" if config["together"] else "each alone"
+        _print(console, [("unknown", f"{unknown.sum()} of {len(unknown)} queries, judged {how}")])
     _print(console, [*_remarks(learner, support, asked, probabilities), *made_files])
 
 
@@ -118,7 +132,12 @@ def _fit(learner: ClassLearner, folder: str | None, outputs: Outputs) -> tuple[I
 
 
 def _write(
-    learner: ClassLearner, outputs: Outputs, names: Sequence[str], asked: Images, probabilities: NDArray[np.float64]
+    learner: ClassLearner,
+    outputs: Outputs,
+    names: Sequence[str],
+    asked: Images,
+    probabilities: NDArray[np.float64],
+    labels: Sequence[str],
 ) -> list[tuple[str, str]]:
     """Write the output files. Returns a label and a description for each."""
     more = []
@@ -129,7 +148,7 @@ def _write(
     if outputs.learner is not None:
         learner.save(outputs.learner, "save")
         more.append(("fitted", f"{printable(outputs.learner)}, to be used as ckpt={printable(outputs.learner)}"))
-    write_output(outputs.table, _as_csv(asked.files, names, probabilities), "out", "table")
+    write_output(outputs.table, _as_csv(asked.files, names, probabilities, labels), "out", "table")
     write_output(outputs.picture, _sheet(learner, names, asked, probabilities), "out", "picture")
     return [("table", printable(outputs.table)), ("sheet", printable(outputs.picture)), *more]
 
@@ -209,12 +228,10 @@ def _print(console: Console, rows: Iterable[tuple[str, str]]) -> None:
         console.print(f"{name:<9} {value}")
 
 
-def _print_table(console: Console, files: Sequence[str], names: Sequence[str], probabilities: NDArray[np.float64]) -> None:
-    answers = probabilities.argmax(1)
+def _print_table(console: Console, files: Sequence[str], labels: Sequence[str], probabilities: NDArray[np.float64]) -> None:
     rows = [("file", "label", "probability")]
     rows += [
-        (file, names[answer], f"{each[answer]:.1%}")
-        for file, answer, each in zip(files[:_SHOWN], answers, probabilities, strict=False)
+        (file, label, f"{each.max():.1%}") for file, label, each in zip(files[:_SHOWN], labels, probabilities, strict=False)
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     console.print()
@@ -225,12 +242,11 @@ def _print_table(console: Console, files: Sequence[str], names: Sequence[str], p
     console.print()
 
 
-def _as_csv(files: Sequence[str], names: Sequence[str], probabilities: NDArray[np.float64]) -> bytes:
-    """A row for each answered query: the predicted class, and then the probability of every class."""
+def _as_csv(files: Sequence[str], names: Sequence[str], probabilities: NDArray[np.float64], labels: Sequence[str]) -> bytes:
+    """A row for each answered query: its label, the probability of the likeliest class, and then that of every class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "label", "probability", *(f"p({name})" for name in names)])
-    for file, each in zip(files, probabilities, strict=True):
-        best = int(each.argmax())
-        writer.writerow([file, names[best], *(f"{value:.6f}" for value in (each[best], *each))])
+    for file, label, each in zip(files, labels, probabilities, strict=True):
+        writer.writerow([file, label, *(f"{value:.6f}" for value in (each.max(), *each))])
     return text.getvalue().encode()
