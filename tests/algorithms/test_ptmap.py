@@ -42,7 +42,7 @@ def by_the_paper(support: Array, y: NDArray[np.int64], query: Array) -> Array:
             total = support[y == c].sum(0) + sum(p * q for p, q in zip(plan[:, c], query, strict=True))
             centres[c] += 0.2 * (total / ((y == c).sum() + plan[:, c].sum()) - centres[c])
     plan = assigned(query, centres)
-    return plan / plan.sum(1, keepdims=True)
+    return np.asarray(plan / plan.sum(1, keepdims=True))
 
 
 @SHOTS

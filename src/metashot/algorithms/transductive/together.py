@@ -46,7 +46,7 @@ class AnswersTogether(SupervisedFeatures):
             usable = (x.isfinite().all(-1).all(-1) & asked.isfinite().all(-1).all(-1))[:, None, None]  # [T, 1, 1]
             x, asked = (torch.where(usable, part, 0.0) for part in (x, asked))
             size = self._tasks_together((x.shape[1] + asked.shape[1]) * x.shape[2], query.device)
-            parts = zip(*(part.split(size) for part in (x, memberships(support.y, x), asked)), strict=True)
+            parts = zip(*(torch.split(part, size) for part in (x, memberships(support.y, x), asked)), strict=True)
             answers = torch.cat([self.assign(*part) for part in parts])
             return torch.where(usable, answers, torch.nan).to(query.dtype)
 
