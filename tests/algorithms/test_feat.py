@@ -42,7 +42,7 @@ def test_logits_are_distances_to_class_means_that_were_adapted_to_each_other() -
         x, y = episode.support.x[task], episode.support.y[task]
         means = adapted(algorithm.transformer, torch.stack([x[y == c].mean(0) for c in range(3)]))
         reference = [[-(query - mean).square().sum() / 4 for mean in means] for query in episode.query.x[task]]
-        torch.testing.assert_close(found[task], torch.tensor(reference, dtype=torch.float64))
+        torch.testing.assert_close(found[task], torch.stack([torch.stack(row) for row in reference]))
 
 
 def test_training_adds_the_loss_of_examples_against_their_adapted_classes() -> None:
@@ -66,15 +66,9 @@ def test_labels_and_logits_are_those_of_easyfsl() -> None:
     algorithm, episode = made(), random_episode(FEATURES, tasks=20)
     attention = modules.MultiHeadAttention(1, FEATURES, FEATURES, FEATURES)
     ours = algorithm.transformer
-    pairs = {
-        "w_qs": ours.queries,
-        "w_ks": ours.keys,
-        "w_vs": ours.values,
-        "fc": ours.output,
-        "layer_norm": ours.normalisation,
-    }
-    for name, layer in pairs.items():
-        getattr(attention, name).load_state_dict(layer.state_dict())
+    theirs = (attention.w_qs, attention.w_ks, attention.w_vs, attention.fc, attention.layer_norm)
+    for its, layer in zip(theirs, (ours.queries, ours.keys, ours.values, ours.output, ours.normalisation), strict=True):
+        its.load_state_dict(layer.state_dict())
     found = algorithm(episode.support, episode.query.x)
     for task in range(20):
         one = methods.FEAT(attention_module=attention.eval()).double()

@@ -32,6 +32,9 @@ LEARNERS = (
     "snail",
     "baseline",
     "logistic",
+    "ptmap",
+    "laplacianshot",
+    "feat",
     "baselinepp",
     "metabaseline",
 )
