@@ -33,7 +33,13 @@ LEARNERS = [
         for algo, protocol in [
             *[("protonet", "support"), ("relation", "running"), ("triplet", "running"), ("full context", "support")],
             *[("matching", "support"), ("baseline", "running"), ("baselinepp", "support"), ("metabaseline", "running")],
-            *[("r2d2", "support_later"), ("svm", "running"), ("logistic", "running"), ("simpleshot", "running")],
+            *[
+                ("r2d2", "support_later"),
+                ("svm", "running"),
+                ("logistic", "running"),
+                ("simpleshot", "running"),
+                ("feat", "running"),
+            ],
         ]
     ),
 ]
@@ -73,6 +79,7 @@ def test_learners_that_have_no_such_graph_are_refused(tmp_path: Path, monkeypatc
     fit = {"images": drawings(4), "labels": [0, 1] * 2}
     refused(metashot.load(tiny(tmp_path, "maml")).fit(**fit), path, "this maml changes its network", "learner.save")
     refused(metashot.load(tiny(tmp_path, "protonet", "transductive")).fit(**fit), path, "transductive", "running")
+    refused(metashot.load(tiny(tmp_path, "tim")).fit(**fit), path, "this tim answers all queries together", "protonet")
     refused(metashot.load(tiny(tmp_path, "protonet")), path, "call fit")
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else found(name))

@@ -26,6 +26,7 @@ FAMILIES = [
     ("protonet", "transductive"), ("matching", "running"), ("relation", "support_later"), ("siamese", "running"),
     ("snail", "support_later"), ("baselinepp", "running"),
     ("svm", "support"), ("logistic", "running"), ("simpleshot", "running"),
+    ("ptmap", "running"), ("laplacianshot", "support"), ("tim", "running"), ("feat", "running"),
 ]  # fmt: skip
 LABELS = ["dog", "cat", "ant", "cow", "cat", "dog", "cow", "ant"]  # as given, which is not the order of an episode
 

@@ -13,10 +13,14 @@ import metashot.algorithms.gradient.finetune
 import metashot.algorithms.gradient.mamlpp
 import metashot.algorithms.gradient.metasgd
 import metashot.algorithms.memory.snail
+import metashot.algorithms.metric.feat
 import metashot.algorithms.metric.matching
 import metashot.algorithms.metric.protonet
 import metashot.algorithms.metric.relation
 import metashot.algorithms.metric.siamese
+import metashot.algorithms.transductive.laplacianshot
+import metashot.algorithms.transductive.ptmap
+import metashot.algorithms.transductive.tim
 import metashot.algorithms.transfer.baseline
 import metashot.algorithms.transfer.baselinepp
 import metashot.algorithms.transfer.metabaseline

@@ -11,6 +11,7 @@ from .test_bad_input import refused
 FEW_EPISODES = ("data.test.episodes=8", "data.val.episodes=4")
 QUICK = (*FEW_EPISODES, "data.tasks_per_step=2")
 # What is given for each, beside small settings.
+TOGETHER = ("ptmap", "laplacianshot", "tim")  # whose queries are answered together
 ALGORITHMS: dict[str, list[str]] = {
     "protonet": ["algo=protonet", "algo.distance=cosine", "algo.learned_temperature=true", "algo.temperature=0.1"],
     "matching": ["algo=matching"],
@@ -25,6 +26,10 @@ ALGORITHMS: dict[str, list[str]] = {
     "baseline": ["algo=baseline", "data.train.batch=16"],
     "baselinepp": ["algo=baselinepp", "data.train.batch=16", "data.presentation.augmentation.quarter_turns=image"],
     "logistic": ["algo=logistic", "data.train.batch=16"],
+    "ptmap": ["algo=ptmap", "data.train.batch=16"],
+    "laplacianshot": ["algo=laplacianshot", "data.train.batch=16"],
+    "tim": ["algo=tim", "data.train.batch=16", "algo.steps=5"],
+    "feat": ["algo=feat"],
     "metabaseline": ["algo=metabaseline"],
 }
 
@@ -44,7 +49,7 @@ def given(algo: str, first: Trained) -> list[str]:
 def test_every_algorithm_trains_from_one_command_and_resumes_exactly(command: Command, first: Trained, algo: str) -> None:
     whole = command.train(*given(algo, first), "folder=whole")
     assert whole.code == 0, whole
-    assert whole.table["transductive"] == "false"
+    assert whole.table["transductive"] == str(algo in TOGETHER).lower()
     run = killed(command, "run", "between two validations", *given(algo, first))
     outcome = command.run("train.py", f"resume={run.relative_to(command.folder)}")
     assert outcome.code == 0, outcome
@@ -115,6 +120,10 @@ REFUSED: dict[str, list[str]] = {
     "algo=r2d2 algo.regularisation=0": ["algo.regularisation=0", "at least 1e-08"],
     "algo=svm algo.penalty=0": ["algo.penalty=0", "above 0"],
     "algo=logistic algo.regularisation=0": ["algo.regularisation=0", "at least 1e-06"],
+    "algo=ptmap algo.rate=2": ["algo.rate=2", "at most 1"],
+    "algo=laplacianshot algo.neighbours=0": ["algo.neighbours=0", "at least 1"],
+    "algo=tim algo.steps=0": ["algo.steps=0", "at least 1"],
+    "algo=feat algo.dropout=1": ["algo.dropout=1", "below 1"],
     "algo=protonet algo.normalise=l1": ["algo.normalise=l1", "none, l2, centre_l2"],
     "algo=relation algo.loss=hinge": ["algo.loss=hinge", "mse, cross_entropy"],
     "algo=siamese algo.loss=pairs": ["algo.loss=pairs", "verification, contrastive, triplet"],

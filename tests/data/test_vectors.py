@@ -26,6 +26,9 @@ SMALL = {
     "baseline": ["data.train.batch=16"],
     "baselinepp": ["data.train.batch=16"],
     "logistic": ["data.train.batch=16"],
+    "ptmap": ["data.train.batch=16"],
+    "laplacianshot": ["data.train.batch=16"],
+    "tim": ["data.train.batch=16", "algo.steps=5"],
     "mamlpp": ["algo.averages_per_step=false"],
 }
 EPISODES = ["data.ways=3", "data.shots=2", "data.queries=3", "data.val.episodes=4", "data.test.episodes=4"]
@@ -43,7 +46,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(root: Path, algo: str, *more: str) -> configuration.Container:
-    training = [] if algo in ("baseline", "baselinepp", "logistic") else ["data.train.ways=3", "data.train.queries=3"]
+    training = [] if "data.train.batch=16" in SMALL.get(algo, []) else ["data.train.ways=3", "data.train.queries=3"]
     data = ["data=vectors", f"data.root={root}", f"data.banks={root.parent / 'banks'}", "data.source.shares=[1,1,1]"]
     return composed("train", f"algo={algo}", *data, *EPISODES, *training, *SMALL.get(algo, []), *more)
 

@@ -33,6 +33,9 @@ LEARNERS = (
     "snail",
     "baseline",
     "logistic",
+    "ptmap",
+    "laplacianshot",
+    "feat",
     "baselinepp",
     "metabaseline",
 )

@@ -40,6 +40,10 @@ FEATURES = (
     "baseline",
     "baselinepp",
     "logistic",
+    "ptmap",
+    "laplacianshot",
+    "tim",
+    "feat",
     "metabaseline",
 )
 ALGORITHMS = GRADIENT + FEATURES

@@ -53,10 +53,15 @@ def refuse_export(learner: Learner) -> None:
             f"export is for learners that compare features, and this {learner.name} changes its network for each task: use "
             "one such as protonet, matching, relation, siamese, snail or baseline, or keep it with learner.save"
         )
-    if learner.transductive:
+    if learner.algorithm.backbone.transductive:
         raise BadInput(
             "export is for learners that answer each image alone, and this one normalises all queries together "
             "(backbone.normalisation=transductive): train with running, support or support_later"
+        )
+    if learner.transductive:
+        raise BadInput(
+            f"export is for learners that answer each image alone, and this {learner.name} answers all queries together, "
+            "whatever its normalisation: use one such as protonet or logistic, or keep it with learner.save"
         )
 
 

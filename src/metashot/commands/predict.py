@@ -22,6 +22,7 @@ from metashot.applied.network import fitted_content, made
 from metashot.applied.photographs import are_told, warning_of
 from metashot.applied.sheet import UNCERTAIN, sheet, uncertain
 from metashot.arguments import Rate, check_value
+from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import origin_of
@@ -175,12 +176,18 @@ def _facts(
     if learner.transductive:
         yield (
             "note",
-            "queries are normalised together: an answer depends on what is asked with it, and few are answered worse",
+            f"queries are {_what_they_share(learner)} together: an answer depends on what is asked with it, and few are "
+            "answered worse",
         )
     if loose:
         yield "note", f"{len(loose)} in the support folder lie in no class folder and are left out: {named(map(str, loose))}"
     if support is not None:
         yield from (("skipped", line) for line in support.skipped)
+
+
+def _what_they_share(learner: ClassLearner) -> str:
+    backbones = [module for module in learner.algorithm.modules() if isinstance(module, Backbone)]
+    return "normalised" if any(backbone.transductive for backbone in backbones) else "assigned to classes"
 
 
 _COLOURS = {1: "grey", 3: "colour"}

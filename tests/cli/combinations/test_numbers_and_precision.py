@@ -16,6 +16,8 @@ PRECISE = [
     ("r2d2", "auto"),
     ("svm", "auto"),
     ("logistic", "auto"),
+    ("tim", "auto"),
+    ("feat", "auto"),
     ("baselinepp", "auto"),
 ]
 
