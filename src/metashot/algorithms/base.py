@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from metashot.algorithms.calibration import Answered, Calibration
 from metashot.algorithms.early_gradients import EarlyGradients
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
@@ -73,6 +74,8 @@ class Algorithm(pl.LightningModule):
         self.optimization = optimizer
         self.transductive = transductive
         self.problem = problem
+        self.calibration = Calibration()
+        self._validated: list[Answered] = []  # in the current validation
         self.task_losses: list[TaskLosses] = []  # of the last training step
         self.false_alarms = 0.05  # rate at which queries of known classes may be called unknown, where there are strangers
         self.watched_episodes = 0  # the first `watched_episodes` test episodes are also scored after each of `watched_steps`
@@ -231,7 +234,27 @@ class Algorithm(pl.LightningModule):
         return self.tasks_at_once(episode)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:
-        return {"episodes": [self._scored(self.answers_to(episode).detach(), episode.query.y) for episode in batch]}
+        scored = []
+        for episode in batch:
+            answers, y = self.answers_to(episode).detach(), episode.query.y
+            if self.problem.predictions(answers, y) is not None:
+                self._validated.append((answers, y))
+            scored.append(self._scored(answers, y))
+        return {"episodes": scored}
+
+    def on_validation_epoch_start(self) -> None:
+        self._validated = []
+
+    def on_validation_epoch_end(self) -> None:
+        if self._validated:
+            self.calibration.choose(self._validated, self._total)
+        self._validated = []
+
+    def _total(self, values: Tensor) -> Tensor:
+        """The sum over all devices."""
+        total = self.trainer.strategy.reduce(values, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:
         return {"episodes": [self._scored_after_steps(episode) | self._with_strangers(episode) for episode in batch]}

@@ -105,8 +105,9 @@ class _Graph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = normalised(images, self.form).to(next(self.algorithm.parameters()).dtype)
-        answers = self.algorithm.answer_queries(self.learned, x[None])[0]  # [N, outputs]
-        return answers[:, : self.classes].softmax(-1).float()
+        answers: Tensor = self.algorithm.calibration(self.algorithm.answer_queries(self.learned, x[None])[0])  # [N, outputs]
+        probabilities: Tensor = answers[:, : self.classes].softmax(-1)
+        return probabilities.float()
 
 
 class _Exportable(TorchFunctionMode):

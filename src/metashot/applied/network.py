@@ -77,14 +77,14 @@ class TrainedNetwork:
             return self.algorithm.adapt(Examples(x[None], (y.to(self.dtype) if y.is_floating_point() else y)[None]))
 
     def answers(self, learned: Any, x: Tensor) -> NDArray[np.float64]:
-        """The outputs [N, outputs] for queries [N, ...], from the adapted state."""
+        """The outputs [N, outputs] for queries [N, ...], from the adapted state; logits are calibrated."""
         size = len(x) if self.algorithm.transductive else _AT_ONCE
         parts = []
         with self._announced(f"answering {len(x):,} queries"):
             for part in torch.split(x, size):
                 with self._used, _own_modes():
                     parts.append(self.algorithm.answer_queries(learned, part[None])[0])
-        answers = torch.cat(parts).detach().cpu().double().numpy()
+        answers = self.algorithm.calibration(torch.cat(parts).detach().cpu().double()).numpy()
         if not np.isfinite(answers).all():
             raise BadInput(
                 f"this {self.name} gives non-finite answers: the training of its checkpoint or its fit to these "

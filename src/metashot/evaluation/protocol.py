@@ -204,7 +204,7 @@ class Scoring(pl.Callback):
         self._add(outputs["episodes"], batch)
         problem = self._problem(pl_module)
         for episode, found in zip(batch, outputs["episodes"], strict=True):
-            predictions = problem.predictions(found["answers"], episode.query.y)
+            predictions = problem.predictions(pl_module.calibration(found["answers"]), episode.query.y)  # type: ignore[operator]
             if predictions is not None:
                 self.queries.update(episode, predictions)
                 if "alone_known" in found:
@@ -214,7 +214,7 @@ class Scoring(pl.Callback):
                     )
                     self.familiarities.update(episode, right, *judged)
         if self.first_batch is None:
-            self.first_batch = batch[0], outputs["episodes"][0]["answers"]
+            self.first_batch = batch[0], pl_module.calibration(outputs["episodes"][0]["answers"])  # type: ignore[operator]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.results = self._results(pl_module, ())
