@@ -30,6 +30,7 @@ _APART = (1.0, 0.3, 0.2, 0.1, 0.0)  # candidates for the cosine from which on qu
 _NEIGHBOURS, _ROUNDS = 5, 2  # queries that each is judged with
 _POINTS = 201  # of a table of quantiles
 _EPSILON = 1e-6
+_KEPT_CLASSES, _KEPT_IMAGES = 20, 30  # of the validation split
 
 
 class Familiarity(nn.Module):
@@ -38,7 +39,7 @@ class Familiarity(nn.Module):
     It is empty until it has learned, and then part of an algorithm's state; checkpoints without it have an empty one.
     """
 
-    NAMES = ("mean", "background", "share", "apart", "shots", "expected", "slope", "table", "table_together")
+    NAMES = ("mean", "background", "share", "apart", "shots", "expected", "slope", "table", "table_together", "sample")
 
     mean: Tensor | None  # [features], of the training images
     background: Tensor | None  # [classes, features], class means of the training split
@@ -49,6 +50,7 @@ class Familiarity(nn.Module):
     slope: Tensor | None  # [rows], by how much queries look more familiar if left-out examples do
     table: Tensor | None  # [rows, points], quantiles of the familiarity of queries, corrected
     table_together: Tensor | None  # the same, of queries that are judged together with as many strangers
+    sample: Tensor | None  # [classes, images, features] in 16 bits, of validation classes, to simulate other tasks later
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,8 +77,9 @@ class Familiarity(nn.Module):
         rows = zip(*(self._calibrated(*task) for task in tasks.values()), strict=True)
         self.expected, self.slope, self.table, self.table_together = map(torch.stack, rows)
         self.shots = torch.tensor(list(tasks))
-        for name in self.NAMES:
+        for name in self.NAMES[:-1]:
             setattr(self, name, getattr(self, name).to(device, torch.float32))
+        self.sample = validation[:_KEPT_CLASSES, :_KEPT_IMAGES].to(device, torch.float16)
 
     def transformed(self, features: Tensor) -> Tensor:
         """Features [..., features] that cosines compare."""

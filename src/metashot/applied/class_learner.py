@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from metashot.applied.arrays import features_of, refuse_other_length
+from metashot.applied.estimating import Estimate
 from metashot.applied.images import Form, Ink, each_prepared, form_of, ink_of
 from metashot.applied.labels import Labels, as_array, distinct, is_plain, labels_of
 from metashot.applied.learner import Device, Fitted, Learner
@@ -59,6 +60,18 @@ class Classifier(Learner):
         answers = labels.astype(object)
         answers[self._unknown(fitted, items, rate, together)] = UNKNOWN
         return answers
+
+    def estimate(self) -> Estimate:
+        """Estimate the accuracy on further queries of the same classes, from the examples of `fit` alone.
+
+        Returns:
+            The accuracy, with an interval that holds the true one in about 90 % of tasks.
+
+        Raises:
+            Unavailable: The learner is not fitted.
+            BadInput: A class has only one example, or the learner cannot estimate.
+        """
+        return self._state().estimate()
 
     def unknown(self, items: NDArray[Any], rate: float, together: bool) -> NDArray[np.bool_]:
         """Whether items in the form in which examples are saved belong to none of the classes; see `predict`."""

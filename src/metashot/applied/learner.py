@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
+from metashot.applied.estimating import Estimate
 from metashot.applied.images import Form, as_inputs
 from metashot.applied.labels import Labels
 from metashot.applied.network import FORMAT, TrainedNetwork, read_network
@@ -75,6 +76,11 @@ class Fitted:
         with torch.inference_mode(False):
             shown, asked = (_as_inputs(images, self.network, self.form) for images in (self.examples.x, x))
             return self.network.are_unknown(shown, self.examples.y, asked, rate, together)
+
+    def estimate(self) -> Estimate:
+        with torch.inference_mode(False):
+            shown = _as_inputs(self.examples.x, self.network, self.form)
+            return self.network.estimate(shown, self.examples.y, [printable(str(name)) for name in self.classes])
 
     def __reduce__(self) -> Any:
         """The adapted state may be bound to a device, so unpickling adapts again."""

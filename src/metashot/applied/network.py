@@ -18,6 +18,7 @@ from torch import Tensor
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.features import FeatureLearner
+from metashot.applied.estimating import Estimate, estimated, refuse_estimate
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
@@ -102,13 +103,26 @@ class TrainedNetwork:
         algorithm.refuse_strangers()
         assert isinstance(algorithm, FeatureLearner)
         with self._used, _own_modes(), self._announced(f"comparing {len(queries):,} queries"):
-            support, asked = (
-                torch.cat([algorithm.embed(part[None], support=0) for part in torch.split(images, _AT_ONCE)], dim=1)
-                for images in (x, queries)
-            )
+            support, asked = (_embedded(algorithm, images) for images in (x, queries))
             shown = Examples(support, y.to(self.device)[None])
             familiar, threshold = algorithm.judge(shown, asked, rate, together)
         return np.asarray((familiar[0] < threshold[0]).cpu().numpy())
+
+    def estimate(self, x: Tensor, y: Tensor, names: list[str]) -> Estimate:
+        """Estimate the accuracy on further queries from a support set, whose classes have these names.
+
+        Raises:
+            BadInput: It cannot be estimated.
+        """
+        algorithm = self.algorithm
+        if not isinstance(algorithm, FeatureLearner):
+            raise BadInput(
+                f"estimate() is for learners that compare features, and this {self.name} changes its network for each task: "
+                "use one such as protonet, or score it on labelled queries"
+            )
+        refuse_estimate(algorithm, y, names)
+        with self._used, _own_modes(), self._announced(f"leaving out each of {len(y):,} examples"):
+            return estimated(algorithm, _embedded(algorithm, x)[0], y.to(self.device))
 
     @contextmanager
     def _announced(self, what: str) -> Iterator[None]:
@@ -135,6 +149,11 @@ class TrainedNetwork:
     def __reduce__(self) -> Any:
         """A lock cannot be pickled: the other process builds the network again, with a lock of its own."""
         return made, (self.config, self.origin, self.weights(), self.path, str(self.device), enabled())
+
+
+def _embedded(algorithm: FeatureLearner, images: Tensor) -> Tensor:
+    """The features of images [N, ...], each by itself: [1, N, features]."""
+    return torch.cat([algorithm.embed(part[None], support=0) for part in torch.split(images, _AT_ONCE)], dim=1)
 
 
 def read_network(checkpoint: str | os.PathLike[str], device: str | torch.device) -> TrainedNetwork:

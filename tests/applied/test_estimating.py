@@ -1,0 +1,111 @@
+"""`learner.estimate()`: how accurate a fitted learner will be, from its support set alone."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metashot.algorithms.closed_form.logistic import LogisticRegression
+from metashot.algorithms.features import FeatureLearner
+from metashot.algorithms.metric.protonet import ProtoNet
+from metashot.applied import estimating
+from metashot.applied.estimating import Estimate, estimated, refuse_estimate
+from metashot.bad_input import BadInput
+from metashot.episodes import Examples
+from tests.algorithms.feature_learners import Pixels, learner
+
+FEATURES = 12
+
+
+def clusters(seed: int, classes: int, images: int, spread: float) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    means = torch.randn(classes, 1, FEATURES, generator=random, dtype=torch.float64)
+    return means + spread * torch.randn(classes, images, FEATURES, generator=random, dtype=torch.float64)
+
+
+def made(kind: type[FeatureLearner], spread: float, **settings: Any) -> FeatureLearner:
+    found = learner(kind, Pixels(FEATURES), **settings)
+    assert isinstance(found, FeatureLearner)
+    found.familiarity.learn(clusters(0, 20, 30, spread), clusters(1, 20, 30, spread))
+    return found.eval()
+
+
+def protonet(spread: float = 1.2) -> FeatureLearner:
+    return made(ProtoNet, spread, distance="euclidean", temperature=1.0, learned_temperature=False)
+
+
+def task(seed: int, ways: int, shots: int, spread: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A support set and many queries, with their labels."""
+    found = clusters(seed, ways, shots + 100, spread)
+    labels = torch.arange(ways)
+    support, query = found[:, :shots].flatten(0, 1), found[:, shots:].flatten(0, 1)
+    return support, labels.repeat_interleave(shots), query, labels.repeat_interleave(100)
+
+
+def accuracy(algorithm: FeatureLearner, x: Tensor, y: Tensor, query: Tensor, labels: Tensor) -> float:
+    answers = algorithm.answer(algorithm.summary(Examples(x[None], y[None])), query[None])[0]
+    return float((answers.argmax(-1) == labels).double().mean())
+
+
+@pytest.mark.parametrize(("ways", "shots"), [(5, 2), (5, 5), (3, 8)])
+def test_the_interval_holds_the_truth_in_about_nine_tasks_of_ten(
+    ways: int, shots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimating, "_simulated", cache(estimating._simulated))  # it is the same for all these tasks
+    algorithm, held, errors = protonet(), [], []
+    for seed in range(100, 180):
+        support, y, query, labels = task(seed, ways, shots, spread=1.2)
+        truth, found = accuracy(algorithm, support, y, query, labels), estimated(algorithm, support, y)
+        assert 0 <= found.low <= found.accuracy <= found.high <= 1
+        held.append(found.low <= truth <= found.high)
+        errors.append(found.accuracy - truth)
+    assert 0.8 <= np.mean(held) <= 0.99
+    assert abs(np.mean(errors)) < 0.05
+
+
+def test_left_out_examples_are_those_of_a_plain_loop() -> None:
+    algorithm = protonet()
+    support, y, _, _ = task(5, ways=4, shots=3, spread=1.5)
+    hits = 0
+    for place in range(len(y)):
+        others = torch.arange(len(y)) != place
+        means = torch.stack([support[others & (y == label)].mean(0) for label in range(4)])
+        hits += int((means - support[place]).square().sum(-1).argmin() == y[place])
+    assert estimated(algorithm, support, y).left_out == pytest.approx(hits / len(y))
+
+
+def test_estimates_are_reproducible_and_leave_global_randomness_alone() -> None:
+    algorithm = made(LogisticRegression, 1.2, regularisation=1.0)
+    support, y, _, _ = task(6, ways=3, shots=4, spread=1.2)
+    before = torch.get_rng_state()
+    first = estimated(algorithm, support, y)
+    assert first == estimated(algorithm, support, y)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_better_separated_classes_have_better_estimates() -> None:
+    algorithm = protonet()
+    easy, hard = (estimated(algorithm, *task(7, 5, 5, spread)[:2]) for spread in (0.3, 3.0))
+    assert easy.low > hard.high
+
+
+def test_what_cannot_be_estimated_is_said() -> None:
+    algorithm = protonet()
+    names = ["cat", "dog"]
+    refuse_estimate(algorithm, torch.tensor([0, 0, 1, 1]), names)
+    with pytest.raises(BadInput, match="the class dog has only one"):
+        refuse_estimate(algorithm, torch.tensor([0, 0, 1]), names)
+    algorithm.transductive = True
+    with pytest.raises(BadInput, match="answers many queries together"):
+        refuse_estimate(algorithm, torch.tensor([0, 0, 1, 1]), names)
+    algorithm.transductive = False
+    algorithm.familiarity.load_state_dict({})
+    with pytest.raises(BadInput, match="an older version of metashot"):
+        refuse_estimate(algorithm, torch.tensor([0, 0, 1, 1]), names)
+
+
+def test_an_estimate_reads_as_a_sentence() -> None:
+    assert str(Estimate(0.914, 0.82, 0.968, 0.88)) == "91 % (82 to 97 %)"
