@@ -75,7 +75,7 @@ class Algorithm(pl.LightningModule):
         self.transductive = transductive
         self.problem = problem
         self.calibration = Calibration()
-        self._validated: list[Answered] = []  # in the current validation
+        self._validated: list[Answered] | None = None  # in the current validation; None where answers are no classes
         self.task_losses: list[TaskLosses] = []  # of the last training step
         self.false_alarms = 0.05  # rate at which queries of known classes may be called unknown, where there are strangers
         self.watched_episodes = 0  # the first `watched_episodes` test episodes are also scored after each of `watched_steps`
@@ -238,17 +238,19 @@ class Algorithm(pl.LightningModule):
         for episode in batch:
             answers, y = self.answers_to(episode).detach(), episode.query.y
             if self.problem.predictions(answers, y) is not None:
-                self._validated.append((answers, y))
+                # Each episode counts once: devices repeat the last one to evaluate equally many.
+                own = episode.number % self.trainer.world_size == self.global_rank
+                self._validated = [*(self._validated or []), (answers[own], y[own])]
             scored.append(self._scored(answers, y))
         return {"episodes": scored}
 
     def on_validation_epoch_start(self) -> None:
-        self._validated = []
+        self._validated = None
 
     def on_validation_epoch_end(self) -> None:
-        if self._validated:
+        if self._validated is not None:
             self.calibration.choose(self._validated, self._total)
-        self._validated = []
+        self._validated = None
 
     def _total(self, values: Tensor) -> Tensor:
         """The sum over all devices."""

@@ -48,8 +48,9 @@ class Calibration(nn.Module):
                 low = middle
             else:
                 high = middle
-        device = answered[0][0].device
-        self.temperature = torch.tensor(float(f"{1 / middle:.{_DIGITS - 1}e}"), device=device)
+        logits, _ = answered[0]
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        self.temperature = torch.tensor(float(f"{1 / middle:.{_DIGITS - 1}e}"), dtype=dtype, device=logits.device)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         """Take what is there: checkpoints without a temperature have none."""

@@ -30,7 +30,8 @@ _APART = (1.0, 0.3, 0.2, 0.1, 0.0)  # candidates for the cosine from which on qu
 _NEIGHBOURS, _ROUNDS = 5, 2  # queries that each is judged with
 _POINTS = 201  # of a table of quantiles
 _EPSILON = 1e-6
-_KEPT_CLASSES, _KEPT_IMAGES = 20, 30  # of the validation split
+_DIGITS = 3  # of an AUROC, by which candidates are compared
+_KEPT_CLASSES, _KEPT_IMAGES = 20, 20  # of the validation split
 
 
 class Familiarity(nn.Module):
@@ -50,7 +51,7 @@ class Familiarity(nn.Module):
     slope: Tensor | None  # [rows], by how much queries look more familiar if left-out examples do
     table: Tensor | None  # [rows, points], quantiles of the familiarity of queries, corrected
     table_together: Tensor | None  # the same, of queries that are judged together with as many strangers
-    sample: Tensor | None  # [classes, images, features] in 16 bits, of validation classes, to simulate other tasks later
+    sample: Tensor | None  # [classes, images, features] of validation classes, to simulate other tasks later
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +64,7 @@ class Familiarity(nn.Module):
 
     def learn(self, training: Tensor, validation: Tensor) -> None:
         """Learn from features [classes, images, features] of training classes and of validation classes."""
-        device = training.device
+        device, dtype = training.device, training.dtype
         training, validation = training.float().cpu(), validation.float().cpu()
         rooted = _rooted(training)
         mean = rooted.flatten(0, 1).mean(0)
@@ -77,9 +78,9 @@ class Familiarity(nn.Module):
         rows = zip(*(self._calibrated(*task) for task in tasks.values()), strict=True)
         self.expected, self.slope, self.table, self.table_together = map(torch.stack, rows)
         self.shots = torch.tensor(list(tasks))
-        for name in self.NAMES[:-1]:
-            setattr(self, name, getattr(self, name).to(device, torch.float32))
-        self.sample = validation[:_KEPT_CLASSES, :_KEPT_IMAGES].to(device, torch.float16)
+        self.sample = validation[:_KEPT_CLASSES, :_KEPT_IMAGES].clone()
+        for name in self.NAMES:
+            setattr(self, name, getattr(self, name).to(device, dtype))
 
     def transformed(self, features: Tensor) -> Tensor:
         """Features [..., features] that cosines compare."""
@@ -166,7 +167,8 @@ class Familiarity(nn.Module):
             setattr(self, name, self.mean.new_tensor(candidate))
             scores = [_auroc(*self._of_both(*task, together)) for task in tasks.values()]
             found.append(torch.cat(scores).mean())
-        return self.mean.new_tensor(candidates[int(torch.stack(found).argmax())])
+        rounded = torch.stack(found).round(decimals=_DIGITS)  # so that rounding errors, as between devices, decide nothing
+        return self.mean.new_tensor(candidates[int(rounded.argmax())])
 
     def _of_both(self, support: Examples, known: Tensor, strangers: Tensor, together: bool) -> tuple[Tensor, Tensor]:
         """The familiarity of queries [T, Q] and of strangers [T, U]."""
