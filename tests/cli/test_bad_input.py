@@ -359,7 +359,8 @@ def test_what_hydra_refuses_is_told_in_one_line(command: Command) -> None:
         ("data.source=glyphs", "data.source=glyphs cannot be used; allowed: keys below it"),
         (
             "algo.foo=1",
-            "unknown key algo.foo; allowed under algo: distance, learned_temperature, name, optimizer, temperature",
+            "unknown key algo.foo; allowed under algo: distance, learned_temperature, name, normalise, optimizer, "
+            "temperature",
         ),
         ("data.foo=1", "unknown key data.foo; allowed under data: banks, name, presentation, "),
     ):

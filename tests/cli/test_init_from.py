@@ -62,7 +62,8 @@ def test_meta_learning_starts_from_transfer_and_resumes_without_the_checkpoint_i
     assert "init_from: the backbone and the head of " in outcome.out
     begun = weights(maml.run, "best.ckpt")
     for name, value in weights(command.folder / "next").items():
-        torch.testing.assert_close(value, begun[name], rtol=0, atol=1e-9)
+        if not name.startswith("calibration."):  # which each validation chooses
+            torch.testing.assert_close(value, begun[name], rtol=0, atol=1e-9)
     start.unlink()
     longer = command.run("train.py", "resume=next", "trainer.max_steps=8")
     assert longer.code == 0, longer

@@ -70,7 +70,7 @@ def test_nothing_is_trained_and_the_report_names_the_external_data(run: Trained)
         "| external data | ImageNet-1k, which may have the classes of the test split |"
         in (run.run / "report.md").read_text()
     )
-    assert (run.run / "checkpoints" / "best.ckpt").stat().st_size < 100_000
+    assert (run.run / "checkpoints" / "best.ckpt").stat().st_size < 5_000_000  # of 13.5 MB of weights
     assert report(run.run)["accuracy"] > 0.4  # of which chance is a third
 
 
@@ -107,7 +107,7 @@ def test_learner_is_used_saved_and_loaded_from_a_small_file(run: Trained, tmp_pa
     learner: Any = metashot.load(run.run, device="cpu").fit(images, labels)
     assert set(learner.predict(images)) <= {"a", "b", "c"}
     learner.save(tmp_path / "it.fewshot")
-    assert (tmp_path / "it.fewshot").stat().st_size < 100_000
+    assert (tmp_path / "it.fewshot").stat().st_size < 5_000_000  # of 13.5 MB of weights
     again: Any = metashot.load_fitted(tmp_path / "it.fewshot", device="cpu")
     np.testing.assert_array_equal(again.predict_proba(images), learner.predict_proba(images))
 
@@ -221,7 +221,8 @@ def test_a_part_is_trained_and_then_frozen(command: Command) -> None:
     resumed = command.run("train.py", "resume=tuned", "trainer.max_steps=4")
     assert resumed.code == 0, resumed
     later = checkpoint(command.folder / "tuned")["state_dict"]
-    moved = {name for name in state if not np.array_equal(state[name], later[name])}
+    of_weights = [name for name in state if not name.startswith(("calibration.", "familiarity."))]
+    moved = {name for name in of_weights if not np.array_equal(state[name], later[name])}
     assert moved
     assert all(name.startswith(("backbone.network.blocks.6.", "backbone.network.conv_head.")) for name in moved)
     frozen = train(command, "algo=protonet", "init_from=tuned", "folder=frozen")

@@ -303,7 +303,8 @@ def test_log_without_a_terminal_gets_a_line_now_and_then(command: Command, first
     lines = [line for line in outcome.out.splitlines() if line.endswith(" left")]
     assert lines, outcome
     for line in lines:
-        assert re.fullmatch(r"step \d+/100  loss \S+  accuracy \S+  \S+ tasks/s  \S+ (s|min) left", line), line
+        trained = r"step \d+/100  loss \S+  accuracy \S+  \S+ tasks/s"
+        assert re.fullmatch(rf"({trained}|(testing|validating) \d+/\d+ episodes)  \S+ (s|min) left", line), line
 
 
 def test_more_processes_than_a_cpu_can_run_are_refused(command: Command, first: Trained) -> None:

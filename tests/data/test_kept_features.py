@@ -94,8 +94,11 @@ def test_a_computation_can_be_stopped_many_times(tmp_path: Path) -> None:
 
 
 def test_rows_that_were_all_computed_are_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Path) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "take_the_place_of", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr(stored, "take_the_place_of", interrupted)
         with pytest.raises(KeyboardInterrupt):
             kept(tmp_path, Computation())
     assert folders(tmp_path) == [".features"]
