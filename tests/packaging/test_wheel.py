@@ -81,16 +81,8 @@ def test_every_imported_distribution_is_a_dependency() -> None:
 
     distributions = {"yaml": "pyyaml", "PIL": "pillow", "hydra": "hydra-core", "fontTools": "fonttools"}
     distributions |= {"pytorch_lightning": "pytorch-lightning", "lightning_fabric": "pytorch-lightning"}
-    optional = {
-        "learn2learn",
-        "onnx",
-        "onnxruntime",
-        "onnxscript",
-        "sklearn",
-        "timm",
-        "safetensors",
-        "huggingface_hub",
-    }  # imported where a user asks for them
+    # Imported where a user asks for them.
+    optional = {"learn2learn", "onnx", "onnxruntime", "onnxscript", "sklearn", "timm", "safetensors", "huggingface_hub"}
     imported = set()
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
