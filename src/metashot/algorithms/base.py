@@ -240,7 +240,8 @@ class Algorithm(pl.LightningModule):
             if self.problem.predictions(answers, y) is not None:
                 # Each episode counts once: devices repeat the last one to evaluate equally many.
                 own = episode.number % self.trainer.world_size == self.global_rank
-                self._validated = [*(self._validated or []), (answers[own], y[own])]
+                self._validated = self._validated or []
+                self._validated.append((answers[own], y[own]))
             scored.append(self._scored(answers, y))
         return {"episodes": scored}
 

@@ -136,10 +136,8 @@ class FeatureLearner(Algorithm):
         count = query.shape[1]
         found = []
         for together in (False, True):
-            familiar = self.familiarity(shown, asked, together)
-            found.append(
-                Familiar(familiar[:, :count], familiar[:, count:], self.familiarity.threshold(shown, rate, together))
-            )
+            familiar, threshold = self.judge(shown, asked, rate, together)
+            found.append(Familiar(familiar[:, :count], familiar[:, count:], threshold))
         return found[0], found[1]
 
     def features_before_and_after(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
