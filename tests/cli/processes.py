@@ -3,15 +3,18 @@
 import contextlib
 import csv
 import hashlib
+import io
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -271,3 +274,13 @@ def different(a: Any, b: Any, where: str = "") -> list[str]:
         ]
     same = type(a) is type(b) and (a == b or (a != a and b != b))
     return [] if same else [f"{where}: {a} and {b}"]
+
+
+def one_bit_flipped(archive: bytes) -> bytes:
+    """The archive with one bit of its largest member changed; between the members lies padding, which nothing reads."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        largest = max(opened.infolist(), key=lambda member: member.file_size)
+    name, extra = struct.unpack_from("<HH", archive, largest.header_offset + 26)
+    changed = bytearray(archive)
+    changed[largest.header_offset + 30 + name + extra + largest.file_size // 2] ^= 16
+    return bytes(changed)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from .conftest import Command, Trained
-from .processes import ROOT, Outcome, contents
+from .processes import ROOT, Outcome, contents, one_bit_flipped
 
 
 def refused(outcome: Outcome, words: list[str]) -> None:
@@ -165,9 +165,7 @@ def truncated(folder: Path, run: Path) -> Path:
 
 
 def flipped(folder: Path, run: Path) -> Path:
-    whole = bytearray((run / "checkpoints" / "best.ckpt").read_bytes())
-    whole[len(whole) // 2] ^= 1
-    (folder / "given").write_bytes(whole)
+    (folder / "given").write_bytes(one_bit_flipped((run / "checkpoints" / "best.ckpt").read_bytes()))
     return folder / "given"
 
 

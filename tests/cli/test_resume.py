@@ -18,6 +18,7 @@ from .processes import (
     contents,
     copy,
     measured,
+    one_bit_flipped,
     report,
     rows,
     step_of,
@@ -122,12 +123,6 @@ def interrupted(anywhere: Command, first: Trained, tmp_path_factory: pytest.Temp
 
 def half_of_it(file: bytes) -> bytes:
     return file[: len(file) // 2]
-
-
-def one_bit_flipped(file: bytes) -> bytes:
-    changed = bytearray(file)
-    changed[len(changed) // 2] ^= 16
-    return bytes(changed)
 
 
 def bit_flipped_near_the_start(file: bytes) -> bytes:

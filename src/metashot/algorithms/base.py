@@ -75,7 +75,7 @@ class Algorithm(pl.LightningModule):
         self.transductive = transductive
         self.problem = problem
         self.calibration = Calibration()
-        self._validated: list[Answered] | None = None  # in the current validation; None where answers are no classes
+        self._validated: list[Answered] | None = None  # answers that are classes, during a validation
         self.task_losses: list[TaskLosses] = []  # of the last training step
         self.false_alarms = 0.05  # rate at which queries of known classes may be called unknown, where there are strangers
         self.watched_episodes = 0  # the first `watched_episodes` test episodes are also scored after each of `watched_steps`
@@ -237,19 +237,18 @@ class Algorithm(pl.LightningModule):
         scored = []
         for episode in batch:
             answers, y = self.answers_to(episode).detach(), episode.query.y
-            if self.problem.predictions(answers, y) is not None:
+            if self._validated is not None and self.problem.predictions(answers, y) is not None:
                 # Each episode counts once: devices repeat the last one to evaluate equally many.
                 own = episode.number % self.trainer.world_size == self.global_rank
-                self._validated = self._validated or []
                 self._validated.append((answers[own], y[own]))
             scored.append(self._scored(answers, y))
         return {"episodes": scored}
 
     def on_validation_epoch_start(self) -> None:
-        self._validated = None
+        self._validated = []
 
     def on_validation_epoch_end(self) -> None:
-        if self._validated is not None:
+        if self._validated:
             self.calibration.choose(self._validated, self._total)
         self._validated = None
 
