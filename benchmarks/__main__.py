@@ -1,7 +1,7 @@
 """Run the benchmarks and print one table.
 
-`python -m benchmarks compare --help` is about other libraries, `growth --help` about how cost grows, and `profile --help`
-about what a step spends its time on.
+`python -m benchmarks compare --help` is about other libraries, `growth --help` about how cost grows, `profile --help` about
+what a step spends its time on, and `learners --help` about the ready-made learners.
 """
 
 import argparse
@@ -43,6 +43,11 @@ def main() -> None:
         from benchmarks.growth import growth
 
         growth(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["learners"]:
+        from benchmarks.learners import learners
+
+        learners(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"which: {', '.join(BENCHMARKS)} (default: all)")

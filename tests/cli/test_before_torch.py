@@ -29,7 +29,8 @@ CASES = [
     ("train.py", ["init_from={run}", "backbone=resnet12"], "holds the weights of another backbone, conv4"),
     ("train.py", ["algo=metabaseline"], "missing key init_from"),
     ("train.py", ["algo=finetune", "trainer.max_steps=5"], "trainer.max_steps=5 cannot be done by algo=finetune"),
-    ("src/metashot/predict.py", [], "missing key ckpt"),
+    ("src/metashot/predict.py", [], "missing key query"),
+    ("src/metashot/predict.py", ["query=."], "missing key support"),
     ("src/metashot/predict.py", ["ckpt=nowhere", "support=.", "query=."], "ckpt=nowhere: there is no such file or folder"),
     ("src/metashot/data/__main__.py", ["split=both"], "split=both cannot be used; allowed: train, val, test"),
 ]

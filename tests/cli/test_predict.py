@@ -172,7 +172,9 @@ def test_bad_input_is_one_message_and_writes_nothing(command: Command, first: Tr
     (folder / "theirs.onnx").write_text("theirs")
     before = contents(folder)
     wrong = [
-        ([support, query], ("missing key ckpt",)),
+        ([], ("missing key query",)),
+        ([query], ("missing key support", "pets.fewshot")),
+        (["support=empty", query], ("no class folders",)),
         ([ckpt, query], ("missing key support", "pets.fewshot")),
         ([f"ckpt={fitted}", support, query], ("is a fitted learner", "leave support out")),
         ([f"ckpt={fitted}", query, "ink=dark"], ("ink=dark", "fitted with ink=auto")),

@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import metashot
+from metashot.checkpoints.ready_made import READY_MADE
 from metashot.kernels.images import FUNCTIONS
 
 from .wheels import ROOT, build_wheel
@@ -26,7 +27,9 @@ def test_the_wheel_holds_the_whole_package_and_conf_and_nothing_else(wheel: zipf
     modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src" / "metashot").rglob("*.py")}
     conf = {f"metashot/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*") if path.is_file()}
     assert "metashot/conf/algo/maml.yaml" in conf
-    assert files == modules | conf | {"metashot/py.typed", *(f"metashot/kernels/{name}.c" for name in FUNCTIONS)}
+    ready_made = {f"metashot/learners/{name}.ckpt" for name in READY_MADE}
+    code = {"metashot/py.typed", *(f"metashot/kernels/{name}.c" for name in FUNCTIONS)}
+    assert files == modules | conf | code | ready_made
     for name in conf:
         assert wheel.read(name) == (ROOT / name.removeprefix("metashot/")).read_bytes()
 

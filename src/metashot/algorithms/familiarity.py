@@ -193,6 +193,8 @@ class Familiarity(nn.Module):
         """Take what is there: its sizes depend on the data, and older checkpoints have none."""
         for name in self.NAMES:
             value = state_dict.get(prefix + name)
+            if value is not None and value.dtype == torch.float16:  # as ready-made learners are stored
+                value = value.float()
             setattr(self, name, None if value is None else value.detach().clone())
 
 

@@ -1,7 +1,8 @@
 """Checks of a prediction's configuration that need no torch: they run before it is imported."""
 
 from metashot.arguments import check_value
-from metashot.bad_input import BadInput
+from metashot.bad_input import BadInput, one_of
+from metashot.checkpoints.ready_made import READY_MADE
 from metashot.checkpoints.stored import BEST, find_checkpoint
 from metashot.configuration import Container, signatures
 from metashot.files.outputs import holds_fit
@@ -10,9 +11,16 @@ from metashot.files.paths import printable
 
 def refuse_prediction(config: Container) -> None:
     """Raise `BadInput` where a configuration cannot give a prediction."""
-    for key in ("ckpt", "query"):
-        if config[key] is None:
-            raise BadInput(f"missing key {key}: give it as in ckpt=runs/... support=pets/ query=photos/")
+    if config["query"] is None:
+        raise BadInput("missing key query: give it as in support=pets/ query=photos/")
+    if config["ckpt"] is None and config["support"] is not None:  # several calls in one, for which none is picked
+        raise BadInput(
+            f"missing key ckpt: several calls need one, as in ckpt=photos; allowed: {one_of(READY_MADE)} or a path"
+        )
+    if config["ckpt"] is None:
+        raise BadInput(
+            "missing key support: give it as in support=pets/ query=photos/, or a fitted learner as in ckpt=pets.fewshot"
+        )
     check_value(config["support"], str | None, "support")
     check_value(config["query"], str | list[str], "query")
     check_value(config["out"], str, "out")
@@ -28,6 +36,6 @@ def refuse_prediction(config: Container) -> None:
         )
     if not is_fitted and config["support"] is None:
         raise BadInput(
-            "missing key support: give it as in ckpt=runs/... support=pets/ query=photos/, or give a fitted learner, as in "
+            "missing key support: give it as in support=pets/ query=photos/, or give a fitted learner, as in "
             "ckpt=pets.fewshot"
         )

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import yaml
 
 from metashot.arguments import AtLeast, AtMost, Matching, Positive, Seed, Watched, check_value
-from metashot.bad_input import BadInput
+from metashot.bad_input import BadInput, one_of
+from metashot.checkpoints.ready_made import READY_MADE, ready_made
 from metashot.configuration import signatures
 from metashot.configuration.buildable import TARGET, refuse_misplaced
 from metashot.configuration.checking import GROUPS, Container, Name, check_group
@@ -96,21 +97,24 @@ class _Loader(yaml.SafeLoader):
 
 
 def find_checkpoint(given: str | os.PathLike[str], key: str, preferred: str) -> Path:
-    """Find the checkpoint that a user gives as a file or as the folder of a run.
+    """Find the checkpoint that a user gives as a file, as the folder of a run, or as the name of a ready-made learner.
 
     Args:
-        given: the file or the folder.
+        given: the file, the folder or the name.
         key: the configuration key with this value, for messages.
         preferred: the name of the checkpoint to use from a folder.
 
     Raises:
         BadInput: if there is no such checkpoint.
     """
-    path = given_path(given, key)
+    path = ready_made(given, key) or given_path(given, key)
     if path.is_file():
         return path
     if not path.is_dir():
-        raise BadInput(f"{key}={given}: there is no such file or folder; give a checkpoint or the folder of a run")
+        raise BadInput(
+            f"{key}={given}: there is no such file or folder; give a checkpoint, the folder of a run, or the name of a "
+            f"ready-made learner: {one_of(READY_MADE, str(given))}"
+        )
     folder = path / "checkpoints"
     found = folder / preferred
     if found.is_file():

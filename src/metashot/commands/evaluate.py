@@ -22,6 +22,7 @@ from metashot.algorithms.base import Algorithm
 from metashot.arguments import Seed, check_value
 from metashot.bad_input import BadInput, in_one_line
 from metashot.checkpoints.reading import read_checkpoint
+from metashot.checkpoints.ready_made import is_ready_made
 from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
 from metashot.checkpoints.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
 from metashot.checkpoints.stored import CONFIG, OURS
@@ -416,7 +417,12 @@ def refuse_hidden_overrides(now: dict[str, Any], stored: dict[str, Any], split: 
 
 
 def beside(checkpoint: Path) -> Path:
-    """The folder for the evaluations of a checkpoint: in the folder of its run, or else next to the checkpoint."""
+    """The folder for the evaluations of a checkpoint: in the folder of its run, or else next to the checkpoint.
+
+    Those of a ready-made learner, which lies in the package, are kept with the runs of the working folder.
+    """
+    if is_ready_made(checkpoint):
+        return Path("runs") / checkpoint.stem / "evaluations"
     run = checkpoint.parent.parent
     folder = (run if (run / CONFIG).is_file() else checkpoint.parent) / "evaluations"
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):

@@ -3,7 +3,8 @@
 Each checks its configuration before it imports torch, which takes seconds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from metashot import configuration
@@ -34,7 +35,7 @@ def evaluate() -> None:
 
 def predict() -> None:
     """Learn classes from a folder of a few images each, and name the classes of other images."""
-    run_script(_predict, PREDICTION)
+    run_script(_predict, replace(PREDICTION, implied=_ready_made_learner))
 
 
 def data() -> None:
@@ -64,6 +65,18 @@ def _predict(config: "DictConfig") -> Any:
     from metashot.commands.predict import predict_files
 
     return predict_files(config)
+
+
+def _ready_made_learner(given: Mapping[str, Any]) -> Sequence[str]:
+    """Without `ckpt`, the ready-made learner that suits the support images."""
+    support = given.get("support")
+    if given.get("ckpt") is not None or not isinstance(support, str) or given.get("query") is None:
+        return ()  # nothing to pick, or to be refused for another reason
+    from metashot.applied.picking import picked
+
+    found = picked(support)
+    print(found, flush=True)
+    return (f"ckpt={found.name}",)
 
 
 def _look(config: "DictConfig") -> Any:

@@ -8,7 +8,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import hydra
@@ -55,6 +55,7 @@ class Recipe:
         keys: further keys that are taken from a stored configuration.
         parts: keys that name a stored configuration of which one group is taken.
         several: the keys of `stored` that may be lists, whose first entry is read.
+        implied: further arguments that a command line implies, which come before what it stores is read.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Recipe:
     keys: Sequence[str] = ()
     parts: Mapping[str, tuple[Stored, str]] = field(default_factory=dict)
     several: Sequence[str] = ()
+    implied: Callable[[Mapping[str, Any]], Sequence[str]] = lambda given: ()
 
 
 def composed(recipe: Recipe, overrides: Sequence[str]) -> Container:
@@ -161,6 +163,8 @@ def with_stored_groups(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
     given = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     overrides = OverridesParser.create().parse_overrides(given)
     chosen = {override.key_or_group: override for override in overrides}
+    if implied := recipe.implied({key: override.value() for key, override in chosen.items()}):
+        return with_stored_groups(replace(recipe, implied=lambda given: ()), [*arguments, *implied])
     for group in (*recipe.groups, "experiment"):
         allowed = (str, ChoiceSweep, type(None)) if group == "experiment" else (str, ChoiceSweep)
         if group in chosen and not isinstance(chosen[group].value(), allowed):

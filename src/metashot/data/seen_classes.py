@@ -97,6 +97,10 @@ class TrainingClasses:
         """The classes as plain containers, for a checkpoint."""
         if not self.hashed_names and max(len(self.names), len(self.digests)) <= _LISTED:
             return {"names": sorted(self.names), "digests": sorted(self.digests), "complete": self.complete}
+        return self.packed()
+
+    def packed(self) -> dict[str, Any]:
+        """The classes as plain containers in little space: digests stand for names."""
         hashed = self.hashed_names.union(map(_hashed, self.names))
         packed = {"packed_names": _packed(hashed), "packed_digests": _packed(self.digests)}
         return {"names": [], "digests": [], "complete": self.complete, **packed}

@@ -55,7 +55,8 @@ class ProgressBar(pl.Callback):
         )
         self.training: TaskID | None = None
         self.evaluating: TaskID | None = None
-        self.evaluating_since = (0, 0.0)  # what was done before this process began, and the time then
+        # What was done after the first batch, and the time then: the first one may wait for what all batches need.
+        self.evaluating_since: tuple[float, float] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if trainer.is_global_zero and self.console.is_terminal:
@@ -145,18 +146,23 @@ class ProgressBar(pl.Callback):
 
     def _begin(self, what: str, total: int, unit: str, done: int) -> None:
         self.evaluating = self.bar.add_task(what, total=total, completed=done, measured=unit)
-        self.evaluating_since = done, time.monotonic()
+        self.evaluating_since = None
 
     def _advance(self, more: int) -> None:
         if self.evaluating is not None:
             task = next(task for task in self.bar.tasks if task.id == self.evaluating)
             done = min(task.completed + more, task.total or 0)  # devices may repeat episodes in the last batch
             self.bar.update(self.evaluating, completed=done)
+            began, since = self.evaluating_since or (None, 0.0)
+            self.evaluating_since = self.evaluating_since or (done, time.monotonic())
             if self._is_due():
-                began, since = self.evaluating_since
                 total = task.total or 0
-                left = (time.monotonic() - since) / max(done - began, 1) * (total - done)
-                self._line(f"{task.description} {done:.0f}/{total:.0f} {task.fields['measured']}  {in_words(left)} left")
+                counted = f"{task.description} {done:.0f}/{total:.0f} {task.fields['measured']}"
+                if began is None and done < total:
+                    self._line(counted)
+                else:
+                    left = (time.monotonic() - since) / max(done - (began or 0), 1) * (total - done)
+                    self._line(f"{counted}  {in_words(left)} left")
 
     def _is_due(self) -> bool:
         return not self.console.is_terminal and time.monotonic() - self.last_line >= self.heartbeat

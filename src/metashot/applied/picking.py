@@ -1,0 +1,52 @@
+"""Which ready-made learner is for some images: `drawings` or `photos`, decided by looking at them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from metashot.applied.folders import named, read_all, support_files
+from metashot.applied.images import Form
+from metashot.applied.photographs import SIDE
+from metashot.bad_input import BadInput
+from metashot.files.paths import quoted
+
+_MOST = 100  # images that are looked at, evenly spaced among all
+_PHOTOS, _DRAWINGS = "photos", "drawings"
+_KINDS = {_PHOTOS: "photographs", _DRAWINGS: "drawings"}
+_FORM = Form((1, SIDE, SIDE), "squash", "never", None, None, of_drawings=True)  # in which photographs are told apart
+
+
+class Picked(NamedTuple):
+    """A ready-made learner, and the images that decided for it."""
+
+    name: str
+    images: int  # of its kind
+    of: int  # images that were looked at
+
+    def __str__(self) -> str:
+        other = _DRAWINGS if self.name == _PHOTOS else _PHOTOS
+        kind = _KINDS[self.name]
+        return (
+            f"ckpt={self.name}: {self.images} of {self.of} support images look like {kind}; give ckpt={other}, or a "
+            "checkpoint, to choose otherwise"
+        )
+
+
+def picked(support: str) -> Picked:
+    """Pick a ready-made learner for the images of a support folder.
+
+    Args:
+        support: The folder, with a sub-folder of images for each class.
+
+    Raises:
+        BadInput: It cannot be used, or has no image that can be read.
+    """
+    classes, _ = support_files(support)
+    files = [file for of_class in classes.values() for file in of_class]
+    places = np.unique(np.linspace(0, len(files) - 1, min(_MOST, len(files))).round().astype(int))
+    images = read_all((files[place] for place in places), _FORM)
+    if not images.files:
+        why = f": {named(images.skipped)}" if images.skipped else ""
+        raise BadInput(f"support={quoted(support)} has no image that can be read{why}")
+    count, photographs = len(images.files), images.photographic
+    return Picked(_PHOTOS, photographs, count) if 2 * photographs > count else Picked(_DRAWINGS, count - photographs, count)

@@ -1,0 +1,105 @@
+"""The ready-made learners from the shell and in Python: named, picked by looking, scored, started from."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import metashot
+from metashot.bad_input import BadInput
+from tests.applied.learners import drawings
+from tests.applied.test_picking import coloured, support
+
+from .conftest import Command
+from .processes import contents
+from .test_bad_input import refused
+from .test_predict import PREDICT, table, written
+
+
+@pytest.fixture
+def folder(command: Command) -> Path:
+    written(command.folder)
+    return command.folder
+
+
+def test_without_a_checkpoint_the_learner_of_drawings_is_picked_and_named(command: Command, folder: Path) -> None:
+    outcome = command.run(PREDICT, "support=support", "query=query")
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    assert outcome.out.startswith("ckpt=drawings: ")
+    assert "learner   protonet, trained on drawings, 28x28 grey" in outcome.out
+    named = command.run(PREDICT, "ckpt=drawings", "support=support", "query=query", "out=named.csv")
+    assert named.code == 0, named
+    assert table(folder / "predictions.csv") == table(folder / "named.csv")
+    assert "support images look like" not in named.out
+
+
+def test_photographs_are_for_the_learner_of_photographs(command: Command) -> None:
+    pytest.importorskip("timm")
+    images = coloured(10)
+    support(command.folder / "support", {"a": images[:3], "b": images[3:6]})
+    support(command.folder / "query", {"any": images[6:]})
+    outcome = command.run(PREDICT, "support=support", "query=query", "save=it.fewshot")
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    assert outcome.out.startswith("ckpt=photos: 6 of 6 support images look like photographs")
+    files = [path for name in "ab" for path in sorted((command.folder / "support" / name).iterdir())]
+    learner = metashot.load("photos").fit(files, [path.parent.name for path in files])
+    found = table(command.folder / "predictions.csv")
+    queries = [command.folder / row["file"] for row in found]
+    expected = learner.predict_proba(queries)
+    assert [float(row["p(a)"]) for row in found] == pytest.approx(expected[:, 0].tolist(), abs=2e-5)
+    kept = metashot.load_fitted(command.folder / "it.fewshot").predict_proba(queries)
+    np.testing.assert_allclose(kept, expected, atol=2e-5)
+
+
+def test_without_the_extra_the_learner_of_photographs_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "timm" else find(name, *a))
+    with pytest.raises(BadInput, match=r"timm, which is not installed: pip install 'metashot\[photos\]'"):
+        metashot.load("photos")
+
+
+def test_several_calls_in_one_need_a_checkpoint(command: Command, folder: Path) -> None:
+    outcome = command.run(PREDICT, "-m", "support=support", "query=query", "out=a.csv,b.csv")
+    assert outcome.code == 0, outcome
+    outcome = command.run(PREDICT, "-m", "support=support,support", "query=query")
+    assert outcome.code == 2, outcome
+    assert "missing key ckpt: several calls need one, as in ckpt=photos" in outcome.err
+
+
+def test_a_ready_made_learner_is_scored_and_the_package_is_left_alone(command: Command) -> None:
+    from metashot.checkpoints.ready_made import FOLDER
+
+    before = contents(FOLDER)
+    outcome = command.evaluate(
+        "ckpt=drawings", "data=glyphs", f"data.banks={command.banks}", "data.queries=3", "episodes=20", "data.shots=5"
+    )
+    assert outcome.code == 0, outcome
+    assert contents(FOLDER) == before
+    (found,) = command.folder.glob("runs/drawings/evaluations/*/report.json")
+    scored = json.loads(found.read_text())
+    assert scored["accuracy"] > 0.9
+    assert scored["seen_classes"]["seen"] == 0
+
+
+def test_training_starts_from_a_ready_made_learner(command: Command) -> None:
+    outcome = command.train(
+        "init_from=drawings",
+        "backbone.channels=64",
+        "backbone.downsampling=pool",
+        "trainer.max_steps=2",
+        "folder=run",
+        "data.shots=1",
+        "allow_seen_classes=true",
+    )
+    assert outcome.code == 0, outcome
+    assert "init_from: the backbone of" in outcome.out
+    refused(command.train("resume=drawings"), ["resume=drawings is a ready-made learner", "init_from=drawings"])
+
+
+def test_in_python_a_name_is_a_learner() -> None:
+    learner = metashot.load("drawings")
+    images, labels = [255 - pixels for pixels in drawings(6, seed=1)], list("aabbcc")
+    assert learner.fit(images, labels).score(images, labels) > 0.5
+    assert "drawings" in repr(learner)
