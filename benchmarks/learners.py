@@ -47,7 +47,7 @@ class Scores:
     def arguments(self, name: str) -> list[str]:
         more = [f"strangers={self.strangers}"] if self.strangers else []
         more += ["allow_seen_classes=true"] if self.allow_seen_classes else []
-        shape = [f"data.ways={self.ways}", f"data.shots={self.shots}"]
+        shape = [f"data.test.ways={self.ways}", f"data.test.shots={self.shots}"]
         return [f"ckpt={name}", f"data={self.data}", *shape, f"episodes={EPISODES}", *more]
 
 

@@ -154,9 +154,10 @@ OWN = {
     "finetune": ["algo.adapts=[head.*]", "algo.test_inner_steps=2"],
 }
 UNTRAINED = ("finetune", "baseline", "baselinepp", "matching")
+ALWAYS = ("r2d2", "baseline", "anil batched", "finetune")  # one of each kind
 
 
-@pytest.mark.parametrize("algo", OWN)
+@pytest.mark.parametrize("algo", [pytest.param(algo, marks=[] if algo in ALWAYS else pytest.mark.long) for algo in OWN])
 def test_algorithms_are_trained_tested_scored_and_fitted(command: Command, algo: str) -> None:
     if "learn2learn" in algo and importlib.util.find_spec("learn2learn") is None:
         pytest.skip("learn2learn is not installed")

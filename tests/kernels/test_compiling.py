@@ -68,7 +68,13 @@ def of_another_user(file: Path) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "damage", [truncated, another, emptied, open_to_all, linked, of_another_user], ids=lambda damage: damage.__name__
+    "damage",
+    [
+        truncated,
+        linked,
+        *(pytest.param(one, marks=pytest.mark.long) for one in (another, emptied, open_to_all, of_another_user)),
+    ],
+    ids=lambda damage: damage.__name__,
 )
 def test_what_is_not_what_was_compiled_is_compiled_again(cache: Path, damage: Callable[[Path], None]) -> None:
     compiled()

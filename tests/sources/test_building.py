@@ -429,6 +429,7 @@ def test_a_bank_outlives_the_files_it_was_built_from(tmp_path: Path) -> None:
     assert (folder / "manifest.json").stat().st_ino == inode
 
 
+@pytest.mark.long
 def test_a_split_larger_than_memory_is_opened_and_gathered_from(tmp_path: Path) -> None:
     """Four gigabytes of images for a process that may use a few hundred megabytes; the file has holes, so it takes none."""
     images, marked = 4 * 10**9 // (3 * 84 * 84), [0, 77_777, 150_000, 188_000]
