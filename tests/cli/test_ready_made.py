@@ -103,3 +103,15 @@ def test_in_python_a_name_is_a_learner() -> None:
     images, labels = [255 - pixels for pixels in drawings(6, seed=1)], list("aabbcc")
     assert learner.fit(images, labels).score(images, labels) > 0.5
     assert "drawings" in repr(learner)
+
+
+def test_a_shape_of_the_test_is_given_for_other_data_alone(command: Command) -> None:
+    """`data.shots` of the stored configuration is another than that of `data=glyphs`, which nobody gave."""
+    few = ("data=glyphs", f"data.banks={command.banks}", "data.queries=2", "episodes=4")
+    outcome = command.evaluate("ckpt=drawings", *few, "data.test.shots=1", "out=one")
+    assert outcome.code == 0, outcome
+    assert json.loads((command.folder / "one" / "report.json").read_text())["shots"] == 1
+    refused(
+        command.evaluate("ckpt=drawings", *few, "data.shots=2", "data.test.shots=1"),
+        ["data.shots=2 has no effect, because data.test.shots=1"],
+    )

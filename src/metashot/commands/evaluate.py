@@ -256,8 +256,7 @@ class Scorer:
         if self.seed is not None:
             data.seeds[self.split] = self.seed
         change = match_training_data(data, checkpoint.origin)
-        if data.name == checkpoint.origin["name"]:
-            refuse_hidden_overrides(data_config, checkpoint.trained["data"], self.split)
+        refuse_hidden_overrides(data_config, self.split)
         data.episodes[self.split] = self.episodes
         data.strangers = self.strangers
         data.setup()
@@ -403,13 +402,14 @@ def _refuse_strangers(data: EpisodicDataModule, split: Split) -> None:
     data.sampler(split).refuse_strangers(split, data.strangers)
 
 
-def refuse_hidden_overrides(now: dict[str, Any], stored: dict[str, Any], split: Split) -> None:
-    """Refuse a changed key for all splits that has no effect because the split has its own value for the key."""
+def refuse_hidden_overrides(now: dict[str, Any], split: Split) -> None:
+    """Refuse a key for all splits that has no effect because the split has its own value for the key."""
+    given = {override.partition("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task}
     for key in SHAPE_KEYS:
         if key not in now:  # regression has no ways
             continue
         own = now[split][key]
-        if now[key] != stored.get(key) and own is not None:
+        if f"data.{key}" in given and own not in (None, now[key]):
             raise BadInput(
                 f"data.{key}={now[key]} has no effect, because data.{split}.{key}={own} stands for the {split} split: "
                 f"set data.{split}.{key} instead"
