@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metashot.applied.arrays import features_of, refuse_other_length
 from metashot.applied.estimating import Estimate
 from metashot.applied.images import Form, Ink, each_prepared, form_of, ink_of
+from metashot.applied.labelling import NotBetterThanRandom, Suggestions, refuse_number
 from metashot.applied.labels import Labels, as_array, distinct, is_plain, labels_of
 from metashot.applied.learner import Device, Fitted, Learner
 from metashot.applied.network import TrainedNetwork
@@ -72,6 +73,29 @@ class Classifier(Learner):
             BadInput: A class has only one example, or the learner cannot estimate.
         """
         return self._state().estimate()
+
+    def next_to_label(self, images: Any, n: int = 5) -> Suggestions:
+        """Choose the unlabelled images whose labels would help most.
+
+        Args:
+            images: Unlabelled images, given like the examples of `fit`. Some may belong to none of the classes.
+            n: The number of images to choose.
+
+        Returns:
+            The `indices` of the images, the best first, and the `gain` in accuracy over as many random images, with its 95 %
+            interval. It is simulated with validation classes. A `NotBetterThanRandom` warning is given where the interval
+            is not above zero.
+
+        Raises:
+            Unavailable: The learner is not fitted.
+            BadInput: The images or their number cannot be used, or the learner cannot compare them.
+        """
+        fitted = self._state()
+        items = self._prepared(images, fitted)
+        found = fitted.next_to_label(torch.from_numpy(items), refuse_number(n, len(items), self._noun))
+        if not found.better_than_random:
+            warnings.warn(str(found), NotBetterThanRandom, stacklevel=2)
+        return found
 
     def unknown(self, items: NDArray[Any], rate: float, together: bool) -> NDArray[np.bool_]:
         """Whether items in the form in which examples are saved belong to none of the classes; see `predict`."""

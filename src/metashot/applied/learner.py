@@ -22,6 +22,7 @@ from torch import Tensor
 from metashot.algorithms.base import Algorithm
 from metashot.applied.estimating import Estimate
 from metashot.applied.images import Form, as_inputs
+from metashot.applied.labelling import Suggestions
 from metashot.applied.labels import Labels
 from metashot.applied.network import FORMAT, TrainedNetwork, read_network
 from metashot.bad_input import BadInput, BadValue
@@ -81,6 +82,12 @@ class Fitted:
         with torch.inference_mode(False):
             shown = _as_inputs(self.examples.x, self.network, self.form)
             return self.network.estimate(shown, self.examples.y, [printable(str(name)) for name in self.classes])
+
+    def next_to_label(self, x: Tensor, n: int) -> Suggestions:
+        """Choose n of the unlabelled inputs x [N, ...] to label next."""
+        with torch.inference_mode(False):
+            shown, unlabelled = (_as_inputs(items, self.network, self.form) for items in (self.examples.x, x))
+            return self.network.next_to_label(shown, self.examples.y, unlabelled, n)
 
     def __reduce__(self) -> Any:
         """The adapted state may be bound to a device, so unpickling adapts again."""
@@ -190,6 +197,14 @@ class Learner(ABC):
     def predict_proba(self, queries: Any) -> NDArray[np.float64]:
         """The class probabilities of each query [N, classes], in the order of `classes_`."""
         raise self._has_no_classes("predict_proba")
+
+    def estimate(self) -> Estimate:
+        """Estimate the accuracy on further queries, from the examples of `fit` alone."""
+        raise self._has_no_classes("estimate")
+
+    def next_to_label(self, images: Any, n: int = 5) -> Suggestions:
+        """Choose the unlabelled images whose labels would help most."""
+        raise self._has_no_classes("next_to_label")
 
     @abstractmethod
     def score(self, queries: Any, answers: Any) -> float:

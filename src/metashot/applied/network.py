@@ -19,6 +19,7 @@ from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.features import FeatureLearner
 from metashot.applied.estimating import Estimate, estimated, refuse_estimate
+from metashot.applied.labelling import Suggestions, refuse_labelling, suggested
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
@@ -114,15 +115,31 @@ class TrainedNetwork:
         Raises:
             BadInput: It cannot be estimated.
         """
-        algorithm = self.algorithm
-        if not isinstance(algorithm, FeatureLearner):
-            raise BadInput(
-                f"estimate() is for learners that compare features, and this {self.name} changes its network for each task: "
-                "use one such as protonet, or score it on labelled queries"
-            )
+        algorithm = self._comparing("estimate()", "score it on labelled queries")
         refuse_estimate(algorithm, y, names)
         with self._used, _own_modes(), self._announced(f"leaving out each of {len(y):,} examples"):
             return estimated(algorithm, _embedded(algorithm, x)[0], y.to(self.device))
+
+    def next_to_label(self, x: Tensor, y: Tensor, pool: Tensor, n: int) -> Suggestions:
+        """Choose n of the unlabelled images of a pool [N, ...] to label next, given a support set.
+
+        Raises:
+            BadInput: This learner cannot compare images, or its checkpoint has no validation classes.
+        """
+        algorithm = self._comparing("next_to_label()", "label any images")
+        refuse_labelling(algorithm)
+        with self._used, _own_modes(), self._announced(f"comparing {len(pool):,} images"):
+            support, unlabelled = (_embedded(algorithm, images)[0] for images in (x, pool))
+            return suggested(algorithm, Examples(support, y.to(self.device)), unlabelled, n)
+
+    def _comparing(self, what: str, otherwise: str) -> FeatureLearner:
+        """The algorithm, which is refused if it does not compare features."""
+        if not isinstance(self.algorithm, FeatureLearner):
+            raise BadInput(
+                f"{what} is for learners that compare features, and this {self.name} changes its network for each task: "
+                f"use one such as protonet, or {otherwise}"
+            )
+        return self.algorithm
 
     @contextmanager
     def _announced(self, what: str) -> Iterator[None]:

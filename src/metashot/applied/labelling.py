@@ -1,0 +1,191 @@
+"""Which unlabelled images to label next, so that a fitted learner gains most.
+
+With few labels, examples that represent many images help more than those that a learner is unsure of: Hacohen, Dekel,
+Weinshall 2022, "Active learning on a budget: opposite strategies suit high and low budgets", arXiv:2202.02794. Images are
+chosen one after the other so that each unlabelled image resembles a labelled one as much as possible (the facility location
+problem): the next one is that which raises the sum of these cosines most. Cosines are those of `algorithms.familiarity`.
+Images that belong to none of the classes, as far as they can be told, need not be represented, and come last.
+
+Whether this is better than random choices is measured in simulated tasks of validation classes, with about as many classes,
+examples and unlabelled images, in which the chosen images are labelled, and the accuracy on other images is compared.
+"""
+
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metashot.algorithms.features import FeatureLearner
+from metashot.bad_input import BadInput, BadValue
+from metashot.episodes import Examples
+from metashot.evaluation.statistics import paired_difference
+
+_TASKS = 400  # simulated ones
+_DRAWS = 4  # random choices in each
+_HELD_OUT = 3  # one in so many of the images that are not support examples is a query
+_FEWEST = 3  # images of a class in a simulated task: a support example, an unlabelled one and a query
+_RATE = 0.05  # of images of the classes that are taken for others
+_REPRESENTED = 2048  # at most so many unlabelled images, so that cosines fit into memory
+_NUMBERS_AT_ONCE = 2**22  # of support features and of cosines
+_SEED = 0
+
+
+class NotBetterThanRandom(UserWarning):
+    """The images to label next are not shown to be better than random ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Suggestions:
+    """The images to label next, and what this gains over random ones in simulated tasks."""
+
+    indices: NDArray[np.int64]  # [n], the best first
+    gain: float  # the accuracy minus that with as many random images
+    low: float  # of the 95 % interval of the gain
+    high: float
+    tasks: int  # simulated ones
+
+    @property
+    def better_than_random(self) -> bool:
+        """Whether the whole interval is above zero."""
+        return self.low > 0
+
+    def __str__(self) -> str:
+        shown = f"{100 * self.gain:+.1f} points of accuracy (95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        count = "1 image" if len(self.indices) == 1 else f"{len(self.indices):,} images"
+        verdict = "better than random ones" if self.better_than_random else "not shown to be better than random ones"
+        return f"{count} to label next, {verdict}: {shown} in {self.tasks:,} simulated tasks"
+
+
+def refuse_labelling(algorithm: FeatureLearner) -> None:
+    """Raise `BadInput` where it cannot be simulated what labels gain."""
+    if algorithm.transductive:
+        raise BadInput(
+            "next_to_label() compares single images, and this learner answers many queries together, from which it learns "
+            "without labels: use one such as protonet"
+        )
+    if algorithm.familiarity.sample is None:
+        raise BadInput(
+            "next_to_label() needs the validation classes that a checkpoint keeps, and an older version of metashot wrote "
+            "this one: train it again"
+        )
+    if algorithm.familiarity.sample.shape[1] < _FEWEST:
+        raise BadInput(
+            f"next_to_label() simulates tasks with at least {_FEWEST} images of each validation class, and this learner was "
+            "trained on data with fewer"
+        )
+
+
+def refuse_number(n: Any, images: int, noun: str) -> int:
+    """The number of images to label, which is refused if it is not from 1 to their number."""
+    try:
+        count = 0 if isinstance(n, bool | np.bool_) else operator.index(n)
+    except TypeError:
+        count = 0
+    if not 1 <= count <= images:
+        raise BadValue(f"n={n} cannot be used; allowed: a whole number from 1 to the number of {noun}, {images:,}")
+    return count
+
+
+@torch.no_grad()
+def suggested(algorithm: FeatureLearner, support: Examples, pool: Tensor, n: int) -> Suggestions:
+    """Choose images to label next.
+
+    Args:
+        algorithm: The algorithm.
+        support: Support features [S, features] with their labels [S].
+        pool: Features [N, features] of unlabelled images.
+        n: The number of images to choose.
+    """
+    indices = chosen(algorithm, Examples(support.x[None], support.y[None]), pool[None], n)[0]
+    ways = int(support.y.max()) + 1
+    ours, random = _simulated(algorithm, ways, round(len(support.y) / ways), len(pool), n)
+    difference = paired_difference(ours.tolist(), random.tolist())
+    margin = difference.ci95 or 0.0
+    return Suggestions(indices, difference.mean, difference.mean - margin, difference.mean + margin, len(ours))
+
+
+def chosen(algorithm: FeatureLearner, support: Examples, pool: Tensor, n: int) -> NDArray[np.int64]:
+    """The places [T, n] of the images to label next among unlabelled ones [T, N, features], for support sets."""
+    familiarity = algorithm.familiarity
+    known = familiarity(support, pool, together=True) >= familiarity.threshold(support, _RATE, together=True).unsqueeze(1)
+    labelled, unlabelled = familiarity.transformed(support.x), familiarity.transformed(pool)
+    return np.stack([_representatives(*task, n) for task in zip(labelled, unlabelled, known, strict=True)])
+
+
+def _representatives(labelled: Tensor, unlabelled: Tensor, known: Tensor, n: int) -> NDArray[np.int64]:
+    """Choose n of the unlabelled images greedily; those that are not known come last."""
+    spread = torch.linspace(0, len(unlabelled) - 1, min(len(unlabelled), _REPRESENTED), device=unlabelled.device).long()
+    represented = unlabelled[spread]  # [R, features]
+    cosines = unlabelled @ represented.T  # [N, R]
+    best = (represented @ labelled.T).amax(1)  # [R], the cosine with the most similar labelled image
+    free, places = torch.ones_like(known), []
+    for _ in range(n):
+        candidates = free & known if (free & known).any() else free
+        weights = (known[spread] if (free & known).any() else torch.ones_like(spread)).to(cosines)
+        gains = torch.cat([(part - best).clamp(min=0) @ weights for part in torch.split(cosines, _rows(cosines.shape[1]))])
+        place = int(gains.masked_fill(~candidates, -1).argmax())
+        places.append(place)
+        free[place] = False
+        best = torch.maximum(best, cosines[place])
+    return np.array(places, dtype=np.int64)
+
+
+def _simulated(
+    algorithm: FeatureLearner, ways: int, shots: int, pool: int, n: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The accuracies [tasks] after labelling the chosen images, and the mean ones after labelling random ones."""
+    assert algorithm.familiarity.sample is not None
+    sample = algorithm.familiarity.sample.to(algorithm.dtype)
+    classes, images, _ = sample.shape
+    ways, shots = min(ways, classes), min(shots, images - 2)
+    held_out = max(1, (images - shots) // _HELD_OUT)
+    each = max(1, min(round(pool / ways), images - shots - held_out))  # unlabelled images of a class
+    count = ways * each if n == pool else min(n, max(1, ways * each // 2))
+    random = np.random.default_rng(_SEED)
+    ours, others = [], []
+    for tasks in _parts(_TASKS, sample.shape[2] * ways * images):
+        own = np.stack([random.permutation(classes)[:ways] for _ in range(tasks)])
+        order = random.permuted(np.broadcast_to(np.arange(images), (tasks, ways, images)), axis=-1)
+        items = sample[torch.from_numpy(own)[..., None], torch.from_numpy(order)]  # [T, ways, images, features]
+        parts = torch.split(items, [shots, each, images - shots - each], dim=2)
+        support, unlabelled, query = (_labelled(part) for part in parts)
+        draws = [np.stack([random.permutation(ways * each)[:count] for _ in range(tasks)]) for _ in range(_DRAWS)]
+        best = chosen(algorithm, support, unlabelled.x, count)
+        ours.append(_accuracies(algorithm, support, unlabelled, best, query))
+        others.append(np.mean([_accuracies(algorithm, support, unlabelled, draw, query) for draw in draws], axis=0))
+    return np.concatenate(ours), np.concatenate(others)
+
+
+def _labelled(items: Tensor) -> Examples:
+    """Items [T, ways, images, features] as examples, sorted by label."""
+    tasks, ways, images, _ = items.shape
+    y = torch.arange(ways, device=items.device).repeat_interleave(images)
+    return Examples(items.flatten(1, 2), y.expand(tasks, -1))
+
+
+def _accuracies(
+    algorithm: FeatureLearner, support: Examples, unlabelled: Examples, places: NDArray[np.int64], query: Examples
+) -> NDArray[np.float64]:
+    """The accuracy [T] on queries of support sets and the unlabelled examples at these places [T, n], with their labels."""
+    tasks, added = torch.arange(len(places), device=support.y.device)[:, None], torch.from_numpy(places)
+    y = torch.cat([support.y, unlabelled.y[tasks, added]], dim=1)
+    order = y.argsort(dim=1, stable=True)  # sorted by label, as in an episode
+    x = torch.cat([support.x, unlabelled.x[tasks, added]], dim=1)[tasks, order]
+    logits = algorithm.answer(algorithm.summary(Examples(x, y[tasks, order])), query.x)
+    hits = logits[..., : int(y.max()) + 1].argmax(-1) == query.y
+    return np.asarray(hits.double().mean(1).cpu().numpy())
+
+
+def _parts(tasks: int, numbers: int) -> Iterator[int]:
+    """The numbers of tasks that are computed at once, of which each has so many numbers."""
+    for first in range(0, tasks, size := _rows(numbers)):
+        yield min(size, tasks - first)
+
+
+def _rows(numbers: int) -> int:
+    return max(1, _NUMBERS_AT_ONCE // numbers)
