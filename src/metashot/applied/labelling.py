@@ -4,7 +4,7 @@ With few labels, examples that represent many images help more than those that a
 Weinshall 2022, "Active learning on a budget: opposite strategies suit high and low budgets", arXiv:2202.02794. Images are
 chosen one after the other so that each unlabelled image resembles a labelled one as much as possible (the facility location
 problem): the next one is that which raises the sum of these cosines most. Cosines are those of `algorithms.familiarity`.
-Images that belong to none of the classes, as far as they can be told, need not be represented, and come last.
+Images that seem to belong to none of the classes need not be represented, and come last.
 
 Whether this is better than random choices is measured in simulated tasks of validation classes, with about as many classes,
 examples and unlabelled images, in which the chosen images are labelled, and the accuracy on other images is compared.
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metashot.algorithms.familiarity import Familiarity
 from metashot.algorithms.features import FeatureLearner
 from metashot.bad_input import BadInput, BadValue
 from metashot.episodes import Examples
@@ -29,7 +30,7 @@ _TASKS = 400  # simulated ones
 _DRAWS = 4  # random choices in each
 _HELD_OUT = 3  # one in so many of the images that are not support examples is a query
 _FEWEST = 3  # images of a class in a simulated task: a support example, an unlabelled one and a query
-_RATE = 0.05  # of images of the classes that are taken for others
+_LOWEST_RATE, _HIGHEST_RATE = 0.05, 0.25  # of images of the classes that are taken for others
 _REPRESENTED = 2048  # at most so many unlabelled images, so that cosines fit into memory
 _NUMBERS_AT_ONCE = 2**22  # of support features and of cosines
 _SEED = 0
@@ -103,18 +104,33 @@ def suggested(algorithm: FeatureLearner, support: Examples, pool: Tensor, n: int
     """
     indices = chosen(algorithm, Examples(support.x[None], support.y[None]), pool[None], n)[0]
     ways = int(support.y.max()) + 1
-    ours, random = _simulated(algorithm, ways, round(len(support.y) / ways), len(pool), n)
+    ours, random = simulated(algorithm, ways, round(len(support.y) / ways), len(pool), n)
     difference = paired_difference(ours.tolist(), random.tolist())
     margin = difference.ci95 or 0.0
     return Suggestions(indices, difference.mean, difference.mean - margin, difference.mean + margin, len(ours))
 
 
+@torch.no_grad()
 def chosen(algorithm: FeatureLearner, support: Examples, pool: Tensor, n: int) -> NDArray[np.int64]:
     """The places [T, n] of the images to label next among unlabelled ones [T, N, features], for support sets."""
     familiarity = algorithm.familiarity
-    known = familiarity(support, pool, together=True) >= familiarity.threshold(support, _RATE, together=True).unsqueeze(1)
+    familiar = familiarity(support, pool, together=True)
     labelled, unlabelled = familiarity.transformed(support.x), familiarity.transformed(pool)
-    return np.stack([_representatives(*task, n) for task in zip(labelled, unlabelled, known, strict=True)])
+    places = []
+    for task in range(len(pool)):
+        known = _are_known(familiarity, Examples(support.x[task, None], support.y[task, None]), familiar[task])
+        places.append(_representatives(labelled[task], unlabelled[task], known, n))
+    return np.stack(places)
+
+
+def _are_known(familiarity: Familiarity, support: Examples, familiar: Tensor) -> Tensor:
+    """Whether images [N] seem to belong to the classes of one support set; the more do not, the stricter this is."""
+
+    def known(rate: float) -> Tensor:
+        return familiar >= familiarity.threshold(support, rate, together=True)
+
+    unknown = 1 - float(known(_LOWEST_RATE).float().mean())
+    return known(min(max(unknown, _LOWEST_RATE), _HIGHEST_RATE))
 
 
 def _representatives(labelled: Tensor, unlabelled: Tensor, known: Tensor, n: int) -> NDArray[np.int64]:
@@ -135,7 +151,8 @@ def _representatives(labelled: Tensor, unlabelled: Tensor, known: Tensor, n: int
     return np.array(places, dtype=np.int64)
 
 
-def _simulated(
+@torch.no_grad()
+def simulated(
     algorithm: FeatureLearner, ways: int, shots: int, pool: int, n: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The accuracies [tasks] after labelling the chosen images, and the mean ones after labelling random ones."""
@@ -156,8 +173,8 @@ def _simulated(
         support, unlabelled, query = (_labelled(part) for part in parts)
         draws = [np.stack([random.permutation(ways * each)[:count] for _ in range(tasks)]) for _ in range(_DRAWS)]
         best = chosen(algorithm, support, unlabelled.x, count)
-        ours.append(_accuracies(algorithm, support, unlabelled, best, query))
-        others.append(np.mean([_accuracies(algorithm, support, unlabelled, draw, query) for draw in draws], axis=0))
+        ours.append(accuracies(algorithm, support, unlabelled, best, query))
+        others.append(np.mean([accuracies(algorithm, support, unlabelled, draw, query) for draw in draws], axis=0))
     return np.concatenate(ours), np.concatenate(others)
 
 
@@ -168,17 +185,19 @@ def _labelled(items: Tensor) -> Examples:
     return Examples(items.flatten(1, 2), y.expand(tasks, -1))
 
 
-def _accuracies(
+@torch.no_grad()
+def accuracies(
     algorithm: FeatureLearner, support: Examples, unlabelled: Examples, places: NDArray[np.int64], query: Examples
 ) -> NDArray[np.float64]:
     """The accuracy [T] on queries of support sets and the unlabelled examples at these places [T, n], with their labels."""
-    tasks, added = torch.arange(len(places), device=support.y.device)[:, None], torch.from_numpy(places)
+    added = torch.from_numpy(places).to(support.y.device)
+    tasks = torch.arange(len(places), device=added.device)[:, None]
     y = torch.cat([support.y, unlabelled.y[tasks, added]], dim=1)
     order = y.argsort(dim=1, stable=True)  # sorted by label, as in an episode
     x = torch.cat([support.x, unlabelled.x[tasks, added]], dim=1)[tasks, order]
     logits = algorithm.answer(algorithm.summary(Examples(x, y[tasks, order])), query.x)
     hits = logits[..., : int(y.max()) + 1].argmax(-1) == query.y
-    return np.asarray(hits.double().mean(1).cpu().numpy())
+    return np.asarray(hits.cpu().double().mean(1).numpy())
 
 
 def _parts(tasks: int, numbers: int) -> Iterator[int]:
