@@ -1,10 +1,12 @@
 """Run the benchmarks and print one table.
 
-`python -m benchmarks compare --help` is about other libraries, `growth --help` about how cost grows, `profile --help` about
-what a step spends its time on, and `learners --help` about the ready-made learners.
+Some are commands of their own: `python -m benchmarks compare --help` is about other libraries, `growth --help` about how cost
+grows, `profile --help` about what a step spends its time on, `learners --help` about the ready-made learners, and
+`estimates --help` about what learners say of themselves.
 """
 
 import argparse
+import importlib
 import os
 import sys
 
@@ -28,26 +30,19 @@ BENCHMARKS = {
 }
 
 
+# Imported on their own, since some need packages that others do not.
+COMMANDS = {
+    "compare": "benchmarks.compare.command",
+    "profile": "benchmarks.profile",
+    "growth": "benchmarks.growth",
+    "learners": "benchmarks.learners",
+    "estimates": "benchmarks.estimates",
+}
+
+
 def main() -> None:
-    if sys.argv[1:2] == ["compare"]:
-        from benchmarks.compare.command import compare
-
-        compare(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["profile"]:
-        from benchmarks.profile import profile_steps
-
-        profile_steps(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["growth"]:
-        from benchmarks.growth import growth
-
-        growth(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["learners"]:
-        from benchmarks.learners import learners
-
-        learners(sys.argv[2:])
+    if sys.argv[1:] and sys.argv[1] in COMMANDS:
+        importlib.import_module(COMMANDS[sys.argv[1]]).run(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"which: {', '.join(BENCHMARKS)} (default: all)")

@@ -94,7 +94,7 @@ def banks(rounds: int) -> Iterator[Point]:
             yield Point("images of a bank", images, "preparing tasks", statistics.median(measured), _resident())
 
 
-def growth(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks growth", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds, at least 2 (default: 5)")
     parser.add_argument("--json", type=Path, help="a file for everything that was measured")

@@ -121,7 +121,7 @@ licences that allow it. The learner: that of metashot.""",
 }
 
 
-def learners(arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Pack a learner, score it, and write its card."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks learners", description=__doc__)
     parser.add_argument("name", choices=sorted(READY_MADE), help="the learner")

@@ -75,7 +75,7 @@ def profiled(work: str, fused: bool) -> Profiled:
     return Profiled(work, fused, {part: time * total / inside for part, time in parts.items()})
 
 
-def profile_steps(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks profile", description=__doc__)
     parser.add_argument("--json", type=Path, help="a file for everything that was measured")
     parser.add_argument("--markdown", type=Path, help=f"a file whose part between {BEGIN} and {END} becomes the table")

@@ -14,7 +14,7 @@ from metashot.training.memory import keep_freed_memory
 BEGIN, END = "<!-- compared -->", "<!-- end -->"
 
 
-def compare(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks compare", description=__doc__)
     parser.add_argument("rows", nargs="*", help=f"which: {', '.join(ROWS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=12, help="timed rounds of a pair, at least 2 (default: 12)")

@@ -54,7 +54,7 @@ def accuracy(algorithm: FeatureLearner, x: Tensor, y: Tensor, query: Tensor, lab
 def test_the_interval_holds_the_truth_in_about_nine_tasks_of_ten(
     ways: int, shots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimating, "_simulated", cache(estimating._simulated))  # it is the same for all these tasks
+    monkeypatch.setattr(estimating, "simulated", cache(estimating.simulated))  # it is the same for all these tasks
     algorithm, held, errors = protonet(), [], []
     for seed in range(100, 180):
         support, y, query, labels = task(seed, ways, shots, spread=1.2)

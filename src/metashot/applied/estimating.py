@@ -66,9 +66,15 @@ def estimated(algorithm: FeatureLearner, x: Tensor, y: Tensor) -> Estimate:
         x: Support features [S, features].
         y: Their labels [S], of classes with at least two examples each.
     """
-    hits = _left_out_hits(algorithm, x[None], y[None])
-    ways, examples = int(y.max()) + 1, len(y)
-    low, middle, high = np.quantile(_simulated(algorithm, ways, max(2, round(examples / ways))), _QUANTILES)
+    ways = int(y.max()) + 1
+    return corrected(algorithm, x, y, simulated(algorithm, ways, max(2, round(len(y) / ways))))
+
+
+@torch.no_grad()
+def corrected(algorithm: FeatureLearner, x: Tensor, y: Tensor, missed: NDArray[np.float64]) -> Estimate:
+    """Like `estimated`, from what left-out examples miss in simulated tasks."""
+    hits, examples = _left_out_hits(algorithm, x[None], y[None]), len(y)
+    low, middle, high = np.quantile(missed, _QUANTILES)
     accuracy, error = hits[0] / examples, float(_standard_error(hits, examples)[0])
     middle, low, high = (float(np.clip(accuracy + error * each, 0.0, 1.0)) for each in (middle, low, high))
     return Estimate(middle, low, high, float(accuracy))
@@ -77,7 +83,8 @@ def estimated(algorithm: FeatureLearner, x: Tensor, y: Tensor) -> Estimate:
 _QUANTILES = ((1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2)
 
 
-def _simulated(algorithm: FeatureLearner, ways: int, shots: int) -> NDArray[np.float64]:
+@torch.no_grad()
+def simulated(algorithm: FeatureLearner, ways: int, shots: int) -> NDArray[np.float64]:
     """What left-out examples miss of the accuracy on queries, in standard errors, in simulated tasks: [tasks]."""
     assert algorithm.familiarity.sample is not None
     sample = algorithm.familiarity.sample.to(algorithm.dtype)

@@ -1,0 +1,65 @@
+"""What the benchmark of estimates measures is what it says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import estimates
+from benchmarks.estimates import drawn, fitting, measured_estimates, measured_labels
+from tests.applied.test_estimating import clusters, protonet
+
+
+@pytest.fixture(scope="module")
+def features() -> Tensor:
+    return clusters(5, 12, 60, 1.2)
+
+
+def test_intervals_that_hold_the_accuracy_are_counted(features: Tensor) -> None:
+    found = measured_estimates(protonet(), features, 5, 5, 60)
+    assert 0.75 <= found.held <= 1
+    assert abs(found.error) < 0.05
+    assert 0 < found.width < 1
+    assert 0.2 < found.accuracy < 1
+
+
+def test_labels_gain_more_than_random_ones_and_nothing_from_other_classes(
+    features: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, mixed = measured_labels(protonet(), features, 1, 40)
+    assert (plain.pool, mixed.pool) == ("100", "50 and 50 of other classes")
+    for row in (plain, mixed):
+        assert row.gain == pytest.approx(row.ours - row.random)
+        assert row.before < row.random
+    assert plain.gain > plain.ci95
+    last = np.arange(95, 100)[None]  # images of other classes
+    monkeypatch.setattr(estimates, "chosen", lambda *_: last)
+    _, useless = measured_labels(protonet(), features, 1, 5)
+    assert useless.ours == useless.before
+
+
+def test_tasks_are_drawn_without_repeating_a_class_or_an_image() -> None:
+    numbers = torch.arange(6 * 10).view(6, 10, 1)
+    first, second = (list(drawn(numbers, 4, 7, 3)) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)
+        assert len(one.unique()) == one.numel() == 28
+        assert len((one // 10).unique()) == 4
+    assert not torch.equal(first[0], first[1])
+
+
+def test_only_tasks_that_the_data_allow_are_measured() -> None:
+    assert list(fitting(torch.zeros(20, 100, 1))) == [(5, 2), (5, 5), (5, 10), (10, 5)]
+    assert list(fitting(torch.zeros(5, 10, 1))) == [(5, 2), (5, 5)]
+
+
+def test_what_cannot_be_measured_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, words in (
+        (["--ckpt", str(tmp_path / "none")], "--ckpt"),
+        (["--ckpt", "x", "--tasks", "1"], "--tasks 1: allowed: at least 2"),
+    ):
+        with pytest.raises(SystemExit):
+            estimates.run(arguments)
+        assert words in capsys.readouterr().err
