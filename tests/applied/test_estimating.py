@@ -66,15 +66,39 @@ def test_the_interval_holds_the_truth_in_about_nine_tasks_of_ten(
     assert abs(np.mean(errors)) < 0.05
 
 
-def test_left_out_examples_are_those_of_a_plain_loop() -> None:
+@pytest.mark.parametrize("counts", [(3, 3, 3, 3), (2, 2), (5, 2, 3)])
+def test_left_out_examples_are_those_of_a_plain_loop(counts: tuple[int, ...]) -> None:
     algorithm = protonet()
-    support, y, _, _ = task(5, ways=4, shots=3, spread=1.5)
-    hits = 0
-    for place in range(len(y)):
-        others = torch.arange(len(y)) != place
-        means = torch.stack([support[others & (y == label)].mean(0) for label in range(4)])
-        hits += int((means - support[place]).square().sum(-1).argmin() == y[place])
-    assert estimated(algorithm, support, y).left_out == pytest.approx(hits / len(y))
+    classes = clusters(5, len(counts), max(counts), 3.0)
+    members = [list(own[:count]) for own, count in zip(classes, counts, strict=True)]
+    answers: dict[tuple[int, int], list[bool]] = {}
+    for shift in range(min(3, max(counts))):
+        for fold in range(max(counts)):
+            left_out = [(fold + shift * label) % count for label, count in enumerate(counts)]
+            means = torch.stack(
+                [torch.stack(own[:place] + own[place + 1 :]).mean(0) for own, place in zip(members, left_out, strict=True)]
+            )
+            for label, place in enumerate(left_out):
+                nearest = int((means - members[label][place]).square().sum(-1).argmin())
+                answers.setdefault((label, place), []).append(nearest == label)
+    assert len(answers) == sum(counts)
+    expected = np.mean([np.mean(own) for own in answers.values()])
+    x = torch.cat([torch.stack(own) for own in members])
+    y = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    in_turn = torch.cat([torch.arange(count) for count in counts]).argsort(stable=True)
+    for order in (torch.arange(len(y)), in_turn):  # sorted by label, and not
+        assert estimated(algorithm, x[order], y[order]).left_out == pytest.approx(expected)
+    assert 0 < expected < 1
+
+
+def test_the_number_of_queries_of_simulated_tasks_does_not_widen_intervals() -> None:
+    random = np.random.default_rng(0)
+    exact = random.normal(3.0, 1.0, 4000)
+    found = estimating._without_noise(exact + random.normal(0.0, 2.0, 4000), np.full(4000, 4.0))
+    assert np.std(found) == pytest.approx(1.0, rel=0.1)
+    assert np.median(found) == pytest.approx(3.0, abs=0.1)
+    assert np.ptp(estimating._without_noise(exact, np.full(4000, 9.0))) == 0  # never more than there is
+    assert np.ptp(estimating._without_noise(np.ones(5), np.zeros(5))) == 0
 
 
 def test_estimates_are_reproducible_and_leave_global_randomness_alone() -> None:
@@ -102,6 +126,10 @@ def test_what_cannot_be_estimated_is_said() -> None:
     with pytest.raises(BadInput, match="answers many queries together"):
         refuse_estimate(algorithm, torch.tensor([0, 0, 1, 1]), names)
     algorithm.transductive = False
+    assert algorithm.familiarity.sample is not None
+    algorithm.familiarity.sample = algorithm.familiarity.sample[:, :3]
+    with pytest.raises(BadInput, match="at least 4 images of each validation class"):
+        refuse_estimate(algorithm, torch.tensor([0, 0, 1, 1]), names)
     algorithm.familiarity.load_state_dict({})
     with pytest.raises(BadInput, match="an older version of metashot"):
         refuse_estimate(algorithm, torch.tensor([0, 0, 1, 1]), names)

@@ -1,9 +1,12 @@
 """How accurate a fitted learner will be on further queries, estimated from its support set alone.
 
-Each support example is left out once, and answered by the learner that is fitted to the others. That accuracy is too low,
-since a learner of one example less answers, and uncertain, since there are few examples. By how much is simulated with
-validation classes, in tasks with as many classes and examples: the difference between the accuracy on many queries and that
-on left-out examples, in units of the latter's standard error, corrects the estimate, and its quantiles are the interval.
+One example of each class is left out at a time, and answered by the learner that is fitted to the others: where classes have
+equally many examples, they still have then, since learners such as prototypical networks favour classes with more. Which
+examples are left out together is varied, and the accuracies are averaged. They are too low, since a learner of fewer
+examples answers, and uncertain, since there are few examples. By how much is simulated with validation classes, in tasks
+with as many classes and examples: the difference between the accuracy on queries and that on left-out examples, in units of
+the latter's standard error, corrects the estimate, and its quantiles are the interval. The simulated tasks have few queries:
+the variance that comes from their number is taken out before.
 Shimabucoro, Hospedales, Gouk 2023, "Evaluating the evaluators: are current few-shot learning benchmarks fit for purpose?",
 arXiv:2307.02732, compare estimators for few examples.
 """
@@ -21,7 +24,9 @@ from metashot.bad_input import BadInput
 from metashot.episodes import Examples
 
 LEVEL = 0.9  # of the interval
-_TASKS = 200  # simulated ones
+_TASKS = 400  # simulated ones
+_ROUNDS = 3  # in each, every example is left out once, together with other ones
+_FEWEST = 4  # images of a class in a simulated task: two support examples and two queries
 _NUMBERS_AT_ONCE = 2**22  # of support features
 _SEED = 0
 
@@ -32,7 +37,7 @@ class Estimate(NamedTuple):
     accuracy: float
     low: float
     high: float
-    left_out: float  # the accuracy on support examples that were left out, each once
+    left_out: float  # the accuracy on support examples that were left out
 
     def __str__(self) -> str:
         return f"{100 * self.accuracy:.0f} % ({100 * self.low:.0f} to {100 * self.high:.0f} %)"
@@ -49,6 +54,11 @@ def refuse_estimate(algorithm: FeatureLearner, y: Tensor, names: list[str]) -> N
         raise BadInput(
             "estimate() needs the validation classes that a checkpoint keeps, and an older version of metashot wrote this "
             "one: train it again"
+        )
+    if algorithm.familiarity.sample.shape[1] < _FEWEST:
+        raise BadInput(
+            f"estimate() simulates tasks with at least {_FEWEST} images of each validation class, and this learner was "
+            "trained on data with fewer: score it on labelled queries"
         )
     if single := [name for name, count in zip(names, torch.bincount(y).tolist(), strict=True) if count < 2]:
         raise BadInput(
@@ -92,33 +102,67 @@ def simulated(algorithm: FeatureLearner, ways: int, shots: int) -> NDArray[np.fl
     ways, shots = min(ways, classes), min(shots, images // 2)
     random = np.random.default_rng(_SEED)
     y = torch.arange(ways, device=sample.device).repeat_interleave(shots)[None]
-    supports, truths = [], []
+    supports, truths, noise = [], [], []
     for _ in range(_TASKS):
         chosen = random.permutation(classes)[:ways]
         order = np.stack([random.permutation(images) for _ in chosen])
         items = sample[torch.from_numpy(chosen)[:, None], torch.from_numpy(order)]  # [ways, images, features]
         support, query = items[:, :shots].flatten(0, 1), items[:, shots:].flatten(0, 1)
         answers = algorithm.answer(algorithm.summary(Examples(support[None], y)), query[None])[0, :, :ways]
-        labels = torch.arange(ways, device=sample.device).repeat_interleave(images - shots)
-        truths.append(float((answers.argmax(-1) == labels).double().mean()))
+        predicted = answers.argmax(-1).view(ways, -1).cpu().numpy()
+        of_classes = (predicted == np.arange(ways)[:, None]).mean(1)  # [ways]
+        truths.append(of_classes.mean())
+        noise.append((of_classes * (1 - of_classes)).mean() / ways / (images - shots - 1))
         supports.append(support)
     hits = np.concatenate([_left_out_hits(algorithm, support[None], y) for support in supports])
-    examples = ways * shots
-    missed: NDArray[np.float64] = (np.array(truths) - hits / examples) / _standard_error(hits, examples)
-    return missed
+    error = _standard_error(hits, ways * shots)
+    return _without_noise((np.array(truths) - hits / (ways * shots)) / error, np.array(noise) / error**2)
 
 
-def _left_out_hits(algorithm: FeatureLearner, x: Tensor, y: Tensor) -> NDArray[np.int64]:
-    """How many examples of each support set [T, S, features] are answered rightly when they are left out: [T]."""
-    tasks, examples, _ = x.shape
-    others = torch.tensor([[j for j in range(examples) if j != i] for i in range(examples)], device=x.device)  # [S, S - 1]
-    hits = np.zeros(tasks, dtype=np.int64)
-    for task in range(tasks):
-        for part in _parts(examples, x.shape[1] * x.shape[2]):
-            support = Examples(x[task, others[part]], y[task, others[part]])
-            answers = algorithm.answer(algorithm.summary(support), x[task, part].unsqueeze(1))[:, 0, : int(y.max()) + 1]
-            hits[task] += int((answers.argmax(-1) == y[task, part]).sum())
-    return hits
+def _without_noise(values: NDArray[np.float64], variances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values drawn towards their median, so that they vary as much as without noise of these variances."""
+    middle = np.median(values)
+    share = 1 - variances.mean() / max(float(values.var()), 1e-12)
+    found: NDArray[np.float64] = middle + np.sqrt(max(share, 0.0)) * (values - middle)
+    return found
+
+
+def _left_out_hits(algorithm: FeatureLearner, x: Tensor, y: Tensor) -> NDArray[np.float64]:
+    """How many examples of each support set [T, S, features] are answered rightly when they are left out: [T].
+
+    An example that is left out several times counts as the mean of its answers.
+    """
+    found = []
+    for features, labels in zip(x, y, strict=True):
+        kept, left_out = _folds(labels)
+        hits, times = features.new_zeros(len(labels)), features.new_zeros(len(labels))
+        for part in _parts(len(kept), kept.shape[1] * features.shape[1]):
+            support, asked = Examples(features[kept[part]], labels[kept[part]]), left_out[part]
+            answers = algorithm.answer(algorithm.summary(support), features[asked])[..., : int(labels.max()) + 1]
+            right = answers.argmax(-1) == labels[asked]  # [folds, ways]
+            hits.index_add_(0, asked.flatten(), right.flatten().to(hits))
+            times.index_add_(0, asked.flatten(), torch.ones_like(right).flatten().to(times))
+        found.append(float((hits / times).sum()))
+    return np.array(found)
+
+
+def _folds(y: Tensor) -> tuple[Tensor, Tensor]:
+    """The places of the examples that are kept [folds, S - ways], and of those that are left out [folds, ways].
+
+    Each fold leaves out one example of each class. In each round, every example of the largest classes is left out once, and
+    examples of smaller ones repeatedly; rounds differ in which examples are left out together.
+    """
+    members = [torch.nonzero(y == label)[:, 0] for label in range(int(y.max()) + 1)]
+    largest = max(map(len, members))
+    left_out = torch.stack(
+        [
+            torch.stack([own[(fold + shift * place) % len(own)] for place, own in enumerate(members)])
+            for shift in range(min(_ROUNDS, largest))
+            for fold in range(largest)
+        ]
+    )
+    is_kept = torch.ones(len(left_out), len(y), dtype=torch.bool, device=y.device).scatter_(1, left_out, False)
+    return torch.nonzero(is_kept)[:, 1].view(len(left_out), -1), left_out
 
 
 def _parts(examples: int, numbers: int) -> Iterator[slice]:
@@ -127,7 +171,7 @@ def _parts(examples: int, numbers: int) -> Iterator[slice]:
         yield slice(first, first + size)
 
 
-def _standard_error(hits: NDArray[np.int64], examples: int) -> NDArray[np.float64]:
+def _standard_error(hits: NDArray[np.float64], examples: int) -> NDArray[np.float64]:
     """The standard error of accuracies, which is not zero where all or none are right."""
     share = (hits + 1) / (examples + 2)
     found: NDArray[np.float64] = np.sqrt(share * (1 - share) / examples)
