@@ -1,7 +1,7 @@
 """Run the benchmarks and print one table.
 
-Some are commands of their own: `python -m benchmarks compare --help` is about other libraries, `growth --help` about how cost
-grows, `profile --help` about what a step spends its time on, `learners --help` about the ready-made learners, and
+Some are commands of their own: `python -m benchmarks compare --help` is about other libraries, `growth --help` about how
+cost grows, `profile --help` about what a step spends its time on, `learners --help` about the ready-made learners, and
 `estimates --help` about what learners say of themselves.
 """
 
