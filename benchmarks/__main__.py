@@ -1,8 +1,8 @@
 """Run the benchmarks and print one table.
 
 Some are commands of their own: `python -m benchmarks compare --help` is about other libraries, `growth --help` about how
-cost grows, `profile --help` about what a step spends its time on, `learners --help` about the ready-made learners, and
-`estimates --help` about what learners say of themselves.
+cost grows, `profile --help` about what a step spends its time on, `heads --help` about all heads on the same features,
+`learners --help` about the ready-made learners, and `estimates --help` about what learners say of themselves.
 """
 
 import argparse
@@ -35,6 +35,7 @@ COMMANDS = {
     "compare": "benchmarks.compare.command",
     "profile": "benchmarks.profile",
     "growth": "benchmarks.growth",
+    "heads": "benchmarks.heads.command",
     "learners": "benchmarks.learners",
     "estimates": "benchmarks.estimates",
 }

@@ -198,7 +198,7 @@ class Experiment:
             self._saving = saving = Saving(folder.checkpoints, record, origin, self._scoring, options)
             progress = ProgressBar(self._scoring, self._console, measurements, saving, options.heartbeat)
             finiteness = Finiteness(self._console, folder, options.stop_after_non_finite)
-            callbacks = [EmbedOnce(progress.part), self._scoring, self._timing, saving, finiteness, measurements, progress]
+            callbacks = [EmbedOnce(progress.part), self._timing, self._scoring, saving, finiteness, measurements, progress]
             self._trainer = trainer = options.trainer([*callbacks, StopsTest()], self._loggers)
             self._open.enter_context(ending_together(trainer))
             for logger in self._loggers:

@@ -104,6 +104,8 @@ def test_report_has_all_that_is_needed_to_trust_the_number(first: Trained) -> No
     assert 0.2 < written["accuracy"] < 1
     assert 0 < written["ci95"] < 0.2
     assert written["seconds"] > 0
+    assert set(written["seconds_of_a_task"]) == {"adapting", "answering", "in_the_test"}
+    assert all(0 < seconds < written["seconds"] for seconds in written["seconds_of_a_task"].values())
     assert written["checkpoint"].endswith("checkpoints/best.ckpt")
     assert {"accuracy", "ci95", "checkpoint", "seconds", *expected} <= written.keys()
 

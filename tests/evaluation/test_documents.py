@@ -46,7 +46,7 @@ def report(problem: Problem, classes: list[ClassAccuracy]) -> Report:
         version="1",
         worst_episodes=0.5,
         calibration_error=float("nan") if classes else None,
-        seconds_of_a_task=SecondsOfATask(0.25, 0.001),
+        seconds_of_a_task=SecondsOfATask(0.25, 0.001, 0.125),
         strangers=None,
         inner_steps=[AfterSteps(0, 0.2, 0.05, 2), AfterSteps(1, 0.75, 0.1, 2)],
         classes=classes,
@@ -71,7 +71,7 @@ def test_machines_get_every_number_under_its_name(tmp_path: Path) -> None:
     assert next(iter(content)) == "accuracy"
     assert content["worst_class"] == {"name": "two | three", "queries": 4, "accuracy": 0.25}
     assert content["calibration_error"] is None  # what is not a number has no word in JSON
-    assert content["seconds_of_a_task"] == {"adapting": 0.25, "answering": 0.001}
+    assert content["seconds_of_a_task"] == {"adapting": 0.25, "answering": 0.001, "in_the_test": 0.125}
     assert content["inner_steps"][1] == {"steps": 1, "score": 0.75, "ci95": 0.1, "episodes": 2}
     assert [of_class["name"] for of_class in content["classes"]] == list(NAMES[:2])
     assert content["seen_classes"] == {"seen": 1, "of": 3, "complete": True}

@@ -234,7 +234,7 @@ class Scorer:
         self.console = console
         self.scoring, self.timing = Scoring(), Timing()
         progress = ProgressBar(self.scoring, console, heartbeat=options.heartbeat)
-        callbacks: list[pl.Callback] = [EmbedOnce(progress.part), self.scoring, self.timing, progress, StopsTest()]
+        callbacks: list[pl.Callback] = [EmbedOnce(progress.part), self.timing, self.scoring, progress, StopsTest()]
         self.trainer = options.trainer(callbacks, [])
         self._printed: set[str] = set()
 

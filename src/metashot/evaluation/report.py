@@ -192,7 +192,7 @@ class Report:
         if self.strangers is not None:
             details |= self.strangers.rows()
         if self.seconds_of_a_task is not None:
-            adapting, answering = (1000 * seconds for seconds in self.seconds_of_a_task)
+            adapting, answering, _ = (1000 * seconds for seconds in self.seconds_of_a_task)
             details["a task takes"] = f"{adapting:.1f} ms to adapt and {answering:.1f} ms to answer"
         return details
 

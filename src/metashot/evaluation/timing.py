@@ -1,15 +1,15 @@
-"""The time of a task: adapting to its support set, and answering its queries, one task at a time."""
+"""The time of a task: adapting to its support set, and answering its queries, one task at a time, and in the test."""
 
 import statistics
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 
 from metashot.algorithms.base import Algorithm
 from metashot.data.module import EpisodicDataModule, in_double
-from metashot.episodes import Episode
+from metashot.episodes import Batch, Episode
 
 _TIMED = 8  # number of timed tasks; the median is reported
 _WARM_UP = 2  # untimed tasks before them
@@ -20,16 +20,31 @@ class SecondsOfATask(NamedTuple):
 
     adapting: float
     answering: float
+    in_the_test: float  # of both, for tasks in batches, whose items are embedded before where the backbone allows it
 
 
 class Timing(pl.Callback):
     """Measures the time of a task after testing, on the test's device and in its precision.
 
-    Has to come after `EmbedOnce` in the list of callbacks, so that tasks consist of images again.
+    Has to come after `EmbedOnce` in the list of callbacks, so that tasks consist of images again, and before those that
+    collect what was answered, which is not timed.
     """
 
     def __init__(self) -> None:
         self.seconds: SecondsOfATask | None = None
+        self._batches: list[float] = []  # seconds of a task in each
+        self._start = 0.0
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._batches = []
+
+    def on_test_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *others: Any) -> None:
+        self._start = _now(pl_module.device)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *others: Any
+    ) -> None:
+        self._batches.append((_now(pl_module.device) - self._start) / sum(map(len, batch)))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data: EpisodicDataModule = trainer.datamodule  # type: ignore[attr-defined]
@@ -42,7 +57,7 @@ class Timing(pl.Callback):
                 (episode,) = data.batch(data.evaluated_split, numbers[place : place + 1], device)
                 seconds.append(_of_one(pl_module, in_double(episode) if trainer.precision == "64-true" else episode))
         adapting, answering = zip(*seconds[_WARM_UP:], strict=True)
-        self.seconds = SecondsOfATask(statistics.median(adapting), statistics.median(answering))
+        self.seconds = SecondsOfATask(*map(statistics.median, (adapting, answering, self._batches)))
 
 
 def _of_one(algorithm: Algorithm, episode: Episode) -> tuple[float, float]:

@@ -1,0 +1,122 @@
+"""Running the commands of a stage one after another, within a time, and noting how each ended."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compare.table import machine
+from benchmarks.heads.rows import Measurement
+from benchmarks.outputs import write_json
+from metashot.bad_input import BadInput
+from metashot.checkpoints.run_folder import REPORT
+
+ROOT = Path(__file__).parents[2]
+_PATIENCE = 60.0  # seconds for a stopped command to keep what it has
+_LAST = Path("checkpoints", "last.ckpt")
+
+
+def noted(measurement: Measurement) -> dict[str, Any] | None:
+    """How the command ended; None if it has not been run to its end."""
+    if not measurement.note.is_file():
+        return None
+    note: dict[str, Any] = json.loads(measurement.note.read_text())
+    return note
+
+
+def report_of(measurement: Measurement) -> dict[str, Any] | None:
+    """The report of a command that succeeded."""
+    note = noted(measurement)
+    if note is None or note["code"] != 0:
+        return None
+    report: dict[str, Any] = json.loads((measurement.folder / REPORT).read_text())
+    return report
+
+
+def measure(measurements: Sequence[Measurement], seconds: float, say: Callable[[str], None]) -> list[Measurement]:
+    """Run all commands that have no report yet.
+
+    Args:
+        measurements: The commands, in an order in which each comes after what it needs.
+        seconds: The time for all of them. A command that runs when it is over is stopped, and continued by the next call.
+        say: Called with a line about each command.
+
+    Returns:
+        The commands that were not run, because the time was over.
+
+    Raises:
+        BadInput: The folder has reports of other commands.
+    """
+    for measurement in measurements:
+        _refuse_other(measurement)
+    end = time.monotonic() + seconds
+    for number, measurement in enumerate(measurements):
+        if report_of(measurement) is not None:
+            continue
+        measurement.note.unlink(missing_ok=True)  # of a failure
+        if measurement.needs is not None and not (measurement.needs / REPORT).is_file():
+            say(f"left out, since {measurement.needs} has no report: {measurement.folder}")
+            continue
+        left = end - time.monotonic()
+        note = _run(measurement, left) if left > 0 else None
+        if note is None:
+            return list(measurements[number:])
+        write_json(measurement.note, note)
+        ended = "" if note["code"] == 0 else f"FAILED ({note['message']}): "
+        say(f"{ended}{measurement.folder}, {note['seconds']:.0f} s")
+    return []
+
+
+def _refuse_other(measurement: Measurement) -> None:
+    note = noted(measurement)
+    if note is not None and note["command"] != measurement.command and note["code"] == 0:
+        raise BadInput(
+            f"{measurement.folder} was measured by another command, {' '.join(note['command'])}: give another --folder, or "
+            f"delete {measurement.note} and that folder to measure it again"
+        )
+
+
+def _run(measurement: Measurement, seconds: float) -> dict[str, Any] | None:
+    """Run a command; None if it was stopped after so many seconds."""
+    command = measurement.command
+    if measurement.script == "train.py" and measurement.folder.is_dir():
+        if (measurement.folder / _LAST).is_file():
+            command = ["train.py", f"resume={measurement.folder}"]
+        else:
+            shutil.rmtree(measurement.folder)  # a run of this benchmark that was stopped before its first checkpoint
+    measurement.log.parent.mkdir(parents=True, exist_ok=True)
+    begin = time.monotonic()
+    with measurement.log.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / command[0]), *command[1:]], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            _stop(process)
+            return None
+        except BaseException:
+            _stop(process)
+            raise
+    said = [line for line in measurement.log.read_text().splitlines() if line.strip()]
+    return {
+        "command": measurement.command,
+        "code": code,
+        "message": said[-1] if code and said else "",
+        "seconds": time.monotonic() - begin,
+        "machine": machine(),
+    }
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
