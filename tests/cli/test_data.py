@@ -321,6 +321,15 @@ def test_batch_size_changes_nothing_of_episodes_of_many_shapes(command: Command,
     assert len(list(command.folder.glob("by*"))) == len(sizes)
 
 
+def test_reports_of_differently_unequal_queries_are_kept_apart(command: Command, variable: Path) -> None:
+    run = copy(variable, command.folder / "run")
+    for concentration in ("0.5", "2"):
+        given = [f"ckpt={run}", "episodes=4", f"data.test.unequal_queries={concentration}"]
+        assert command.evaluate(*given).code == 0
+    names = sorted(path.name for path in (run / "evaluations").iterdir())
+    assert ["_unequal_support-1_unequal_queries-0.5_" in names[0], "_unequal_queries-2_" in names[1]] == [True, True]
+
+
 def test_head_refuses_a_range_of_ways(command: Command) -> None:
     outcome = command.train("algo=maml", "data.train.ways=[2,5]")
     refused(outcome, ["data.train.ways draws 2-5 ways", "head of this maml", "give one number", "algo=protonet"])

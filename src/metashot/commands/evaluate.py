@@ -445,7 +445,8 @@ def changed_settings(now: dict[str, Any], stored: dict[str, Any]) -> str:
 def described(report: Report) -> str:
     """The name of a report's folder: the checkpoint, the data, the split, the shape of the episodes, and their seed."""
     ways = "" if report.ways is None else f"{format_amount(report.ways)}w"
-    unequal = "_unequal" if report.unequal_support or report.unequal_queries else ""
+    shares = {"support": report.unequal_support, "queries": report.unequal_queries}
+    unequal = "".join(f"_unequal_{name}-{value:g}" for name, value in shares.items() if value is not None)
     strange = "" if report.strangers is None else f"_{report.strangers.classes}strangers"
     shape = f"{ways}{format_amount(report.shots)}s{format_amount(report.queries)}q{unequal}{strange}"
     return f"{Path(report.checkpoint).stem}_{report.data}_{report.split}_{shape}_{report.episodes}_seed{report.episode_seed}"

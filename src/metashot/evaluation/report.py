@@ -139,7 +139,6 @@ class Report:
 
     def rows(self) -> dict[str, str]:
         """The rows of the table, without the score: what was scored, and `details`."""
-        unequal = {"support": self.unequal_support, "queries": self.unequal_queries}
         return {
             self.algo: f"on {self.data}, {self.split} split",
             "seeds": f"{self.episode_seed} of the episodes, {_known(self.training_seed)} of the training",
@@ -147,7 +146,7 @@ class Report:
             **({} if self.ways is None else {"ways": format_amount(self.ways)}),
             "shots": format_amount(self.shots),
             "queries": format_amount(self.queries) + ("" if self.ways is None else " a class"),
-            **{f"unequal {name}": f"Dirichlet {value:g}" for name, value in unequal.items() if value is not None},
+            **self.unequal(),
             **({"sampling": self.sampling} if self.sampling not in (None, "sorted") else {}),
             "transductive": str(self.transductive).lower(),
             **(
@@ -168,7 +167,13 @@ class Report:
         )
         where = f"{self.data}, {self.split} split, episodes of seed {self.episode_seed}"
         few = few_episodes(self.episodes)
-        return f"{where}: {self.episodes} episodes{few}, {shape}, {format_amount(self.queries)} queries"
+        unequal = "".join(f", {name} ({value})" for name, value in self.unequal().items())
+        return f"{where}: {self.episodes} episodes{few}, {shape}, {format_amount(self.queries)} queries{unequal}"
+
+    def unequal(self) -> dict[str, str]:
+        """What has unequal shares of the classes, and how they are drawn."""
+        given = {"support": self.unequal_support, "queries": self.unequal_queries}
+        return {f"unequal {name}": f"Dirichlet {value:g}" for name, value in given.items() if value is not None}
 
     def seen_in_short(self) -> str:
         """The number of classes that were seen in training, for a table's column; "-" for regression."""

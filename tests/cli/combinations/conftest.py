@@ -17,13 +17,22 @@ Starts = Callable[[str], Path]  # what a learner is to start on: a size of image
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """train|val|test/class/image: each class has a colour."""
-    folder = tmp_path_factory.mktemp("pictures")
+    return coloured(tmp_path_factory.mktemp("pictures"), images=3)
+
+
+@pytest.fixture(scope="session")
+def more_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with more images of a class."""
+    return coloured(tmp_path_factory.mktemp("more"), images=12)
+
+
+def coloured(folder: Path, images: int) -> Path:
     random = np.random.default_rng(0)
     for split in ("train", "val", "test"):
         for label in range(3):
             (folder / split / f"{split} {label}").mkdir(parents=True)
             colour = random.integers(40, 215, 3)
-            for number in range(3):
+            for number in range(images):
                 pixels = (colour + random.integers(-40, 41, (84, 84, 3))).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / split / f"{split} {label}" / f"{number}.png")
     return folder
