@@ -366,3 +366,10 @@ def test_submitit_tells_what_a_job_refused(command: Command, first: Trained) -> 
     assert outcome.code == 2, outcome
     assert outcome.err.splitlines()[-1].startswith("error: data.shots=0 cannot be used"), outcome
     assert "Traceback" not in outcome.err, outcome
+
+
+def test_processes_of_lightning_start_from_the_same_checkpoint(command: Command, first: Trained) -> None:
+    """Lightning gives the other process the command line of the first, to which the stored backbone was added."""
+    outcome = command.train("trainer=ddp", "trainer.devices=2", f"init_from={first.run}", *SHORT, "folder=run")
+    assert outcome.code == 0, outcome
+    assert outcome.out.count("init_from: the backbone of") == 1

@@ -52,8 +52,8 @@ def warning_of(count: int, images: int, data: str) -> str | None:
         return None
     looks = "image looks like a photograph" if count == images == 1 else "images look like photographs"
     return (
-        f"{count} of {images} {looks}, but this learner was trained on drawings ({data}): answers are near chance; use a "
-        "learner that was trained on photographs, as by data=cifarfs or data=folder"
+        f"{count} of {images} {looks}, but this learner was trained on drawings ({data}): answers are near chance; use the "
+        "ready-made learner photos, or one that was trained on photographs, as by data=cifarfs or data=folder"
     )
 
 

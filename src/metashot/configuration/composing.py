@@ -27,6 +27,7 @@ from metashot.configuration.checking import Container
 from metashot.configuration.overrides import (
     HYDRA,
     PATHS,
+    STORED,
     choices_of,
     is_user_key,
     parse_override,
@@ -177,9 +178,13 @@ def with_stored_groups(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
     keys = [key for key in recipe.stored if key in chosen and chosen[key].value() is not None]
     if not keys:
         for key, (load, group) in recipe.parts.items():
-            if key in chosen and group not in chosen and isinstance(value := chosen[key].value(), str):
+            if key not in chosen or not isinstance(value := chosen[key].value(), str):
+                continue
+            given_to_child = group in chosen and chosen[group].value() == STORED  # Lightning starts it with our arguments
+            if group not in chosen or given_to_child:
                 _use_stored_group(f"{key}={value}", load(value), group)
-                added.append(f"{group}=stored")
+            if group not in chosen:
+                added.append(f"{group}={STORED}")
         return [*arguments, *added]
     if len(keys) > 1:
         raise BadInput(f"{keys[0]} and {keys[1]} were both given: use one of them")
@@ -196,7 +201,7 @@ def with_stored_groups(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
     for group in recipe.groups:
         _use_stored_group(f"{keys[0]}={value}", config, group)
         if group not in chosen:
-            added.append(f"{group}=stored")
+            added.append(f"{group}={STORED}")
     for key in recipe.keys:
         if key not in chosen and config.get(key) is not None:
             added.append(quoted_for_hydra(f"{key}={config[key]}"))
@@ -206,7 +211,7 @@ def with_stored_groups(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
 def _use_stored_group(given: str, config: dict[str, Any], group: str) -> None:
     if not isinstance(config.get(group), dict):
         raise BadInput(f"{given}: its configuration has no {group}; it was not written by metashot")
-    ConfigStore.instance().store(group=group, name="stored", node=config[group])
+    ConfigStore.instance().store(group=group, name=STORED, node=config[group])
 
 
 def explained(error: Exception) -> str:
