@@ -135,5 +135,13 @@ def test_what_cannot_be_estimated_is_said() -> None:
         refuse_estimate(algorithm, torch.tensor([0, 0, 1, 1]), names)
 
 
+def test_an_estimate_that_takes_too_long_is_given_up() -> None:
+    algorithm = protonet()
+    support, y, *_ = task(7, 5, 5, 0.3)
+    with pytest.raises(BadInput, match=r"would take more than 0\.001 s"):
+        estimated(algorithm, support, y, within=0.001)
+    assert estimated(algorithm, support, y, within=600.0) == estimated(algorithm, support, y)
+
+
 def test_an_estimate_reads_as_a_sentence() -> None:
     assert str(Estimate(0.914, 0.82, 0.968, 0.88)) == "91 % (82 to 97 %)"

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 import metashot
 from metashot.algorithms.base import Algorithm
-from metashot.applied.learner import Learner
+from metashot.applied.learner import AskedAlone, Learner
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import metashot_part, read_checkpoint, write_checkpoint
 from metashot.episodes import Examples
@@ -101,6 +102,43 @@ def test_many_queries_are_answered_as_few_are(tmp_path: Path) -> None:
     queries = drawings(600, seed=1)
     few = np.concatenate([learner.predict_proba(part) for part in np.array_split(queries, 7)])
     np.testing.assert_allclose(learner.predict_proba(queries), few, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("algo", "protocol", "worth"),
+    [
+        ("protonet", "transductive", "less accurate"),
+        ("maml", "transductive", "less accurate"),
+        ("ptmap", "running", "worth nothing"),
+        ("laplacianshot", "running", "worth nothing"),
+        ("tim", "running", "nearest class mean"),
+    ],
+)
+def test_a_query_that_is_asked_alone_is_told_what_its_answer_is_worth(
+    tmp_path: Path, algo: str, protocol: str, worth: str
+) -> None:
+    queries = drawings(4, seed=1)
+    learner: Any = metashot.load(tiny(tmp_path, algo, protocol)).fit(drawings(4), [0, 1] * 2)
+    for ask in (learner.predict, learner.predict_proba):
+        with pytest.warns(AskedAlone, match=worth) as told:
+            ask(queries[:1])
+        assert len(told) == 1
+        assert told[0].filename == __file__
+    alone = []
+    for query in queries:
+        with pytest.warns(AskedAlone):
+            alone.append(learner.predict_proba(query[None])[0])
+    assert np.allclose(alone, alone[0], atol=1e-6) == (worth == "worth nothing")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learner.predict(queries)
+
+
+def test_a_query_that_is_asked_alone_of_a_learner_of_single_queries_is_told_nothing(tmp_path: Path) -> None:
+    learner = metashot.load(tiny(tmp_path, "protonet")).fit(drawings(4), [0, 1] * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learner.predict(drawings(1))
 
 
 def test_queries_that_see_each_other_are_answered_together(tmp_path: Path) -> None:

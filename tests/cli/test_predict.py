@@ -84,6 +84,11 @@ def test_folders_become_a_table_and_a_sheet_with_the_answers_of_the_python_inter
         assert name in outcome.out
     assert "loose.png" in outcome.out
     assert "5 of 5 queries were inverted (a bright border)" in outcome.out
+    (estimated,) = (line for line in outcome.out.splitlines() if line.startswith("estimate"))
+    assert (
+        estimated
+        == f"estimate  {learner.estimate()} of further queries are answered right, judged by the support images alone"
+    )
     again = command.run(PREDICT, f"ckpt={first.run}", "support=support", "query=query", "out=made/it.csv")
     assert again.code == 0
     assert table(folder / "made/it.csv") == found
@@ -99,6 +104,33 @@ def test_module_runs_as_users_call_it_and_leaves_its_own_files_out(command: Comm
     assert ended.returncode == 0, ended.stderr
     assert len(table(folder / "query/it.csv")) == 5
     assert "skipped" not in ended.stdout
+
+
+def test_what_cannot_be_estimated_is_said(command: Command, first: Trained, maml: Trained, folder: Path) -> None:
+    given = ["support=support", "query=query"]
+    gradients = command.run(PREDICT, f"ckpt={maml.run}", *given)
+    assert "estimate  none: an estimate is for learners that compare features" in gradients.out
+    (folder / "support" / CLASSES[1] / "1.png").unlink()
+    one = command.run(PREDICT, f"ckpt={first.run}", *given)
+    assert one.code == 0, one
+    assert (
+        f"estimate  none: an estimate leaves out one example at a time, and the class {CLASSES[1]} has only one" in one.out
+    )
+    assert "estimate" not in command.run(PREDICT, f"ckpt={first.run}", *given, "estimate=false").out
+    before = contents(folder)
+    asked = command.run(PREDICT, f"ckpt={first.run}", *given, "estimate=true", "out=other.csv")
+    refused(asked, ["estimate=true cannot be used", f"the class {CLASSES[1]} has only one"])
+    assert contents(folder) == before
+    refused(command.run(PREDICT, f"ckpt={first.run}", *given, "estimate=soon"), ["estimate=soon", "auto, true or false"])
+
+
+def test_a_query_that_is_asked_alone_of_a_transductive_learner_is_warned_of(
+    command: Command, maml: Trained, folder: Path
+) -> None:
+    outcome = command.run(PREDICT, f"ckpt={maml.run}", "support=support", "query=query/q [0].png")
+    assert outcome.code == 0, outcome
+    assert outcome.out.count("warning: one query was asked alone, and this maml answers queries together.") == 1
+    assert "asked alone" not in command.run(PREDICT, f"ckpt={maml.run}", "support=support", "query=query").out
 
 
 def test_queries_are_files_patterns_and_lists(command: Command, first: Trained, folder: Path) -> None:

@@ -101,6 +101,11 @@ class Algorithm(pl.LightningModule):
         """Whether training changes anything that answers depend on."""
         return bool(self.trainable_parameters())
 
+    @property
+    def worth_alone(self) -> str | None:
+        """What the answer to a query that is asked alone is worth; None where it does not depend on other queries."""
+        return "it is less accurate than among the many queries of a test" if self.transductive else None
+
     @abstractmethod
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         """Adapt to each support set and answer its queries.

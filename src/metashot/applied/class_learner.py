@@ -53,6 +53,7 @@ class Classifier(Learner):
         """
         fitted, rate = self._state(), _rate_of(unknown)
         items = self._prepared(queries, fitted)
+        self._warn_of_one(fitted.network, len(items))
         labels: Labels = as_array(fitted.classes)[_probabilities(fitted, items).argmax(1)]
         if rate is None:
             return labels
@@ -62,17 +63,20 @@ class Classifier(Learner):
         answers[self._unknown(fitted, items, rate, together)] = UNKNOWN
         return answers
 
-    def estimate(self) -> Estimate:
+    def estimate(self, within: float | None = None) -> Estimate:
         """Estimate the accuracy on further queries of the same classes, from the examples of `fit` alone.
+
+        Args:
+            within: Seconds after which to give up; None for never.
 
         Returns:
             The accuracy, with an interval that holds the true one in about 90 % of tasks.
 
         Raises:
             Unavailable: The learner is not fitted.
-            BadInput: A class has only one example, or the learner cannot estimate.
+            BadInput: A class has only one example, the learner cannot estimate, or it takes longer than `within`.
         """
-        return self._state().estimate()
+        return self._state().estimate(within)
 
     def next_to_label(self, images: Any, n: int = 5) -> Suggestions:
         """Choose the unlabelled images whose labels would help most.
@@ -118,7 +122,9 @@ class Classifier(Learner):
             BadInput: The queries cannot be used, or the logits are not finite.
         """
         fitted = self._state()
-        return _probabilities(fitted, self._prepared(queries, fitted))
+        items = self._prepared(queries, fitted)
+        self._warn_of_one(fitted.network, len(items))
+        return _probabilities(fitted, items)
 
     def score(self, queries: Any, answers: Any) -> float:
         """The accuracy: the share of queries whose predicted label is the given one."""

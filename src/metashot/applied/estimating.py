@@ -12,6 +12,7 @@ arXiv:2307.02732, compare estimators for few examples.
 """
 
 from collections.abc import Iterator
+from time import monotonic
 from typing import NamedTuple
 
 import numpy as np
@@ -43,47 +44,65 @@ class Estimate(NamedTuple):
         return f"{100 * self.accuracy:.0f} % ({100 * self.low:.0f} to {100 * self.high:.0f} %)"
 
 
+class Deadline:
+    """A time after which an estimate is given up."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._begin = monotonic()
+
+    def check(self) -> None:
+        if self._seconds is not None and monotonic() - self._begin > self._seconds:
+            raise BadInput(f"an estimate would take more than {self._seconds:g} s with this learner and so many examples")
+
+
 def refuse_estimate(algorithm: FeatureLearner, y: Tensor, names: list[str]) -> None:
     """Raise `BadInput` where an accuracy cannot be estimated."""
     if algorithm.transductive:
         raise BadInput(
-            "estimate() leaves out one example at a time, and this learner answers many queries together, which it does "
+            "an estimate leaves out one example at a time, and this learner answers many queries together, which it does "
             "better: score it on labelled queries"
         )
     if algorithm.familiarity.sample is None:
         raise BadInput(
-            "estimate() needs the validation classes that a checkpoint keeps, and an older version of metashot wrote this "
+            "an estimate needs the validation classes that a checkpoint keeps, and an older version of metashot wrote this "
             "one: train it again"
         )
     if algorithm.familiarity.sample.shape[1] < _FEWEST:
         raise BadInput(
-            f"estimate() simulates tasks with at least {_FEWEST} images of each validation class, and this learner was "
+            f"an estimate simulates tasks with at least {_FEWEST} images of each validation class, and this learner was "
             "trained on data with fewer: score it on labelled queries"
         )
     if single := [name for name, count in zip(names, torch.bincount(y).tolist(), strict=True) if count < 2]:
         raise BadInput(
-            f"estimate() leaves out one example at a time, and the class {single[0]} has only one, without which nothing is "
-            "known of it: give at least two examples of each class"
+            f"an estimate leaves out one example at a time, and the class {single[0]} has only one, without which "
+            "nothing is known of it: give at least two examples of each class"
         )
 
 
 @torch.no_grad()
-def estimated(algorithm: FeatureLearner, x: Tensor, y: Tensor) -> Estimate:
+def estimated(algorithm: FeatureLearner, x: Tensor, y: Tensor, within: float | None = None) -> Estimate:
     """Estimate the accuracy of an algorithm on further queries.
 
     Args:
         algorithm: The algorithm.
         x: Support features [S, features].
         y: Their labels [S], of classes with at least two examples each.
+        within: Seconds after which to give up; None for never.
+
+    Raises:
+        BadInput: It takes longer.
     """
-    ways = int(y.max()) + 1
-    return corrected(algorithm, x, y, simulated(algorithm, ways, max(2, round(len(y) / ways))))
+    deadline, ways = Deadline(within), int(y.max()) + 1
+    return corrected(algorithm, x, y, simulated(algorithm, ways, max(2, round(len(y) / ways)), deadline), deadline)
 
 
 @torch.no_grad()
-def corrected(algorithm: FeatureLearner, x: Tensor, y: Tensor, missed: NDArray[np.float64]) -> Estimate:
+def corrected(
+    algorithm: FeatureLearner, x: Tensor, y: Tensor, missed: NDArray[np.float64], deadline: Deadline | None = None
+) -> Estimate:
     """Like `estimated`, from what left-out examples miss in simulated tasks."""
-    hits, examples = _left_out_hits(algorithm, x[None], y[None]), len(y)
+    hits, examples = _left_out_hits(algorithm, x[None], y[None], deadline or Deadline(None)), len(y)
     low, middle, high = np.quantile(missed, _QUANTILES)
     accuracy, error = hits[0] / examples, float(_standard_error(hits, examples)[0])
     middle, low, high = (float(np.clip(accuracy + error * each, 0.0, 1.0)) for each in (middle, low, high))
@@ -94,16 +113,17 @@ _QUANTILES = ((1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2)
 
 
 @torch.no_grad()
-def simulated(algorithm: FeatureLearner, ways: int, shots: int) -> NDArray[np.float64]:
+def simulated(algorithm: FeatureLearner, ways: int, shots: int, deadline: Deadline | None = None) -> NDArray[np.float64]:
     """What left-out examples miss of the accuracy on queries, in standard errors, in simulated tasks: [tasks]."""
     assert algorithm.familiarity.sample is not None
     sample = algorithm.familiarity.sample.to(algorithm.dtype)
     classes, images, _ = sample.shape
     ways, shots = min(ways, classes), min(shots, images // 2)
-    random = np.random.default_rng(_SEED)
+    random, deadline = np.random.default_rng(_SEED), deadline or Deadline(None)
     y = torch.arange(ways, device=sample.device).repeat_interleave(shots)[None]
     supports, truths, noise = [], [], []
     for _ in range(_TASKS):
+        deadline.check()
         chosen = random.permutation(classes)[:ways]
         order = np.stack([random.permutation(images) for _ in chosen])
         items = sample[torch.from_numpy(chosen)[:, None], torch.from_numpy(order)]  # [ways, images, features]
@@ -114,7 +134,7 @@ def simulated(algorithm: FeatureLearner, ways: int, shots: int) -> NDArray[np.fl
         truths.append(of_classes.mean())
         noise.append((of_classes * (1 - of_classes)).mean() / ways / (images - shots - 1))
         supports.append(support)
-    hits = np.concatenate([_left_out_hits(algorithm, support[None], y) for support in supports])
+    hits = np.concatenate([_left_out_hits(algorithm, support[None], y, deadline) for support in supports])
     error = _standard_error(hits, ways * shots)
     return _without_noise((np.array(truths) - hits / (ways * shots)) / error, np.array(noise) / error**2)
 
@@ -127,7 +147,7 @@ def _without_noise(values: NDArray[np.float64], variances: NDArray[np.float64]) 
     return found
 
 
-def _left_out_hits(algorithm: FeatureLearner, x: Tensor, y: Tensor) -> NDArray[np.float64]:
+def _left_out_hits(algorithm: FeatureLearner, x: Tensor, y: Tensor, deadline: Deadline) -> NDArray[np.float64]:
     """How many examples of each support set [T, S, features] are answered rightly when they are left out: [T].
 
     An example that is left out several times counts as the mean of its answers.
@@ -137,6 +157,7 @@ def _left_out_hits(algorithm: FeatureLearner, x: Tensor, y: Tensor) -> NDArray[n
         kept, left_out = _folds(labels)
         hits, times = features.new_zeros(len(labels)), features.new_zeros(len(labels))
         for part in _parts(len(kept), kept.shape[1] * features.shape[1]):
+            deadline.check()
             support, asked = Examples(features[kept[part]], labels[kept[part]]), left_out[part]
             answers = algorithm.answer(algorithm.summary(support), features[asked])[..., : int(labels.max()) + 1]
             right = answers.argmax(-1) == labels[asked]  # [folds, ways]

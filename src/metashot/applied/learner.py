@@ -8,6 +8,7 @@ import inspect
 import io
 import os
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,10 +79,11 @@ class Fitted:
             shown, asked = (_as_inputs(images, self.network, self.form) for images in (self.examples.x, x))
             return self.network.are_unknown(shown, self.examples.y, asked, rate, together)
 
-    def estimate(self) -> Estimate:
+    def estimate(self, within: float | None) -> Estimate:
+        names = [printable(str(name)) for name in self.classes]
         with torch.inference_mode(False):
             shown = _as_inputs(self.examples.x, self.network, self.form)
-            return self.network.estimate(shown, self.examples.y, [printable(str(name)) for name in self.classes])
+            return self.network.estimate(shown, self.examples.y, names, within)
 
     def next_to_label(self, x: Tensor, n: int) -> Suggestions:
         """Choose n of the unlabelled inputs x [N, ...] to label next."""
@@ -92,6 +94,18 @@ class Fitted:
     def __reduce__(self) -> Any:
         """The adapted state may be bound to a device, so unpickling adapts again."""
         return Fitted.to, (self.network, self.examples, self.classes, self.form, self.in_rows)
+
+
+class AskedAlone(UserWarning):
+    """One query was asked alone of a learner that answers queries together."""
+
+
+def warning_of_one(network: TrainedNetwork, queries: int) -> str | None:
+    """What the answer to a query that is asked alone is worth, where it depends on the other queries; None elsewhere."""
+    worth = network.algorithm.worth_alone
+    if queries != 1 or worth is None:
+        return None
+    return f"one query was asked alone, and this {network.name} answers queries together. As for its answer, {worth}"
 
 
 class Loaded(NamedTuple):
@@ -109,7 +123,8 @@ class Learner(ABC):
     call uses the result of one fit from start to end.
 
     Where `transductive` is true, the queries of one call are answered together, like the queries of an episode: a
-    prediction then depends on the other queries, and single queries are predicted worse than many.
+    prediction then depends on the other queries, and a query that is asked alone raises a warning (`AskedAlone`), which says
+    what its prediction is worth.
     """
 
     # Class attributes, since scikit-learn expects a new learner to have no attributes but its parameters.
@@ -296,6 +311,11 @@ class Learner(ABC):
 
     @abstractmethod
     def _fitted_to(self, fitted: Fitted) -> str: ...
+
+    def _warn_of_one(self, network: TrainedNetwork, queries: int) -> None:
+        """To be called by a method that the user calls."""
+        if message := warning_of_one(network, queries):
+            warnings.warn(message, AskedAlone, stacklevel=3)
 
     def _state(self) -> Fitted:
         """The current fit. Each call reads it once, since another thread may fit in the meantime."""

@@ -109,16 +109,16 @@ class TrainedNetwork:
             familiar, threshold = algorithm.judge(shown, asked, rate, together)
         return np.asarray((familiar[0] < threshold[0]).cpu().numpy())
 
-    def estimate(self, x: Tensor, y: Tensor, names: list[str]) -> Estimate:
-        """Estimate the accuracy on further queries from a support set, whose classes have these names.
+    def estimate(self, x: Tensor, y: Tensor, names: list[str], within: float | None) -> Estimate:
+        """Estimate the accuracy on further queries from a support set, whose classes have these names, in so many seconds.
 
         Raises:
             BadInput: It cannot be estimated.
         """
-        algorithm = self._comparing("estimate()", "score it on labelled queries")
+        algorithm = self._comparing("an estimate", "score it on labelled queries")
         refuse_estimate(algorithm, y, names)
         with self._used, _own_modes(), self._announced(f"leaving out each of {len(y):,} examples"):
-            return estimated(algorithm, _embedded(algorithm, x)[0], y.to(self.device))
+            return estimated(algorithm, _embedded(algorithm, x)[0], y.to(self.device), within)
 
     def next_to_label(self, x: Tensor, y: Tensor, pool: Tensor, n: int) -> Suggestions:
         """Choose n of the unlabelled images of a pool [N, ...] to label next, given a support set.

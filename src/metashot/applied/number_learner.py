@@ -46,7 +46,9 @@ class NumberLearner(Learner):
     def predict(self, x: Any) -> NDArray[np.float64]:
         """Predict the targets of inputs [N, inputs]: [N, outputs], or [N] where `fit` was given y as [N]."""
         fitted = self._state()
-        answers = fitted.answers(torch.from_numpy(inputs_of(x, fitted.network)))
+        points = inputs_of(x, fitted.network)
+        self._warn_of_one(fitted.network, len(points))
+        answers = fitted.answers(torch.from_numpy(points))
         return answers if fitted.in_rows else answers[:, 0]
 
     def score(self, x: Any, y: Any) -> float:

@@ -5,7 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from metashot import configuration
 from metashot.applied.class_learner import UNKNOWN, ClassLearner, VectorLearner
 from metashot.applied.folders import Images, Outputs, named, query_files, read_all, read_support, support_files
 from metashot.applied.images import ink_of
-from metashot.applied.learner import Learner
+from metashot.applied.learner import Learner, warning_of_one
 from metashot.applied.loading import learner_of, restored
 from metashot.applied.network import fitted_content, made
 from metashot.applied.photographs import are_told, warning_of
@@ -33,6 +33,7 @@ from metashot.sources.getting.files import printable
 GROUPS = ("backbone", "engine", "algo")  # groups of the stored configuration that the command line may override
 
 _SHOWN = 100  # the most rows of the printed table
+_PATIENCE = 2.0  # seconds for an estimate that was not asked for
 
 
 def predict_files(composed: DictConfig) -> None:
@@ -48,6 +49,7 @@ def predict_files(composed: DictConfig) -> None:
     outputs = outputs_of(config)
     check_value(config["unknown"], Rate | None, "unknown")
     check_value(config["together"], bool, "together")
+    check_value(config["estimate"], Literal["auto"] | bool, "estimate", "auto, true or false")
     learner = _learner(config)
     if config["unknown"] is not None:
         learner.algorithm.refuse_strangers()
@@ -62,6 +64,7 @@ def predict_files(composed: DictConfig) -> None:
         raise BadInput(f"no query can be read: {named(asked.skipped)}")
     probabilities = learner.probabilities(asked.pixels)
     names = [printable(str(name)) for name in learner.classes_]
+    estimate = _estimate(learner, config["estimate"])
     unknown = np.zeros(len(asked.files), dtype=np.bool_)
     if config["unknown"] is not None:
         if UNKNOWN in names:
@@ -71,7 +74,7 @@ def predict_files(composed: DictConfig) -> None:
     made_files = _write(learner, outputs, names, asked, probabilities, labels)
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    _print(console, _facts(learner, support, names, loose))
+    _print(console, [*_facts(learner, support, names, loose), *estimate])
     _print_table(console, asked.files, labels, probabilities)
     for line in _warnings(learner, support, asked):
         console.print(f"warning: {line}")
@@ -185,6 +188,19 @@ def _facts(
         yield from (("skipped", line) for line in support.skipped)
 
 
+def _estimate(learner: ClassLearner, asked: Literal["auto"] | bool) -> list[tuple[str, str]]:
+    """The row of the estimated accuracy. Unless it was asked for, the row says why there is none."""
+    if asked is False:
+        return []
+    try:
+        estimate = learner.estimate(within=_PATIENCE if asked == "auto" else None)
+    except BadInput as error:
+        if asked is True:
+            raise BadInput(f"estimate=true cannot be used: {error}") from error
+        return [("estimate", f"none: {error}")]
+    return [("estimate", f"{estimate} of further queries are answered right, judged by the support images alone")]
+
+
 def _what_they_share(learner: ClassLearner) -> str:
     backbones = [module for module in learner.algorithm.modules() if isinstance(module, Backbone)]
     return "normalised" if any(backbone.transductive for backbone in backbones) else "assigned to classes"
@@ -194,10 +210,12 @@ _COLOURS = {1: "grey", 3: "colour"}
 
 
 def _warnings(learner: ClassLearner, support: Images | None, asked: Images) -> Iterator[str]:
-    """Warn about photographs given to a learner of drawings, in one message for support and query images."""
+    """What is given as a learner does not expect it: photographs, in one message for support and queries, and one query."""
     groups = [images for images in (support, asked) if images and are_told(images.photographic, len(images.files))]
     count, images = sum(group.photographic for group in groups), sum(len(group.files) for group in groups)
     if message := warning_of(count, images, learner.origin["name"]):
+        yield message
+    if message := warning_of_one(learner.network, len(asked.files)):
         yield message
 
 

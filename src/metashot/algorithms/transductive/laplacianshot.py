@@ -59,6 +59,12 @@ class LaplacianShot(AnswersTogether, ChoosesOnValidation, CentresFeatures):
         self.rectify = rectify
         self.normalised = FeatureNormalisation(normalise, backbone.features)
 
+    @property
+    def worth_alone(self) -> str:
+        if self.rectify:
+            return "it is worth nothing, since the query is shifted to the mean of the support set, whatever it shows"
+        return "it is that of the nearest class mean"
+
     def assign(self, support: Tensor, members: Tensor, query: Tensor) -> Tensor:
         support, members, query = self.normalised(support).double(), members.double(), self.normalised(query).double()
         prototypes = members.mT @ support / members.sum(1).unsqueeze(-1)  # [T, ways, features]

@@ -58,6 +58,10 @@ class PTMAP(AnswersTogether):
         self.rate = rate
         self.epochs = epochs
 
+    @property
+    def worth_alone(self) -> str:
+        return "it is worth nothing, since all classes have the same probability, whatever the query shows"
+
     def assign(self, support: Tensor, members: Tensor, query: Tensor) -> Tensor:
         support, query = (self._transformed(part.double()) for part in (support, query))
         x = _in_span(torch.cat([support, query], dim=1))

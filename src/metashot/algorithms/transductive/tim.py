@@ -66,6 +66,10 @@ class TIM(AnswersTogether):
     def task_steps(self) -> int:
         return self.steps
 
+    @property
+    def worth_alone(self) -> str:
+        return "it is about that of the nearest class mean"
+
     def assign(self, support: Tensor, members: Tensor, query: Tensor) -> Tensor:
         support, query = F.normalize(support, dim=-1), F.normalize(query, dim=-1)
         x, members = torch.cat([support, query], dim=1), members.mT.contiguous()  # [T, S + Q, features], [T, ways, S]
