@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metashot.algorithms.familiarity import Familiarity
+from metashot.algorithms.familiarity import Familiarity, auroc
 from metashot.episodes import Examples
 
 CLASSES, IMAGES, FEATURES = 30, 40, 24
@@ -124,3 +124,11 @@ def test_few_images_and_few_classes_are_enough() -> None:
     support, known, _ = task(8, shots=1, ways=2, tasks=2)
     assert familiarity(support, known, together=True).isfinite().all()
     assert familiarity.threshold(support, 0.05).isfinite().all()
+
+
+def test_auroc_is_the_share_of_pairs_that_are_in_order() -> None:
+    random = torch.Generator().manual_seed(0)
+    positive, negative = (torch.randint(0, 6, (4, count), generator=random).double() for count in (9, 13))  # with ties
+    difference = positive.unsqueeze(-1) - negative.unsqueeze(-2)
+    pairs = (difference > 0).double() + (difference == 0).double() / 2
+    torch.testing.assert_close(auroc(positive, negative), pairs.mean((1, 2)))

@@ -165,7 +165,7 @@ class Familiarity(nn.Module):
         found = []
         for candidate in candidates:
             setattr(self, name, self.mean.new_tensor(candidate))
-            scores = [_auroc(*self._of_both(*task, together)) for task in tasks.values()]
+            scores = [auroc(*self._of_both(*task, together)) for task in tasks.values()]
             found.append(torch.cat(scores).mean())
         rounded = torch.stack(found).round(decimals=_DIGITS)  # so that rounding errors, as between devices, decide nothing
         return self.mean.new_tensor(candidates[int(rounded.argmax())])
@@ -222,10 +222,11 @@ def _tasks(features: Tensor, shots: int, random: torch.Generator) -> tuple[Examp
     return Examples(support, y), known, strange
 
 
-def _auroc(positive: Tensor, negative: Tensor) -> Tensor:
-    """The probability [T] that a positive value [T, P] exceeds a negative one [T, N]; ties count half."""
-    difference = positive.unsqueeze(-1) - negative.unsqueeze(-2)
-    return ((difference > 0).double() + (difference == 0).double() / 2).mean((1, 2))
+def auroc(positive: Tensor, negative: Tensor) -> Tensor:
+    """The probability [T] that a positive value [T, P] exceeds a negative one [T, N]; ties count half (Mann-Whitney)."""
+    ordered, positive = negative.sort(-1).values, positive.contiguous()
+    below, not_above = (torch.searchsorted(ordered, positive, right=right) for right in (False, True))
+    return (below + not_above).double().mean(-1) / (2 * negative.shape[-1])
 
 
 def _interpolated(grid: Tensor, values: Tensor, at: float) -> Tensor:

@@ -11,6 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from metashot.algorithms.base import Familiar
+from metashot.algorithms.familiarity import auroc
 from metashot.episodes import Amount, Episode, format_amount
 from metashot.evaluation.statistics import mean_and_interval
 
@@ -117,21 +118,12 @@ def _measures(right: Tensor, known: Tensor, strangers: Tensor, threshold: Tensor
     refused = stranger_values < limit
     answered_right = (right.cpu().numpy() & kept).sum() + refused.sum()
     return [
-        auroc(known_values, stranger_values),
+        float(auroc(known.double().cpu()[None], strangers.double().cpu()[None])),
         float((stranger_values >= at_kept).mean()),
         float((~kept).mean()),
         float(refused.mean()),
         float(answered_right / (len(kept) + len(refused))),
     ]
-
-
-def auroc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
-    """The probability that a positive value exceeds a negative one; ties count half (Mann-Whitney)."""
-    both = np.concatenate([positive, negative])
-    _, place, counts = np.unique(both, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # the mean rank of equal values, from 1
-    above = ranks[: len(positive)].sum() - len(positive) * (len(positive) + 1) / 2
-    return float(above / (len(positive) * len(negative)))
 
 
 def _percent(value: WithInterval) -> str:
