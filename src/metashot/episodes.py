@@ -1,7 +1,7 @@
 """Episodes: their tensors, their shapes, and the sampler that turns an episode's number into image indices."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from metashot.randomness import distinct_numbers, key_of, random_words
 _CLASSES, _IMAGES, _SHAPE, _SUPPORT_SHARES, _QUERY_SHARES, _STRANGERS = range(6)
 LARGE = 2**14  # the most classes, and the most images of a class, that are all sorted to choose a few
 
+Names = tuple[tuple[Hashable, ...], ...]  # what the labels of each task stand for: [T][ways]
 Amount = int | tuple[int, int]  # a fixed number, or the smallest and the largest of a number drawn for each episode
 
 
@@ -23,6 +24,7 @@ class Examples:
 
     x: Tensor
     y: Tensor
+    names: Names | None = field(default=None, kw_only=True)  # of a support set's classes; None where they have none
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ class Episode:
             return
         for first in range(0, len(self), size):
             tasks = slice(first, first + size)
-            support, query = (Examples(some.x[tasks], some.y[tasks]) for some in (self.support, self.query))
+            support, query = (
+                Examples(some.x[tasks], some.y[tasks], names=None if some.names is None else some.names[tasks])
+                for some in (self.support, self.query)
+            )
             strangers = None if self.strangers is None else self.strangers[tasks]
             yield Episode(support, query, self.number[tasks], self.classes[tasks], self.embedded, strangers)
 

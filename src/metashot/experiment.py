@@ -144,6 +144,7 @@ class Experiment:
         self.algorithm = configuration.build_algorithm(config, backbone=backbone, problem=self.data.problem)
         for split in SPLITS:
             refuse_other_ways(self.algorithm, self.data, split, config["algo"]["name"])
+            self.algorithm.refuse_names(self.data.class_names(split))
 
         self._options.arrange(self.algorithm)
         if config["freeze_backbone"]:

@@ -110,7 +110,7 @@ class TestLite0:
         monkeypatch.setattr(published, "_from_hub", lambda *_: pytest.fail("asked the hub"))
         built(LITE0).bring_back()
         monkeypatch.setattr(published, "_from_hub", lambda *_: built(LITE0).network.state_dict())
-        monkeypatch.setattr(published, "_load", lambda *_: pytest.fail("took the package"))
+        monkeypatch.setattr(published, "load_weights", lambda *_: pytest.fail("took the package"))
         built(LITE0, "hub").bring_back()
 
     def test_order_counts_for_the_package_only(self, stored: dict[str, Tensor], tmp_path: Path) -> None:
@@ -511,7 +511,7 @@ class TestConnection:
     def test_a_download_that_fails_is_one_message(
         self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr(published, "_refuse_no_connection", lambda *_: None)
+        monkeypatch.setattr(published, "refuse_no_connection", lambda *_: None)
 
         def fails(*_: Any, **__: Any) -> None:
             raise SystemExit("first\nsecond")

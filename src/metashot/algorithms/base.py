@@ -1,6 +1,7 @@
 """The base class of all algorithms: a Lightning module that adapts to support sets and answers queries."""
 
 from abc import abstractmethod
+from collections.abc import Hashable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
 import pytorch_lightning as pl
@@ -169,6 +170,9 @@ class Algorithm(pl.LightningModule):
     def attention(self, episode: Episode) -> Tensor | None:
         """The attention weights [T, Q, S] of each query on each support example; None if the algorithm has no attention."""
         return None
+
+    def refuse_names(self, names: Iterable[Hashable]) -> None:
+        """Raise `BadInput` where it reads the names of classes, and one of these cannot be used."""
 
     def refuse_strangers(self) -> None:
         """Raise `BadInput` where it cannot tell whether a query belongs to any of the classes."""

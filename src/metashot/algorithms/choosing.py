@@ -88,6 +88,6 @@ def in_precision_of(algorithm: Algorithm, episode: Episode) -> Episode:
 
     def converted(part: Examples) -> Examples:
         x, y = (value.to(algorithm.dtype) if value.is_floating_point() else value for value in (part.x, part.y))
-        return Examples(x, y)
+        return Examples(x, y, names=part.names)
 
     return replace(episode, support=converted(episode.support), query=converted(episode.query))

@@ -2,7 +2,8 @@
 
 import math
 from abc import abstractmethod
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ class FeatureLearner(Algorithm):
     If the features of an image depend on nothing else, evaluation embeds each image only once.
     """
 
+    reads_names: ClassVar[bool] = False  # whether its answers depend on what classes are called
+
     def __init__(self, backbone: Backbone, problem: Problem, optimizer: Optimization) -> None:
         super().__init__(optimizer, backbone.transductive, problem)
         self.backbone = backbone
@@ -52,7 +55,7 @@ class FeatureLearner(Algorithm):
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         count = support.x.shape[1]
         features = self.embed(torch.cat([support.x, query_x], dim=1), support=count)
-        return self.answer(self.summary(Examples(features[:, :count], support.y)), features[:, count:])
+        return self.answer(self.summary(replace(support, x=features[:, :count])), features[:, count:])
 
     def answers_to(self, episode: Episode) -> Tensor:
         if episode.embedded:
@@ -67,7 +70,7 @@ class FeatureLearner(Algorithm):
     def adapt(self, support: Examples) -> Any:
         if not self._embeds_independently:
             return support
-        return self.summary(Examples(self.embed(support.x, support=support.x.shape[1]), support.y))
+        return self.summary(replace(support, x=self.embed(support.x, support=support.x.shape[1])))
 
     def answer_queries(self, adapted: Any, query_x: Tensor) -> Tensor:
         return self.answer(adapted, self.embed(query_x, support=0)) if self._embeds_independently else self(adapted, query_x)
@@ -143,7 +146,7 @@ class FeatureLearner(Algorithm):
     def features_before_and_after(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
         count = episode.support.x.shape[1]
         before = self.embed(torch.cat([episode.support.x, episode.query.x], dim=1), support=count)
-        return before, self.adapted_features(Examples(before[:, :count], episode.support.y), before[:, count:])
+        return before, self.adapted_features(replace(episode.support, x=before[:, :count]), before[:, count:])
 
     def adapted_features(self, support: Examples, query: Tensor) -> Tensor | None:
         """The features [T, S + Q, features] after adapting; None if adapting does not change them."""
@@ -152,7 +155,7 @@ class FeatureLearner(Algorithm):
     def attention(self, episode: Episode) -> Tensor | None:
         count = episode.support.x.shape[1]
         features = self.embed(torch.cat([episode.support.x, episode.query.x], dim=1), support=count)
-        return self.support_attention(Examples(features[:, :count], episode.support.y), features[:, count:])
+        return self.support_attention(replace(episode.support, x=features[:, :count]), features[:, count:])
 
     def support_attention(self, support: Examples, query: Tensor) -> Tensor | None:
         """The attention weights [T, Q, S] of each query on each support example; None if the algorithm has no attention."""

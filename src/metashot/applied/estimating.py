@@ -63,6 +63,11 @@ def refuse_estimate(algorithm: FeatureLearner, y: Tensor, names: list[str]) -> N
             "an estimate leaves out one example at a time, and this learner answers many queries together, which it does "
             "better: score it on labelled queries"
         )
+    if algorithm.reads_names:
+        raise BadInput(
+            "estimate() simulates tasks of validation classes, whose names a checkpoint does not keep, and this learner "
+            "reads the names of classes: score it on labelled queries"
+        )
     if algorithm.familiarity.sample is None:
         raise BadInput(
             "an estimate needs the validation classes that a checkpoint keeps, and an older version of metashot wrote this "

@@ -140,7 +140,8 @@ def _graph_of(learner: ClassLearner) -> _Graph:
     assert isinstance(algorithm, FeatureLearner)
     kept = learner.examples
     dtype = next(algorithm.parameters()).dtype
-    support = Examples(as_inputs(kept.x.numpy(), learner.form, torch.device("cpu"), dtype)[None], kept.y[None])
+    x = as_inputs(kept.x.numpy(), learner.form, torch.device("cpu"), dtype)
+    support = Examples(x[None], kept.y[None], names=(tuple(learner.classes_.tolist()),))
     with torch.no_grad():
         _fix_statistics(algorithm, support)
         return _Graph(algorithm, algorithm.adapt(support), learner.form, len(learner.classes_)).eval()

@@ -65,7 +65,7 @@ class Fitted:
     ) -> "Fitted":
         with torch.inference_mode(False):  # tensors that are made in inference mode can never have gradients
             examples = Examples(examples.x.clone(), examples.y.clone())
-            learned = network.learn(_as_inputs(examples.x, network, form), examples.y)
+            learned = network.learn(_as_inputs(examples.x, network, form), examples.y, classes)
         return cls(network, examples, learned, tuple(classes), form, in_rows)
 
     def answers(self, x: Tensor) -> NDArray[np.float64]:

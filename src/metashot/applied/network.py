@@ -4,7 +4,7 @@ learner share it."""
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,11 +72,21 @@ class TrainedNetwork:
         with self._used:
             return {name: value.cpu() for name, value in self.algorithm.state_dict().items()}
 
-    def learn(self, x: Tensor, y: Tensor) -> Any:
-        """Adapt to a support set x [N, ...] and y [N] or [N, outputs], and return the algorithm's adapted state."""
+    def learn(self, x: Tensor, y: Tensor, classes: Sequence[Hashable]) -> Any:
+        """Adapt to a support set.
+
+        Args:
+            x: Its inputs [N, ...].
+            y: Their targets, [N] or [N, outputs].
+            classes: The labels that the targets stand for; empty for regression.
+
+        Returns:
+            The algorithm's adapted state.
+        """
         y = y.to(self.device)
+        y = y.to(self.dtype) if y.is_floating_point() else y
         with self._used, _own_modes(), self._announced(f"learning {len(x):,} examples"):
-            return self.algorithm.adapt(Examples(x[None], (y.to(self.dtype) if y.is_floating_point() else y)[None]))
+            return self.algorithm.adapt(Examples(x[None], y[None], names=(tuple(classes),) if classes else None))
 
     def answers(self, learned: Any, x: Tensor) -> NDArray[np.float64]:
         """The outputs [N, outputs] for queries [N, ...], from the adapted state; logits are calibrated."""

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +28,7 @@ class Backbone(nn.Module):
     """
 
     starts_trained: ClassVar[bool] = False  # whether it has published weights, so that `init_from` is not needed
+    reads_text: ClassVar[bool] = False  # whether it also embeds texts, by `text_features`
     public_digest: str | None = None  # of published weights, hexadecimal
     external_data: str | None = None  # the data beyond the training split that its weights were trained on
     wants: Mapping[str, Any] | None = None  # the inputs it was trained on: input_shape, mean, std, ...; None for any
@@ -96,6 +97,17 @@ class Backbone(nn.Module):
             found.update(repr((name, value.dtype, tuple(value.shape))).encode())
             found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return found.hexdigest()
+
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts into the space of the features of images.
+
+        Args:
+            texts: The texts.
+
+        Returns:
+            Features [texts, features] of length 1. Their cosines with those of an image say how well they describe it.
+        """
+        raise NotImplementedError
 
     @property
     def fused_blocks(self) -> bool:

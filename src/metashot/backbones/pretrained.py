@@ -1,9 +1,7 @@
 """Networks of timm with published weights, such as DINOv2, CLIP, ConvNeXt and EfficientNet; Wightman 2019, "PyTorch image
 models".
 
-A network is in evaluation mode, also where a part of it is trained: its normalisation has the averages of its published
-weights, and nothing is dropped at random. Inputs get the size, the interpolation, the mean and the standard deviation that
-belong to the weights.
+Inputs get the size, the interpolation, the mean and the standard deviation that belong to the weights.
 """
 
 from collections.abc import Mapping
@@ -15,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from metashot.arguments import Matching, Side
-from metashot.backbones.base import Backbone
 from metashot.backbones.folding import folded
-from metashot.backbones.published import digest_of, full_name, imported_timm, load_published, trained_on
+from metashot.backbones.published import full_name, imported_timm, load_published, trained_on
+from metashot.backbones.published_network import PublishedNetwork, identity_of
 from metashot.bad_input import BadInput
 
 # Names that timm knows; a path or the address of a hub is none.
@@ -29,14 +27,12 @@ _SHOWN = 8  # names of parts in a message
 class _Folded:
     """The network without batch normalisation; None if there is nothing to fold."""
 
-    weights: list[tuple[int, int]] | None  # what `_identity_of` said when it was made
+    weights: list[tuple[int, int]] | None  # what `identity_of` said when it was made
     network: nn.Module | None
 
 
-class Pretrained(Backbone):
+class Pretrained(PublishedNetwork):
     """A network of timm up to its features.
-
-    The constructor does not load weights, since a checkpoint may hold them; `bring_back` does.
 
     Args:
         input_shape: The shape of one image of the data, which is resized to that of the weights.
@@ -48,8 +44,6 @@ class Pretrained(Backbone):
     Raises:
         BadInput: timm is not installed, or does not know the name, or an argument does not fit the network.
     """
-
-    starts_trained = True
 
     def __init__(
         self, input_shape: tuple[int, ...], name: NameInTimm, weights: str, image_size: Side | None, train: list[str]
@@ -75,27 +69,8 @@ class Pretrained(Backbone):
         self._folded = _Folded(None, None)
         self._train_parts(train)
 
-    @property
-    def is_published(self) -> bool:
-        return True
-
-    def bring_back(self) -> None:
-        dtype = next(self.network.parameters()).dtype
-        self.network.float()  # as they are published, and so that a digest is the same in any precision
-        with torch.no_grad():
-            load_published(self.network, self.name, self.weights, lambda **how: self._build(self.image_size, **how))
-        self.public_digest = digest_of(self.network)
-        self.network.to(dtype)
-
-    def freeze(self) -> None:
-        super().freeze()
-        if self.public_digest is not None and self.public_digest != digest_of(self.network):
-            self.public_digest = None  # a part of it was trained, and its state has to hold the weights
-
-    def train(self, mode: bool = True) -> "Pretrained":
-        super().train(mode)
-        self.network.train(False)
-        return self
+    def load_published(self) -> None:
+        load_published(self.network, self.name, self.weights, lambda **how: self._build(self.image_size, **how))
 
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]
@@ -106,7 +81,7 @@ class Pretrained(Backbone):
         is_plain = images.device.type == "cpu" and images.dtype is torch.float32 and not images.requires_grad
         if not is_plain or not self.frozen or torch.is_autocast_enabled("cpu") or _is_transformed() or not images.numel():
             return self.network
-        weights = _identity_of(self.network)
+        weights = identity_of(self.network)
         if weights is None:
             return self.network
         found = self._folded  # once, since another thread may replace it
@@ -150,15 +125,6 @@ class Pretrained(Backbone):
 def _is_transformed() -> bool:
     """Whether a function transform of torch.func is active, or a graph is traced, where values cannot be compared."""
     return torch._C._functorch.maybe_current_level() is not None or torch.compiler.is_compiling()
-
-
-def _identity_of(network: nn.Module) -> list[tuple[int, int]] | None:
-    """What changes with the weights; None where others take the place of the parameters for a while, as in an inner loop."""
-    parameters = list(network.parameters())
-    if not all(isinstance(parameter, nn.Parameter) for parameter in parameters):
-        return None
-    tensors = [*parameters, *network.buffers()]
-    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
 
 
 def _inputs_of(network: nn.Module) -> tuple[tuple[int, ...], list[float], list[float], str]:

