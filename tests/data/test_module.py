@@ -12,7 +12,7 @@ import torch
 from metashot.bad_input import BadInput
 from metashot.data.class_episodes import ClassEpisodes, SplitOptions, TrainingOptions
 from metashot.data.feature_bank import FeatureBank
-from metashot.data.module import tasks_of_each_device
+from metashot.data.module import in_double, tasks_of_each_device
 from metashot.data.presentation.augmentation import Augmentation
 from metashot.data.presentation.pixels import Pixels
 from metashot.episodes import Episode, EpisodeSpec, Examples
@@ -73,6 +73,27 @@ def data(small_root: Path) -> ClassEpisodes:
     module = data_module(small_root)
     module.setup()
     return module
+
+
+def test_support_sets_carry_the_names_of_their_classes(data: ClassEpisodes, small_root: Path) -> None:
+    """Whether they are images, features or parts of a batch; batches of shuffled images have no support set."""
+    names, numbers = data.class_names("test"), np.arange(5)
+    (episode,) = data.batch("test", numbers, CPU)
+    found = episode.support.names
+    assert found == tuple(tuple(names[place] for place in task) for task in episode.classes.tolist())
+    assert episode.query.names is None
+    assert in_double(episode).support.names == found
+    assert [part.support.names for part in episode.parts(2)] == [found[:2], found[2:4], found[4:]]
+    data.features["test"] = data.banks["test"]
+    (embedded,) = data.batch("test", numbers, CPU)
+    assert embedded.embedded
+    assert embedded.support.names == found
+    (training,) = data.training_batch(numbers, CPU)
+    assert training.support.names is not None
+    assert {name for task in training.support.names for name in task} <= set(data.class_names("train"))
+    shuffled = data_module(small_root, train=SHUFFLED)
+    shuffled.setup()
+    assert all(batch.support.names is None for batch in shuffled.training_batch(numbers, CPU))
 
 
 def pixels(images: torch.Tensor) -> np.ndarray:

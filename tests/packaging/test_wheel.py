@@ -63,7 +63,11 @@ def pinned(file: str) -> dict[str, Requirement]:
 
 @pytest.mark.parametrize(
     ("file", "extra", "own"),
-    [("requirements.txt", "learn2learn", True), ("requirements-dev.txt", "onnx", False)],
+    [
+        ("requirements.txt", "learn2learn", True),
+        ("requirements-dev.txt", "onnx", False),
+        ("requirements-dev.txt", "clip", False),
+    ],
 )
 def test_pinned_versions_are_in_the_ranges_of_the_project(file: str, extra: str, own: bool) -> None:
     ranges = [Requirement(text) for text in PROJECT["optional-dependencies"][extra]]
@@ -86,6 +90,7 @@ def test_every_imported_distribution_is_a_dependency() -> None:
     distributions |= {"pytorch_lightning": "pytorch-lightning", "lightning_fabric": "pytorch-lightning"}
     # Imported where a user asks for them.
     optional = {"learn2learn", "onnx", "onnxruntime", "onnxscript", "sklearn", "timm", "safetensors", "huggingface_hub"}
+    optional |= {"open_clip"}
     imported = set()
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
