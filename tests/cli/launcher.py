@@ -15,6 +15,7 @@ import metashot.algorithms.gradient.metasgd
 import metashot.algorithms.memory.snail
 import metashot.algorithms.metric.feat
 import metashot.algorithms.metric.matching
+import metashot.algorithms.metric.prompted
 import metashot.algorithms.metric.protonet
 import metashot.algorithms.metric.relation
 import metashot.algorithms.metric.siamese

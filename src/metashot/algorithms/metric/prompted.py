@@ -29,7 +29,7 @@ from metashot.algorithms.similarities import memberships
 from metashot.arguments import Above, AtLeast, AtMost, Matching
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput, BadValue
-from metashot.episodes import Examples
+from metashot.episodes import Examples, Names
 from metashot.problems import Problem
 
 # The middle ones are those of the paper for ImageNet. At 0 the examples do not count.
@@ -85,8 +85,8 @@ class Prompted(FeatureLearner, ChoosesOnValidation):
     def summary(self, support: Examples) -> Cache:
         if support.names is None:
             raise BadValue("algo=prompted reads the names of classes, and this support set has none")
-        texts = torch.stack([torch.stack([self._text(name) for name in names]) for names in support.names])
-        return Cache(texts.to(support.x), F.normalize(support.x, dim=-1), memberships(support.y, support.x))
+        texts = self._texts(support.names).to(support.x)
+        return Cache(texts, F.normalize(support.x, dim=-1), memberships(support.y, support.x))
 
     def answer(self, cache: Cache, query: Tensor) -> Tensor:
         with torch.autocast(query.device.type, enabled=False):
@@ -98,11 +98,12 @@ class Prompted(FeatureLearner, ChoosesOnValidation):
         for name in names:
             words(name)
 
-    def _text(self, name: Hashable) -> Tensor:
-        """The row of W_c of one class."""
-        named = words(name)
-        features = self.backbone.text_features([prompt.replace("{}", named) for prompt in self.prompts])
-        return F.normalize(features.mean(0), dim=-1)
+    def _texts(self, names: Names) -> Tensor:
+        """W_c [T, ways, features]."""
+        read = [words(name) for of_task in names for name in of_task]
+        features = self.backbone.text_features([prompt.replace("{}", name) for name in read for prompt in self.prompts])
+        features = features.view(len(names), -1, len(self.prompts), self.backbone.features)
+        return F.normalize(features.mean(2), dim=-1)
 
 
 def words(name: Hashable) -> str:
