@@ -345,6 +345,17 @@ def test_images_look_like_those_a_learner_was_trained_on() -> None:
     assert data_module().look_like(data_module().origin()) is None
 
 
+def test_whoever_has_larger_files_is_told_how_to_read_them_at_the_size_that_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    large = data_module(source=Shaped(1, 8, 8), mean=[0.5], std=[0.25])
+    for source, expected in ((Shaped(1, 4, 4), True), (Shaped(1, 16, 16), False)):
+        monkeypatch.setattr(source, "has_larger_files", True, raising=False)
+        said = data_module(source=source, mean=[0.5], std=[0.25]).look_like(large.origin())
+        assert said is not None
+        assert said.endswith("; data.source.image_size=8 reads larger files at that size") == expected
+
+
 def test_shuffled_images_are_changed_by_their_batch_alone_and_have_all_classes(small_root: Path) -> None:
     data = data_module(small_root, train=SHUFFLED, augmentation=unchanged(brightness=1.0, flip=0.5))
     data.setup()

@@ -235,7 +235,11 @@ class ClassEpisodes(EpisodicDataModule):
         """
         if self.source.item_shape is None:
             self.open_banks()
-        return self.presentation.look_like(origin, self.name)
+        change = self.presentation.look_like(origin, self.name)
+        own, wanted = (max(shape[1:], default=1) for shape in (self.source.item_shape or (), tuple(origin["input_shape"])))
+        if change is not None and getattr(self.source, "has_larger_files", False) and own < wanted:
+            change += f"; data.source.image_size={wanted} reads larger files at that size"
+        return change
 
     def _expect(self, item_shape: tuple[int, ...]) -> None:
         if getattr(self.presentation, "item_shape", None) != item_shape:

@@ -43,6 +43,7 @@ class Cub(ImageFiles):
     """
 
     name = "cub"
+    has_larger_files = True
     official = Official(
         title="Caltech-UCSD Birds-200-2011",
         home=HOME,

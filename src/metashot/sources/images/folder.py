@@ -58,6 +58,7 @@ class OwnImages(ImageFiles):
     """
 
     name = "folder"
+    has_larger_files = True
     skips_unreadable = True
 
     def __init__(

@@ -36,6 +36,7 @@ class ImageFiles(DataSource, ABC):
     presented_as: ClassVar[str] = PIXELS
     dtype: ClassVar[str] = "uint8"
     code = 1  # incremented whenever the code of a data set would decode the same files to other images
+    has_larger_files: ClassVar[bool] = False  # whether files may be larger than the images that they are decoded to
     skips_unreadable = False  # an unreadable official file is an error
 
     def __init__(self, channels: int, image_size: int, fit: Fit, options: dict[str, Any]) -> None:
