@@ -106,6 +106,15 @@ def test_frozen_backbone_stays_as_it_was_given_with_its_averages(command: Comman
     moved = [name for name in trained if not torch.equal(trained[name], resumed[name])]
     assert moved
     assert not [name for name in moved if name.startswith("backbone.")]
+    scored = command.evaluate("ckpt=frozen", "episodes=4", "data.banks=kept", "out=scored")
+    assert scored.code == 0, scored
+    kept = list((command.folder / "kept").glob("features-*"))
+    assert len(kept) == 1  # evaluation keeps the features of what was frozen, as training does
+    written = (kept[0] / "features.npy").stat().st_mtime_ns
+    again = command.evaluate("ckpt=frozen", "episodes=4", "data.banks=kept", "out=again")
+    assert again.code == 0, again
+    assert (kept[0] / "features.npy").stat().st_mtime_ns == written
+    assert report(command.folder / "again")["loss"] == report(command.folder / "scored")["loss"]
 
 
 # What cannot be done -> what the message has to say.

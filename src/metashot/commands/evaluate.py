@@ -266,6 +266,8 @@ class Scorer:
             checkpoint.classes.refuse_seen(data, self.split, f"ckpt={checkpoint.path}")
         double = self.options.precision == "64-true"  # before the weights are loaded, which would be rounded
         algorithm = trained_algorithm(config, checkpoint.origin, checkpoint.weights, checkpoint.path, double)
+        if checkpoint.trained.get("freeze_backbone"):  # whose features are kept
+            algorithm.freeze_backbone()
         if "ways" in shape and algorithm.fixed_ways not in (None, shape["ways"]):
             raise BadInput(
                 f"grid.ways has {shape['ways']}, but {checkpoint.path} has a head for {algorithm.fixed_ways} classes: give "
