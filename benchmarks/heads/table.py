@@ -113,7 +113,7 @@ def _commands(backbone: str, found: Sequence[Measurement]) -> list[str]:
     shared = [argument for argument in heads[0] if all(argument in command for command in heads)]
     mark = backbone.upper().rstrip("0123456789")
     meaning = " ".join(map(_anonymous, shared))
-    lines = ["", f"`{mark}` stands for `{meaning}`" + (", where RUN is the run of the first command." if trained else ".")]
+    lines = ["", f"`{mark}` stands for `{meaning}`" + (", where BACKBONE is the run of the first command." if trained else ".")]
     lines += ["", "```"]
     lines += [f"python train.py {' '.join(map(_anonymous, command))}" for command in trained]
     for command in heads:
@@ -129,5 +129,5 @@ def _commands(backbone: str, found: Sequence[Measurement]) -> list[str]:
 def _anonymous(argument: str) -> str:
     """Without folders of the machine."""
     key, _, value = argument.partition("=")
-    names = {"data.root": "FOLDER", "data.banks": "BANKS", "init_from": "RUN"}
+    names = {"data.root": "FOLDER", "data.banks": "BANKS", "init_from": "BACKBONE"}
     return f"{key}={names.get(key, value)}"
