@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -98,10 +97,11 @@ def _run(measurement: Measurement, seconds: float) -> dict[str, Any] | None:
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            _stop(process)
+            process.terminate()  # which, unlike an interrupt, is not ignored in the background
+            _end(process)
             return None
-        except BaseException:
-            _stop(process)
+        except KeyboardInterrupt:  # of which a terminal tells the command, too
+            _end(process)
             raise
     said = [line for line in measurement.log.read_text().splitlines() if line.strip()]
     return {
@@ -113,8 +113,8 @@ def _run(measurement: Measurement, seconds: float) -> dict[str, Any] | None:
     }
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a command that was told to stop."""
     try:
         process.wait(_PATIENCE)
     except subprocess.TimeoutExpired:

@@ -113,7 +113,8 @@ def _commands(backbone: str, found: Sequence[Measurement]) -> list[str]:
     shared = [argument for argument in heads[0] if all(argument in command for command in heads)]
     mark = backbone.upper().rstrip("0123456789")
     meaning = " ".join(map(_anonymous, shared))
-    lines = ["", f"`{mark}` stands for `{meaning}`" + (", where BACKBONE is the run of the first command." if trained else ".")]
+    start = ", where BACKBONE is the run of the first command" if trained else ""
+    lines = ["", f"`{mark}` stands for `{meaning}`{start}."]
     lines += ["", "```"]
     lines += [f"python train.py {' '.join(map(_anonymous, command))}" for command in trained]
     for command in heads:
