@@ -104,6 +104,8 @@ licences that allow it. The learner: that of metashot.""",
         limits=(
             "Photographs of things are answered near chance, and a warning says so: use `photos`.",
             "An image shows one symbol. Words, pages and several symbols in an image are not taken apart.",
+            "Photographs of paper: shade and grey paper are not taken out. Scan drawings, or raise the contrast until the "
+            "paper is white.",
             "Symbols that differ in a detail of less than a tenth of the image's side are confused: images are reduced to "
             "28x28 pixels.",
             "A character and its rotation by 90 degrees are different classes for it.",
@@ -199,7 +201,7 @@ def card(name: str, packed: Path, reports: Sequence[dict[str, Any]]) -> Iterator
     yield f"Accuracy on {EPISODES:,} test episodes with a 95 % interval; each query is answered by itself."
     yield "The calibration error is that of the predicted class's probability. With strangers, as many queries of other"
     yield "classes are asked, which should be answered with unknown: how well they are told apart, alone or all together,"
-    yield "and how many are refused where 5 % of the episode's own queries may be."
+    yield "and how many are refused with unknown=0.05, beside how many of the episode's own queries are; 5 % is the target."
     yield from ("", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}")
     yield from (f"| {' | '.join(row(report))} |" for report in reports)
     yield from ("", "How each was measured:", "", "```", f"python train.py experiment={name} data.root=FOLDER")
@@ -216,7 +218,8 @@ COLUMNS = (
     "calibration error",
     "AUROC, alone",
     "AUROC, together",
-    "strangers refused, alone",
+    "strangers (others) refused, alone",
+    "strangers (others) refused, together",
 )
 
 
@@ -224,10 +227,11 @@ def row(report: dict[str, Any]) -> list[str]:
     """A report as a row of the card's table."""
     accuracy = f"{100 * report['accuracy']:.2f} ± {100 * report['ci95']:.2f} %"
     strangers = report["strangers"]
-    told = ["", "", ""]
+    told = ["", "", "", ""]
     if strangers is not None:
         alone, together = strangers["alone"], strangers["together"]
-        told = [_percent(value) for value in (alone["auroc"], together["auroc"], alone["refused"])]
+        told = [_percent(value) for value in (alone["auroc"], together["auroc"])]
+        told += [f"{_percent(which['refused'])} ({_percent(which['false_alarms'])})" for which in (alone, together)]
     return [
         report["data"] + _seen(report["seen_classes"]),
         str(report["ways"]),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 import metashot
-from metashot.applied.photographs import SIDE, PhotographsGiven, is_photographic
+from metashot.applied.photographs import WIDE, PhotographsGiven, is_photographic
 from metashot.sources.images.decoding import convert
 
 from .learners import drawings, tiny
@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 
 
 def share(images: list[Image.Image]) -> float:
-    found = [convert(image, "it", (3, SIDE, SIDE), "squash") for image in images]
+    found = [convert(image, "it", (3, WIDE, WIDE), "squash") for image in images]
     return float(np.mean([is_photographic(one.pixels, min(one.size)) for one in found]))
 
 
@@ -144,3 +144,20 @@ def test_learner_of_photographs_is_silent(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         learner.fit(photographs(4), [0, 1] * 2).predict(photographs(4))
+
+
+def on_white(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """A thing before a white ground, as in a shop's catalogue."""
+    page = Image.new("RGB", (800, 600), "white")
+    page.paste(image.convert("RGB").resize((300, 300)), (int(random.integers(0, 500)), int(random.integers(0, 300))))
+    return page
+
+
+def test_photographs_on_a_white_ground_are_noticed() -> None:
+    random = np.random.default_rng(0)
+    assert share([on_white(image, random) for image in some_of(CIFAR, "RGB")]) > 0.8
+
+
+def test_small_drawings_on_a_large_page_are_none(omniglot: list[Image.Image]) -> None:
+    random = np.random.default_rng(0)
+    assert share([on_white(image, random) for image in omniglot]) <= 0.01

@@ -115,3 +115,28 @@ def test_a_shape_of_the_test_is_given_for_other_data_alone(command: Command) -> 
         command.evaluate("ckpt=drawings", *few, "data.shots=2", "data.test.shots=1"),
         ["data.shots=2 has no effect, because data.test.shots=1"],
     )
+
+
+def test_options_that_would_do_nothing_are_refused(command: Command, folder: Path) -> None:
+    outcome = command.run(PREDICT, "ckpt=drawings", "support=support", "query=query", "together=true")
+    refused(outcome, ["together=true", "unknown=0.05"])
+    refused(command.evaluate("ckpt=drawings", "strangers=2", "grid.shots=[1,2]"), ["strangers=2", "leave grid out"])
+    learner = metashot.load("drawings").fit(drawings(4), list("aabb"))
+    with pytest.raises(BadInput, match=r"together=True is for queries that may be unknown"):
+        learner.predict(drawings(2), together=True)
+    with pytest.raises(BadInput, match=r"unknown='0.05' cannot be used; allowed: a rate of false alarms such as 0.05"):
+        learner.predict(drawings(2), unknown="0.05")
+
+
+def test_other_splits_may_have_fewer_classes_than_episodes_take(command: Command) -> None:
+    """Glyphs has 108 validation classes and 481 test classes."""
+    outcome = command.evaluate(
+        "ckpt=drawings",
+        "data=glyphs",
+        f"data.banks={command.banks}",
+        "data.ways=200",
+        "data.shots=1",
+        "data.queries=1",
+        "episodes=2",
+    )
+    assert outcome.code == 0, outcome

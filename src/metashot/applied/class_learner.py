@@ -52,6 +52,8 @@ class Classifier(Learner):
             BadInput: The queries cannot be used, the logits are not finite, or the learner cannot tell what is unknown.
         """
         fitted, rate = self._state(), _rate_of(unknown)
+        if together and rate is None:
+            raise BadValue("together=True is for queries that may be unknown: give unknown=0.05, too, or leave it out")
         items = self._prepared(queries, fitted)
         self._warn_of_one(fitted.network, len(items))
         labels: Labels = as_array(fitted.classes)[_probabilities(fitted, items).argmax(1)]
@@ -298,7 +300,10 @@ def _rate_of(unknown: bool | float) -> float | None:
     if unknown is True or unknown is False:
         return _USUAL_RATE if unknown else None
     if not isinstance(unknown, int | float) or not 0 < unknown < 1:
-        raise BadValue(f"unknown={unknown} cannot be used; allowed: true, false, or a rate of false alarms such as 0.05")
+        raise BadValue(
+            f"unknown={unknown!r} cannot be used; allowed: a rate of false alarms such as 0.05, True for "
+            f"{_USUAL_RATE}, or False"
+        )
     return float(unknown)
 
 

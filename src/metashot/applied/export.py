@@ -207,7 +207,7 @@ def _as_onnx(graph: _Graph, learner: ClassLearner) -> bytes:
             "input": json.dumps({"channels": channels, "height": height, "width": width, "range": [0, 1]}),
             "bright_ink": json.dumps(learner.form.inverted != "never"),
             "algorithm": learner.name,
-            "trained_on": str(learner.origin["name"]),
+            "trained_on": learner.network.trained_on,
             "metashot": __version__,
         },
     )

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from metashot import configuration
-from metashot.applied.photographs import SIDE, is_photographic
+from metashot.applied.photographs import WIDE, is_photographic
 from metashot.bad_input import BadValue
 from metashot.files.paths import read_file, reason_of
 from metashot.sources.getting.files import LARGEST_FILE, printable
@@ -92,11 +92,11 @@ def prepared(image: Any, name: str, form: Form) -> Prepared:
         except (OSError, ValueError, RuntimeError) as error:  # ValueError: no valid path; RuntimeError: unknown ~user
             raise Unreadable(f"{printable(path)}: cannot be read: {reason_of(error)}") from error
         decoded = decode(content, printable(path), form.shape, form.fit)
-        in_colour = decode(content, printable(path), (3, SIDE, SIDE), "squash") if form.of_drawings else None
+        in_colour = decode(content, printable(path), (3, WIDE, WIDE), "squash") if form.of_drawings else None
     else:
         held = _as_pillow(image, name)
         decoded = convert(held, name, form.shape, form.fit)
-        in_colour = convert(held, name, (3, SIDE, SIDE), "squash") if form.of_drawings else None
+        in_colour = convert(held, name, (3, WIDE, WIDE), "squash") if form.of_drawings else None
     invert = form.inverted == "always" or (form.inverted == "on bright ground" and _has_bright_border(decoded.pixels))
     photographic = in_colour is not None and is_photographic(in_colour.pixels, min(in_colour.size))
     return Prepared(~decoded.pixels if invert else decoded.pixels, invert, decoded.remark, photographic)

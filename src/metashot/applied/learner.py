@@ -286,7 +286,7 @@ class Learner(ABC):
             return f"<{type(self).__name__}: checkpoint={self.checkpoint}, not fitted yet>"
         network = self._loaded.network
         fitted = "not fitted yet" if self._fitted is None else f"fitted to {self._fitted_to(self._fitted)}"
-        return f"<{type(self).__name__}: {network.name} trained on {network.origin['name']}, {fitted}>"
+        return f"<{type(self).__name__}: {network.name} trained on {network.trained_on}, {fitted}>"
 
     def __sklearn_clone__(self) -> Self:
         """An unfitted learner with the same parameters. It shares the network, which never changes."""

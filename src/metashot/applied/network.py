@@ -20,6 +20,7 @@ from metashot.algorithms.base import Algorithm
 from metashot.algorithms.features import FeatureLearner
 from metashot.applied.estimating import Estimate, estimated, refuse_estimate
 from metashot.applied.labelling import Suggestions, refuse_labelling, suggested
+from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
@@ -61,6 +62,13 @@ class TrainedNetwork:
     def name(self) -> str:
         """The name of the algorithm."""
         return str(self.config["algo"]["name"])
+
+    @property
+    def trained_on(self) -> str:
+        """The data that its weights come from."""
+        backbones = [module for module in self.algorithm.modules() if isinstance(module, Backbone)]
+        public = next((one.external_data for one in backbones if one.frozen and one.external_data), None)
+        return public or str(self.origin["name"])
 
     @property
     def dtype(self) -> torch.dtype:

@@ -7,14 +7,18 @@ tests bound the error rate on both.
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 SIDE = 28  # pixels; images are resized to a square of this side before the test
+WIDE = 4 * SIDE  # in which what an image shows is told from its margin
 
 _SMALLEST = 20  # pixels of the smaller side; smaller images are mostly edges, and even drawings then have all grey levels
 _BETWEEN = 0.2  # share of pixels between the levels of background and ink; drawings have fewer
 _SEPARATED = 0.86  # share of the variance that two levels explain; in drawings it is larger
 _COLOURED, _SHARE_OF_COLOURED = 60, 0.1  # difference between a pixel's channels, and the least share of such pixels
 _OF_ONE_HUE = 0.7  # length of the mean direction of the pixels' hues
+_SMALLEST_CONTENT = 64  # pixels of what an image shows on a plain ground
+_PLAIN, _SHARE_OF_PLAIN = 24, 0.9  # difference from the ground's colour, and the share of the border that is below it
 _TOLD = 0.5  # share of images from which on to warn; a few may be drawings with many grey levels
 
 
@@ -23,14 +27,52 @@ class PhotographsGiven(UserWarning):
 
 
 def is_photographic(pixels: NDArray[np.uint8], smaller_side: int) -> bool:
-    """Whether a colour image looks like a photograph.
+    """Whether a colour image, or what it shows on a plain ground, looks like a photograph.
 
     Args:
-        pixels: The resized image [3, SIDE, SIDE].
+        pixels: The resized image [3, WIDE, WIDE].
         smaller_side: The smaller side of the original image in pixels.
     """
+    if _looks_photographic(_reduced(pixels), smaller_side):
+        return True
+    content = _without_margin(pixels)
+    height, width = content.shape[1:]
+    pixels_left = min(height, width) / WIDE * smaller_side
+    if min(height, width) < SIDE or pixels_left < _SMALLEST_CONTENT or max(height, width) == WIDE == min(height, width):
+        return False
+    ground: NDArray[np.float64] = np.median(_border(pixels), axis=1)
+    return _looks_photographic(_reduced(content), pixels_left, ground - ground.mean())
+
+
+def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image [3, height, width] resized to [3, SIDE, SIDE]."""
+    image = Image.fromarray(np.ascontiguousarray(np.moveaxis(pixels, 0, -1)))
+    return np.moveaxis(np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)), -1, 0)
+
+
+def _without_margin(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The part of an image that is not of the colour of its border; the whole where the border has no single colour."""
+    border = _border(pixels)
+    ground = np.median(border, axis=1)
+    if (np.abs(border - ground[:, None]).max(0) <= _PLAIN).mean() < _SHARE_OF_PLAIN:
+        return pixels
+    rows, columns = np.nonzero(np.abs(pixels - ground[:, None, None]).max(0) > _PLAIN)
+    if not len(rows):
+        return pixels
+    return pixels[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+
+
+def _border(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The pixels [3, N] of the border."""
+    sides = (pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1])
+    border: NDArray[np.int64] = np.concatenate(sides, axis=1).astype(np.int64)
+    return border
+
+
+def _looks_photographic(pixels: NDArray[np.uint8], smaller_side: float, ground: NDArray[np.float64] | None = None) -> bool:
+    """Whether an image [3, SIDE, SIDE] looks like a photograph, on a ground of this chroma where that is known."""
     colours = pixels.astype(np.float64)
-    if _has_several_hues(colours):
+    if _has_several_hues(colours, ground):
         return True
     if smaller_side < _SMALLEST:
         return False
@@ -87,10 +129,10 @@ def _explained_by_two(levels: NDArray[np.float64]) -> float:
     return float((share * (1 - share) * (lower - upper) ** 2).max() / max(ordered.var(), 1e-9))
 
 
-def _has_several_hues(colours: NDArray[np.float64]) -> bool:
+def _has_several_hues(colours: NDArray[np.float64], ground: NDArray[np.float64] | None = None) -> bool:
     """Whether colours differ in hue, relative to the background's colour: paper may be tinted, and ink coloured."""
     chroma = colours - colours.mean(0)
-    chroma -= np.median(chroma, axis=(1, 2), keepdims=True)
+    chroma -= np.median(chroma, axis=(1, 2), keepdims=True) if ground is None else ground[:, None, None]
     coloured = np.ptp(chroma, axis=0) > _COLOURED  # [SIDE, SIDE]
     if coloured.mean() < _SHARE_OF_COLOURED:
         return False

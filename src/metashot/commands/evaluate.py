@@ -259,7 +259,8 @@ class Scorer:
         refuse_hidden_overrides(data_config, self.split)
         data.episodes[self.split] = self.episodes
         data.strangers = self.strangers
-        data.setup()
+        data.evaluated_split = self.split
+        data.setup("test")
         if self.strangers:
             _refuse_strangers(data, self.split)
         if not self.allows_seen_classes:

@@ -49,6 +49,8 @@ def predict_files(composed: DictConfig) -> None:
     outputs = outputs_of(config)
     check_value(config["unknown"], Rate | None, "unknown")
     check_value(config["together"], bool, "together")
+    if config["together"] and config["unknown"] is None:
+        raise BadInput("together=true is for queries that may be unknown: give unknown=0.05, too, or leave it out")
     check_value(config["estimate"], Literal["auto"] | bool, "estimate", "auto, true or false")
     learner = _learner(config)
     if config["unknown"] is not None:
@@ -170,7 +172,7 @@ def _facts(
     learner: ClassLearner, support: Images | None, names: Sequence[str], loose: Sequence[Path]
 ) -> Iterator[tuple[str, str]]:
     channels, height, width = learner.form.shape
-    yield "learner", f"{learner.name}, trained on {learner.origin['name']}, {height}x{width} {_COLOURS[channels]}"
+    yield "learner", f"{learner.name}, trained on {learner.network.trained_on}, {height}x{width} {_COLOURS[channels]}"
     counts = np.bincount(learner.examples.y.numpy(), minlength=len(names))
     yield "classes", ", ".join(f"{name} ({count})" for name, count in zip(names, counts, strict=True))
     most = learner.algorithm.fixed_ways
@@ -223,7 +225,10 @@ def _remarks(
     learner: ClassLearner, support: Images | None, asked: Images, probabilities: NDArray[np.float64]
 ) -> Iterator[tuple[str, str]]:
     if count := int(uncertain(probabilities).sum()):
-        yield "note", f"{count} of {len(asked.files)} answers are uncertain ({UNCERTAIN}) and marked in the sheet"
+        are = (
+            "answers are" if len(asked.files) != 1 and count != 1 else "answers is" if len(asked.files) != 1 else "answer is"
+        )
+        yield "note", f"{count} of {len(asked.files)} {are} uncertain ({UNCERTAIN}) and marked in the sheet"
     remarks = []
     for images, what in ((support, "support images"), (asked, "queries")):
         if images is None:

@@ -187,7 +187,7 @@ class ClassEpisodes(EpisodicDataModule):
             bank = self.banks["train"]
             self.shuffled_sampler = ShuffledSampler(bank.items_per_class, self.batch_size, self.seeds["train"], "train")
             self.problem = Classification(len(bank.classes))
-        for split in SPLITS:
+        for split in SPLITS if stage is None or stage == "fit" else (self.evaluated_split,):
             if split != "train" or not self.shuffled:
                 self.sampler(split)
         self.refuse_more_than_memory(self.presentation.margin)

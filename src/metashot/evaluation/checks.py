@@ -35,6 +35,8 @@ def refuse_evaluation(config: Container) -> None:
     given = config["ckpt"] if isinstance(config["ckpt"], list) else [config["ckpt"]]
     if (wants_grid(config) or len(given) > 1) and config["logger"] != {"_target_": NO_LOGGER}:
         raise BadInput("logger= logs the evaluation of one checkpoint without a grid: leave it out")
+    if wants_grid(config) and config["strangers"]:
+        raise BadInput(f"strangers={config['strangers']} is reported for one shape of episodes: leave grid out")
     for name, values in config["grid"].items():
         if values == []:
             raise BadInput(f"grid.{name}=[] has nothing to score: give numbers, as in grid.{name}=[1,5]")
