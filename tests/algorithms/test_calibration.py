@@ -90,3 +90,9 @@ def test_state_is_restored_and_may_be_absent() -> None:
     assert torch.equal(other(logits), calibration(logits))
     other.load_state_dict({})
     assert other.temperature is None
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, float("inf"), float("nan"), [1.0, 2.0]])
+def test_a_temperature_that_is_none_is_refused(value: float | list[float]) -> None:
+    with pytest.raises(RuntimeError, match="temperature is not a positive number"):
+        Calibration().load_state_dict({"temperature": torch.tensor(value)})

@@ -21,7 +21,7 @@ def clusters(seed: int, classes: int = CLASSES, images: int = IMAGES, spread: fl
 
 @pytest.fixture(scope="module")
 def learned() -> Familiarity:
-    familiarity = Familiarity()
+    familiarity = Familiarity(FEATURES)
     familiarity.learn(clusters(0), clusters(1))
     return familiarity
 
@@ -100,7 +100,7 @@ def test_tasks_do_not_depend_on_each_other(learned: Familiarity) -> None:
 
 def test_learning_is_reproducible_and_leaves_global_randomness_alone(learned: Familiarity) -> None:
     before = torch.get_rng_state()
-    other = Familiarity()
+    other = Familiarity(FEATURES)
     other.learn(clusters(0), clusters(1))
     assert torch.equal(before, torch.get_rng_state())
     for name, value in learned.state_dict().items():
@@ -108,7 +108,7 @@ def test_learning_is_reproducible_and_leaves_global_randomness_alone(learned: Fa
 
 
 def test_the_state_is_restored_and_may_be_absent(learned: Familiarity) -> None:
-    other = Familiarity()
+    other = Familiarity(FEATURES)
     assert not other.state_dict()
     other.load_state_dict(learned.state_dict())
     support, known, _ = task(7, shots=5, tasks=2)
@@ -119,7 +119,7 @@ def test_the_state_is_restored_and_may_be_absent(learned: Familiarity) -> None:
 
 
 def test_few_images_and_few_classes_are_enough() -> None:
-    familiarity = Familiarity()
+    familiarity = Familiarity(FEATURES)
     familiarity.learn(clusters(0, 3, 2), clusters(1, 2, 2))
     support, known, _ = task(8, shots=1, ways=2, tasks=2)
     assert familiarity(support, known, together=True).isfinite().all()
@@ -132,3 +132,36 @@ def test_auroc_is_the_share_of_pairs_that_are_in_order() -> None:
     difference = positive.unsqueeze(-1) - negative.unsqueeze(-2)
     pairs = (difference > 0).double() + (difference == 0).double() / 2
     torch.testing.assert_close(auroc(positive, negative), pairs.mean((1, 2)))
+
+
+BROKEN = {
+    "a shape": ("table", lambda value: value[:, :3]),
+    "other features": ("mean", lambda value: value[:-1]),
+    "a dimension": ("sample", lambda value: value[None]),
+    "no classes": ("sample", lambda value: value[:0]),
+    "no number": ("slope", lambda value: value / 0),
+    "integers": ("background", lambda value: value.long()),
+    "order": ("shots", lambda value: value.flip(0)),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_state_that_could_not_be_used_is_refused(learned: Familiarity, what: str) -> None:
+    name, change = BROKEN[what]
+    state = learned.state_dict()
+    state[name] = change(state[name].clone())
+    with pytest.raises(RuntimeError, match=name):
+        Familiarity(FEATURES).load_state_dict(state)
+
+
+@pytest.mark.parametrize("name", Familiarity.NAMES)
+def test_a_state_is_whole_or_absent(learned: Familiarity, name: str) -> None:
+    state = learned.state_dict()
+    del state[name]
+    other = Familiarity(FEATURES)
+    if name == "sample":  # older checkpoints have none
+        other.load_state_dict(state)
+        assert other.has_learned
+        return
+    with pytest.raises(RuntimeError, match=f"{name} is missing"):
+        other.load_state_dict(state)

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -397,6 +398,29 @@ class TestFiles:
     def test_a_file_that_may_not_be_read_says_so(self, tmp_path: Path) -> None:
         (tmp_path / "it.pth").touch(0o000)
         refused("Permission denied", tmp_path / "it.pth")
+
+    def test_files_that_would_expand_are_refused_before_they_do(self, tmp_path: Path) -> None:
+        class Buffer:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return bytearray, (10**12,)
+
+        for protocol in (2, 4):
+            torch.save({"a": Buffer()}, tmp_path / "buffer.pth", pickle_protocol=protocol)
+            refused("it holds more than weights", tmp_path / "buffer.pth")
+        torch.save({"a": Buffer()}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+        refused("it holds more than weights", tmp_path / "old.pth")
+        torch.save({"a": torch.zeros(1000)}, tmp_path / "whole.pth")
+        with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(tmp_path / "small.pth", "w") as small:
+            for member in whole.infolist():
+                small.writestr(member.filename, whole.read(member), zipfile.ZIP_DEFLATED)
+        refused("it has compressed parts", tmp_path / "small.pth")
+
+    def test_tensors_of_another_kind_are_refused(self, file: Path, tmp_path: Path) -> None:
+        weights = torch.load(file, weights_only=True)
+        name = next(name for name, value in weights.items() if value.dim() == 2)
+        for kind in (weights[name].to_sparse(), torch.quantize_per_tensor(weights[name], 0.1, 0, torch.qint8)):
+            torch.save(weights | {name: kind}, tmp_path / "kind.pth")
+            refused(f"its {name} is sparse, quantised", tmp_path / "kind.pth")
 
     def test_weights_of_another_shape_or_other_names_are_refused(self, tmp_path: Path) -> None:
         state = in_timm("test_resnet").state_dict()

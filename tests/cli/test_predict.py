@@ -49,6 +49,7 @@ def test_folders_become_a_table_and_a_sheet_with_the_answers_of_the_python_inter
     (folder / "query" / "cut.png").write_bytes((folder / "query" / "q [0].png").read_bytes()[:70])
     (folder / "query" / "notes.txt").write_text("hello")
     (folder / "query" / "gone.png").symlink_to(folder / "nowhere.png")
+    (folder / "query" / "itself.png").symlink_to("itself.png")
     (folder / "support" / "loose.png").write_bytes(b"")
     (folder / "support" / CLASSES[0] / "bad.png").write_text("no image")
     before = contents(first.run)
@@ -74,7 +75,7 @@ def test_folders_become_a_table_and_a_sheet_with_the_answers_of_the_python_inter
     with Image.open(folder / "made/it.png") as sheet:
         assert min(sheet.size) > 200
         assert len(sheet.getcolors(1 << 20) or []) > 10
-    assert "skipped   3 of 8 queries" in outcome.out
+    assert "skipped   4 of 9 queries" in outcome.out
     for name in (
         "cut.png: is cut off",
         "notes.txt: is not an image",

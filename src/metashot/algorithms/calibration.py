@@ -52,9 +52,21 @@ class Calibration(nn.Module):
         dtype = torch.promote_types(logits.dtype, torch.float32)
         self.temperature = torch.tensor(float(f"{1 / middle:.{_DIGITS - 1}e}"), dtype=dtype, device=logits.device)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         """Take what is there: checkpoints without a temperature have none."""
         value = state_dict.get(prefix + "temperature")
+        if value is not None and (value.dim() or not (value.is_meta or 0 < float(value) < float("inf"))):
+            error_msgs.append(f"{prefix}temperature is not a positive number")
+            return
         self.temperature = None if value is None else value.detach().clone()
 
 

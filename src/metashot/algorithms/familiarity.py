@@ -13,6 +13,7 @@ Queries that are asked together can also be judged together: an image looks the 
 look that resemble it most, as in label propagation. An answer then depends on the other queries.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -53,8 +54,9 @@ class Familiarity(nn.Module):
     table_together: Tensor | None  # the same, of queries that are judged together with as many strangers
     sample: Tensor | None  # [classes, images, features] of validation classes, to simulate other tasks later
 
-    def __init__(self) -> None:
+    def __init__(self, features: int) -> None:
         super().__init__()
+        self.features = features
         for name in self.NAMES:
             self.register_buffer(name, None)
 
@@ -189,13 +191,54 @@ class Familiarity(nn.Module):
         table, table_together = (torch.quantile((judged - correction).flatten(), grid) for judged in (alone, together))
         return expected, slope, table, table_together
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         """Take what is there: its sizes depend on the data, and older checkpoints have none."""
+        found = {name: state_dict[prefix + name] for name in self.NAMES if prefix + name in state_dict}
+        if trouble := self._broken(found):
+            error_msgs.append(f"{prefix}{trouble}")
+            return
         for name in self.NAMES:
-            value = state_dict.get(prefix + name)
+            value = found.get(name)
             if value is not None and value.dtype == torch.float16:  # as ready-made learners are stored
                 value = value.float()
             setattr(self, name, None if value is None else value.detach().clone())
+
+    def _broken(self, found: Mapping[str, Tensor]) -> str | None:
+        """What of a stored state cannot be used; None if all can."""
+        if not found:
+            return None
+        if missing := [name for name in self.NAMES if name not in found and name != "sample"]:
+            return f"{missing[0]} is missing"
+        rows = len(found["shots"]) if found["shots"].dim() == 1 else 0
+        expected: dict[str, tuple[int | None, ...]] = {
+            "mean": (self.features,),
+            "background": (None, self.features),
+            "share": (),
+            "apart": (),
+            **dict.fromkeys(("shots", "expected", "slope"), (rows,)),
+            **dict.fromkeys(("table", "table_together"), (rows, _POINTS)),
+            "sample": (None, None, self.features),
+        }
+        for name, value in found.items():
+            sizes = zip(value.shape, expected[name], strict=False)
+            if value.dim() != len(expected[name]) or not all(own > 0 and size in (None, own) for own, size in sizes):
+                return f"{name} has the shape {list(value.shape)}"
+            if not value.is_floating_point() and name != "shots":
+                return f"{name} has no real numbers"
+            if not value.is_meta and not value.isfinite().all():
+                return f"{name} has numbers that are not finite"
+        if not found["shots"].is_meta and not (found["shots"].diff() > 0).all():
+            return "shots are not in order"
+        return None
 
 
 def _rooted(features: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class FeatureLearner(Algorithm):
     def __init__(self, backbone: Backbone, problem: Problem, optimizer: Optimization) -> None:
         super().__init__(optimizer, backbone.transductive, problem)
         self.backbone = backbone
-        self.familiarity = Familiarity()
+        self.familiarity = Familiarity(backbone.features)
 
     def summary(self, support: Examples) -> Any:
         """Summarise support sets of features [T, S, features] for `answer`; by default nothing is summarised."""

@@ -52,6 +52,8 @@ class Classifier(Learner):
             BadInput: The queries cannot be used, the logits are not finite, or the learner cannot tell what is unknown.
         """
         fitted, rate = self._state(), _rate_of(unknown)
+        if not isinstance(together, bool):
+            raise BadValue(f"together={together!r} cannot be used; allowed: True or False")
         if together and rate is None:
             raise BadValue("together=True is for queries that may be unknown: give unknown=0.05, too, or leave it out")
         items = self._prepared(queries, fitted)
@@ -299,7 +301,7 @@ def _rate_of(unknown: bool | float) -> float | None:
     """The rate of false alarms that `unknown` asks for; None if queries are not to be called unknown."""
     if unknown is True or unknown is False:
         return _USUAL_RATE if unknown else None
-    if not isinstance(unknown, int | float) or not 0 < unknown < 1:
+    if not isinstance(unknown, int | float | np.floating) or not 0 < unknown < 1:
         raise BadValue(
             f"unknown={unknown!r} cannot be used; allowed: a rate of false alarms such as 0.05, True for "
             f"{_USUAL_RATE}, or False"

@@ -30,6 +30,8 @@ _ROUNDS = 3  # in each, every example is left out once, together with other ones
 _FEWEST = 4  # images of a class in a simulated task: two support examples and two queries
 _NUMBERS_AT_ONCE = 2**22  # of support features
 _SEED = 0
+_MOST_PLACES = 2**22  # folds times examples
+_LEAST_SHARE = 0.25  # of the variance between simulated tasks, which their noise may hide
 
 
 class Estimate(NamedTuple):
@@ -56,8 +58,18 @@ class Deadline:
             raise BadInput(f"an estimate would take more than {self._seconds:g} s with this learner and so many examples")
 
 
+def _refuse_many(y: Tensor) -> None:
+    largest = int(torch.bincount(y).max())
+    if largest * len(y) > _MOST_PLACES:
+        raise BadInput(
+            f"an estimate leaves out examples again and again, which {len(y):,} examples are too many for: keep some of "
+            "them apart, and score the learner on these"
+        )
+
+
 def refuse_estimate(algorithm: FeatureLearner, y: Tensor, names: list[str]) -> None:
     """Raise `BadInput` where an accuracy cannot be estimated."""
+    _refuse_many(y)
     if algorithm.transductive:
         raise BadInput(
             "an estimate leaves out one example at a time, and this learner answers many queries together, which it does "
@@ -148,7 +160,7 @@ def _without_noise(values: NDArray[np.float64], variances: NDArray[np.float64]) 
     """Values drawn towards their median, so that they vary as much as without noise of these variances."""
     middle = np.median(values)
     share = 1 - variances.mean() / max(float(values.var()), 1e-12)
-    found: NDArray[np.float64] = middle + np.sqrt(max(share, 0.0)) * (values - middle)
+    found: NDArray[np.float64] = middle + np.sqrt(max(share, _LEAST_SHARE)) * (values - middle)
     return found
 
 

@@ -52,13 +52,13 @@ class Outputs:
     def of_an_earlier_call(self) -> set[Path]:
         """The outputs that exist already; a picture counts only where its table exists, since both come from one call."""
         beside = self.table.exists()
-        return {path.resolve() for _, path, _ in self._all() if path.exists() and (path != self.picture or beside)}
+        return {_real(path) for _, path, _ in self._all() if path.exists() and (path != self.picture or beside)}
 
     def refuse_to_replace_any(self, files: Iterable[Path]) -> None:
         """Raise `BadInput` where one of the input files would be overwritten."""
-        keys = {path.resolve(): key for key, path, _ in self._all()}
+        keys = {_real(path): key for key, path, _ in self._all()}
         for file in files:
-            if key := keys.get(file.resolve()):
+            if key := keys.get(_real(file)):
                 raise BadInput(
                     f"{key}= would replace {printable(file)}, which is among the images to read: choose another name"
                 )
@@ -129,10 +129,10 @@ def query_files(given: str | Sequence[str], outputs: "Outputs") -> list[Path]:
                     "a list such as [a.png,b.png]"
                 )
         found += files
-    named = {Path(one).expanduser().resolve() for one in ([given] if isinstance(given, str) else given)}
+    named = {_real(Path(one).expanduser()) for one in ([given] if isinstance(given, str) else given)}
     earlier = outputs.of_an_earlier_call()
-    outputs.refuse_to_replace_any(path for path in found if path.resolve() in named or path.resolve() not in earlier)
-    found = [path for path in found if path.resolve() not in earlier]
+    outputs.refuse_to_replace_any(path for path in found if _real(path) in named or _real(path) not in earlier)
+    found = [path for path in found if _real(path) not in earlier]
     if not found:
         raise BadInput(f"query={_shown_list(given)} has no files; give a folder with images, or files")
     return list(dict.fromkeys(found))
@@ -187,6 +187,11 @@ def named(lines: Iterable[str]) -> str:
     every = list(lines)
     more = f"; and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
     return "; ".join(map(printable, every[:_NAMED])) + more
+
+
+def _real(path: Path) -> Path:
+    """The path without links; of a link to itself, which `Path.resolve` refuses, the link."""
+    return Path(os.path.realpath(path))
 
 
 def _counted(things: Sequence[object], forms: str) -> str:

@@ -6,13 +6,16 @@ What is not particular to timm is also for other networks.
 import difflib
 import hashlib
 import importlib.util
+import io
 import logging
 import os
+import pickletools
 import sys
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +30,7 @@ _HUB_FILES = (
     *("open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin"),
 )
 _SUGGESTED = 5  # names in a message
+_PICKLES = 4  # before the numbers of a file in torch's older format
 _PATIENCE = 5.0  # seconds until the hub answers
 
 
@@ -243,9 +247,12 @@ def read_weights(file: Path, what: str) -> dict[str, Tensor]:
 
                 found: Any = load_file(os.fspath(file))
             else:
+                _refuse_expanding(file)
                 found = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BadInput(f"{what} cannot be read: {reason_of(error)}") from error
+    except _Expanding as error:
+        raise BadInput(f"{what} cannot be read: {error}") from error
     except Exception as error:  # a damaged file may raise anything
         reason = "it is damaged, or holds no weights"
         if "GLOBAL" in str(error):  # the unpickler names what it does not know
@@ -259,7 +266,45 @@ def read_weights(file: Path, what: str) -> dict[str, Tensor]:
             break
     if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise BadInput(f"{what} does not hold the weights of a network: allowed is a dictionary of tensors")
+    if odd := [str(name) for name, value in found.items() if not _is_plain(value)]:
+        raise BadInput(f"{what} cannot be used: its {odd[0]} is sparse, quantised or has no numbers")
     return {str(name).removeprefix("module."): value for name, value in found.items()}
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
+
+
+class _Expanding(Exception):
+    """A file that would take far more memory than it has bytes."""
+
+
+def _refuse_expanding(file: Path) -> None:
+    """Raise `_Expanding` for archives with compressed members, and for pickles that make buffers of any size."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise _Expanding("it has compressed parts, as torch.save writes none")
+            for member in archive.infolist():
+                if member.filename.endswith(".pkl"):
+                    _refuse_buffers(io.BytesIO(archive.read(member)))
+        return
+    with file.open("rb") as opened:
+        for _ in range(_PICKLES):
+            try:
+                _refuse_buffers(opened)
+            except ValueError:  # where no further pickle begins, or none is: torch tells
+                return
+
+
+def _refuse_buffers(pickled: IO[bytes]) -> None:
+    texts: list[str] = []
+    for operation, argument, _ in pickletools.genops(pickled):
+        if isinstance(argument, str):
+            texts.append(argument)
+        named = argument if operation.name == "GLOBAL" else " ".join(texts[-2:]) if operation.name == "STACK_GLOBAL" else ""
+        if operation.name == "BYTEARRAY8" or str(named).split(" ")[-1] == "bytearray":
+            raise _Expanding("it holds more than weights")
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:

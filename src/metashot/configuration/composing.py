@@ -195,7 +195,8 @@ def with_stored_groups(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
         value = value[0]
     if not isinstance(value, str):
         one_or_several = "one checkpoint or one run folder" + (", or a list of them" if keys[0] in recipe.several else "")
-        given_value = chosen[keys[0]].get_value_element_as_str()
+        sweeps = isinstance(value, ChoiceSweep)
+        given_value = ",".join(map(str, value.list)) if sweeps else chosen[keys[0]].get_value_element_as_str()
         raise BadInput(f"{keys[0]}={given_value} cannot be used; allowed: {one_or_several}")
     config = recipe.stored[keys[0]](value)
     for group in recipe.groups:
