@@ -97,7 +97,8 @@ def test_the_number_of_queries_of_simulated_tasks_does_not_widen_intervals() -> 
     found = estimating._without_noise(exact + random.normal(0.0, 2.0, 4000), np.full(4000, 4.0))
     assert np.std(found) == pytest.approx(1.0, rel=0.1)
     assert np.median(found) == pytest.approx(3.0, abs=0.1)
-    assert np.ptp(estimating._without_noise(exact, np.full(4000, 9.0))) == 0  # never more than there is
+    found = estimating._without_noise(exact, np.full(4000, 9.0))  # more noise than there is: tasks differ nevertheless
+    assert 0.2 < np.std(found) < 0.5
     assert np.ptp(estimating._without_noise(np.ones(5), np.zeros(5))) == 0
 
 

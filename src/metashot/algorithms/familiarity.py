@@ -65,7 +65,9 @@ class Familiarity(nn.Module):
         return self.table is not None
 
     def learn(self, training: Tensor, validation: Tensor) -> None:
-        """Learn from features [classes, images, features] of training classes and of validation classes."""
+        """Learn from features [classes, images, features] of training and of validation classes, if all are finite."""
+        if not (training.isfinite().all() and validation.isfinite().all()):
+            return
         device, dtype = training.device, training.dtype
         training, validation = training.float().cpu(), validation.float().cpu()
         rooted = _rooted(training)

@@ -31,7 +31,7 @@ _FEWEST = 4  # images of a class in a simulated task: two support examples and t
 _NUMBERS_AT_ONCE = 2**22  # of support features
 _SEED = 0
 _MOST_PLACES = 2**22  # folds times examples
-_LEAST_SHARE = 0.25  # of the variance between simulated tasks, which their noise may hide
+_LEAST_SHARE = 0.1  # of the variance between simulated tasks, which their noise may hide
 
 
 class Estimate(NamedTuple):

@@ -247,18 +247,16 @@ def read_weights(file: Path, what: str) -> dict[str, Tensor]:
 
                 found: Any = load_file(os.fspath(file))
             else:
-                _refuse_expanding(file)
+                _refuse_unsafe(file)
                 found = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BadInput(f"{what} cannot be read: {reason_of(error)}") from error
-    except _Expanding as error:
+    except _Unsafe as error:
         raise BadInput(f"{what} cannot be read: {error}") from error
     except Exception as error:  # a damaged file may raise anything
         reason = "it is damaged, or holds no weights"
         if "GLOBAL" in str(error):  # the unpickler names what it does not know
             reason = "it holds more than weights, which could run code; it was not loaded"
-        if "TorchScript" in str(error):
-            reason = "it is a TorchScript program, which could run code; it was not loaded"
         raise BadInput(f"{what} cannot be read: {reason}") from error
     for key in ("state_dict_ema", "model_ema", "state_dict", "model", "teacher"):  # as training scripts store them
         if isinstance(found, dict) and isinstance(found.get(key), dict):
@@ -275,16 +273,18 @@ def _is_plain(value: Tensor) -> bool:
     return value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
 
 
-class _Expanding(Exception):
-    """A file that would take far more memory than it has bytes."""
+class _Unsafe(Exception):
+    """A file that must not be loaded."""
 
 
-def _refuse_expanding(file: Path) -> None:
-    """Raise `_Expanding` for archives with compressed members, and for pickles that make buffers of any size."""
+def _refuse_unsafe(file: Path) -> None:
+    """Raise `_Unsafe` for programs, for archives with compressed members, and for pickles that make buffers of any size."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise _Unsafe("it is a TorchScript program, which could run code; it was not loaded")
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise _Expanding("it has compressed parts, as torch.save writes none")
+                raise _Unsafe("it has compressed parts, as torch.save writes none")
             for member in archive.infolist():
                 if member.filename.endswith(".pkl"):
                     _refuse_buffers(io.BytesIO(archive.read(member)))
@@ -304,7 +304,7 @@ def _refuse_buffers(pickled: IO[bytes]) -> None:
             texts.append(argument)
         named = argument if operation.name == "GLOBAL" else " ".join(texts[-2:]) if operation.name == "STACK_GLOBAL" else ""
         if operation.name == "BYTEARRAY8" or str(named).split(" ")[-1] == "bytearray":
-            raise _Expanding("it holds more than weights")
+            raise _Unsafe("it holds more than weights")
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
