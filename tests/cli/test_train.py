@@ -300,9 +300,9 @@ def test_working_folder_that_was_deleted_is_named(command: Command, script: list
 
 def test_log_without_a_terminal_gets_a_line_now_and_then(command: Command, first: Trained) -> None:
     assert not [line for line in first.outcome.out.splitlines() if line.endswith(" left")]  # shorter than 30 s
-    outcome = command.train("algo=maml", "trainer.max_steps=100", "trainer.validate_every=100", "trainer.heartbeat=1")
+    outcome = command.train("algo=maml", "trainer.max_steps=400", "trainer.validate_every=400", "trainer.heartbeat=1")
     assert outcome.code == 0, outcome
-    trained, evaluated = r"step \d+/100  loss \S+  accuracy \S+  \S+ tasks/s", r"(testing|validating) \d+/\d+ episodes"
+    trained, evaluated = r"step \d+/400  loss \S+  accuracy \S+  \S+ tasks/s", r"(testing|validating) \d+/\d+ episodes"
     lines = [line for line in outcome.out.splitlines() if line.endswith(" left") or re.fullmatch(evaluated, line)]
     assert lines, outcome
     for line in lines:  # the first batch of an evaluation tells nothing of the time that is left
