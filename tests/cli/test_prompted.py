@@ -133,6 +133,8 @@ def test_a_learner_reads_the_words_of_its_labels(run: Trained, of_names: Path, t
     np.testing.assert_array_equal(again.predict_proba(asked), expected)
     with pytest.raises(BadInput, match="reads the names of classes: score it on labelled queries"):
         learner.estimate()
+    with pytest.raises(BadInput, match="reads the names of classes: label any images"):
+        learner.next_to_label(asked, n=1)
     zero_shot: Any = metashot.load(of_names, device="cpu").fit(shown, labels)
     from_names = zero_shot.predict_proba(asked)
     np.testing.assert_allclose(zero_shot.fit(drawn(3), labels).predict_proba(asked), from_names, rtol=1e-6)

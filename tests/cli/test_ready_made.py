@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import metashot
 from metashot.bad_input import BadInput
+from metashot.episodes import Examples
 from tests.applied.learners import drawings
 from tests.applied.test_picking import coloured, support
 
@@ -140,3 +142,19 @@ def test_other_splits_may_have_fewer_classes_than_episodes_take(command: Command
         "episodes=2",
     )
     assert outcome.code == 0, outcome
+
+
+def test_photos_do_not_favour_the_class_with_most_examples() -> None:
+    """Class means of normalised features are shorter the more examples they have: squared distances would tell."""
+    pytest.importorskip("timm")
+    learner = metashot.load("photos", device="cpu")
+    random = torch.Generator().manual_seed(0)
+    centre = learner.algorithm.normalised.mean
+    means = torch.randn(3, 1, len(centre), generator=random)
+    noise = torch.randn(3, 60, len(centre), generator=random)
+    features = centre + 0.3 * centre.norm() / len(centre) ** 0.5 * (means + 2.0 * noise)
+    support = torch.cat([features[0, :12], features[1, :1], features[2, :1]])[None]
+    y = torch.tensor([[0] * 12 + [1, 2]])
+    summary = learner.algorithm.summary(Examples(support, y))
+    answers = learner.algorithm.answer(summary, features[:, 20:].flatten(0, 1)[None])[0].argmax(-1)
+    assert float((answers == torch.arange(3).repeat_interleave(40)).double().mean()) > 0.8

@@ -69,6 +69,11 @@ def refuse_labelling(algorithm: FeatureLearner) -> None:
             "next_to_label() compares single images, and this learner answers many queries together, from which it learns "
             "without labels: use one such as protonet"
         )
+    if algorithm.reads_names:
+        raise BadInput(
+            "next_to_label() simulates tasks of validation classes, whose names a checkpoint does not keep, and this "
+            "learner reads the names of classes: label any images"
+        )
     if algorithm.familiarity.sample is None:
         raise BadInput(
             "next_to_label() needs the validation classes that a checkpoint keeps, and an older version of metashot wrote "

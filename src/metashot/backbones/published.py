@@ -64,6 +64,12 @@ _DATA = {
     "openai": "WIT",
     "jft": "JFT",
     "inat21": "iNaturalist 2021",
+    "ig1b": "IG-1B",
+    "yfcc100m": "YFCC100M",
+    "swag": "SWAG",
+    "seer": "the images of SEER",
+    "laiona": "LAION-A",
+    "m38m": "Merged-38M",
 }
 
 
