@@ -80,8 +80,6 @@ asks that Krizhevsky 2009 be cited.""",
             "measured; `learner.estimate()` says it for the examples at hand.",
             "CIFAR-FS has images of 32x32 pixels, which are enlarged to 224x224. The centre, the temperature and the "
             "thresholds for unknown images come from such images; how they fit sharper photographs was not measured.",
-            "Probabilities are calibrated for five examples per class; with one, they are too high (see the calibration "
-            "error).",
             "Drawings and print are better answered by `drawings`.",
             "People: ImageNet's photographs are mostly from a few countries. Do not use it to identify or to judge people.",
         ),
