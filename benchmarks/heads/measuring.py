@@ -81,7 +81,7 @@ def _refuse_other(measurement: Measurement) -> None:
 
 
 def _run(measurement: Measurement, seconds: float) -> dict[str, Any] | None:
-    """Run a command; None if it was stopped after so many seconds."""
+    """Run a command, and stop it when its time limit is reached; the result is then None."""
     command = measurement.command
     if measurement.script == "train.py" and measurement.folder.is_dir():
         if (measurement.folder / _LAST).is_file():

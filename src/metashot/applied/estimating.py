@@ -77,7 +77,7 @@ def refuse_estimate(algorithm: FeatureLearner, y: Tensor, names: list[str]) -> N
         )
     if algorithm.reads_names:
         raise BadInput(
-            "estimate() simulates tasks of validation classes, whose names a checkpoint does not keep, and this learner "
+            "an estimate simulates tasks of validation classes, whose names a checkpoint does not keep, and this learner "
             "reads the names of classes: score it on labelled queries"
         )
     if algorithm.familiarity.sample is None:

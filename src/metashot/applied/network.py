@@ -128,7 +128,7 @@ class TrainedNetwork:
         return np.asarray((familiar[0] < threshold[0]).cpu().numpy())
 
     def estimate(self, x: Tensor, y: Tensor, names: list[str], within: float | None) -> Estimate:
-        """Estimate the accuracy on further queries from a support set, whose classes have these names, in so many seconds.
+        """Estimate the accuracy on further queries from a support set, whose classes have these names, within a time limit.
 
         Raises:
             BadInput: It cannot be estimated.
