@@ -148,7 +148,7 @@ def without_finite_weights(run: Path, to: Path) -> Path:
     """A copy of the best checkpoint of a run whose weights are not finite."""
     content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     for name, weights in content["state_dict"].items():
-        if name.startswith("backbone.") and weights.is_floating_point():
+        if "backbone." in name and weights.is_floating_point():
             weights.fill_(math.nan)
     torch.save(content, to)
     return to
