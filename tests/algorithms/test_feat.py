@@ -13,7 +13,13 @@ from metashot.algorithms.metric.feat import FEAT, SetTransformer
 from .feature_learners import Pixels, answers_in_bfloat16, gradients, learner, random_episode, reordered
 
 FEATURES = 6
-SETTINGS: dict[str, Any] = {"temperature": 4.0, "contrastive_temperature": 2.0, "balance": 0.7, "dropout": 0.0}
+SETTINGS: dict[str, Any] = {
+    "temperature": 4.0,
+    "contrastive_temperature": 2.0,
+    "balance": 0.7,
+    "attention_dropout": 0.0,
+    "dropout": 0.0,
+}
 
 
 def made(**settings: Any) -> FEAT:
@@ -84,8 +90,9 @@ def test_all_that_it_learns_has_gradients_and_order_does_not_matter() -> None:
     torch.testing.assert_close(made()(other, episode.query.x), made()(episode.support, episode.query.x))
 
 
-def test_dropout_is_for_training_only() -> None:
-    algorithm, episode = made(dropout=0.5), random_episode(FEATURES)
+@pytest.mark.parametrize("where", ["attention_dropout", "dropout"])
+def test_dropout_is_for_training_only(where: str) -> None:
+    algorithm, episode = made(**{where: 0.5}), random_episode(FEATURES)
     expected = made()(episode.support, episode.query.x)
     torch.testing.assert_close(algorithm(episode.support, episode.query.x), expected, atol=0, rtol=0)
     assert (algorithm.train()(episode.support, episode.query.x) - expected).abs().max() > 1e-3

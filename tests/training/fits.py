@@ -58,7 +58,7 @@ CALMER = {
 }
 OWN = {
     "full context": ["algo=matching", "algo.full_context=true"],
-    "feat": ["algo=feat", "algo.dropout=0"],  # random numbers of a device are its own
+    "feat": ["algo=feat", "algo.attention_dropout=0", "algo.dropout=0"],  # random numbers of a device are its own
     "relation": ["algo=relation", "backbone.halvings=1"],  # maps of such small images are too small otherwise
 }
 Kept = dict[str, dict[str, Tensor]]  # of each fit, gradients or weights by name

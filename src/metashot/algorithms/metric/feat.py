@@ -41,7 +41,8 @@ class FEAT(FeatureLearner):
         temperature: What the squared distances to adapted class means are divided by.
         contrastive_temperature: The same for the contrastive loss.
         balance: The weight of the contrastive loss.
-        dropout: The share of attention weights, and of what is added to features, that training leaves out.
+        attention_dropout: The share of attention weights that training leaves out.
+        dropout: The share of what is added to features that training leaves out.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class FEAT(FeatureLearner):
         temperature: Positive,
         contrastive_temperature: Positive,
         balance: NotNegative,
+        attention_dropout: Annotated[float, AtLeast(0), Below(1)],
         dropout: Annotated[float, AtLeast(0), Below(1)],
         optimizer: Optimization,
     ) -> None:
@@ -58,7 +60,7 @@ class FEAT(FeatureLearner):
         self.temperature = temperature
         self.contrastive_temperature = contrastive_temperature
         self.balance = balance
-        self.transformer = SetTransformer(backbone.features, dropout)
+        self.transformer = SetTransformer(backbone.features, attention_dropout, dropout)
 
     def summary(self, support: Examples) -> Tensor:
         means: Tensor = self.transformer(class_means(support.x, support.y))
@@ -93,7 +95,7 @@ class FEAT(FeatureLearner):
 class SetTransformer(nn.Module):
     """Adapts the members of a set to each other, by a layer of self-attention, whatever their order."""
 
-    def __init__(self, features: int, dropout: float) -> None:
+    def __init__(self, features: int, attention_dropout: float, dropout: float) -> None:
         super().__init__()
         self.queries, self.keys, self.values = (nn.Linear(features, features, bias=False) for _ in range(3))
         for layer in (self.queries, self.keys, self.values):
@@ -101,7 +103,7 @@ class SetTransformer(nn.Module):
         self.output = nn.Linear(features, features)
         nn.init.xavier_normal_(self.output.weight)
         self.normalisation = nn.LayerNorm(features)
-        self.attention_dropout = nn.Dropout(dropout)
+        self.attention_dropout = nn.Dropout(attention_dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, together: Tensor | None = None) -> Tensor:
