@@ -243,7 +243,8 @@ class Experiment:
             config, checkpoint = self.config, self.folder / "checkpoints" / BEST
             best = read_checkpoint(checkpoint)
             self.algorithm.load_state_dict(best["state_dict"])
-            tested = Tested(config["algo"]["name"], checkpoint, best["global_step"], config["seed"], self._classes)
+            algo, step = config["algo"]["name"], best["global_step"]
+            tested = Tested(algo, checkpoint, step, config["seed"], self._classes, self.data.name)
             evaluation = test(
                 self._trainer, self.algorithm, self.data, self._scoring, self._timing, "test", config["curve"], tested
             )

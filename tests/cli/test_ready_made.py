@@ -97,6 +97,11 @@ def test_training_starts_from_a_ready_made_learner(command: Command) -> None:
     )
     assert outcome.code == 0, outcome
     assert "init_from: the backbone of" in outcome.out
+    assert "external data   drawings" in outcome.out
+    assert json.loads((command.folder / "run" / "report.json").read_text())["external_data"] == "drawings"
+    scored = command.evaluate("ckpt=run", "episodes=4", "allow_seen_classes=true", "out=scored")
+    assert scored.code == 0, scored
+    assert json.loads((command.folder / "scored" / "report.json").read_text())["external_data"] == "drawings"
     refused(command.train("resume=drawings"), ["resume=drawings is a ready-made learner", "init_from=drawings"])
 
 

@@ -96,11 +96,18 @@ def test_seen_classes_are_counted_by_name_and_by_images(small_root: Path) -> Non
 
 
 def test_what_a_checkpoint_notes_is_what_was_known() -> None:
-    known = TrainingClasses(frozenset({"a/1", "a/2"}), frozenset({"0" * 16}), False)
+    known = TrainingClasses(frozenset({"a/1", "a/2"}), frozenset({"0" * 16}), False, data=frozenset({"a"}))
     assert TrainingClasses.noted_in({"classes": known.plain()}, "x.ckpt") == known
     assert (
         TrainingClasses.noted_in({}, "x.ckpt") == TrainingClasses.noted_in(None, "x.ckpt") == TrainingClasses(complete=False)
     )
+
+
+def test_checkpoints_before_data_were_noted_were_trained_on_their_own() -> None:
+    noted = TrainingClasses(frozenset({"a/1"})).plain()
+    del noted["data"]
+    assert TrainingClasses.noted_in({"classes": noted, "name": "a"}, "x.ckpt").data == {"a"}
+    assert not TrainingClasses.noted_in({"classes": noted | {"names": []}, "name": "a"}, "x.ckpt").data
 
 
 def test_of_many_classes_a_checkpoint_holds_digests_by_which_they_are_known_again(small_root: Path) -> None:
@@ -139,6 +146,7 @@ LISTS = {"names": [], "digests": [], "complete": True}
         [],
         {},
         {"names": [1], "digests": [], "complete": True},
+        LISTS | {"data": "cifarfs"},
         LISTS | {"packed_names": 3},
         LISTS | {"packed_names": "0" * 16},
         LISTS | {"packed_names": torch.zeros(3, 7, dtype=torch.uint8)},

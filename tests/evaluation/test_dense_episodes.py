@@ -124,7 +124,7 @@ def trainer(*callbacks: pl.Callback, **settings: Any) -> pl.Trainer:
 def scored(algorithm: Algorithm, data: Scenes) -> testing.Evaluation:
     scoring, timing = Scoring(), Timing()
     classes = TrainingClasses(frozenset(), frozenset(), True)
-    tested = testing.Tested("nearest", Path("best.ckpt"), 3, 0, classes)
+    tested = testing.Tested("nearest", Path("best.ckpt"), 3, 0, classes, "scenes")
     return testing.test(trainer(scoring, timing), algorithm, data, scoring, timing, "test", WATCHED, tested)
 
 

@@ -141,7 +141,8 @@ class Checkpoint:
 
     @property
     def tested(self) -> Tested:
-        return Tested(self.config["algo"]["name"], self.path, self.step, self.trained.get("seed"), self.classes)
+        algo, seed = self.config["algo"]["name"], self.trained.get("seed")
+        return Tested(algo, self.path, self.step, seed, self.classes, self.origin["name"])
 
 
 def configuration_of_another(path: Path, place: int, trained: Stored) -> Stored:

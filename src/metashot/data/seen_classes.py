@@ -49,12 +49,17 @@ class TrainingClasses:
     digests: frozenset[str] = frozenset()
     complete: bool = True  # false for checkpoints older than the record of classes
     hashed_names: frozenset[str] = frozenset()  # digests of names that are not known themselves
+    data: frozenset[str] = frozenset()  # the names of the data sets that they are from
 
     @classmethod
     def of(cls, data: EpisodicDataModule) -> "TrainingClasses":
         """The classes of the training split of `data`."""
         identities = data.class_identities("train")
-        return cls(frozenset(one.known_as for one in identities), frozenset(one.digest for one in identities))
+        return cls(
+            frozenset(one.known_as for one in identities),
+            frozenset(one.digest for one in identities),
+            data=frozenset({data.name}),
+        )
 
     @classmethod
     def noted_in(cls, origin: Mapping[str, Any] | None, path: object) -> "TrainingClasses":
@@ -71,19 +76,21 @@ class TrainingClasses:
             BadInput: if the record is damaged.
         """
         noted = None if origin is None else origin.get("classes")
-        if noted is None:
+        if origin is None or noted is None:
             return cls(complete=False)
         try:
             names, digests, complete = noted["names"], noted["digests"], noted["complete"]
+            trained = bool(names or digests or len(noted.get("packed_digests", [])))
+            data = noted.get("data", [str(origin.get("name"))] if trained else [])  # not in older checkpoints
             packed = [noted.get(key, _NONE) for key in ("packed_names", "packed_digests")]
-            whole = _are_texts(names) and _are_texts(digests) and isinstance(complete, bool)
+            whole = all(map(_are_texts, (names, digests, data))) and isinstance(complete, bool)
             whole = whole and all(map(_are_packed, packed))
         except (AttributeError, TypeError, KeyError, IndexError):
             whole = False
         if not whole:
             raise BadInput(f"{printable(str(path))} is damaged: its record of training classes cannot be read")
         hashed, others = map(_unpacked, packed)
-        return cls(frozenset(names), others.union(digests), complete, hashed)
+        return cls(frozenset(names), others.union(digests), complete, hashed, frozenset(data))
 
     def __or__(self, other: "TrainingClasses") -> "TrainingClasses":
         return TrainingClasses(
@@ -91,19 +98,23 @@ class TrainingClasses:
             self.digests | other.digests,
             self.complete and other.complete,
             self.hashed_names | other.hashed_names,
+            self.data | other.data,
         )
 
     def plain(self) -> dict[str, Any]:
         """The classes as plain containers, for a checkpoint."""
         if not self.hashed_names and max(len(self.names), len(self.digests)) <= _LISTED:
-            return {"names": sorted(self.names), "digests": sorted(self.digests), "complete": self.complete}
+            return {"names": sorted(self.names), "digests": sorted(self.digests), **self._plain_rest()}
         return self.packed()
 
     def packed(self) -> dict[str, Any]:
         """The classes as plain containers in little space: digests stand for names."""
         hashed = self.hashed_names.union(map(_hashed, self.names))
         packed = {"packed_names": _packed(hashed), "packed_digests": _packed(self.digests)}
-        return {"names": [], "digests": [], "complete": self.complete, **packed}
+        return {"names": [], "digests": [], **packed, **self._plain_rest()}
+
+    def _plain_rest(self) -> dict[str, Any]:
+        return {"complete": self.complete, "data": sorted(self.data)}
 
     def among(self, data: EpisodicDataModule, split: Split) -> list[str]:
         """The names of the split's classes that the learner was trained on."""

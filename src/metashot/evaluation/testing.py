@@ -34,6 +34,16 @@ class Tested:
     step: int
     training_seed: int | None  # None where the checkpoint does not store it
     training_classes: TrainingClasses
+    data: str  # the name of the data of its run
+
+    def external_data(self, of_weights: str | None) -> str | None:
+        """The data beyond the training split of its run that its weights were trained on.
+
+        Args:
+            of_weights: That of published weights.
+        """
+        before = map(printable, sorted(self.training_classes.data - {self.data}))  # before `init_from`
+        return " and ".join([*([] if of_weights is None else [of_weights]), *before]) or None
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,7 @@ def test(
         unequal_queries=spec.unequal_queries,
         sampling=data.sampling(split),
         transductive=algorithm.transductive,
-        external_data=algorithm.external_data,
+        external_data=tested.external_data(algorithm.external_data),
         seen_classes=tested.training_classes.counted(data, split),
         algo=tested.algo,
         data=data.name,
