@@ -10,6 +10,8 @@ from PIL import Image
 
 from metashot.applied.images import Form, Inverted, all_prepared, form_of, prepared
 from metashot.bad_input import BadInput
+from metashot.data.presentation.augmentation import Augmentation
+from metashot.data.presentation.pixels import Pixels
 
 GREY = np.linspace(0, 255, 60, dtype=np.uint8).reshape(6, 10)
 COLOURS = np.stack([GREY, GREY[::-1], 255 - GREY], axis=-1)
@@ -198,3 +200,19 @@ def test_only_learners_of_drawings_invert() -> None:
     assert form_of(photographs, ORIGIN, "auto") == Form((1, 28, 28), "crop", "never", None, None)
     with pytest.raises(BadInput, match="ink=dark is for learners"):
         form_of(photographs, ORIGIN, "dark")
+
+
+def test_small_images_are_enlarged_as_the_training_images_were() -> None:
+    origin = {"name": "it", "input_shape": [3, 40, 24], "mean": None, "std": None, "interpolation": "bicubic"}
+    presented = Pixels(Augmentation(0, 0.0, 0.0, 0.0, 0.0, 0.0, "none"), mean=None, std=None)
+    presented.expect((3, 6, 10))
+    presented.look_like(origin, "it")
+    items = torch.from_numpy(COLOURS.transpose(2, 0, 1).copy())[None, None]
+    expected = presented.inputs(presented.values(items))[0, 0]
+    own = form_of(config("cifarfs.CifarFS"), origin, "auto")
+    for given in (COLOURS, Image.fromarray(COLOURS)):
+        found = prepared(given, "it", own).pixels / 255
+        assert np.abs(found - expected.numpy()).max() < 1.01 / 255  # Pillow rounds after each axis
+    larger = Image.fromarray(COLOURS).resize((50, 90))
+    lanczos = np.asarray(larger.resize((24, 40), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(prepared(larger, "it", own).pixels, lanczos)

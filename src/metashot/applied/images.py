@@ -17,7 +17,7 @@ from metashot.applied.photographs import WIDE, is_photographic
 from metashot.bad_input import BadValue
 from metashot.files.paths import read_file, reason_of
 from metashot.sources.getting.files import LARGEST_FILE, printable
-from metashot.sources.images.decoding import Fit, Unreadable, convert, decode
+from metashot.sources.images.decoding import Enlarging, Fit, Unreadable, convert, decode
 
 Ink = Literal["auto", "dark", "bright"]  # the ink of the user's drawings
 Inverted = Literal["never", "always", "on bright ground"]
@@ -36,6 +36,7 @@ class Form:
     inverted: Inverted  # which of the given images are inverted
     mean: list[float] | None  # per channel, for images between 0 and 1; None: images are not normalised
     std: list[float] | None
+    enlarging: Enlarging = "lanczos"  # how smaller images are enlarged
     of_drawings: bool = False  # whether the learner was trained on drawings with bright ink on a dark background
 
 
@@ -72,7 +73,9 @@ def form_of(config: Mapping[str, Any], origin: Mapping[str, Any], ink: Ink) -> F
     channels, height, width = origin["input_shape"]
     # Sources without the argument `fit` squash their images.
     fit = source.get("fit", "squash")
-    return Form((channels, height, width), fit, inverted, origin["mean"], origin["std"], of_drawings)
+    # Where its images were enlarged as they were presented, so are these.
+    enlarging: Enlarging = "bicubic" if origin.get("interpolation") == "bicubic" else "lanczos"
+    return Form((channels, height, width), fit, inverted, origin["mean"], origin["std"], enlarging, of_drawings)
 
 
 def ink_of(form: Form) -> Ink:
@@ -91,11 +94,11 @@ def prepared(image: Any, name: str, form: Form) -> Prepared:
             content = read_file(path, LARGEST_FILE)
         except (OSError, ValueError, RuntimeError) as error:  # ValueError: no valid path; RuntimeError: unknown ~user
             raise Unreadable(f"{printable(path)}: cannot be read: {reason_of(error)}") from error
-        decoded = decode(content, printable(path), form.shape, form.fit)
+        decoded = decode(content, printable(path), form.shape, form.fit, enlarging=form.enlarging)
         in_colour = decode(content, printable(path), (3, WIDE, WIDE), "squash") if form.of_drawings else None
     else:
         held = _as_pillow(image, name)
-        decoded = convert(held, name, form.shape, form.fit)
+        decoded = convert(held, name, form.shape, form.fit, form.enlarging)
         in_colour = convert(held, name, (3, WIDE, WIDE), "squash") if form.of_drawings else None
     invert = form.inverted == "always" or (form.inverted == "on bright ground" and _has_bright_border(decoded.pixels))
     photographic = in_colour is not None and is_photographic(in_colour.pixels, min(in_colour.size))

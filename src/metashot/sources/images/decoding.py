@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from metashot.bad_input import BadInput
 
 Fit = Literal["squash", "crop", "pad"]  # how an image of another aspect ratio is fitted to the target shape
+Enlarging = Literal["lanczos", "bicubic"]  # the filter by which smaller images are enlarged
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels of the upright image
 
 # Listed explicitly, because Pillow also supports formats that run a program (EPS), and some that any text file passes as.
@@ -56,7 +57,14 @@ class Decoded:
     size: tuple[int, int]  # width and height of the original image
 
 
-def decode(content: bytes, name: str, shape: tuple[int, int, int], fit: Fit, box: Box | None = None) -> Decoded:
+def decode(
+    content: bytes,
+    name: str,
+    shape: tuple[int, int, int],
+    fit: Fit,
+    box: Box | None = None,
+    enlarging: Enlarging = "lanczos",
+) -> Decoded:
     """Decode an image file.
 
     Args:
@@ -65,6 +73,7 @@ def decode(content: bytes, name: str, shape: tuple[int, int, int], fit: Fit, box
         shape: the target (channels, height, width); 1 channel is luminance, 3 are RGB.
         fit: how an image of another aspect ratio is fitted to the shape.
         box: the part of the image to use, rounded to whole pixels and clipped to the image.
+        enlarging: how an image that is smaller is enlarged.
 
     Returns:
         The decoded image.
@@ -81,12 +90,14 @@ def decode(content: bytes, name: str, shape: tuple[int, int, int], fit: Fit, box
     if box is not None:
         image = _cut(image, box, name)
     try:
-        return Decoded(_pixels(image, shape, fit), "; ".join(remarks) or None, image.size)
+        return Decoded(_pixels(image, shape, fit, enlarging), "; ".join(remarks) or None, image.size)
     except MemoryError as error:
         raise _lacks_memory(image, name) from error
 
 
-def convert(image: Image.Image, name: str, shape: tuple[int, int, int], fit: Fit) -> Decoded:
+def convert(
+    image: Image.Image, name: str, shape: tuple[int, int, int], fit: Fit, enlarging: Enlarging = "lanczos"
+) -> Decoded:
     """Convert an image that Pillow has already opened, without changing it.
 
     Args:
@@ -94,6 +105,7 @@ def convert(image: Image.Image, name: str, shape: tuple[int, int, int], fit: Fit
         name: its name, for messages.
         shape: the target (channels, height, width); 1 channel is luminance, 3 are RGB.
         fit: how an image of another aspect ratio is fitted to the shape.
+        enlarging: how an image that is smaller is enlarged.
 
     Returns:
         The converted image.
@@ -107,18 +119,18 @@ def convert(image: Image.Image, name: str, shape: tuple[int, int, int], fit: Fit
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image.load()
-            pixels = _pixels(_upright(image, remarks), shape, fit)
+            pixels = _pixels(_upright(image, remarks), shape, fit, enlarging)
     except Exception as error:  # its file may be closed or truncated, or it may have no pixels
         raise Unreadable(f"{name}: cannot be used ({error or type(error).__name__})") from error
     return Decoded(pixels, "; ".join(remarks) or None, image.size)
 
 
-def _pixels(image: Image.Image, shape: tuple[int, int, int], fit: Fit) -> NDArray[np.uint8]:
+def _pixels(image: Image.Image, shape: tuple[int, int, int], fit: Fit, enlarging: Enlarging) -> NDArray[np.uint8]:
     """The pixels [channels, height, width] of an image of mode L or RGB."""
     channels, height, width = shape
     if channels == 1 and image.mode == "RGB":
         image = image.convert("L")
-    stored = np.asarray(_fitted(image, width, height, fit))
+    stored = np.asarray(_fitted(image, width, height, fit, enlarging))
     if stored.ndim == 2:
         return np.repeat(stored[None], channels, axis=0)
     return np.ascontiguousarray(stored.transpose(2, 0, 1))
@@ -270,13 +282,15 @@ def _cut(image: Image.Image, box: Box, name: str) -> Image.Image:
     return image.crop(tuple(int(edge) for edge in edges))  # type: ignore[arg-type]
 
 
-def _fitted(image: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
-    """Resize with Lanczos, the filter in the data scripts of MAML."""
+def _fitted(image: Image.Image, width: int, height: int, fit: Fit, enlarging: Enlarging) -> Image.Image:
+    """Resize with Lanczos, the filter in the data scripts of MAML, unless an image is enlarged by another."""
     if image.size == (width, height):
         return image
+    is_smaller = image.width <= width and image.height <= height
+    kernel = Image.Resampling.BICUBIC if is_smaller and enlarging == "bicubic" else Image.Resampling.LANCZOS
     across, down = image.width * height, image.height * width  # compare the two aspect ratios as integers
     if fit == "squash" or across == down:
-        return image.resize((width, height), Image.Resampling.LANCZOS)
+        return image.resize((width, height), kernel)
     if fit == "crop":
         # The crop is aligned to pixels of the resized image, as if the whole image had been resized and then cropped.
         if across > down:
@@ -287,12 +301,12 @@ def _fitted(image: Image.Image, width: int, height: int, fit: Fit) -> Image.Imag
             step = image.width / width
             top = (round(image.height / step) - height) // 2 * step
             part = (0.0, top, float(image.width), top + height * step)
-        return image.resize((width, height), Image.Resampling.LANCZOS, box=part)
+        return image.resize((width, height), kernel, box=part)
     if across > down:
         inner = (width, max(1, round(image.height * width / image.width)))
     else:
         inner = (max(1, round(image.width * height / image.height)), height)
     white = Image.new(image.mode, (width, height), "white")
-    scaled = image if inner == image.size else image.resize(inner, Image.Resampling.LANCZOS)
+    scaled = image if inner == image.size else image.resize(inner, kernel)
     white.paste(scaled, ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return white
