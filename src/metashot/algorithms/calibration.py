@@ -4,11 +4,13 @@ Logits are divided by a temperature before they become probabilities. The temper
 validation episodes, whose classes were not trained on. It changes no predicted class, no loss and no score.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from metashot.algorithms.optional_state import OptionalState
 
 _HOTTEST = 1e4  # the largest temperature, and the inverse of the smallest
 _HALVINGS = 40  # of the interval in which it lies
@@ -17,14 +19,12 @@ _DIGITS = 4  # that are kept, so that it does not depend on the order of sums
 Answered = tuple[Tensor, Tensor]  # logits [T, Q, ways] with labels [T, Q]
 
 
-class Calibration(nn.Module):
-    """The temperature of an algorithm. It is empty until it was chosen, and then part of the algorithm's state."""
+class Calibration(OptionalState):
+    """The temperature of an algorithm."""
+
+    NAMES: ClassVar = ("temperature",)
 
     temperature: Tensor | None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("temperature", None)
 
     def forward(self, logits: Tensor) -> Tensor:
         """Logits whose softmax is calibrated."""
@@ -52,22 +52,11 @@ class Calibration(nn.Module):
         dtype = torch.promote_types(logits.dtype, torch.float32)
         self.temperature = torch.tensor(float(f"{1 / middle:.{_DIGITS - 1}e}"), dtype=dtype, device=logits.device)
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Take what is there: checkpoints without a temperature have none."""
-        value = state_dict.get(prefix + "temperature")
-        if value is not None and (value.dim() or not (value.is_meta or 0 < float(value) < float("inf"))):
-            error_msgs.append(f"{prefix}temperature is not a positive number")
-            return
-        self.temperature = None if value is None else value.detach().clone()
+    def broken(self, found: Mapping[str, Tensor]) -> str | None:
+        value = found.get("temperature")
+        if value is None or (not value.dim() and (value.is_meta or 0 < float(value) < float("inf"))):
+            return None
+        return "temperature is not a positive number"
 
 
 def _slope(answered: Sequence[Answered], inverse: float) -> Tensor:

@@ -14,12 +14,13 @@ look that resemble it most, as in label propagation. An answer then depends on t
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from metashot.algorithms.optional_state import OptionalState
 from metashot.algorithms.similarities import class_means, cosines
 from metashot.episodes import Examples
 
@@ -35,13 +36,13 @@ _DIGITS = 3  # of an AUROC, by which candidates are compared
 _KEPT_CLASSES, _KEPT_IMAGES = 20, 20  # of the validation split
 
 
-class Familiarity(nn.Module):
-    """Measures familiarity, with what it learned from training and validation classes.
+class Familiarity(OptionalState):
+    """Measures familiarity, with what it learned from training and validation classes."""
 
-    It is empty until it has learned, and then part of an algorithm's state; checkpoints without it have an empty one.
-    """
-
-    NAMES = ("mean", "background", "share", "apart", "shots", "expected", "slope", "table", "table_together", "sample")
+    NAMES: ClassVar = (
+        *("mean", "background", "share", "apart"),
+        *("shots", "expected", "slope", "table", "table_together", "sample"),
+    )
 
     mean: Tensor | None  # [features], of the training images
     background: Tensor | None  # [classes, features], class means of the training split
@@ -57,8 +58,6 @@ class Familiarity(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         self.features = features
-        for name in self.NAMES:
-            self.register_buffer(name, None)
 
     @property
     def has_learned(self) -> bool:
@@ -193,29 +192,7 @@ class Familiarity(nn.Module):
         table, table_together = (torch.quantile((judged - correction).flatten(), grid) for judged in (alone, together))
         return expected, slope, table, table_together
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Take what is there: its sizes depend on the data, and older checkpoints have none."""
-        found = {name: state_dict[prefix + name] for name in self.NAMES if prefix + name in state_dict}
-        if trouble := self._broken(found):
-            error_msgs.append(f"{prefix}{trouble}")
-            return
-        for name in self.NAMES:
-            value = found.get(name)
-            if value is not None and value.dtype == torch.float16:  # as ready-made learners are stored
-                value = value.float()
-            setattr(self, name, None if value is None else value.detach().clone())
-
-    def _broken(self, found: Mapping[str, Tensor]) -> str | None:
-        """What of a stored state cannot be used; None if all can."""
+    def broken(self, found: Mapping[str, Tensor]) -> str | None:
         if not found:
             return None
         if missing := [name for name in self.NAMES if name not in found and name != "sample"]:
