@@ -103,8 +103,8 @@ def run(arguments: list[str]) -> None:
             _in_markdown(_ESTIMATED, map(_estimated_cells, estimated)),
             _in_markdown(_LABELLED, map(_labelled_cells, labelled)),
         ]
-        of = f"`algo={learner.name}` on {learner.origin['name']}, {given.tasks:,} tasks of test classes in each row"
-        text.replace("\n\n".join([*tables, f"{of}; {machine()}."]))
+        of = f"`algo={learner.name}` on {learner.origin['name']}, external data: {algorithm.external_data or 'none'}"
+        text.replace("\n\n".join([*tables, f"{of}; {given.tasks:,} tasks of test classes in each row; {machine()}."]))
 
 
 def test_features(learner: Learner) -> Tensor:

@@ -142,6 +142,9 @@ def test_an_estimate_that_takes_too_long_is_given_up() -> None:
     with pytest.raises(BadInput, match=r"would take more than 0\.001 s"):
         estimated(algorithm, support, y, within=0.001)
     assert estimated(algorithm, support, y, within=600.0) == estimated(algorithm, support, y)
+    for refused in ("2", 0, -1.0, float("nan"), True):
+        with pytest.raises(BadInput, match=r"within=.* cannot be used; allowed: a positive number of seconds"):
+            estimated(algorithm, support, y, within=refused)  # type: ignore[arg-type]
 
 
 def test_an_estimate_reads_as_a_sentence() -> None:

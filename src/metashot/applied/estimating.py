@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.algorithms.features import FeatureLearner
-from metashot.bad_input import BadInput
+from metashot.applied.simulated_tasks import refuse_simulation
+from metashot.bad_input import BadInput, BadValue
 from metashot.episodes import Examples
 
 LEVEL = 0.9  # of the interval
@@ -50,6 +51,9 @@ class Deadline:
     """A time after which an estimate is given up."""
 
     def __init__(self, seconds: float | None) -> None:
+        is_number = isinstance(seconds, int | float | np.number) and not isinstance(seconds, bool)
+        if seconds is not None and not (is_number and seconds > 0):
+            raise BadValue(f"within={seconds!r} cannot be used; allowed: a positive number of seconds, or None")
         self._seconds = seconds
         self._begin = monotonic()
 
@@ -75,21 +79,7 @@ def refuse_estimate(algorithm: FeatureLearner, y: Tensor, names: list[str]) -> N
             "an estimate leaves out one example at a time, and this learner answers many queries together, which it does "
             "better: score it on labelled queries"
         )
-    if algorithm.reads_names:
-        raise BadInput(
-            "an estimate simulates tasks of validation classes, whose names a checkpoint does not keep, and this learner "
-            "reads the names of classes: score it on labelled queries"
-        )
-    if algorithm.familiarity.sample is None:
-        raise BadInput(
-            "an estimate needs the validation classes that a checkpoint keeps, and an older version of metashot wrote this "
-            "one: train it again"
-        )
-    if algorithm.familiarity.sample.shape[1] < _FEWEST:
-        raise BadInput(
-            f"an estimate simulates tasks with at least {_FEWEST} images of each validation class, and this learner was "
-            "trained on data with fewer: score it on labelled queries"
-        )
+    refuse_simulation(algorithm, "an estimate", _FEWEST, "score it on labelled queries")
     if single := [name for name, count in zip(names, torch.bincount(y).tolist(), strict=True) if count < 2]:
         raise BadInput(
             f"an estimate leaves out one example at a time, and the class {single[0]} has only one, without which "

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from metashot.algorithms.familiarity import Familiarity
 from metashot.algorithms.features import FeatureLearner
+from metashot.applied.simulated_tasks import refuse_simulation
 from metashot.bad_input import BadInput, BadValue
 from metashot.episodes import Examples
 from metashot.evaluation.statistics import paired_difference
@@ -69,21 +70,7 @@ def refuse_labelling(algorithm: FeatureLearner) -> None:
             "next_to_label() compares single images, and this learner answers many queries together, from which it learns "
             "without labels: use one such as protonet"
         )
-    if algorithm.reads_names:
-        raise BadInput(
-            "next_to_label() simulates tasks of validation classes, whose names a checkpoint does not keep, and this "
-            "learner reads the names of classes: label any images"
-        )
-    if algorithm.familiarity.sample is None:
-        raise BadInput(
-            "next_to_label() needs the validation classes that a checkpoint keeps, and an older version of metashot wrote "
-            "this one: train it again"
-        )
-    if algorithm.familiarity.sample.shape[1] < _FEWEST:
-        raise BadInput(
-            f"next_to_label() simulates tasks with at least {_FEWEST} images of each validation class, and this learner was "
-            "trained on data with fewer"
-        )
+    refuse_simulation(algorithm, "next_to_label()", _FEWEST, "label any images")
 
 
 def refuse_number(n: Any, images: int, noun: str) -> int:
