@@ -103,6 +103,13 @@ def uniform(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: 
     return random_words(key, number, stream, size) / 2.0**32
 
 
+def normal(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:
+    """As `random_words`, numbers of the standard normal distribution, by the transformation of Box and Muller 1958."""
+    radius, angle = np.moveaxis(uniform_inside(key, number, stream, 2 * size).reshape(*number.shape, size, 2), -1, 0)
+    found: NDArray[np.float64] = np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * angle)
+    return found
+
+
 def uniform_inside(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:
     """As `random_words`, numbers in (0, 1), which neither end is among."""
     return (random_words(key, number, stream, size) + 0.5) / 2.0**32

@@ -19,6 +19,8 @@ import metashot.algorithms.metric.prompted
 import metashot.algorithms.metric.protonet
 import metashot.algorithms.metric.relation
 import metashot.algorithms.metric.siamese
+import metashot.algorithms.model.anp
+import metashot.algorithms.model.cnp
 import metashot.algorithms.transductive.laplacianshot
 import metashot.algorithms.transductive.ptmap
 import metashot.algorithms.transductive.tim
@@ -36,6 +38,7 @@ import metashot.data.class_episodes
 import metashot.data.regression
 import metashot.engines.choice
 import metashot.evaluation.timing
+import metashot.sources.curves.gaussian_process
 import metashot.sources.curves.sinusoid
 import metashot.sources.images.folder
 import metashot.sources.images.glyphs

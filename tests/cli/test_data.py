@@ -203,6 +203,7 @@ def test_look_in_a_fresh_process_says_all_of_a_folder(command: Command, tmp_path
     [
         ("glyphs", ["data      glyphs", "episode   test 0, 5-way 1-shot 3 queries", "of 28x28, grey", "20 a class"]),
         ("sinusoid", ["data      sinusoid", "episode   test 0, 10-shot 100 queries"]),
+        ("curves", ["data      curves", "episode   test 0, 10-shot 100 queries"]),
     ],
 )
 def test_look_draws_an_episode(command: Command, data: str, words: list[str]) -> None:
@@ -448,6 +449,15 @@ REGRESSIONS: dict[str, tuple[list[str], list[str]]] = {
         ["algo=maml", "data=sinusoid", "backbone=conv4", "data.tasks_per_step=4"],
         ["backbone=conv4", "images", "backbone=mlp", "experiment=sinusoid"],
     ),
+    "no kernel": (["algo=cnp", "data=curves", "data.source.kernels=[]"], ["data.source.kernels=[]", "matern52"]),
+    "other kernel": (["algo=cnp", "data=curves", "data.source.kernels=[cubic]"], ["data.source.kernels", "periodic"]),
+    "no length": (["algo=cnp", "data=curves", "data.source.length_scale=[0,1]"], ["length_scale=[0, 1]", "above 0"]),
+    "no noise": (["algo=cnp", "data=curves", "data.source.noise=1e-9"], ["data.source.noise=1e-09", "at least 0.0001"]),
+    "many points": (["algo=cnp", "data=curves", "data.test.queries=5000"], ["test split", "5010 points", "2,000"]),
+    "no encoder": (["algo=cnp", "data=curves", "algo.encoder=[]"], ["algo.encoder=[]", "at least one layer"]),
+    "seven heads": (["algo=anp", "data=curves", "algo.heads=7"], ["algo.encoder=[128, 128, 128]", "algo.heads=7"]),
+    "no deviation": (["algo=anp", "data=curves", "algo.least_deviation=0"], ["algo.least_deviation=0", "above 0"]),
+    "classes": (["algo=anp"], ["algo=anp", "glyphs", "classification"]),
     "no points": ([*SINUSOID, "data.shots=0"], ["data.shots=0", "at least 1"]),
     "ways": ([*SINUSOID, "data.ways=5"], ["data.ways"]),
     "empty range": ([*SINUSOID, "data.source.x=[5,-5]"], ["data.source.x=[5, -5]", "[least, most]"]),

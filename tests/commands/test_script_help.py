@@ -23,7 +23,7 @@ TOP = {"split": SPLIT, "pictures": PICTURES, "ink": INK}
 def combinations() -> Iterator[tuple[str, tuple[str, ...]]]:
     """Each file of conf/ once at least; those for photographs lie over an algorithm's own."""
     others = {
-        group: [f"{group}={choice}" for choice in choices_of(CONF, group) if choice != "sinusoid"]
+        group: [f"{group}={choice}" for choice in choices_of(CONF, group) if choice not in ("sinusoid", "curves")]
         for group in ("backbone", "data", "engine", "trainer", "logger")
     }
     for algorithm in choices_of(CONF, "algo"):

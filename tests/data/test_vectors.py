@@ -78,6 +78,10 @@ def scored(config: configuration.Container, algorithm: Algorithm, data: ClassEpi
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_every_algorithm_learns_from_vectors_or_says_why_not(root: Path, algo: str, backbone: str) -> None:
     config = settings(root, algo, f"backbone={backbone}")
+    if algo in ("cnp", "anp"):
+        with pytest.raises(BadInput, match=rf"algo={algo} cannot learn data=vectors, a classification problem"):
+            built(config)
+        return
     if algo == "relation":
         with pytest.raises(BadInput, match=r"relation networks compare feature maps.*\[6\].*algo=protonet"):
             built(config)

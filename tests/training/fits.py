@@ -46,6 +46,7 @@ FEATURES = (
     "feat",
     "metabaseline",
 )
+NUMBERS = ("cnp", "anp")  # which learn curves
 ALGORITHMS = GRADIENT + FEATURES
 PROTOCOLS = ("transductive", "running")
 SHAPE, WAYS, SHOTS, QUERIES = (1, 12, 12), 3, 2, 2
@@ -122,16 +123,34 @@ def settings(devices: int, *own: str) -> configuration.Container:
     )
 
 
+@cache
+def settings_of_curves(devices: int, algo: str) -> configuration.Container:
+    return composed(
+        "train",
+        *(f"algo={algo}", "data=curves", "backbone=mlp", "backbone.hidden=[8]"),
+        *("data.tasks_per_step=4", "data.train.shots=3", "data.train.queries=5"),
+        f"trainer={'cpu' if devices == 1 else 'ddp'}",
+        "trainer.validate_every=1000",
+    )
+
+
 def fitted(algo: str, protocol: str, precision: str, steps: int, devices: int) -> tuple[FirstGradient, pl.LightningModule]:
     calmer = CALMER.get(algo, []) if steps > 1 else []
-    config = deepcopy(settings(devices, *OWN.get(algo, [f"algo={algo}"]), *calmer))
+    if algo in NUMBERS:
+        config = deepcopy(settings_of_curves(devices, algo))
+    else:
+        config = deepcopy(settings(devices, *OWN.get(algo, [f"algo={algo}"]), *calmer))
     config["backbone"]["normalisation"] = protocol
     config["trainer"] |= {"precision": precision, "max_steps": steps}
     if (algo, protocol) == ("mamlpp", "running"):
         config["algo"]["averages_per_step"] = True
     pl.seed_everything(0, verbose=False)
-    data = RandomEpisodes(tasks_per_step=4, supervised=configuration.locate(config["algo"], "algo").supervised)
-    backbone = configuration.build(config["backbone"], input_shape=SHAPE)
+    data: EpisodicDataModule
+    if algo in NUMBERS:
+        data = configuration.build(config["data"], seed=0)
+    else:
+        data = RandomEpisodes(tasks_per_step=4, supervised=configuration.locate(config["algo"], "algo").supervised)
+    backbone = configuration.build(config["backbone"], input_shape=data.input_shape)
     algorithm: pl.LightningModule = configuration.build_algorithm(config, backbone=backbone, problem=data.problem)
     options: TrainerOptions = configuration.build(config["trainer"])
     gradient = FirstGradient()
@@ -144,7 +163,7 @@ def main(file: Path) -> None:
     devices = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     gradients: Kept = {}
     weights: Kept = {}
-    for algo in ALGORITHMS:
+    for algo in (*ALGORITHMS, *NUMBERS):
         for protocol in PROTOCOLS:
             gradients[f"{algo} {protocol}"] = fitted(algo, protocol, "64-true", 1, devices)[0].kept
         # Averages change the weights of no other fit: with them everything is compared that there is.

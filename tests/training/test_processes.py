@@ -13,7 +13,7 @@ from metashot.bad_input import BadInput
 from metashot.training.processes import Launch, refuse_other_processes
 
 from ..cli.processes import free_port
-from .fits import ALGORITHMS, PROTOCOLS, Kept
+from .fits import ALGORITHMS, NUMBERS, PROTOCOLS, Kept
 
 ROOT = Path(__file__).resolve().parents[2]
 Pair = tuple[Kept, Kept]
@@ -54,7 +54,7 @@ def largest_difference(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", [*ALGORITHMS, *NUMBERS])
 def test_outer_gradient_of_two_devices_is_that_of_one(kept: dict[str, Pair], algo: str, protocol: str) -> None:
     one, two = (gradients[f"{algo} {protocol}"] for gradients in kept["gradients"])
     assert all(gradient.dtype is torch.float64 for gradient in one.values())
@@ -62,7 +62,7 @@ def test_outer_gradient_of_two_devices_is_that_of_one(kept: dict[str, Pair], alg
     assert largest_difference(one, two) < 1e-6
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", [*ALGORITHMS, *NUMBERS])
 def test_weights_of_two_devices_after_ten_steps_are_those_of_one(kept: dict[str, Pair], algo: str) -> None:
     one, two = (weights[algo] for weights in kept["weights"])
     assert all(weight.dtype is torch.float32 for weight in one.values())

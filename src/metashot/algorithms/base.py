@@ -64,6 +64,7 @@ class Algorithm(pl.LightningModule):
     takes_head = True  # `init_from` also restores the head, if one fits
     needs_head = False  # `init_from` must provide a head
     fixed_ways: int | None = None  # the number of classes, if the head fixes it
+    gives_deviations: ClassVar[bool] = False  # whether answers are means and logarithms of standard deviations
 
     def __init__(self, optimizer: Optimization, transductive: bool, problem: Problem) -> None:
         super().__init__()
@@ -74,7 +75,7 @@ class Algorithm(pl.LightningModule):
             )
         self.optimization = optimizer
         self.transductive = transductive
-        self.problem = problem
+        self.problem = problem.with_deviations() if self.gives_deviations else problem
         self.calibration = Calibration()
         self._validated: list[Answered] | None = None  # answers that are classes, during a validation
         self.task_losses: list[TaskLosses] = []  # of the last training step

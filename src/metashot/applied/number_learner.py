@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from metashot.applied.arrays import inputs_of, outputs_of, refuse_other_length
 from metashot.applied.learner import Device, Fitted, Learner
 from metashot.bad_input import BadValue
 from metashot.episodes import Examples
+from metashot.problems import mean_and_deviation
 
 
 class NumberLearner(Learner):
@@ -43,13 +44,43 @@ class NumberLearner(Learner):
         self._fitted = Fitted.to(network, examples, (), None, in_rows)
         return self
 
-    def predict(self, x: Any) -> NDArray[np.float64]:
-        """Predict the targets of inputs [N, inputs]: [N, outputs], or [N] where `fit` was given y as [N]."""
+    @overload
+    def predict(self, x: Any, return_std: Literal[False] = False) -> NDArray[np.float64]: ...
+    @overload
+    def predict(self, x: Any, return_std: Literal[True]) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+    def predict(
+        self, x: Any, return_std: bool = False
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Predict the targets of some inputs.
+
+        Args:
+            x: The inputs [N, inputs], or [N] for a single input.
+            return_std: Whether to return the standard deviation of each prediction too, as scikit-learn's
+                `GaussianProcessRegressor` does. Only some learners have one, such as neural processes.
+
+        Returns:
+            The predictions [N, outputs], or [N] where `fit` was given y as [N]; with `return_std` these and their standard
+            deviations, in the same shape.
+
+        Raises:
+            Unavailable: The learner is not fitted.
+            BadInput: The inputs cannot be used, or the learner's predictions have no standard deviations.
+        """
         fitted = self._state()
+        gives_deviations = fitted.network.algorithm.gives_deviations
+        if return_std and not gives_deviations:
+            raise BadValue(
+                f"return_std={return_std} asks for standard deviations, but this {fitted.network.name} predicts without: "
+                "leave it out, or train a learner such as algo=cnp"
+            )
         points = inputs_of(x, fitted.network)
         self._warn_of_one(fitted.network, len(points))
         answers = fitted.answers(torch.from_numpy(points))
-        return answers if fitted.in_rows else answers[:, 0]
+        if not gives_deviations:
+            return answers if fitted.in_rows else answers[:, 0]
+        parts = (part.numpy() for part in mean_and_deviation(torch.from_numpy(answers)))
+        mean, deviation = (part if fitted.in_rows else part[:, 0] for part in parts)
+        return (mean, deviation) if return_std else mean
 
     def score(self, x: Any, y: Any) -> float:
         """R2 as in scikit-learn: 1 minus the squared error divided by the variance, averaged over outputs."""

@@ -6,10 +6,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.arguments import Episodes, Images, Seed, Tasks
+from metashot.bad_input import BadInput
 from metashot.data.module import EpisodicDataModule, own_seeds
-from metashot.episodes import Batch, Episode, EpisodeSpec, Examples
+from metashot.episodes import Batch, Episode, EpisodeSpec, Examples, maximum
 from metashot.problems import Regression
 from metashot.randomness import key_of
+from metashot.sources.curves.gaussian_process import GaussianProcess
 from metashot.sources.curves.sinusoid import Sinusoid
 from metashot.sources.splitting import SPLITS, Split
 
@@ -58,7 +60,7 @@ class RegressionEpisodes(EpisodicDataModule):
     def __init__(
         self,
         name: str,
-        source: Sinusoid,
+        source: Sinusoid | GaussianProcess,
         shots: Images,
         queries: Images,
         train: RegressionSplit,
@@ -81,6 +83,13 @@ class RegressionEpisodes(EpisodicDataModule):
         return (self.source.inputs,)
 
     def setup(self, stage: str | None = None) -> None:
+        for split, spec in self.specs.items():
+            points, most = maximum(spec.shots) + maximum(spec.queries), self.source.most_points
+            if points > most:
+                raise BadInput(
+                    f"a curve of the {split} split has {points} points, its shots and queries; allowed with "
+                    f"data={self.name}: at most {most:,}; change the shots or the queries of data or data.{split}"
+                )
         self.refuse_more_than_memory()
 
     def shape_of(self, split: Split) -> str:

@@ -34,10 +34,13 @@ def episode_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str | int
     results, answers = evaluation.results, evaluation.answers
     names = evaluation.names
     rows: list[list[str | int | float]] = []
-    for number, score, loss in zip(results.numbers, results.scores, results.losses, strict=True):
+    for number, score, loss, *measured in zip(
+        results.numbers, results.scores, results.losses, *results.measures.values(), strict=True
+    ):
         classes = () if answers is None else answers.classes[number]
-        rows.append([number, score, loss, *([] if answers is None else ["; ".join(names[place] for place in classes)])])
-    return ["number", results.problem.metric, "loss", *([] if answers is None else ["classes"])], rows
+        named = [] if answers is None else ["; ".join(names[place] for place in classes)]
+        rows.append([number, score, loss, *measured, *named])
+    return ["number", results.problem.metric, "loss", *results.measures, *([] if answers is None else ["classes"])], rows
 
 
 def episodes_csv(evaluation: Evaluation) -> str:

@@ -14,7 +14,7 @@ from metashot.data.module import EpisodicDataModule, in_double
 from metashot.episodes import Episode
 from metashot.evaluation.documents import write_for_people, write_numbers
 from metashot.evaluation.pictures.attention import attention_picture
-from metashot.evaluation.pictures.episodes import curves_picture, episode_picture
+from metashot.evaluation.pictures.episodes import bands_picture, curves_picture, episode_picture
 from metashot.evaluation.pictures.features import features_picture
 from metashot.evaluation.pictures.masks import masks_picture
 from metashot.evaluation.pictures.scores import (
@@ -32,6 +32,7 @@ _DRAWN = ("adaptation", "histogram", "reliability", "confusion", "features", "at
 _EPISODE_PICTURES: Mapping[Picture, Callable[[Episode, Tensor, Sequence[str], Path], None]] = {
     "classes": episode_picture,
     "curves": curves_picture,
+    "bands": bands_picture,
     "masks": masks_picture,
 }
 _NAMES = (REPORT, REPORT_FOR_PEOPLE, EPISODES, PICTURE, *(f"{name}.png" for name in _DRAWN))

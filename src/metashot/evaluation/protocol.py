@@ -31,6 +31,7 @@ class EpisodeResults:
     after_steps: dict[int, list[float]] = field(default_factory=dict)  # n inner steps: watched episodes' scores
     non_finite: list[int] = field(default_factory=list)  # number of queries with non-finite answers in each episode
     queries: int = 0  # total over all episodes
+    measures: dict[str, list[float]] = field(default_factory=dict)  # what else the problem measures in each episode
 
     @property
     def score(self) -> float:
@@ -64,7 +65,8 @@ class EpisodeResults:
 
     def metrics(self, prefix: str) -> dict[str, float]:
         interval = {} if self.ci95 is None else {f"{prefix}/ci95": self.ci95}
-        return {f"{prefix}/{self.problem.metric}": self.score, **interval, f"{prefix}/loss": self.loss}
+        measures = {f"{prefix}/{name}": mean_and_interval(values)[0] for name, values in self.measures.items()}
+        return {f"{prefix}/{self.problem.metric}": self.score, **interval, f"{prefix}/loss": self.loss, **measures}
 
 
 class Collected(NamedTuple):
@@ -252,6 +254,7 @@ class Scoring(pl.Callback):
             {at: scores[:watched] for at, scores in zip(steps, after_steps, strict=True)} if watched else {},
             found.non_finite.tolist(),
             int(found.queries.sum()),
+            {name: values.tolist() for name, values in problem.measures_of(found.statistics[:, 0]).items()},
         )
 
     def _problem(self, algorithm: pl.LightningModule) -> Problem:

@@ -2,9 +2,10 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from metashot.bad_input import in_one_line
 from metashot.data.seen_classes import SeenClasses
@@ -26,6 +27,13 @@ class AfterSteps:
     score: float
     ci95: float | None
     episodes: int
+
+
+class Measure(NamedTuple):
+    """A mean over episodes, with the half-width of its 95 % interval."""
+
+    mean: float
+    ci95: float | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +72,7 @@ class Report:
     inner_steps: list[AfterSteps]  # empty without an inner loop
     strangers: StrangerReport | None  # None without strangers
     classes: list[ClassAccuracy]  # the classes of the split that had queries
+    measures: Mapping[str, Measure] = field(default_factory=dict)  # by name; beside the score, where the problem has more
 
     @property
     def few_episodes(self) -> bool:
@@ -84,6 +93,9 @@ class Report:
         values["worst_class"] = self.worst_class and self.worst_class._asdict()
         values["seen_classes"] = self.seen_classes and self.seen_classes._asdict()
         values["few_episodes"] = self.few_episodes
+        del values["measures"]
+        for name, measure in self.measures.items():
+            values |= {name: measure.mean, f"{name}_ci95": measure.ci95}
         return {values.pop("metric"): values.pop("score")} | values
 
     def write(self, path: Path) -> None:
@@ -97,6 +109,7 @@ class Report:
             "worst_episodes": self.worst_episodes,
             "calibration_error": self.calibration_error,
             "worst_class": self.worst_class and self.worst_class.accuracy,
+            **{name: measure.mean for name, measure in self.measures.items()},
         }
         return {
             f"test/{self.metric}": self.score,
@@ -181,13 +194,15 @@ class Report:
         return "-" if seen is None else "unknown" if seen.seen is None else str(seen)
 
     def details(self) -> dict[str, str]:
-        """The rows below the setup: inner steps, worst episodes and class, calibration and times."""
+        """The rows below the setup: inner steps, measures, worst episodes and class, calibration and times."""
         details = {}
         if self.inner_steps:
             at_steps = ", ".join(f"{at.steps}: {plain_score(self.metric, at.score)}" for at in self.inner_steps)
             episodes = self.inner_steps[0].episodes
             of_some = f" (first {episodes} episodes)" if episodes < self.episodes else ""
             details["inner steps"] = at_steps + of_some
+        for name, measure in self.measures.items():
+            details[name.replace("_", " ")] = score_with_interval(name, *measure, " (95 % interval)")
         details["worst 5 %"] = f"{plain_score(self.metric, self.worst_episodes)}, the mean of those episodes"
         if self.worst_class is not None:
             worst = self.worst_class

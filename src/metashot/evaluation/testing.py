@@ -16,7 +16,7 @@ from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Episode, format_amount
 from metashot.evaluation.answers import Answers, calibration_error, class_accuracies
 from metashot.evaluation.protocol import EpisodeResults, Scoring
-from metashot.evaluation.report import AfterSteps, Report
+from metashot.evaluation.report import AfterSteps, Measure, Report
 from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
 from metashot.evaluation.strangers import stranger_report
 from metashot.evaluation.timing import Timing
@@ -139,6 +139,7 @@ def test(
         ],
         strangers=strangers,
         classes=[] if answers is None else class_accuracies(answers, names),
+        measures={name: Measure(*mean_and_interval(values)) for name, values in results.measures.items()},
     )
     return Evaluation(report, results, answers, names, scoring.first_batch)
 

@@ -11,8 +11,10 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from metashot.bad_input import BadInput
+
 Loss = Callable[[Tensor, Tensor], Tensor]  # (answers, targets) to a scalar
-Picture = Literal["classes", "curves", "masks"]  # what an answered episode is drawn as
+Picture = Literal["classes", "curves", "bands", "masks"]  # what an answered episode is drawn as
 
 
 class Predictions(NamedTuple):
@@ -68,6 +70,18 @@ class Problem(ABC):
     def score(self, answers: Tensor, y: Tensor) -> Tensor:
         """The mean score over T tasks, a scalar."""
         return self.score_of(self.statistics(answers, y)).mean()
+
+    def measures_of(self, statistics: Tensor) -> dict[str, Tensor]:
+        """What else a report says of each task, by name, computed from its statistics [..., K]; by default nothing."""
+        return {}
+
+    def with_deviations(self) -> "Problem":
+        """The same problem for algorithms whose answers also have standard deviations.
+
+        Raises:
+            BadInput: Answers to this problem have none.
+        """
+        raise BadInput(f"answers to a {self.kind} problem have no standard deviations: choose data of numbers")
 
     def predictions(self, answers: Tensor, y: Tensor) -> Predictions | None:
         """The predicted class of each query with its confidence; None for problems without one class per query."""

@@ -17,7 +17,7 @@ import metashot
 from metashot.algorithms.base import Algorithm
 from metashot.configuration import signatures
 from metashot.configuration.buildable import CONF
-from metashot.problems import Regression
+from metashot.problems import Classification, Regression
 
 from ..conftest import Command
 from ..processes import report
@@ -89,7 +89,13 @@ def crossed(algorithms: list[str]) -> list[ParameterSet]:
 # With fused blocks: an inner loop on each engine, episodes, and supervised training.
 FUSED = [("maml", "learn2learn"), ("maml", "batched"), ("protonet", "auto"), ("baselinepp", "auto")]
 # tests/cli/test_prompted.py has what needs a text tower.
-PAIRS = crossed([algo for algo in choices("algo") if not getattr(kind_of(algo), "reads_names", False)])
+PAIRS = crossed(
+    [
+        algo
+        for algo in choices("algo")
+        if Classification in kind_of(algo).solves and not getattr(kind_of(algo), "reads_names", False)
+    ]
+)
 OF_NUMBERS = crossed([algo for algo in choices("algo") if Regression in kind_of(algo).solves])
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metashot.episodes import Episode
 from metashot.evaluation.pictures.drawing import RIGHT, WRONG, numbered_names, show_image, wrapped_names, write_picture
+from metashot.problems.regression import BAND, mean_and_deviation
 
 _SHOWN_SHOTS = 5
 _SHOWN_QUERIES = 8  # per class: as many as fit beside its support examples and are still readable
@@ -66,6 +67,21 @@ def curves_picture(episode: Episode, answers: Tensor, names: Sequence[str], path
         x, order = _sorted(episode.query.x[task])
         axes.plot(x, episode.query.y[task, order, 0].cpu(), color="0.6", linewidth=3, label="truth")
         axes.plot(x, answers[task, order, 0].float().cpu(), color="black", linewidth=1.2, linestyle="--", label="answers")
+        _show_points(axes, episode, task)
+    panels[0].legend(fontsize=8)
+    write_picture(figure, path)
+
+
+def bands_picture(episode: Episode, answers: Tensor, names: Sequence[str], path: Path) -> None:
+    """As `curves_picture`, of answers with standard deviations: the mean and the 95 % band."""
+    figure, panels = _panels(episode)
+    means, deviations = (part.float().cpu() for part in mean_and_deviation(answers))
+    for task, axes in enumerate(panels):
+        x, order = _sorted(episode.query.x[task])
+        mean, half = means[task, order, 0], BAND * deviations[task, order, 0]
+        axes.fill_between(x, mean - half, mean + half, color="0.85", linewidth=0, label="95 % band")
+        axes.plot(x, episode.query.y[task, order, 0].cpu(), color="0.6", linewidth=3, label="truth")
+        axes.plot(x, mean, color="black", linewidth=1.2, linestyle="--", label="mean")
         _show_points(axes, episode, task)
     panels[0].legend(fontsize=8)
     write_picture(figure, path)

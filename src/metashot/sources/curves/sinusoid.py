@@ -32,6 +32,7 @@ class Sinusoid:
     name = "sinusoid"
     inputs = 1
     outputs = 1
+    most_points = 200_000  # of a task: as many as arguments allow
 
     def __init__(self, amplitude: list[float], phase: list[float], x: list[float]) -> None:
         for key, given in (("amplitude", amplitude), ("phase", phase), ("x", x)):
