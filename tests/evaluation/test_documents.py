@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from metashot.data.seen_classes import SeenClasses
 from metashot.evaluation.answers import Answers, ClassAccuracy
 from metashot.evaluation.documents import write_for_people, write_numbers
 from metashot.evaluation.protocol import EpisodeResults
-from metashot.evaluation.report import AfterSteps, Report
+from metashot.evaluation.report import AfterSteps, Measure, Report
 from metashot.evaluation.testing import Evaluation
 from metashot.evaluation.timing import SecondsOfATask
 from metashot.problems import Classification, Problem, Regression
@@ -114,3 +115,28 @@ def test_regression_has_no_classes(tmp_path: Path) -> None:
     assert (content["mse"], content["worst_class"], content["calibration_error"]) == (0.75, None, None)
     assert content["seen_classes"] is None
     assert "class" not in (tmp_path / "report.md").read_text()
+
+
+def test_further_measures_stand_beside_the_score(tmp_path: Path) -> None:
+    measures = {"log_likelihood": [-1.0, 0.5], "coverage": [1.0, 0.9]}
+    results = EpisodeResults(Regression(1).with_deviations(), [1.0, 0.5], [1.0, -0.5], [0, 1], measures=measures)
+    whole = replace(
+        report(results.problem, []), measures={"log_likelihood": Measure(-0.25, 0.1), "coverage": Measure(0.95, None)}
+    )
+    evaluation = Evaluation(whole, results, None, ())
+    write_numbers(evaluation, tmp_path)
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert [content[name] for name in ("log_likelihood", "log_likelihood_ci95", "coverage")] == [-0.25, 0.1, 0.95]
+    assert content["coverage_ci95"] is None
+    assert "measures" not in content
+    rows = list(csv.reader((tmp_path / "episodes.csv").read_text().splitlines()))
+    assert rows == [
+        ["number", "mse", "loss", "log_likelihood", "coverage"],
+        ["0", "1.0", "1.0", "-1.0", "1.0"],
+        ["1", "0.5", "-0.5", "0.5", "0.9"],
+    ]
+    assert whole.rows()["log likelihood"] == "-0.2500 ± 0.1000 (95 % interval)"
+    assert whole.rows()["coverage"].startswith("95.00 %")
+    assert whole.metrics()["test/coverage"] == 0.95
+    write_for_people(evaluation, tmp_path, [])
+    assert "| log likelihood | -0.2500" in (tmp_path / "report.md").read_text()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metashot.problems.base import Loss, Problem, ScoredByQuery
+from metashot.problems.base import Loss, Picture, Problem, ScoredByQuery
 
 LOG_LIKELIHOOD, COVERAGE = "log_likelihood", "coverage"  # the measures of answers with deviations
 BAND = 1.959964  # standard deviations on either side of the mean, between which 95 % of a normal distribution lie
@@ -20,7 +20,7 @@ class Regression(ScoredByQuery):
     kind = "regression"
     metric = "mse"
     higher_is_better = False
-    picture = "curves"
+    picture: ClassVar[Picture] = "curves"
     inner_losses: ClassVar[Mapping[str, Loss]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
     def losses(self, answers: Tensor, y: Tensor) -> Tensor:

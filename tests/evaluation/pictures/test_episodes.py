@@ -8,7 +8,7 @@ from PIL import Image
 
 from metashot.episodes import Episode, Examples
 from metashot.evaluation.pictures.drawing import numbered_names
-from metashot.evaluation.pictures.episodes import contact_sheet, episode_picture
+from metashot.evaluation.pictures.episodes import bands_picture, contact_sheet, curves_picture, episode_picture
 from tests.evaluation.pictures.files import words_of
 
 NAMES = ["alpha", "字"]
@@ -84,3 +84,27 @@ def test_more_queries_than_fit_are_left_out(tmp_path: Path) -> None:
 
 def test_rows_have_the_names_of_their_classes_and_the_numbers_that_answers_are_told_by() -> None:
     assert numbered_names(["alpha", "字", "alpha"]) == ["0: alpha", "class 1", "2: alpha"]
+
+
+def functions(tasks: int, points: int = 40) -> Episode:
+    x = torch.rand(tasks, points, 1, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    support = Examples(x[:, :5], x[:, :5].sin())
+    return Episode(support, Examples(x, x.sin()), torch.arange(tasks), torch.empty(tasks, 0, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("tasks", [1, 6])
+def test_a_band_is_drawn_around_the_mean_where_answers_have_deviations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: int
+) -> None:
+    shown = functions(tasks)
+    sure, unsure = (torch.cat([shown.query.y, torch.full_like(shown.query.y, level)], dim=2) for level in (-9.0, -1.0))
+    words = words_of(monkeypatch, lambda path: bands_picture(shown, unsure, [], path), tmp_path / "unsure.png")
+    assert {"95 % band", "mean", "truth", "support set"} <= set(words)
+    bands_picture(shown, sure, [], tmp_path / "sure.png")
+    curves_picture(shown, shown.query.y, [], tmp_path / "without.png")
+    grey = []
+    for name in ("unsure", "sure", "without"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            grey.append(image.convert("L").histogram()[round(0.85 * 255)])
+    assert grey[0] > 20 * max(grey[1], 1) > 0
+    assert grey[2] <= grey[1]

@@ -125,8 +125,8 @@ class ANP(FeatureLearner):
         """The answers [T, N, 2 * outputs] at points of these features [T, N, features], given one z [T, latent]."""
         r = self.attend(self.embed_x(x), context.keys, context.r_i)  # r_* [T, N, size of r]
         zs = [] if z is None else [z.unsqueeze(1).expand(-1, x.shape[1], -1)]
-        raw: Tensor = self.decode(torch.cat([x, r.to(x.dtype), *zs], dim=-1))
-        return normal_answers(raw.to(self.dtype), self.least_deviation)
+        with torch.autocast(x.device.type, enabled=False):  # lower precision would round the means
+            return normal_answers(self.decode(torch.cat([x, r.to(x.dtype), *zs], dim=-1)), self.least_deviation)
 
     def training_loss(self, episode: Episode) -> TrainingStep:
         if self.encode_latent is None:

@@ -66,5 +66,6 @@ class CNP(FeatureLearner):
         return r
 
     def answer(self, r: Tensor, query: Tensor) -> Tensor:
-        raw: Tensor = self.g(torch.cat([query, r.expand(-1, query.shape[1], -1)], dim=-1))  # [T, Q, 2 * outputs]
-        return normal_answers(raw.to(self.dtype), self.least_deviation)
+        with torch.autocast(query.device.type, enabled=False):  # lower precision would round the means
+            raw = self.g(torch.cat([query, r.expand(-1, query.shape[1], -1)], dim=-1))  # [T, Q, 2 * outputs]
+            return normal_answers(raw, self.least_deviation)
