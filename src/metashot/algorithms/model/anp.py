@@ -10,8 +10,8 @@ Training maximises the evidence lower bound (equation 3), where the targets T ar
 
 With `latent=null` there is no latent path, and training maximises the log-likelihood of the queries, as CNP does.
 
-Where this departs from the paper: there is no self-attention among the support points, which the paper's experiments on
-curves do without, too; an answer is one normal distribution, with the mean and the variance of the mixture over `samples`
+Where this departs from the paper: there is no self-attention among the support points, nor is there in the authors' code
+for curves; an answer is one normal distribution, with the mean and the variance of the mixture over `samples`
 draws of z from q(z | s_C), which are the same draws for all tasks, so that answers are reproducible; episodes have the
 number of support points that the data are configured to have. As in the authors' code (google-deepmind/neural-processes),
 the deviations of z lie between 0.1 and 1, and sigma is bounded from below, there by 0.1 and here by `least_deviation`.
