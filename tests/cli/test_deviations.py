@@ -40,14 +40,14 @@ def trained(anywhere: Command, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 @pytest.mark.parametrize("algo", SMALL)
 def test_report_has_likelihood_and_coverage_beside_the_squared_error(trained: dict[str, Trained], algo: str) -> None:
-    run, table = trained[algo].run, trained[algo].outcome.table
+    run, printed = trained[algo].run, trained[algo].outcome.out
     written = report(run)
     assert written["log_likelihood"] == pytest.approx(-written["loss"], abs=1e-6)
     assert written["mse"] > 0
     assert 0 < written["coverage"] <= 1
     interval = written["log_likelihood_ci95"]
-    assert table["log likelihood"].startswith(f"{written['log_likelihood']:.4f} ± {interval:.4f}")
-    assert table["coverage"].startswith(f"{100 * written['coverage']:.2f} % ± ")
+    assert f"log likelihood  {written['log_likelihood']:.4f} ± {interval:.4f}" in printed
+    assert f"coverage        {100 * written['coverage']:.2f} % ± " in printed
     assert float(measured(run, "test/coverage")[0][1]) == written["coverage"]
     assert len(measured(run, "val/log_likelihood")) >= 3
     with (run / "episodes.csv").open() as file:
