@@ -22,6 +22,7 @@ from metashot.algorithms.gradient.mamlpp import MAMLpp
 from metashot.algorithms.gradient.metasgd import MetaSGD
 from metashot.algorithms.gradient.network import Network
 from metashot.algorithms.gradient.reptile import Reptile
+from metashot.algorithms.model.hyper import Hyper
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
 from metashot.backbones.conv4 import Conv4
@@ -53,6 +54,7 @@ ALGORITHMS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "mamlpp": (MAMLpp, PLUS),
     "reptile": (Reptile, {"inner_batch": 4, "test_inner_batch": 3}),
     "average": (Average, {"inner_batch": 4, "test_inner_batch": 3}),
+    "hyper": (Hyper, {"encoding": 6}),
     "finetune": (Finetune, {"head": "new"}),
     "hypernetwork": (Hypernetwork, {}),
 }

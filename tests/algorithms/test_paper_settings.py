@@ -20,6 +20,7 @@ PAPERS: dict[str, dict[str, Any]] = {
     "boil": {"inner_lr": 0.5, "inner_steps": 1, "test_inner_steps": 1, "adapts": ["backbone.*"]},
     "mamlpp": {"inner_lr": 0.01, "inner_steps": 5, "test_inner_steps": 5, "learned_step_sizes": True},
     "metasgd": {"inner_lr": 0.005, "inner_lr_until": 0.1, "inner_steps": 1},
+    "hyper": {"inner_lr": 0.01, "inner_steps": 5, "test_inner_steps": 10},
     "reptile": REPTILE,
     "average": REPTILE,
 }

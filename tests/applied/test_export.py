@@ -39,6 +39,8 @@ LEARNERS = [
                 ("logistic", "running"),
                 ("simpleshot", "running"),
                 ("feat", "running"),
+                ("leo", "running"),
+                ("cnaps", "running"),
             ],
         ]
     ),

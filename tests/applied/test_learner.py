@@ -28,6 +28,7 @@ FAMILIES = [
     ("snail", "support_later"), ("baselinepp", "running"),
     ("svm", "support"), ("logistic", "running"), ("simpleshot", "running"),
     ("ptmap", "running"), ("laplacianshot", "support"), ("tim", "running"), ("feat", "running"),
+    ("leo", "running"), ("cnaps", "support"), ("cnaps in blocks", "running"), ("hyper", "support"),
 ]  # fmt: skip
 LABELS = ["dog", "cat", "ant", "cow", "cat", "dog", "cow", "ant"]  # as given, which is not the order of an episode
 

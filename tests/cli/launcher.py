@@ -20,7 +20,10 @@ import metashot.algorithms.metric.protonet
 import metashot.algorithms.metric.relation
 import metashot.algorithms.metric.siamese
 import metashot.algorithms.model.anp
+import metashot.algorithms.model.cnaps
 import metashot.algorithms.model.cnp
+import metashot.algorithms.model.hyper
+import metashot.algorithms.model.leo
 import metashot.algorithms.transductive.laplacianshot
 import metashot.algorithms.transductive.ptmap
 import metashot.algorithms.transductive.tim

@@ -30,16 +30,20 @@ ALGORITHMS: dict[str, list[str]] = {
     "laplacianshot": ["algo=laplacianshot", "data.train.batch=16"],
     "tim": ["algo=tim", "data.train.batch=16", "algo.steps=5"],
     "feat": ["algo=feat"],
+    "leo": ["algo=leo", "freeze_backbone=true"],
+    "cnaps": ["algo=cnaps", "freeze_backbone=true"],
+    "cnaps in blocks": ["algo=cnaps", "freeze_backbone=true", "algo.film=blocks"],
     "metabaseline": ["algo=metabaseline"],
 }
 
 
 # One of each kind; `make test-long` trains the others, which other tests train without resuming.
-ALWAYS = ("matching", "snail", "logistic", "ptmap", "feat")
+ALWAYS = ("matching", "snail", "logistic", "ptmap", "feat", "leo")
+STARTED = ("metabaseline", "leo", "cnaps", "cnaps in blocks")
 
 
 def given(algo: str, first: Trained) -> list[str]:
-    start = [f"init_from={first.run}"] if algo == "metabaseline" else []
+    start = [f"init_from={first.run}"] if algo in STARTED else []
     return [*ALGORITHMS[algo], *start, *FEW_EPISODES, "data.tasks_per_step=1"]
 
 
@@ -147,6 +151,19 @@ REFUSED: dict[str, list[str]] = {
     "algo=baseline data.train.batch=100000": ["data.train.batch=100000", "data=glyphs", "images; give at most as many"],
     "algo=baseline data.train.ways=10": ["data.train.ways=10", "no effect", "data.train.batch=64"],
     "algo=protonet data.train.batch=8": ["data.train.batch", "algo=protonet", "episodes"],
+    "algo=leo": ["missing key init_from", "algo=leo", "freeze_backbone=true", "backbone=pretrained"],
+    "algo=cnaps": ["missing key init_from", "algo=cnaps", "freeze_backbone=true", "backbone=identity"],
+    "algo=leo init_from=run": ["freeze_backbone=false", "algo=leo", "freeze_backbone=true"],
+    "algo=leo backbone=pretrained backbone.train=[blocks.*]": [
+        "backbone.train=['blocks.*']",
+        "algo=leo",
+        "backbone.train=[]",
+    ],
+    "algo=leo algo.latents=0": ["algo.latents=0", "at least 1"],
+    "algo=leo algo.dropout=1": ["algo.dropout=1", "below 1"],
+    "algo=cnaps algo.film=all": ["algo.film=all", "features, blocks"],
+    "algo=cnaps algo.regularisation=0": ["algo.regularisation=0", "above 0"],
+    "algo=hyper algo.inner_steps=-1": ["algo.inner_steps=-1", "at least 0"],
     "algo=metabaseline": ["missing key init_from", "algo=metabaseline"],
     "algo=protonet freeze_backbone=true": ["freeze_backbone=true", "algo=protonet", "nothing to train"],
     "algo=protonet freeze_backbone=maybe": ["freeze_backbone=maybe", "true or false"],

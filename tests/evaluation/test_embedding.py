@@ -36,6 +36,8 @@ LEARNERS = (
     "ptmap",
     "laplacianshot",
     "feat",
+    "leo",
+    "cnaps",
     "baselinepp",
     "metabaseline",
 )

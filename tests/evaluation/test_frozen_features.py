@@ -20,7 +20,7 @@ from tests.data.test_module import TrainingOptions, data_module, unchanged
 from tests.evaluation.test_embedding import Counted
 
 IMAGES = 16
-LEARNERS = ("matching", "relation", "siamese", "snail", "metabaseline", "baselinepp", "svm", "feat")
+LEARNERS = ("matching", "relation", "siamese", "snail", "metabaseline", "baselinepp", "svm", "feat", "leo", "cnaps")
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ from metashot.training.trainer import TrainerOptions
 
 from ..configuration.test_configuration import composed
 
-GRADIENT = ("maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "reptile", "average")
+GRADIENT = ("maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "reptile", "average", "hyper")
 FEATURES = (
     "protonet",
     "matching",
@@ -45,6 +45,8 @@ FEATURES = (
     "tim",
     "feat",
     "metabaseline",
+    "leo",
+    "cnaps",
 )
 NUMBERS = ("cnp", "anp")  # which learn curves
 ALGORITHMS = GRADIENT + FEATURES

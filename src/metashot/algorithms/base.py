@@ -61,6 +61,7 @@ class Algorithm(pl.LightningModule):
     trains: ClassVar[bool] = True  # False if it only adapts at test time
     supervised: ClassVar[bool] = False  # trained on shuffled images of all classes instead of episodes
     needs_start: ClassVar[bool] = False  # starts from the weights of another checkpoint (`init_from`)
+    needs_features: ClassVar[bool] = False  # learns from features that stay as they are: of a frozen backbone, or given
     takes_head = True  # `init_from` also restores the head, if one fits
     needs_head = False  # `init_from` must provide a head
     fixed_ways: int | None = None  # the number of classes, if the head fixes it

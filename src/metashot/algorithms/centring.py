@@ -48,6 +48,10 @@ class CentresFeatures(FeatureLearner):
 
     def on_validation_start(self) -> None:
         super().on_validation_start()
+        self.centre()
+
+    def centre(self) -> None:
+        """Compute the mean feature, where features are centred."""
         centred = [part for part in self.modules() if isinstance(part, FeatureNormalisation) and part.kind == "centre_l2"]
         if centred:
             mean = self._training_mean()

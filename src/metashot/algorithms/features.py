@@ -36,6 +36,11 @@ class FeatureLearner(Algorithm):
         self.backbone = backbone
         self.familiarity = Familiarity(backbone.features)
 
+    @property
+    def embeds_independently(self) -> bool:
+        """Whether, after training, the features of an image depend on no other image."""
+        return self.backbone.embeds_independently
+
     def summary(self, support: Examples) -> Any:
         """Summarise support sets of features [T, S, features] for `answer`; by default nothing is summarised."""
         return support
@@ -77,14 +82,14 @@ class FeatureLearner(Algorithm):
 
     @property
     def _embeds_independently(self) -> bool:
-        return self.backbone.embeds_independently and not self.training
+        return self.embeds_independently and not self.training
 
     def on_validation_start(self) -> None:
         """Learn what looks familiar from the training and validation classes, as the backbone is now."""
         super().on_validation_start()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         is_known = self.familiarity.has_learned and self.backbone.frozen
-        if is_known or not self.backbone.embeds_independently or not hasattr(data, "spread_places"):
+        if is_known or not self.embeds_independently or not hasattr(data, "spread_places"):
             return
         self.familiarity.learn(*(self._spread_features(data, split) for split in ("train", "val")))
 

@@ -28,6 +28,7 @@ class Backbone(nn.Module):
     """
 
     starts_trained: ClassVar[bool] = False  # whether it has published weights, so that `init_from` is not needed
+    has_weights: ClassVar[bool] = True  # False where inputs are features already
     reads_text: ClassVar[bool] = False  # whether it also embeds texts, by `text_features`
     public_digest: str | None = None  # of published weights, hexadecimal
     external_data: str | None = None  # the data beyond the training split that its weights were trained on

@@ -9,6 +9,7 @@ from metashot.backbones.base import Backbone
 class Identity(Backbone):
     """Inputs [T, N, ...] to features [T, N, features], flattened. There is nothing to train, and nothing to normalise."""
 
+    has_weights = False
     bits: Tensor
 
     def __init__(self, input_shape: tuple[int, ...]) -> None:

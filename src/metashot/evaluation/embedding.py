@@ -71,7 +71,7 @@ class EmbedOnce(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(learner, FeatureLearner) or not isinstance(data, ClassEpisodes):
             return
-        if not learner.backbone.embeds_independently:
+        if not learner.embeds_independently:
             return
         if self._keep(trainer, learner, data, split):
             return
@@ -83,11 +83,7 @@ class EmbedOnce(pl.Callback):
 
     def _keep(self, trainer: pl.Trainer, learner: pl.LightningModule, data: ClassEpisodes, split: Split) -> bool:
         """Use stored features of the whole split where the backbone is frozen; returns whether this was possible."""
-        if (
-            not isinstance(learner, FeatureLearner)
-            or not learner.backbone.frozen
-            or not learner.backbone.embeds_independently
-        ):
+        if not isinstance(learner, FeatureLearner) or not learner.backbone.frozen or not learner.embeds_independently:
             return False
         items, features = len(data.banks[split].items), learner.backbone.features
         if learner.dtype != torch.float32 or items * features * 4 > _MOST_BYTES:

@@ -43,6 +43,7 @@ def refuse_training(config: Container) -> None:
             configuration_of_run(config["resume"], "resume"),
         )
     _refuse_nothing_to_train(config)
+    _refuse_features_that_change(config)
     if config["init_from"] is not None and config["resume"] is None:  # a resumed run takes its weights from the checkpoint
         theirs = configuration_of_checkpoint(config["init_from"], "init_from", BEST)
         refuse_another_backbone(config["init_from"], config["backbone"], theirs.get("backbone", {}))
@@ -60,3 +61,24 @@ def _refuse_nothing_to_train(config: dict[str, Any]) -> None:
     starts_trained = signatures.constant(target_of(config["backbone"], "backbone"), "starts_trained")
     if (needs_start or not trains) and config["init_from"] is None and not starts_trained:
         raise BadInput(f"missing key init_from: algo={name} starts from a trained learner, as in init_from=runs/...")
+
+
+def _refuse_features_that_change(config: dict[str, Any]) -> None:
+    """Refuse a backbone that trains, or is not trained yet, where an algorithm learns from features."""
+    name, backbone = config["algo"]["name"], target_of(config["backbone"], "backbone")
+    if not signatures.constant(target_of(config["algo"], "algo"), "needs_features"):
+        return
+    if not signatures.constant(backbone, "has_weights"):
+        return
+    trained, starts_trained = config["backbone"].get("train"), signatures.constant(backbone, "starts_trained")
+    if config["init_from"] is None and not starts_trained:
+        raise BadInput(
+            f"missing key init_from: algo={name} learns from the features of a trained backbone, as in init_from=runs/... "
+            "freeze_backbone=true; or use backbone=pretrained, or backbone=identity for data that are features already"
+        )
+    if not config["freeze_backbone"] and (trained or not starts_trained):
+        what = f"backbone.train={trained}" if trained else "freeze_backbone=false"
+        raise BadInput(
+            f"{what} trains the backbone, but algo={name} learns from features that stay as they are: give "
+            + ("backbone.train=[]" if trained else "freeze_backbone=true")
+        )

@@ -100,12 +100,14 @@ OF_NUMBERS = crossed([algo for algo in choices("algo") if Regression in kind_of(
 
 
 def starts_elsewhere(algo: str) -> bool:
-    return kind_of(algo).needs_start or not kind_of(algo).trains
+    kind = kind_of(algo)
+    return kind.needs_start or kind.needs_features or not kind.trains
 
 
 def settings_of(algo: str) -> list[str]:
     kind = kind_of(algo)
     own = " ".join(setting for parameter, setting in OWN.items() if parameter in arguments_of(algo)).split()
+    own += ["freeze_backbone=true"] if kind.needs_features else []
     return [*own, f"trainer.max_steps={2 if kind.trains else 0}", *(["data.train.batch=4"] if kind.supervised else [])]
 
 

@@ -11,7 +11,8 @@ import pytest
 import metashot
 
 from ..conftest import Command
-from .runs import SIZES, TINY, of_images, settings_of
+from .conftest import Starts
+from .runs import SIZES, TINY, of_images, settings_of, starts_elsewhere
 
 HEADS = {
     "protonet": [],
@@ -21,6 +22,9 @@ HEADS = {
     "r2d2": [],
     "svm": [],
     "feat": [],
+    "leo": [],
+    "cnaps": [],
+    "cnaps, in blocks": ["algo.film=blocks"],
     "logistic": [],
     "baseline": [],
     "baselinepp": [],
@@ -42,11 +46,14 @@ HEADS = {
     ],
 )
 @pytest.mark.parametrize("head", HEADS)
-def test_other_episodes_are_answered(command: Command, more_pictures: Path, head: str, size: str, shots: int) -> None:
+def test_other_episodes_are_answered(
+    command: Command, more_pictures: Path, starts: Starts, head: str, size: str, shots: int
+) -> None:
     algo = head.partition(",")[0]
     data = [argument for argument in of_images(size, more_pictures, command.banks) if "examples" not in argument]
     small = [*TINY, *settings_of(algo), f"data.shots={shots}", "data.val.unequal_queries=1", "folder=run"]
-    trained = command.run("train.py", *data, f"algo={algo}", *HEADS[head], *small)
+    start = [f"init_from={starts(size)}"] if starts_elsewhere(algo) else []
+    trained = command.run("train.py", *data, f"algo={algo}", *HEADS[head], *small, *start)
     assert trained.code == 0, trained
     asked = ["data.queries=2", "data.test.unequal_queries=0.5", "grid.ways=[2,3]", "grid.shots=[1,5]", "episodes=3"]
     scored = command.run("evaluate.py", "ckpt=run", *asked, "pictures=none", "out=grid")
