@@ -70,7 +70,7 @@ def test_heads_and_channels_are_made_of_the_support_set(problem: str) -> None:
             for channel, value in enumerate(own[name].tolist()):
                 change = next(made_of)
                 expected = value * (1 + change) if name.endswith("weight") else value + change
-                assert float(theta[name][task, channel]) == pytest.approx(expected)
+                assert theta[name][task, channel].item() == pytest.approx(expected)
         for name in set(own) - set(algorithm.channels) - {"head.weight", "head.bias"}:
             torch.testing.assert_close(theta[name][task], own[name])
 
