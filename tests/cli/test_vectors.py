@@ -77,6 +77,16 @@ def test_features_of_their_own_are_tested_and_have_nothing_to_train(command: Com
     assert report(command.folder / "run")["accuracy"] > 0.8
 
 
+@pytest.mark.parametrize("algo", ["leo", "cnaps"])
+def test_learners_on_features_take_vectors_as_they_are_and_no_network_that_trains(command: Command, algo: str) -> None:
+    npz(command.folder / "it.npz")
+    given = ("data=vectors", "data.root=it.npz", f"algo={algo}", "folder=run", *TASKS, *SMALL)
+    refused(command.run("train.py", *given), ["missing key init_from", f"algo={algo}", "backbone=identity"])
+    outcome = command.run("train.py", *given, "backbone=identity")
+    assert outcome.code == 0, outcome
+    assert report(command.folder / "run")["accuracy"] > 0.7
+
+
 @pytest.mark.parametrize("algo", ["protonet", "relation"])
 def test_what_vectors_cannot_be_given_to_is_refused(command: Command, algo: str) -> None:
     npz(command.folder / "it.npz")
