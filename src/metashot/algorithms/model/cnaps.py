@@ -134,7 +134,7 @@ class CNAPS(CentresFeatures):
     def _modulated(self, images: Tensor, film: Tensor, support: int) -> Tensor:
         """The features [N, features] of one task's images, by a network with its scales and shifts [2 channels]."""
         theta = {}
-        gammas, shifts = (part.split(list(self.channels.values())) for part in film.chunk(2))
+        gammas, shifts = (torch.split(part, list(self.channels.values())) for part in film.chunk(2))
         for name, gamma, shift in zip(self.channels, gammas, shifts, strict=True):
             layer = self.backbone.get_submodule(name)
             assert isinstance(layer, Normalisation)
@@ -147,7 +147,7 @@ class CNAPS(CentresFeatures):
         x = self.normalised(support.x)
         film = None
         if self.film == "features":
-            film = self._film(x).unflatten(1, (1, 2, -1))
+            film = self._film(x).view(len(x), 1, 2, -1)
         with torch.autocast(x.device.type, enabled=False):
             return Task(film, classes_of(Examples(modulated(x, film), support.y), self.log_beta.exp()))
 

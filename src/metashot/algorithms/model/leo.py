@@ -127,7 +127,8 @@ class LEO(CentresFeatures):
 
     def answer(self, weights: Tensor, query: Tensor) -> Tensor:
         with torch.autocast(query.device.type, enabled=False):
-            return self.normalised(query) @ weights.mT  # [T, Q, ways]
+            logits: Tensor = self.normalised(query) @ weights.mT  # [T, Q, ways]
+            return logits
 
     def training_loss(self, episode: Episode) -> TrainingStep:
         """L + beta KL + gamma |stopgrad(z') - z|^2 + lambda R"""
