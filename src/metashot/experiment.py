@@ -47,6 +47,7 @@ from metashot.training.processes import Processes, ending_together, is_first_pro
 from metashot.training.progress import ProgressBar
 from metashot.training.requirements import (
     leave_published_as_it_is,
+    refuse_changing_features,
     refuse_nothing_to_train,
     refuse_other_batches,
     refuse_seen_classes,
@@ -151,6 +152,7 @@ class Experiment:
             self.algorithm.freeze_backbone()
         as_published = leave_published_as_it_is(self.algorithm, self._options, config)
         refuse_nothing_to_train(self.algorithm, self._options, config)
+        refuse_changing_features(self.algorithm, config["algo"]["name"])
         refuse_other_batches(self.algorithm, self.data, config["algo"]["name"])
         self._start.refuse_other_images(self.data)
         self._classes = self._start.classes(config["init_from"])

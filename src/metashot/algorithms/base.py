@@ -43,6 +43,15 @@ class Familiar(NamedTuple):
     threshold: Tensor  # [T], below which a query is called unknown
 
 
+class MadeMeasures(NamedTuple):
+    """What made examples are worth in T tasks, beside the score with them."""
+
+    without: Tensor  # [T], the score of the classifier that learns from real examples alone
+    alone: Tensor  # [T], the score of the classifier that learns from made examples alone
+    two_sample: Tensor  # [T], the share of made and real examples that their nearest neighbour tells apart
+    copies: Tensor  # [T], the share of made examples that are closer to their example than any query of the class
+
+
 class Algorithm(pl.LightningModule):
     """A few-shot algorithm: adapts to a support set and answers queries.
 
@@ -80,6 +89,9 @@ class Algorithm(pl.LightningModule):
         self.calibration = Calibration()
         self._validated: list[Answered] | None = None  # answers that are classes, during a validation
         self.task_losses: list[TaskLosses] = []  # of the last training step
+        self.gradient_clip: float | None = (
+            None  # the maximum norm, for an algorithm that takes its optimisation steps itself
+        )
         self.false_alarms = 0.05  # rate at which queries of known classes may be called unknown, where there are strangers
         self.watched_episodes = 0  # the first `watched_episodes` test episodes are also scored after each of `watched_steps`
 
@@ -270,7 +282,20 @@ class Algorithm(pl.LightningModule):
         return total
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:
-        return {"episodes": [self._scored_after_steps(episode) | self._with_strangers(episode) for episode in batch]}
+        return {
+            "episodes": [
+                self._scored_after_steps(episode) | self._with_strangers(episode) | self._with_made(episode)
+                for episode in batch
+            ]
+        }
+
+    def _with_made(self, episode: Episode) -> dict[str, Tensor]:
+        measures = self.measures_of_made(episode)
+        return {} if measures is None else {"made": torch.stack(measures, dim=1)}
+
+    def measures_of_made(self, episode: Episode) -> MadeMeasures | None:
+        """What the examples that it makes are worth; None if it makes none."""
+        return None
 
     def _with_strangers(self, episode: Episode) -> dict[str, Tensor]:
         if episode.strangers is None:

@@ -15,6 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from metashot.algorithms.base import Familiar
 from metashot.episodes import Batch, Episode
+from metashot.evaluation.made import MadeExamples
 from metashot.evaluation.statistics import mean_and_interval
 from metashot.evaluation.strangers import Familiarities
 from metashot.problems import Predictions, Problem
@@ -168,6 +169,8 @@ class Scoring(pl.Callback):
         self.queries = QueryAnswers()
         self.familiarities = Familiarities()
         self.with_strangers: NDArray[np.float64] | None = None  # the measures of each episode, if it had strangers
+        self.made = MadeExamples()
+        self.with_made: NDArray[np.float64] | None = None  # the measures of each episode, if the learner makes examples
         self.results: EpisodeResults | None = None
         self.answered: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None  # for problems with classes
         self.first_batch: tuple[Episode, Tensor] | None = None  # the first test batch, with its answers
@@ -177,10 +180,10 @@ class Scoring(pl.Callback):
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin(pl_module)
-        for metric in (self.queries, self.familiarities):
+        for metric in (self.queries, self.familiarities, self.made):
             metric.reset()
             metric.to(pl_module.device)
-        self.with_strangers = None
+        self.with_strangers = self.with_made = None
         self.first_batch = None
 
     def on_validation_batch_end(
@@ -206,6 +209,8 @@ class Scoring(pl.Callback):
         self._add(outputs["episodes"], batch)
         problem = self._problem(pl_module)
         for episode, found in zip(batch, outputs["episodes"], strict=True):
+            if "made" in found:
+                self.made.update(episode.number, found["made"])
             predictions = problem.predictions(pl_module.calibration(found["answers"]), episode.query.y)  # type: ignore[operator]
             if predictions is not None:
                 self.queries.update(episode, predictions)
@@ -228,6 +233,7 @@ class Scoring(pl.Callback):
         self.results = self._results(pl_module, steps)
         self.answered = self.queries.compute() if self.queries.update_called else None
         self.with_strangers = self.familiarities.compute() if self.familiarities.update_called else None
+        self.with_made = self.made.compute() if self.made.update_called else None
 
     def _begin(self, pl_module: pl.LightningModule) -> None:
         self.scores.reset()

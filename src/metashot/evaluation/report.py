@@ -11,6 +11,7 @@ from metashot.bad_input import in_one_line
 from metashot.data.seen_classes import SeenClasses
 from metashot.episodes import Amount, format_amount
 from metashot.evaluation.answers import ClassAccuracy
+from metashot.evaluation.made import MadeReport
 from metashot.evaluation.statistics import FEW_EPISODES
 from metashot.evaluation.strangers import StrangerReport
 from metashot.evaluation.timing import SecondsOfATask
@@ -73,6 +74,7 @@ class Report:
     strangers: StrangerReport | None  # None without strangers
     classes: list[ClassAccuracy]  # the classes of the split that had queries
     measures: Mapping[str, Measure] = field(default_factory=dict)  # by name; beside the score, where the problem has more
+    made: MadeReport | None = None  # None for learners that make no examples
 
     @property
     def few_episodes(self) -> bool:
@@ -89,6 +91,10 @@ class Report:
         values = asdict(self)
         values["seconds_of_a_task"] = self.seconds_of_a_task and self.seconds_of_a_task._asdict()
         values["strangers"] = self.strangers and self.strangers.content()
+        if self.made is None:
+            del values["made"]
+        else:
+            values["made"] = self.made.content()
         values["classes"] = [of_class._asdict() for of_class in self.classes]
         values["worst_class"] = self.worst_class and self.worst_class._asdict()
         values["seen_classes"] = self.seen_classes and self.seen_classes._asdict()
@@ -110,6 +116,7 @@ class Report:
             "calibration_error": self.calibration_error,
             "worst_class": self.worst_class and self.worst_class.accuracy,
             **{name: measure.mean for name, measure in self.measures.items()},
+            **({} if self.made is None else self.made.metrics()),
         }
         return {
             f"test/{self.metric}": self.score,
@@ -195,7 +202,7 @@ class Report:
 
     def details(self) -> dict[str, str]:
         """The rows below the setup: inner steps, measures, worst episodes and class, calibration and times."""
-        details = {}
+        details = {} if self.made is None else self.made.rows()
         if self.inner_steps:
             at_steps = ", ".join(f"{at.steps}: {plain_score(self.metric, at.score)}" for at in self.inner_steps)
             episodes = self.inner_steps[0].episodes

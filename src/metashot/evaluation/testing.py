@@ -15,6 +15,7 @@ from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Episode, format_amount
 from metashot.evaluation.answers import Answers, calibration_error, class_accuracies
+from metashot.evaluation.made import made_report
 from metashot.evaluation.protocol import EpisodeResults, Scoring
 from metashot.evaluation.report import AfterSteps, Measure, Report
 from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
@@ -140,6 +141,7 @@ def test(
         strangers=strangers,
         classes=[] if answers is None else class_accuracies(answers, names),
         measures={name: Measure(*mean_and_interval(values)) for name, values in results.measures.items()},
+        made=None if scoring.with_made is None else made_report(scoring.with_made, results.scores),
     )
     return Evaluation(report, results, answers, names, scoring.first_batch)
 

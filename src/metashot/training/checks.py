@@ -58,7 +58,8 @@ def _refuse_nothing_to_train(config: dict[str, Any]) -> None:
         raise BadInput(
             f"trainer.max_steps={steps} cannot be done by algo={name}, which has no training phase: leave it at 0"
         )
-    starts_trained = signatures.constant(target_of(config["backbone"], "backbone"), "starts_trained")
+    backbone = target_of(config["backbone"], "backbone")
+    starts_trained = signatures.constant(backbone, "starts_trained")
     if (needs_start or not trains) and config["init_from"] is None and not starts_trained:
         raise BadInput(f"missing key init_from: algo={name} starts from a trained learner, as in init_from=runs/...")
 

@@ -27,7 +27,7 @@ class Finiteness(pl.Callback):
         self.console = console
         self.folder = folder
         self.most_in_a_row = most_in_a_row
-        self.in_a_row = 0
+        self.steps_in_a_row: dict[int, int] = {}  # skipped, of each optimiser
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
         assert isinstance(pl_module, Algorithm)
@@ -38,20 +38,20 @@ class Finiteness(pl.Callback):
             norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
             trouble = None if math.isfinite(norm) else "the outer gradient"
         troubles = _of_all_devices(trouble, trainer)
+        which = next((place for place, own in enumerate(trainer.optimizers) if own is optimizer), 0)
+        in_a_row = self.steps_in_a_row[which] = self.steps_in_a_row.get(which, 0) + 1 if troubles else 0
         if not troubles:
-            self.in_a_row = 0
             return
         for parameter in parameters:
             parameter.grad = None  # torch's optimisers skip parameters without a gradient
-        self.in_a_row += 1
         step = trainer.global_step + 1
         found = f"{'; '.join(troubles)} is not finite in step {step}"
-        self.console.print(f"{found}, which is skipped ({self.in_a_row} in a row)", highlight=False, markup=False)
-        if self.in_a_row >= self.most_in_a_row:
+        self.console.print(f"{found}, which is skipped ({in_a_row} in a row)", highlight=False, markup=False)
+        if in_a_row >= self.most_in_a_row:
             whole = newest_intact(self.folder.checkpoints)
             kept = f"the last intact checkpoint is {whole}" if whole else "there is no checkpoint yet"
             raise GaveUp(
-                f"training stopped, because {self.in_a_row} steps in a row could not be used: {found}; {kept}; try a lower "
+                f"training stopped, because {in_a_row} steps in a row could not be used: {found}; {kept}; try a lower "
                 "algo.inner_lr or algo.optimizer.lr, trainer.gradient_clip, or trainer.precision=32-true"
             )
 

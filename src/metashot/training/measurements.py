@@ -54,6 +54,7 @@ class Measurements(pl.Callback):
             "train/loss": outputs["loss"].detach(),
             f"train/{self.metric}": outputs["score"],
             "train/gradient_norm": self._norm,
+            **{f"train/{name}": value for name, value in outputs.items() if name not in ("loss", "score")},
         }
         self.latest = {
             name: float(trainer.strategy.reduce(value, reduce_op="mean"))

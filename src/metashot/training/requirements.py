@@ -37,6 +37,22 @@ def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, confi
         )
 
 
+def refuse_changing_features(algorithm: Algorithm, name: str) -> None:
+    """Refuse a backbone whose features change, in training or with the other images, where an algorithm needs them fixed."""
+    for backbone in algorithm.modules() if algorithm.needs_features else ():
+        if not isinstance(backbone, Backbone):
+            continue
+        if any(parameter.requires_grad for parameter in backbone.parameters()):
+            raise BadInput(
+                f"the backbone trains, but algo={name} makes features of one that does not: give freeze_backbone=true"
+            )
+        if not backbone.embeds_independently:
+            raise BadInput(
+                f"backbone.normalisation={backbone.normalisation} lets features depend on the other images, but algo={name} "
+                "makes features of each image alone: start from a learner with backbone.normalisation=running"
+            )
+
+
 def refuse_other_batches(algorithm: Algorithm, data: EpisodicDataModule, name: str) -> None:
     """Refuse episodes for an algorithm that is trained on shuffled images of all classes, and the reverse."""
     if algorithm.supervised and not data.shuffled:

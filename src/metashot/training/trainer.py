@@ -78,7 +78,12 @@ class TrainerOptions:
         return self.devices * self.nodes
 
     def arrange(self, algorithm: Algorithm) -> None:
-        """Use the precision of the weights, and channels-last memory if asked for where all tasks share the same weights."""
+        """Use the precision of the weights, and channels-last memory if asked for where all tasks share the same weights.
+
+        An algorithm that takes its optimisation steps itself also clips its gradients, which Lightning refuses to do for it.
+        """
+        if not algorithm.automatic_optimization:
+            algorithm.gradient_clip, self.gradient_clip = self.gradient_clip, None
         if self.precision == "64-true":
             algorithm.double()  # as Lightning would later, after the algorithm has been described
         if self.channels_last and isinstance(algorithm, FeatureLearner):
