@@ -108,7 +108,8 @@ def normal(key: tuple[int, int], number: NDArray[np.int64], stream: Any, size: i
     u = (random_words(key, number, stream, size + size % 2) + 0.5) / 2.0**32
     radius, angle = np.sqrt(-2 * np.log(u[..., ::2])), 2 * np.pi * u[..., 1::2]
     both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    return both.reshape(*u.shape)[..., :size]
+    found: NDArray[np.float64] = both.reshape(*u.shape)[..., :size]
+    return found
 
 
 def uniform_inside(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:

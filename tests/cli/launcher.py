@@ -8,6 +8,8 @@ import importlib
 import metashot.algorithms.closed_form.logistic
 import metashot.algorithms.closed_form.r2d2
 import metashot.algorithms.closed_form.svm
+import metashot.algorithms.generative.gan
+import metashot.algorithms.generative.vae
 import metashot.algorithms.gradient.average
 import metashot.algorithms.gradient.finetune
 import metashot.algorithms.gradient.mamlpp

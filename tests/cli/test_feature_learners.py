@@ -34,12 +34,14 @@ ALGORITHMS: dict[str, list[str]] = {
     "cnaps": ["algo=cnaps", "freeze_backbone=true"],
     "cnaps in blocks": ["algo=cnaps", "freeze_backbone=true", "algo.film=blocks"],
     "metabaseline": ["algo=metabaseline"],
+    "vae": ["algo=vae", "freeze_backbone=true", "algo.hidden=16", "algo.made=5"],
+    "gan": ["algo=gan", "freeze_backbone=true", "algo.hidden=16", "algo.made=5", "trainer.gradient_clip=1.0"],
 }
 
 
 # One of each kind; `make test-long` trains the others, which other tests train without resuming.
-ALWAYS = ("matching", "snail", "logistic", "ptmap", "feat", "leo")
-STARTED = ("metabaseline", "leo", "cnaps", "cnaps in blocks")
+ALWAYS = ("matching", "snail", "logistic", "ptmap", "feat", "leo", "gan")
+STARTED = ("metabaseline", "leo", "cnaps", "cnaps in blocks", "vae", "gan")
 
 
 def given(algo: str, first: Trained) -> list[str]:
@@ -165,6 +167,14 @@ REFUSED: dict[str, list[str]] = {
     "algo=cnaps algo.regularisation=0": ["algo.regularisation=0", "above 0"],
     "algo=hyper algo.inner_steps=-1": ["algo.inner_steps=-1", "at least 0"],
     "algo=metabaseline": ["missing key init_from", "algo=metabaseline"],
+    "algo=vae": ["missing key init_from", "algo=vae", "freeze_backbone=true", "backbone=pretrained"],
+    "algo=gan": ["missing key init_from", "algo=gan"],
+    "algo=vae algo.made=-1": ["algo.made=-1", "at least 0"],
+    "algo=vae algo.beta=-1": ["algo.beta=-1", "at least 0"],
+    "algo=vae algo.classifier=forest": ["algo.classifier=forest", "mean, logistic, head"],
+    "algo=vae backbone=pretrained backbone.train=[conv_stem.*]": ["backbone.train=", "algo=vae", "backbone.train=[]"],
+    "algo=gan algo.critic_steps=0": ["algo.critic_steps=0", "at least 1"],
+    "algo=vae_images backbone=conv4": ["algo=vae_images", "init_from"],
     "algo=protonet freeze_backbone=true": ["freeze_backbone=true", "algo=protonet", "nothing to train"],
     "algo=protonet freeze_backbone=maybe": ["freeze_backbone=maybe", "true or false"],
     "algo=maml freeze_backbone=true": ["freeze_backbone=true", "inner loop", "algo.adapts=[head.*]"],

@@ -15,7 +15,7 @@ from metashot.configuration import signatures
 from metashot.configuration.buildable import buildable
 
 TARGETS = sorted(set().union(*buildable().values()))
-CONSTANTS = ("asks", "solves", "trains", "needs_start", "needs_features", "supervised")
+CONSTANTS = ("asks", "solves", "trains", "needs_start", "needs_features", "has_weights", "supervised")
 
 
 def imported(target: str) -> type[Any]:

@@ -90,6 +90,10 @@ def test_every_algorithm_learns_from_vectors_or_says_why_not(root: Path, algo: s
         with pytest.raises(BadInput, match=rf"the backbone {backbone} has no text tower: use backbone=clip"):
             built(config)
         return
+    if algo == "vae_images":
+        with pytest.raises(BadInput, match=r"algo=vae_images draws pixels.*algo=vae"):
+            built(config)
+        return
     if (algo, backbone) == ("boil", "identity"):
         with pytest.raises(BadInput, match=r"algo\.adapts=backbone\.\* matches no parameter"):
             built(config)

@@ -40,6 +40,8 @@ LEARNERS = (
     "cnaps",
     "baselinepp",
     "metabaseline",
+    "vae",
+    "gan",
 )
 EPISODES = 13
 

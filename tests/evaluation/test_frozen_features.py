@@ -20,7 +20,20 @@ from tests.data.test_module import TrainingOptions, data_module, unchanged
 from tests.evaluation.test_embedding import Counted
 
 IMAGES = 16
-LEARNERS = ("matching", "relation", "siamese", "snail", "metabaseline", "baselinepp", "svm", "feat", "leo", "cnaps")
+LEARNERS = (
+    "matching",
+    "relation",
+    "siamese",
+    "snail",
+    "metabaseline",
+    "baselinepp",
+    "svm",
+    "feat",
+    "leo",
+    "cnaps",
+    "vae",
+    "gan",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -47,6 +47,8 @@ FEATURES = (
     "metabaseline",
     "leo",
     "cnaps",
+    "vae",
+    "gan",
 )
 NUMBERS = ("cnp", "anp")  # which learn curves
 ALGORITHMS = GRADIENT + FEATURES
@@ -155,6 +157,9 @@ def fitted(algo: str, protocol: str, precision: str, steps: int, devices: int) -
     backbone = configuration.build(config["backbone"], input_shape=data.input_shape)
     algorithm: pl.LightningModule = configuration.build_algorithm(config, backbone=backbone, problem=data.problem)
     options: TrainerOptions = configuration.build(config["trainer"])
+    options.arrange(algorithm)  # type: ignore[arg-type]
+    if algorithm.needs_features:
+        algorithm.freeze_backbone()  # type: ignore[operator]
     gradient = FirstGradient()
     options.trainer([gradient], []).fit(algorithm, data)
     return gradient, algorithm

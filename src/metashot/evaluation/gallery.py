@@ -9,13 +9,17 @@ import torch
 from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
+from metashot.algorithms.generative.learner import GenerativeLearner
+from metashot.algorithms.similarities import squared_distances
 from metashot.checkpoints.run_folder import EPISODES, PICTURE, REPORT, REPORT_FOR_PEOPLE
+from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.module import EpisodicDataModule, in_double
-from metashot.episodes import Episode
+from metashot.episodes import Episode, Examples
 from metashot.evaluation.documents import write_for_people, write_numbers
 from metashot.evaluation.pictures.attention import attention_picture
 from metashot.evaluation.pictures.episodes import bands_picture, curves_picture, episode_picture
 from metashot.evaluation.pictures.features import features_picture
+from metashot.evaluation.pictures.made import made_features_picture, made_sheet
 from metashot.evaluation.pictures.masks import masks_picture
 from metashot.evaluation.pictures.scores import (
     adaptation_picture,
@@ -28,7 +32,8 @@ from metashot.files.outputs import refuse_to_replace
 from metashot.problems import Picture
 
 Pictures = Literal["all", "episode", "none"]
-_DRAWN = ("adaptation", "histogram", "reliability", "confusion", "features", "attention")
+_DRAWN = ("adaptation", "histogram", "reliability", "confusion", "features", "attention", "made", "made_features")
+_TRAINING_CLASSES, _TRAINING_IMAGES = 2000, 20  # among which the nearest to a made image is searched
 _EPISODE_PICTURES: Mapping[Picture, Callable[[Episode, Tensor, Sequence[str], Path], None]] = {
     "classes": episode_picture,
     "curves": curves_picture,
@@ -114,7 +119,32 @@ def _draw(
     seen = data.for_display(one)
     if attention is not None and seen is not None:
         attention_picture(seen, attention[0], names, path("attention"))
+    if isinstance(algorithm, GenerativeLearner) and algorithm.made:
+        _draw_made(algorithm, data, one, names, path)
     return drawn
+
+
+@torch.no_grad()
+def _draw_made(
+    algorithm: GenerativeLearner,
+    data: EpisodicDataModule,
+    episode: Episode,
+    names: Sequence[str],
+    path: Callable[[str], Path],
+) -> None:
+    """Draw made features with real ones and, where pixels are made, made drawings with the nearest training images."""
+    support, query = (Examples(algorithm.inputs_of(part.x)[0], part.y[0]) for part in algorithm.features_of(episode))
+    found = algorithm.examples_made(Examples(support.x[None], support.y[None]), episode.number)
+    made = Examples(found.x[0], found.y[0])
+    made_features_picture(support, query, made, names, path("made_features"))
+    shape = algorithm.backbone.input_shape
+    if algorithm.backbone.has_weights or len(shape) != 3 or not isinstance(data, ClassEpisodes):
+        return
+    places = data.spread_places("train", _TRAINING_CLASSES, _TRAINING_IMAGES).reshape(-1)
+    training = data.inputs_at("train", places, algorithm.device).flatten(1).to(made.x)
+    nearest = training[squared_distances(made.x[None], training[None])[0].argmin(1)]
+    support, query, made = (Examples(part.x.view(-1, *shape), part.y) for part in (support, query, made))
+    made_sheet(support, query, made, nearest.view(-1, *shape), names, path("made"))
 
 
 def _as_learned(algorithm: Algorithm, data: EpisodicDataModule, number: int) -> Episode:

@@ -89,11 +89,14 @@ def crossed(algorithms: list[str]) -> list[ParameterSet]:
 # With fused blocks: an inner loop on each engine, episodes, and supervised training.
 FUSED = [("maml", "learn2learn"), ("maml", "batched"), ("protonet", "auto"), ("baselinepp", "auto")]
 # tests/cli/test_prompted.py has what needs a text tower.
+# tests/cli/test_made_examples.py has what makes pixels, without a backbone's settings.
 PAIRS = crossed(
     [
         algo
         for algo in choices("algo")
-        if Classification in kind_of(algo).solves and not getattr(kind_of(algo), "reads_names", False)
+        if Classification in kind_of(algo).solves
+        and algo != "vae_images"
+        and not getattr(kind_of(algo), "reads_names", False)
     ]
 )
 OF_NUMBERS = crossed([algo for algo in choices("algo") if Regression in kind_of(algo).solves])
@@ -107,8 +110,9 @@ def starts_elsewhere(algo: str) -> bool:
 def settings_of(algo: str) -> list[str]:
     kind = kind_of(algo)
     own = " ".join(setting for parameter, setting in OWN.items() if parameter in arguments_of(algo)).split()
-    own += ["freeze_backbone=true"] if kind.needs_features else []
-    return [*own, f"trainer.max_steps={2 if kind.trains else 0}", *(["data.train.batch=4"] if kind.supervised else [])]
+    frozen = ["freeze_backbone=true"] if kind.needs_features else []
+    batch = ["data.train.batch=4"] if kind.supervised else []
+    return [*own, *frozen, f"trainer.max_steps={2 if kind.trains else 0}", *batch]
 
 
 def of_images(size: str, pictures: Path, banks: Path) -> list[str]:

@@ -19,6 +19,7 @@ are means a + f(z, a), without the noise of p(x | z, a), to which examples of th
 """
 
 import math
+from abc import abstractmethod
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -37,44 +38,30 @@ class Bound(NamedTuple):
     divergence: Tensor  # KL(q(z | x, a) || p(z)) [P]
 
 
-class VAE(GenerativeLearner):
-    """The conditional variational auto-encoder.
+class ConditionalVAE(GenerativeLearner):
+    """A variational auto-encoder of examples, given their anchors; a subclass has its networks.
 
     Args:
         code: The size of the code z.
-        hidden: The units of the hidden layer of each network.
         beta: The weight of the divergence.
-        dropout: The share of hidden units that training leaves out.
     """
 
-    def __init__(
-        self,
-        code: Units,
-        hidden: Units,
-        beta: NotNegative,
-        dropout: Annotated[float, AtLeast(0), Below(1)],
-        **learner: Any,
-    ) -> None:
+    def __init__(self, code: Units, beta: NotNegative, **learner: Any) -> None:
         super().__init__(**learner)
-        features = self.backbone.features
         self.noise_size = code
         self.beta = beta
-        self.encoder = perceptron(2 * features, hidden, 2 * code, dropout)
-        self.decoder = perceptron(code + features, hidden, features, dropout)
-        self.log_variance = nn.Parameter(torch.zeros(features))  # log s^2
 
+    @abstractmethod
     def encode(self, x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log sigma^2 of q(z | x, a): both [P, code]"""
-        mu, log_variance = self.encoder(torch.cat([x, anchors], -1)).chunk(2, -1)
-        return mu, log_variance
 
+    @abstractmethod
     def decode(self, z: Tensor, anchors: Tensor) -> Tensor:
-        """a + f(z, a): [P, features]"""
-        difference: Tensor = self.decoder(torch.cat([z, anchors], -1))
-        return anchors + difference
+        """What determines p(x | z, a): [P, features]"""
 
-    def generate(self, anchors: Tensor, noise: Tensor) -> Tensor:
-        return self.decode(noise, anchors)
+    @abstractmethod
+    def log_likelihood(self, x: Tensor, decoded: Tensor) -> Tensor:
+        """log p(x | z, a): [P]"""
 
     def bound(self, x: Tensor, anchors: Tensor, epsilon: Tensor) -> Bound:
         """The terms of the evidence bound of x [P, features], with a code each, from noise epsilon [P, code]."""
@@ -82,11 +69,6 @@ class VAE(GenerativeLearner):
         z = mu + (log_variance / 2).exp() * epsilon
         divergence = 0.5 * (mu.square() + log_variance.exp() - 1 - log_variance).sum(-1)
         return Bound(self.log_likelihood(x, self.decode(z, anchors)), divergence)
-
-    def log_likelihood(self, x: Tensor, mean: Tensor) -> Tensor:
-        """log N(x; mean, s^2): [P]"""
-        errors = (x - mean).square() / self.log_variance.exp()
-        return -0.5 * (errors + self.log_variance + math.log(2 * math.pi)).sum(-1)
 
     def training_loss(self, episode: Episode) -> TrainingStep:
         support, query = self.features_of(episode)
@@ -100,3 +82,36 @@ class VAE(GenerativeLearner):
         self.terms.append((tasks, {"log_likelihood": likelihood, "divergence": divergence}))
         loss = (self.beta * divergence - likelihood) / self.backbone.features
         return TrainingStep(loss, self.training_answers(support, query, episode.number))
+
+
+class VAE(ConditionalVAE):
+    """The conditional variational auto-encoder of features.
+
+    Args:
+        hidden: The units of the hidden layer of each network.
+        dropout: The share of hidden units that training leaves out.
+    """
+
+    def __init__(self, hidden: Units, dropout: Annotated[float, AtLeast(0), Below(1)], **learner: Any) -> None:
+        super().__init__(**learner)
+        features, code = self.backbone.features, self.noise_size
+        self.encoder = perceptron(2 * features, hidden, 2 * code, dropout)
+        self.decoder = perceptron(code + features, hidden, features, dropout)
+        self.log_variance = nn.Parameter(torch.zeros(features))  # log s^2
+
+    def encode(self, x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+        mu, log_variance = self.encoder(torch.cat([x, anchors], -1)).chunk(2, -1)
+        return mu, log_variance
+
+    def decode(self, z: Tensor, anchors: Tensor) -> Tensor:
+        """a + f(z, a): [P, features]"""
+        difference: Tensor = self.decoder(torch.cat([z, anchors], -1))
+        return anchors + difference
+
+    def generate(self, anchors: Tensor, noise: Tensor) -> Tensor:
+        return self.decode(noise, anchors)
+
+    def log_likelihood(self, x: Tensor, decoded: Tensor) -> Tensor:
+        """log N(x; a + f(z, a), s^2): [P]"""
+        errors = (x - decoded).square() / self.log_variance.exp()
+        return -0.5 * (errors + self.log_variance + math.log(2 * math.pi)).sum(-1)
