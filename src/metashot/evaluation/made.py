@@ -75,9 +75,9 @@ class MadeExamples(Metric):
 
 def made_report(measured: NDArray[np.float64], scores: Sequence[float]) -> MadeReport:
     """Summarise the measures of all episodes [E, 4], whose scores with made examples are given in the same order."""
-    columns = MadeMeasures(*(column.tolist() for column in measured.T))
-    means = {name: WithInterval(*mean_and_interval(values)) for name, values in columns._asdict().items()}
-    return MadeReport(gain=paired_difference(scores, columns.without), **means)
+    columns: dict[str, list[float]] = dict(zip(MadeMeasures._fields, measured.T.tolist(), strict=True))
+    means = {name: WithInterval(*mean_and_interval(values)) for name, values in columns.items()}
+    return MadeReport(gain=paired_difference(scores, columns["without"]), **means)
 
 
 def _percent(value: WithInterval) -> str:
