@@ -82,7 +82,7 @@ class Worlds:
 
 def inner_loop(network: Linear, **changes: Any) -> InnerLoop:
     def update(
-        theta: Parameters, gradients: Parameters, state: OptimizerState, step: int
+        theta: Parameters, gradients: Parameters, state: OptimizerState, step: int, loss: Tensor
     ) -> tuple[Parameters, OptimizerState]:
         return {name: theta[name] - ALPHA * gradients[name] for name in theta}, state
 

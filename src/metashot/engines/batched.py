@@ -86,7 +86,8 @@ class _TasksAtOnce:
             statistics = [values[0] for values in recorded_statistics(layers)]
             if first_order:
                 gradients = {name: value.detach() for name, value in gradients.items()}
-            return course.StepResult(*inner.update(theta, gradients, state, number), loss, statistics)
+            read = loss.detach() if first_order else loss
+            return course.StepResult(*inner.update(theta, gradients, state, number, read), loss, statistics)
 
         shared = number == 0 and self.shared_start
         if shared:  # with the same weights for all tasks, vmap needs no grouped convolution

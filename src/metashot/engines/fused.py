@@ -42,10 +42,13 @@ class FusedTasks:
             statistics = recorded_statistics(layers)
         directions = dict(zip(theta, gradients, strict=True))
 
-        def update(theta: Parameters, directions: Parameters, state: OptimizerState) -> tuple[Parameters, OptimizerState]:
-            return inner.update(theta, directions, state, number)
+        def update(
+            theta: Parameters, directions: Parameters, state: OptimizerState, loss: Tensor
+        ) -> tuple[Parameters, OptimizerState]:
+            return inner.update(theta, directions, state, number, loss)
 
-        return course.StepResult(*vmap(update)(theta, directions, state), losses, statistics)
+        read = losses if second_order else losses.detach()
+        return course.StepResult(*vmap(update)(theta, directions, state, read), losses, statistics)
 
     def answer(self, theta: Parameters, support_x: Tensor, query_x: Tensor, number: int) -> tuple[Tensor, course.Statistics]:
         if torch.is_autocast_enabled("cpu") or not query_x.numel():

@@ -11,8 +11,8 @@ from metashot.episodes import Examples
 
 Parameters = dict[str, Tensor]  # by their names in the network
 OptimizerState = dict[str, Tensor]  # of an inner optimiser, carried from step to step
-# (parameters, gradients, state, number of the step) -> (new parameters, new state)
-Update = Callable[[Parameters, Parameters, OptimizerState, int], tuple[Parameters, OptimizerState]]
+# (parameters, gradients, state, number of the step, support loss before it) -> (new parameters, new state)
+Update = Callable[[Parameters, Parameters, OptimizerState, int, Tensor], tuple[Parameters, OptimizerState]]
 # (parameters [C, ...] of a chunk of tasks, number of the inner step, position of the chunk among all T tasks) -> the
 # examples [C, N, ...] of this step. An engine calls it for the tasks that it computes together. The gradient of the inner
 # loss treats the examples as constants; the outer gradient flows through them unless they are detached.
@@ -53,7 +53,7 @@ class InnerLoop:
     initial_state: Callable[[Parameters], OptimizerState]  # before the first step
     update: Update
     steps: int
-    first_order: bool  # the outer gradient treats inner gradients as constants
+    first_order: bool  # the outer gradient treats inner gradients, and losses that an update reads, as constants
     answer_after: tuple[int, ...]  # the numbers of steps after which queries are answered
     least_fall: float | None = None  # a task whose support loss falls by less in a step undoes the step and stops
     recompute: bool = False  # recompute activations of steps, and of answers if there are several, in the backward pass

@@ -80,7 +80,8 @@ class _OneTask:
             current = {name: value for name, value in adapted.named_parameters() if name in theta}
             gradients = torch.autograd.grad(loss, list(current.values()), create_graph=second_order)
         state = {name: value[0] for name, value in state.items()}
-        updated, state = self.inner.update(current, dict(zip(current, gradients, strict=True)), state, number)
+        read = loss if second_order else loss.detach()
+        updated, state = self.inner.update(current, dict(zip(current, gradients, strict=True)), state, number, read)
         self.theta = _with_task_dimension(updated)
         with torch.enable_grad():  # so that the next step is differentiable
             self._move(adapted, {name: value - current[name] for name, value in updated.items()})

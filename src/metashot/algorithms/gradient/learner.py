@@ -1,6 +1,5 @@
 """The base class of gradient-based algorithms: a network that adapts to each task by inner steps that subclasses define."""
 
-from abc import abstractmethod
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, NamedTuple
 
@@ -35,8 +34,9 @@ class AdaptedTasks(NamedTuple):
 class GradientLearner(Algorithm):
     """A network that adapts to each task by gradient steps.
 
-    A subclass implements `update`, the inner step of its paper. It may also override the outer loss (`training_loss`), the
-    step sizes (`step_sizes`), the initial parameters of each task (`initial_parameters`) and the network (`network_on`).
+    A subclass implements `update`, the inner step of its paper, or `initial_state` and `inner_step` where a step needs more
+    than gradients. It may also override the outer loss (`training_loss`), the step sizes (`step_sizes`), the initial
+    parameters of each task (`initial_parameters`) and the network (`network_on`).
 
     Args:
         backbone: The network up to the features; it must not draw random numbers.
@@ -171,9 +171,8 @@ class GradientLearner(Algorithm):
         """Build `alpha` of the update; by default the constant `inner_lr`."""
         return inner_lr
 
-    @abstractmethod
     def update(self, theta: Parameters, directions: Parameters, step: int) -> Parameters:
-        """Take one inner step.
+        """Take one inner step; not needed where a subclass overrides `inner_step`.
 
         Args:
             theta: The adapted parameters of one task before the step.
@@ -183,6 +182,29 @@ class GradientLearner(Algorithm):
         Returns:
             The parameters theta' after the step.
         """
+        raise NotImplementedError
+
+    def initial_state(self, theta: Parameters) -> OptimizerState:
+        """What is carried from step to step, before the first one, for parameters [T, ...]; by default the optimiser's."""
+        return self.inner_optimizer.initial_state(theta)
+
+    def inner_step(
+        self, theta: Parameters, gradients: Parameters, state: OptimizerState, step: int, loss: Tensor
+    ) -> tuple[Parameters, OptimizerState]:
+        """Take one inner step; by default `update` along the directions of the inner optimiser.
+
+        Args:
+            theta: The adapted parameters of one task before the step.
+            gradients: The gradients of the support loss.
+            state: The state after the step before.
+            step: The number of the step, from 0.
+            loss: The support loss before the step, a scalar.
+
+        Returns:
+            The parameters theta' and the state after the step.
+        """
+        directions, state = self.inner_optimizer.directions(gradients, state, step)
+        return self.update(theta, directions, step), state
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         return self.run_inner_loop(support, query_x).answers[:, -1]
@@ -276,20 +298,14 @@ class GradientLearner(Algorithm):
             adapted_names=self.adapted_names,
             outer_parameters=tuple(self.trainable_parameters()),
             loss=self.inner_loss,
-            initial_state=self.inner_optimizer.initial_state,
-            update=self._step,
+            initial_state=self.initial_state,
+            update=self.inner_step,
             steps=steps,
             first_order=self.first_order if first_order is None else first_order,
             answer_after=(steps,) if answer_after is None else answer_after,
             least_fall=self.least_fall,
             recompute=self.checkpoint_inner_steps,
         )
-
-    def _step(
-        self, theta: Parameters, gradients: Parameters, state: OptimizerState, step: int
-    ) -> tuple[Parameters, OptimizerState]:
-        directions, state = self.inner_optimizer.directions(gradients, state, step)
-        return self.update(theta, directions, step), state
 
     def _matching(self, patterns: list[str]) -> tuple[str, ...]:
         names = [name for name, _ in self.network.named_parameters()]
