@@ -23,6 +23,7 @@ from metashot.algorithms.gradient.metasgd import MetaSGD
 from metashot.algorithms.gradient.network import Network
 from metashot.algorithms.gradient.reptile import Reptile
 from metashot.algorithms.model.hyper import Hyper
+from metashot.algorithms.model.metalstm import MetaLSTM
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
 from metashot.backbones.conv4 import Conv4
@@ -57,6 +58,7 @@ ALGORITHMS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "hyper": (Hyper, {"encoding": 6}),
     "finetune": (Finetune, {"head": "new"}),
     "hypernetwork": (Hypernetwork, {}),
+    "metalstm": (MetaLSTM, {"hidden": 3}),
 }
 
 

@@ -21,6 +21,7 @@ PAPERS: dict[str, dict[str, Any]] = {
     "mamlpp": {"inner_lr": 0.01, "inner_steps": 5, "test_inner_steps": 5, "learned_step_sizes": True},
     "metasgd": {"inner_lr": 0.005, "inner_lr_until": 0.1, "inner_steps": 1},
     "hyper": {"inner_lr": 0.01, "inner_steps": 5, "test_inner_steps": 10},
+    "metalstm": {"inner_lr": 0.01, "inner_steps": 12, "test_inner_steps": 12, "first_order": True},
     "reptile": REPTILE,
     "average": REPTILE,
 }

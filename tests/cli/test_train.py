@@ -363,7 +363,7 @@ def test_run_whose_losses_are_no_numbers_stops_with_a_message_and_its_last_whole
     assert all(value.isfinite().all() for value in checkpoint(copied)["state_dict"].values())
 
 
-@pytest.mark.parametrize("algo", ["fomaml", "mamlpp", "anil", "boil", "metasgd", "reptile", "average"])
+@pytest.mark.parametrize("algo", ["fomaml", "mamlpp", "anil", "boil", "metasgd", "metalstm", "reptile", "average"])
 def test_every_gradient_based_algorithm_learns_numbers_from_one_command(command: Command, algo: str) -> None:
     quick = ["trainer.max_steps=3", "data.val.episodes=4", "data.test.episodes=4", "logger=csv", "folder=run"]
     outcome = command.run("train.py", "experiment=sinusoid", f"algo={algo}", *quick)

@@ -39,6 +39,7 @@ ALWAYS: list[tuple[str, Protocol]] = [
 OTHERS: list[tuple[str, Protocol]] = [
     ("fomaml", "none"),
     ("metasgd", "none"),
+    ("metalstm", "none"),
     ("maml", "none"),
     ("maml", "running"),
     ("maml", "support"),

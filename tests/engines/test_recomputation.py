@@ -71,6 +71,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fomaml": {},
     "anil": {},
     "metasgd": {},
+    "metalstm": {},
     "mamlpp": {"averages_per_step": True},
     "maml with adam": {"inner_optimizer": InnerOptimizer("adam", 0.5), "inner_lr": 0.01},
     "maml with mini-batches": {"inner_batch": 3},
