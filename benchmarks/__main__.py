@@ -2,7 +2,8 @@
 
 Some are commands of their own: `python -m benchmarks compare --help` is about other libraries, `growth --help` about how
 cost grows, `profile --help` about what a step spends its time on, `heads --help` about all heads on the same features,
-`learners --help` about the ready-made learners, and `estimates --help` about what learners say of themselves.
+`learners --help` about the ready-made learners, `estimates --help` about what learners say of themselves, and
+`presentations --help` about learners with a memory.
 """
 
 import argparse
@@ -38,6 +39,7 @@ COMMANDS = {
     "heads": "benchmarks.heads.command",
     "learners": "benchmarks.learners",
     "estimates": "benchmarks.estimates",
+    "presentations": "benchmarks.presentations",
 }
 
 

@@ -25,7 +25,7 @@ from .learners import MEAN, STD, WAYS, built, drawings, tiny
 FAMILIES = [
     ("maml", "transductive"), ("maml", "support"), ("mamlpp", "running"), ("reptile", "support"), ("protonet", "running"),
     ("protonet", "transductive"), ("matching", "running"), ("relation", "support_later"), ("siamese", "running"),
-    ("snail", "support_later"), ("baselinepp", "running"),
+    ("snail", "support_later"), ("mann", "running"), ("metalstm", "support_later"), ("baselinepp", "running"),
     ("svm", "support"), ("logistic", "running"), ("simpleshot", "running"),
     ("ptmap", "running"), ("laplacianshot", "support"), ("tim", "running"), ("feat", "running"),
     ("leo", "running"), ("cnaps", "support"), ("cnaps in blocks", "running"), ("hyper", "support"),

@@ -26,6 +26,8 @@ import metashot.algorithms.model.cnaps
 import metashot.algorithms.model.cnp
 import metashot.algorithms.model.hyper
 import metashot.algorithms.model.leo
+import metashot.algorithms.model.mann
+import metashot.algorithms.model.metalstm
 import metashot.algorithms.transductive.laplacianshot
 import metashot.algorithms.transductive.ptmap
 import metashot.algorithms.transductive.tim

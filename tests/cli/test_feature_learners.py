@@ -23,6 +23,7 @@ ALGORITHMS: dict[str, list[str]] = {
     "svm": ["algo=svm"],
     "simpleshot": ["algo=protonet", "algo.normalise=centre_l2"],
     "snail": ["algo=snail"],
+    "mann": ["algo=mann"],
     "baseline": ["algo=baseline", "data.train.batch=16"],
     "baselinepp": ["algo=baselinepp", "data.train.batch=16", "data.presentation.augmentation.quarter_turns=image"],
     "logistic": ["algo=logistic", "data.train.batch=16"],
@@ -40,7 +41,7 @@ ALGORITHMS: dict[str, list[str]] = {
 
 
 # One of each kind; `make test-long` trains the others, which other tests train without resuming.
-ALWAYS = ("matching", "snail", "logistic", "ptmap", "feat", "leo", "gan")
+ALWAYS = ("matching", "snail", "mann", "logistic", "ptmap", "feat", "leo", "gan")
 STARTED = ("metabaseline", "leo", "cnaps", "cnaps in blocks", "vae", "gan")
 
 
@@ -129,6 +130,12 @@ REFUSED: dict[str, list[str]] = {
     "algo=snail data.test.ways=7": ["7 ways", "test split", "snail", "5 classes", "data.test.ways=5"],
     "algo=snail algo.reach=6": ["algo.reach=6", "power of two"],
     "algo=snail data.train.ways=[3,5]": ["data.train.ways", "3-5 ways", "snail"],
+    "algo=mann data.test.ways=7": ["7 ways", "test split", "mann", "5 classes", "data.test.ways=5"],
+    "algo=mann data.train.ways=[3,5]": ["data.train.ways", "3-5 ways", "mann"],
+    "algo=mann algo.places=2": ["algo.places=2", "algo.heads=4", "at least as many"],
+    "algo=mann algo.decay=1": ["algo.decay=1", "below 1"],
+    "algo=mann algo.controller=gru": ["algo.controller=gru", "lstm, feedforward"],
+    "algo=metalstm algo.inner_lr=1.5": ["algo.inner_lr=1.5", "between 0 and 1"],
     "algo=matching algo.temperature=0": ["algo.temperature=0", "above 0"],
     "algo=matching algo.reading_steps=0": ["algo.reading_steps=0", "at least 1"],
     "algo=protonet algo.distance=manhattan": ["algo.distance=manhattan", "euclidean, cosine"],

@@ -145,6 +145,7 @@ OWN = {
     "matching": [],
     "r2d2": [],
     "snail": ["algo.embedding=8", "algo.filters=4", "algo.keys=[4,8]", "algo.values=[4,8]"],
+    "mann": ["algo.units=8", "algo.places=8", "algo.width=4"],
     "baseline": ["data.train.batch=4", "algo.fit.steps=3"],
     "baselinepp": ["data.train.batch=4", "algo.fit.steps=3"],
     "metabaseline": [],

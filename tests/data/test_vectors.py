@@ -23,6 +23,7 @@ from tests.sources.vectors.tables import EACH, FEATURES, clouds, npz
 ALGORITHMS = sorted(path.stem for path in (CONF / "algo").glob("*.yaml"))
 SMALL = {
     "snail": ["algo.keys=[4,8]", "algo.values=[4,8]", "algo.filters=4", "algo.embedding=8", "algo.reach=8"],
+    "mann": ["algo.units=16", "algo.places=8", "algo.width=8"],
     "baseline": ["data.train.batch=16"],
     "baselinepp": ["data.train.batch=16"],
     "logistic": ["data.train.batch=16"],

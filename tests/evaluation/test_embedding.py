@@ -31,6 +31,7 @@ LEARNERS = (
     "r2d2",
     "svm",
     "snail",
+    "mann",
     "baseline",
     "logistic",
     "ptmap",

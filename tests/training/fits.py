@@ -27,7 +27,7 @@ from metashot.training.trainer import TrainerOptions
 
 from ..configuration.test_configuration import composed
 
-GRADIENT = ("maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "reptile", "average", "hyper")
+GRADIENT = ("maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "reptile", "average", "hyper", "metalstm")
 FEATURES = (
     "protonet",
     "matching",
@@ -37,6 +37,7 @@ FEATURES = (
     "r2d2",
     "svm",
     "snail",
+    "mann",
     "baseline",
     "baselinepp",
     "logistic",
