@@ -162,7 +162,6 @@ REFUSED: dict[str, list[str]] = {
     "algo=protonet data.train.batch=8": ["data.train.batch", "algo=protonet", "episodes"],
     "algo=leo": ["missing key init_from", "algo=leo", "freeze_backbone=true", "backbone=pretrained"],
     "algo=cnaps": ["missing key init_from", "algo=cnaps", "freeze_backbone=true", "backbone=identity"],
-    "algo=leo init_from=run": ["freeze_backbone=false", "algo=leo", "freeze_backbone=true"],
     "algo=leo backbone=pretrained backbone.train=[blocks.*]": [
         "backbone.train=['blocks.*']",
         "algo=leo",

@@ -117,7 +117,8 @@ class CNAPS(CentresFeatures):
     def on_train_start(self) -> None:
         """Frozen features have their mean before the first step."""
         super().on_train_start()
-        self.centre()
+        if not self.global_step:  # a resumed run has the mean in its state
+            self.centre()
 
     def embed(self, images: Tensor, support: int) -> Tensor:
         features = super().embed(images, support)

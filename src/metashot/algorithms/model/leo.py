@@ -120,7 +120,8 @@ class LEO(CentresFeatures):
     def on_train_start(self) -> None:
         """Frozen features have their mean before the first step."""
         super().on_train_start()
-        self.centre()
+        if not self.global_step:  # a resumed run has the mean in its state
+            self.centre()
 
     def summary(self, support: Examples) -> Tensor:
         return self.adapted(Examples(self.normalised(support.x), support.y), None).weights
