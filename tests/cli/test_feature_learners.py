@@ -162,11 +162,6 @@ REFUSED: dict[str, list[str]] = {
     "algo=protonet data.train.batch=8": ["data.train.batch", "algo=protonet", "episodes"],
     "algo=leo": ["missing key init_from", "algo=leo", "freeze_backbone=true", "backbone=pretrained"],
     "algo=cnaps": ["missing key init_from", "algo=cnaps", "freeze_backbone=true", "backbone=identity"],
-    "algo=leo backbone=pretrained backbone.train=[blocks.*]": [
-        "backbone.train=['blocks.*']",
-        "algo=leo",
-        "backbone.train=[]",
-    ],
     "algo=leo algo.latents=0": ["algo.latents=0", "at least 1"],
     "algo=leo algo.dropout=1": ["algo.dropout=1", "below 1"],
     "algo=cnaps algo.film=all": ["algo.film=all", "features, blocks"],
@@ -193,6 +188,13 @@ REFUSED: dict[str, list[str]] = {
 @pytest.mark.parametrize("overrides", REFUSED)
 def test_what_an_algorithm_cannot_use_is_refused(command: Command, overrides: str) -> None:
     refused(command.train(*overrides.split()), REFUSED[overrides])
+    assert contents(command.folder) == {}
+
+
+def test_a_backbone_that_would_train_is_refused_where_features_have_to_stay(command: Command, first: Trained) -> None:
+    for algo in ("leo", "cnaps"):
+        outcome = command.train(f"algo={algo}", f"init_from={first.run}", *QUICK)
+        refused(outcome, ["freeze_backbone=false trains the backbone", f"algo={algo}", "give freeze_backbone=true"])
     assert contents(command.folder) == {}
 
 
