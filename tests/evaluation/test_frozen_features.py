@@ -37,8 +37,11 @@ def run(
 ) -> tuple[dict[str, torch.Tensor], list[float], int]:
     """Weights after two steps with a frozen backbone, the scores of the test, and how many images passed the backbone."""
     small = ["backbone.channels=4", "backbone.normalisation=running", "backbone.halvings=0", "algo.optimizer.lr=0.1"]
+    calmer = ["algo.hidden=8", "algo.optimizer.lr=0.001"]  # variances are exponentials of what is learned
     own = {
         "snail": ["algo.keys=[4,8]", "algo.values=[4,8]", "algo.filters=4", "algo.embedding=8"],
+        "vae": calmer,
+        "gan": calmer,
         "leo": ["algo.optimizer.lr=0.001"],  # noise grows exponentially with what larger steps change
     }.get(algo, [])
     config = composed("train", f"algo={algo}", *small, *own, *overrides)
