@@ -208,6 +208,16 @@ class GenerativeLearner(CentresFeatures):
         )
         return MadeMeasures(scores[0], scores[1], torch.stack(told), torch.stack(copies))
 
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:
+        """Embed each episode once, for the answers and for what made examples are worth."""
+        return super().test_step([self._embedded(episode) for episode in batch], batch_idx)
+
+    def _embedded(self, episode: Episode) -> Episode:
+        if episode.embedded or episode.strangers is not None:
+            return episode
+        support, query = self.features_of(episode)
+        return replace(episode, support=support, query=query, embedded=True)
+
     def features_of(self, episode: Episode) -> tuple[Examples, Examples]:
         """The features of support set and queries, with their labels."""
         support, query = episode.support, episode.query
