@@ -12,6 +12,7 @@ from torch import Tensor
 from metashot.algorithms.model.mann import Mann, in_turns
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
+from metashot.backbones.normalisation import Normalisation
 from metashot.bad_input import BadInput
 from metashot.episodes import Episode, Examples
 from metashot.problems import Classification
@@ -37,9 +38,13 @@ def mann(controller: str = "lstm", separate_writes: bool = True, **settings: Any
     sizes = {"units": UNITS, "places": PLACES, "width": WIDTH, "heads": HEADS, "decay": DECAY, "strength": 3.0} | settings
     optimizer = Optimization("adam", 1e-3, 0.9, 0.0, "constant", 1, 1.0)
     kind: Any = controller
-    made = Mann(
-        Pixels(), Classification(WAYS), controller=kind, separate_writes=separate_writes, optimizer=optimizer, **sizes
-    ).double()
+    made = (
+        Mann(Pixels(), Classification(WAYS), controller=kind, separate_writes=separate_writes, optimizer=optimizer, **sizes)
+        .double()
+        .eval()
+    )
+    for buffer in made.buffers():
+        buffer.uniform_(0.5, 1.5)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             if name != "log_strength":
@@ -79,6 +84,8 @@ def logits_by_hand(made: Mann, sequence: list[tuple[Vector, int]]) -> list[Vecto
     read_weights, read = np.zeros((HEADS, PLACES)), np.zeros(HEADS * WIDTH)
     logits = []
     for x, y in sequence:
+        spread = np.sqrt(made.standard.running_var.numpy() + 1e-5)
+        x = (x - made.standard.running_mean.numpy()) / spread * weights["standard.weight"] + weights["standard.bias"]
         given = np.concatenate([x, label, read])
         if "controller.weight_ih" in weights:
             gates = weights["controller.weight_ih"] @ given + weights["controller.bias_ih"]
@@ -224,11 +231,12 @@ def test_there_are_places_for_all_heads() -> None:
 
 def test_labels_are_bound_within_a_few_hundred_steps() -> None:
     """Classes and their labels are drawn anew in every task: only the memory can know them."""
-    made = mann("feedforward", units=50, places=20, width=20, strength=10.0)
+    made = mann("feedforward", units=50, places=20, width=20, strength=10.0).train()
     torch.manual_seed(0)
     for module in made.modules():
         if isinstance(module, torch.nn.Linear):
             module.reset_parameters()
+    made.standard.load_state_dict(Normalisation(FEATURES, "running").state_dict())
     made.log_strength.data.fill_(2.3)
     descent = torch.optim.Adam(made.parameters(), 0.005)
     generator = torch.Generator().manual_seed(0)
@@ -245,5 +253,5 @@ def test_labels_are_bound_within_a_few_hundred_steps() -> None:
         descent.step()
     with torch.no_grad():
         asked = episode(10**6, tasks=50)
-        accuracy = (made(asked.support, asked.query.x).argmax(-1) == asked.query.y).double().mean()
+        accuracy = (made.eval()(asked.support, asked.query.x).argmax(-1) == asked.query.y).double().mean()
     assert accuracy > 0.8

@@ -12,13 +12,13 @@ episode's number decides; with 1 shot and 9 queries this is the paper's sequence
 the classes of a support set have several examples, they take turns in the order of their labels: the order of the given
 examples' classes does not change the answers.
 
-Where this departs from the paper: the controller reads the backbone's features instead of pixels; each of the n heads writes
-to one of the n least used places; the outer optimiser is Adam. The paper trains on 100,000 batches of sequences. So that a
-hundredth suffices, each head has a learned strength that multiplies its similarities before the softmax, as in the neural
-Turing machine (Graves et al. 2014, arXiv:1410.5401), and writes its key to the least used place but a vector of its own to
-the places that it read before (`separate_writes`); and the controller is feed-forward by default, whose keys depend on an
-example alone from the beginning, so that the label that follows is written to where the key is. `controller=lstm strength=1
-separate_writes=false` is the paper's memory, but for the training of the strength.
+Where this departs from the paper: the controller reads the backbone's features, standardised by running averages, instead of
+pixels; each of the n heads writes to one of the n least used places; the outer optimiser is Adam. The paper trains on 100,000
+batches of sequences. So that a hundredth suffices, each head has a learned strength that multiplies its similarities before
+the softmax, as in the neural Turing machine (Graves et al. 2014, arXiv:1410.5401), and writes its key to the least used place
+but a vector of its own to the places that it read before (`separate_writes`); and the controller is feed-forward by default,
+whose keys depend on an example alone from the beginning, so that the label that follows is written to where the key is.
+`controller=lstm strength=1 separate_writes=false` is the paper's memory, but for the training of the strength.
 """
 
 from typing import Literal, NamedTuple
@@ -32,6 +32,7 @@ from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.optimization import Optimization
 from metashot.arguments import Positive, Rate, Units
 from metashot.backbones.base import Backbone
+from metashot.backbones.normalisation import Normalisation
 from metashot.bad_input import BadInput
 from metashot.episodes import Episode, Examples
 from metashot.problems import Problem
@@ -101,6 +102,7 @@ class Mann(FeatureLearner):
             raise BadInput(f"algo.places={places} cannot be used with algo.heads={heads}; allowed: at least as many places")
         self.fixed_ways = problem.outputs
         self.units, self.places, self.width, self.heads, self.decay = units, places, width, heads, decay
+        self.standard = Normalisation(backbone.features, "running")
         inputs = backbone.features + problem.outputs + heads * width
         self.controller = nn.LSTMCell(inputs, units) if controller == "lstm" else nn.Linear(inputs, units)
         self.keys = nn.Linear(units, heads * width)
@@ -137,6 +139,9 @@ class Mann(FeatureLearner):
         """Present support examples and queries in one sequence, in a random order that depends on the episode's number."""
         x, y = (torch.cat([getattr(part, name) for part in (episode.support, episode.query)], 1) for name in ("x", "y"))
         features = x if episode.embedded else self.embed(x, support=episode.support.x.shape[1])
+        if self.training:
+            variances, means = torch.var_mean(features.detach(), dim=1, correction=0)
+            self.standard.update_averages(torch.stack([means, variances], dim=1), 0)
         words = random_words(key_of("presentations"), episode.number.cpu().numpy(), 0, y.shape[1])
         order = torch.from_numpy(words.argsort(axis=1, kind="stable")).to(y.device)
         with torch.autocast(x.device.type, enabled=False):
@@ -163,7 +168,7 @@ class Mann(FeatureLearner):
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Present one example [B, features] to each sequence: its logits [B, ways], and the state after it."""
-        read_in = torch.cat([x, state.y, state.r], dim=1)
+        read_in = torch.cat([self._standardised(x), state.y, state.r], dim=1)
         if isinstance(self.controller, nn.LSTMCell):
             h, c = self.controller(read_in, (state.h, state.c))
         else:
@@ -183,6 +188,12 @@ class Mann(FeatureLearner):
         w_u = self.decay * state.w_u + (w_r + to_read + to_unused).sum(1).detach()  # no gradient: it only chooses places
         logits: Tensor = self.scores(torch.cat([h, r], dim=1))
         return logits, State(h, c, memory, w_r, w_u, r, state.y)
+
+    def _standardised(self, x: Tensor) -> Tensor:
+        """By the running averages, in training too, where later presentations must not be seen either."""
+        layer = self.standard
+        # The averages are updated in place before the backward pass, so it must not need them.
+        return (x - layer.running_mean) * (layer.running_var + layer.epsilon).rsqrt() * layer.weight + layer.bias
 
     def least_used(self, w_u: Tensor) -> Tensor:
         """One of the least used places for each head, the first ones among equals: one-hot [B, heads, places]."""
