@@ -204,7 +204,15 @@ def examples(items: Tensor) -> Examples:
 
 
 _ESTIMATED = ["task", "accuracy", "estimate minus accuracy", "intervals that hold it", "mean width"]
-_LABELLED = ["task", "unlabelled images", "accuracy before", f"{LABELLED} random labels", "next_to_label()", "gain", "told"]
+_LABELLED = [
+    "task",
+    "unlabelled images",
+    "accuracy before",
+    f"{LABELLED} random labels",
+    "next_to_label()",
+    "gain",
+    "predicted gain",
+]
 
 
 def _estimated_cells(row: Estimated) -> list[str]:

@@ -16,12 +16,14 @@ class Head:
         name: Its name in the table.
         arguments: The arguments of train.py.
         with_shots: Further ones where the paper's settings depend on the shots.
+        with_backbone: The same where they also depend on the backbone.
         is_trained: Whether it has weights of its own that tasks depend on.
     """
 
     name: str
     arguments: tuple[str, ...]
     with_shots: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    with_backbone: Mapping[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
     is_trained: bool = False
 
     @property
@@ -29,6 +31,7 @@ class Head:
         return self.name.replace(" ", "-")
 
 
+_LARGE = ("resnet12", "pretrained")  # for which FEAT has the settings of ResNet-12
 HEADS = (
     Head("protonet", ("algo=protonet",)),
     Head("protonet l2", ("algo=protonet", "algo.normalise=l2")),
@@ -42,7 +45,11 @@ HEADS = (
     Head(
         "feat",
         ("algo=feat",),
-        {5: ("algo.contrastive_temperature=64", "algo.balance=0.1")},
+        with_backbone={
+            ("conv4", 5): ("algo.temperature=32", "algo.contrastive_temperature=64", "algo.balance=0.1"),
+            **{(name, 1): ("algo.contrastive_temperature=64", "algo.balance=0.01") for name in _LARGE},
+            **{(name, 5): ("algo.contrastive_temperature=32", "algo.balance=0.1") for name in _LARGE},
+        },
         is_trained=True,
     ),
     Head("laplacianshot", ("algo=laplacianshot",)),
@@ -130,7 +137,8 @@ def measurements(
         features = (*features, f"init_from={start}", "freeze_backbone=true", "data.presentation.augmentation.flip=0")
     for head in sorted(heads, key=lambda head: head.is_trained):  # others need no features of all training images
         for each in shots:
-            arguments = (*head.arguments, *head.with_shots.get(each, ()), f"data.shots={each}")
+            own_settings = (*head.with_shots.get(each, ()), *head.with_backbone.get((backbone, each), ()))
+            arguments = (*head.arguments, *own_settings, f"data.shots={each}")
             untrained = () if head.is_trained else ("trainer.max_steps=0",)
             run = place(folder, backbone, head, each)
             found.append(Measurement("train.py", (*arguments, *features, *untrained, *shared), run, start))

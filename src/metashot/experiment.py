@@ -156,6 +156,8 @@ class Experiment:
         refuse_other_batches(self.algorithm, self.data, config["algo"]["name"])
         self._start.refuse_other_images(self.data)
         self._classes = self._start.classes(config["init_from"])
+        if self._start.checkpoint is None:
+            self._classes = self._classes.before(self.data)
         if self._options.max_steps:  # without steps, no classes are trained on
             self._classes |= TrainingClasses.of(self.data)
         if not config["allow_seen_classes"]:

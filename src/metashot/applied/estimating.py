@@ -59,7 +59,9 @@ class Deadline:
 
     def check(self) -> None:
         if self._seconds is not None and monotonic() - self._begin > self._seconds:
-            raise BadInput(f"an estimate would take more than {self._seconds:g} s with this learner and so many examples")
+            raise BadInput(
+                f"an estimate takes longer than {self._seconds:g} s here: allow more time, in the shell by estimate=true"
+            )
 
 
 def _refuse_many(y: Tensor) -> None:

@@ -205,6 +205,7 @@ def _as_onnx(graph: _Graph, learner: ClassLearner) -> bytes:
         {
             "classes": json.dumps([_as_json(label) for label in learner.classes_.tolist()], ensure_ascii=False),
             "input": json.dumps({"channels": channels, "height": height, "width": width, "range": [0, 1]}),
+            "fit": learner.form.fit,
             "enlarging": learner.form.enlarging,
             "bright_ink": json.dumps(learner.form.inverted != "never"),
             "algorithm": learner.name,

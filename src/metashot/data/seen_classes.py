@@ -11,7 +11,7 @@ all of them in one tensor, since a file from a stranger may not hold as many val
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -100,6 +100,12 @@ class TrainingClasses:
             self.hashed_names | other.hashed_names,
             self.data | other.data,
         )
+
+    def before(self, data: EpisodicDataModule) -> "TrainingClasses":
+        """The same, of training before that on `data`: a data set of this name with other classes is called another one."""
+        if data.name not in self.data or self.digests <= TrainingClasses.of(data).digests:
+            return self
+        return replace(self, data=self.data - {data.name} | {f"other images of data={data.name}"})
 
     def plain(self) -> dict[str, Any]:
         """The classes as plain containers, for a checkpoint."""
