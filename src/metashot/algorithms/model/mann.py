@@ -12,13 +12,13 @@ episode's number decides; with 1 shot and 9 queries this is the paper's sequence
 the classes of a support set have several examples, they take turns in the order of their labels: the order of the given
 examples' classes does not change the answers.
 
-Where this departs from the paper: the controller reads the backbone's features, standardised by running averages, instead of
-pixels; each of the n heads writes to one of the n least used places; the outer optimiser is Adam. The paper trains on 100,000
-batches of sequences. So that a hundredth suffices, each head has a learned strength that multiplies its similarities before
-the softmax, as in the neural Turing machine (Graves et al. 2014, arXiv:1410.5401), and writes its key to the least used place
-but a vector of its own to the places that it read before (`separate_writes`); and the controller is feed-forward by default,
-whose keys depend on an example alone from the beginning, so that the label that follows is written to where the key is.
-`controller=lstm strength=1 separate_writes=false` is the paper's memory, but for the training of the strength.
+Where this departs from the paper: the controller reads the backbone's features, standardised by running averages, instead
+of pixels; each of the n heads writes to one of the n least used places; the outer optimiser is Adam. The paper trains on
+100,000 batches of sequences. So that a hundredth suffices, each head has a learned strength that multiplies its similarities
+before the softmax, as in the neural Turing machine (Graves et al. 2014, arXiv:1410.5401), and writes its key to the least
+used place but a vector of its own to the places that it read before (`separate_writes`); and the controller is feed-forward
+by default, whose keys depend on an example alone from the beginning, so that the label that follows is written to where the
+key is. `controller=lstm strength=1 separate_writes=false` is the paper's memory, but for the training of the strength.
 """
 
 from typing import Literal, NamedTuple
