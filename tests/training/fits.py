@@ -61,6 +61,7 @@ CALMER = {
     "mamlpp": ["algo.inner_lr=0.03"],
     # Adam divides by the size of a gradient: where one vanishes, its rounding decides the direction.
     "reptile": ["algo.inner_optimizer.name=sgd", "algo.inner_lr=0.1"],
+    "gan": ["algo.optimizer.name=sgd", "algo.optimizer.lr=0.000003"],
 }
 OWN = {
     "full context": ["algo=matching", "algo.full_context=true"],

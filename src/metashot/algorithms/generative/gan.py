@@ -111,8 +111,7 @@ class GAN(GenerativeLearner):
         made = [self.generate(real.x.flatten(0, 1), noise.flatten(0, 1)).view_as(real.x) for noise in z]
         scores = [self.score(features.flatten(0, 1), real.x.flatten(0, 1)).mean() for features in made]
         losses = [self.problem.loss(_SCALE * cosines(query.x, class_means(features, real.y)), query.y) for features in made]
-        differ = 1 - F.cosine_similarity(made[0], made[1], dim=-1)
-        noises_differ = (1 - F.cosine_similarity(z[0], z[1], dim=-1)).clamp(min=_LEAST)
+        differ, noises_differ = _one_minus_cosine(made[0], made[1]), _one_minus_cosine(z[0], z[1]).clamp(min=_LEAST)
         return scores[0] + scores[1], losses[0] + losses[1], (differ / noises_differ).mean()
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -216,6 +215,11 @@ class GAN(GenerativeLearner):
     def configure_optimizers(self) -> Any:
         players = self.generator, self.critic
         return [self.optimization.build(player.parameters(), self.trainer.max_steps) for player in players]
+
+
+def _one_minus_cosine(a: Tensor, b: Tensor) -> Tensor:
+    """1 - cos(a, b) over the last dimension, exact where the two are alike, too."""
+    return (F.normalize(a, dim=-1) - F.normalize(b, dim=-1)).square().sum(-1) / 2
 
 
 def _uncounted(optimizer: LightningOptimizer) -> None:
