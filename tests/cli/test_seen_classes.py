@@ -93,6 +93,7 @@ def test_classes_before_init_from_count_and_are_kept_when_a_run_is_resumed_or_be
     outcome = trained.train(*given, "allow_seen_classes=true", "folder=next")
     assert outcome.code == 0, outcome
     assert "seen classes    2 of 2" in outcome.out
+    assert "external data   other images of data=folder" in outcome.out
     resumed = trained.run("train.py", "resume=next", "trainer.max_steps=2")
     assert resumed.code == 0, resumed
     for name in ("best.ckpt", "last.ckpt"):
@@ -101,6 +102,9 @@ def test_classes_before_init_from_count_and_are_kept_when_a_run_is_resumed_or_be
         assert names > {one.partition("/")[2] for one in noted(trained.folder / "run")}
         assert len(known["digests"]) == len(names)
     assert checkpoint(trained.folder / "next")["global_step"] == 2
+    assert report(trained.folder / "next")["external_data"] == "other images of data=folder"
+    again = trained.train(*FOLDER, OTHER_SPLIT, "init_from=next", "allow_seen_classes=true", "folder=third")
+    assert "external data   other images of data=folder" in again.out
 
 
 def noted(run: Path) -> list[str]:
