@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
+_LONGEST = 100  # characters of a value in a message
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters and undecodable bytes
 
 
@@ -29,6 +30,15 @@ class GaveUp(Exception):
 
 class BadValue(BadInput, ValueError):
     """Bad input to a Python call: other libraries expect estimators to raise a ValueError."""
+
+
+def shown(value: object) -> str:
+    """A value of any kind for a message, shortened."""
+    try:
+        text = repr(value)
+    except Exception:  # as of a number with too many digits
+        text = f"a {type(value).__name__} that cannot be printed"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def one_of(allowed: Iterable[str], given: str = "") -> str:

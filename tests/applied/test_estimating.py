@@ -142,7 +142,7 @@ def test_an_estimate_that_takes_too_long_is_given_up() -> None:
     with pytest.raises(BadInput, match=r"takes longer than 0\.001 s here: allow more time, in the shell by estimate=true"):
         estimated(algorithm, support, y, within=0.001)
     assert estimated(algorithm, support, y, within=600.0) == estimated(algorithm, support, y)
-    for refused in ("2", 0, -1.0, float("nan"), True):
+    for refused in ("2", 0, -1.0, float("nan"), True, -(10**5000), np.timedelta64(5, "s")):
         with pytest.raises(BadInput, match=r"within=.* cannot be used; allowed: a positive number of seconds"):
             estimated(algorithm, support, y, within=refused)  # type: ignore[arg-type]
 

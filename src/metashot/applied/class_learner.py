@@ -19,7 +19,7 @@ from metashot.applied.labels import Labels, as_array, distinct, is_plain, labels
 from metashot.applied.learner import Device, Fitted, Learner
 from metashot.applied.network import TrainedNetwork
 from metashot.applied.photographs import PhotographsGiven, warning_of
-from metashot.bad_input import BadInput, BadValue
+from metashot.bad_input import BadInput, BadValue, shown
 from metashot.checkpoints.stored import LONGEST_LABEL, MOST_CLASSES, can_be_stored
 from metashot.episodes import Examples
 
@@ -303,7 +303,7 @@ def _rate_of(unknown: bool | float) -> float | None:
         return _USUAL_RATE if unknown else None
     if not isinstance(unknown, int | float | np.floating) or not 0 < unknown < 1:
         raise BadValue(
-            f"unknown={unknown!r} cannot be used; allowed: a rate of false alarms such as 0.05, True for "
+            f"unknown={shown(unknown)} cannot be used; allowed: a rate of false alarms such as 0.05, True for "
             f"{_USUAL_RATE}, or False"
         )
     return float(unknown)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from metashot.algorithms.features import FeatureLearner
 from metashot.applied.simulated_tasks import refuse_simulation
-from metashot.bad_input import BadInput, BadValue
+from metashot.bad_input import BadInput, BadValue, shown
 from metashot.episodes import Examples
 
 LEVEL = 0.9  # of the interval
@@ -51,9 +51,11 @@ class Deadline:
     """A time after which an estimate is given up."""
 
     def __init__(self, seconds: float | None) -> None:
-        is_number = isinstance(seconds, int | float | np.number) and not isinstance(seconds, bool)
+        is_number = isinstance(seconds, int | float | np.integer | np.floating) and not isinstance(
+            seconds, bool | np.timedelta64
+        )
         if seconds is not None and not (is_number and seconds > 0):
-            raise BadValue(f"within={seconds!r} cannot be used; allowed: a positive number of seconds, or None")
+            raise BadValue(f"within={shown(seconds)} cannot be used; allowed: a positive number of seconds, or None")
         self._seconds = seconds
         self._begin = monotonic()
 

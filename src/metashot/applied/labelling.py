@@ -23,7 +23,7 @@ from torch import Tensor
 from metashot.algorithms.familiarity import Familiarity
 from metashot.algorithms.features import FeatureLearner
 from metashot.applied.simulated_tasks import refuse_simulation
-from metashot.bad_input import BadInput, BadValue
+from metashot.bad_input import BadInput, BadValue, shown
 from metashot.episodes import Examples
 from metashot.evaluation.statistics import paired_difference
 
@@ -80,7 +80,7 @@ def refuse_number(n: Any, images: int, noun: str) -> int:
     except TypeError:
         count = 0
     if not 1 <= count <= images:
-        raise BadValue(f"n={n} cannot be used; allowed: a whole number from 1 to the number of {noun}, {images:,}")
+        raise BadValue(f"n={shown(n)} cannot be used; allowed: a whole number from 1 to the number of {noun}, {images:,}")
     return count
 
 

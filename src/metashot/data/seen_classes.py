@@ -10,6 +10,7 @@ all of them in one tensor, since a file from a stranger may not hold as many val
 """
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from metashot.sources.splitting import Split
 _NAMED = 5  # classes listed in a message
 _LISTED = 2**14  # classes listed in a checkpoint
 _BYTES = 8  # of a digest
+_MOST_DATA, _NAME_OF_DATA = 100, re.compile(r"[\w .=-]{1,100}")  # data sets of a record, whose names reports print
 _NONE = torch.empty(0, _BYTES, dtype=torch.uint8)
 
 
@@ -80,15 +82,15 @@ class TrainingClasses:
             return cls(complete=False)
         try:
             names, digests, complete = noted["names"], noted["digests"], noted["complete"]
-            trained = bool(names or digests or len(noted.get("packed_digests", [])))
-            data = noted.get("data", [str(origin.get("name"))] if trained else [])  # not in older checkpoints
-            packed = [noted.get(key, _NONE) for key in ("packed_names", "packed_digests")]
-            whole = all(map(_are_texts, (names, digests, data))) and isinstance(complete, bool)
-            whole = whole and all(map(_are_packed, packed))
+            packed, data = [noted.get(key, _NONE) for key in ("packed_names", "packed_digests")], noted.get("data")
+            whole = all(map(_are_texts, (names, digests))) and isinstance(complete, bool)
+            whole = whole and all(map(_are_packed, packed)) and (data is None or _are_names(data))
         except (AttributeError, TypeError, KeyError, IndexError):
             whole = False
         if not whole:
             raise BadInput(f"{printable(str(path))} is damaged: its record of training classes cannot be read")
+        if data is None:  # an older checkpoint
+            data = [str(origin.get("name"))] if names or digests or len(packed[1]) else []
         hashed, others = map(_unpacked, packed)
         return cls(frozenset(names), others.union(digests), complete, hashed, frozenset(data))
 
@@ -179,6 +181,10 @@ def _unpacked(digests: Tensor) -> frozenset[str]:
 
 def _are_packed(value: Any) -> bool:
     return isinstance(value, Tensor) and value.dtype is torch.uint8 and value.shape[1:] == (_BYTES,)
+
+
+def _are_names(values: Any) -> bool:
+    return _are_texts(values) and len(values) <= _MOST_DATA and all(map(_NAME_OF_DATA.fullmatch, values))
 
 
 def _are_texts(values: Any) -> bool:
