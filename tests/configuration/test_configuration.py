@@ -27,6 +27,7 @@ from metashot.evaluation.checks import check_of_evaluation
 from metashot.problems import Classification
 
 SCRIPTS = ("train", "evaluate", "look")
+OF_NUMBERS = ("cnp", "anp")  # which learn no classes
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 
 
@@ -73,7 +74,8 @@ CALLS = [(script, group, choice) for script in SCRIPTS for group, choice in CHOI
 @pytest.mark.parametrize(("script", "group", "choice"), CALLS, ids=[f"{s} {g}={c}" for s, g, c in CALLS])
 def test_every_choice_of_every_group_composes_and_is_accepted(script: str, group: str, choice: str) -> None:
     check = check_of_evaluation if script == "evaluate" else configuration.check  # the former may leave the seed open
-    check(composed(script, f"{group}={choice}"))
+    data = ["data=curves"] if choice in OF_NUMBERS else []
+    check(composed(script, f"{group}={choice}", *data))
 
 
 @pytest.mark.parametrize("algo", ["maml", "r2d2", "reptile"])
@@ -246,8 +248,8 @@ SIZES = {
     "algo=mann": ("algo.units", "algo.places", "algo.width", "algo.heads"),
     "algo=metalstm": ("algo.hidden",),
     "algo=baseline": ("algo.fit.steps",),
-    "algo=cnp": ("algo.encoder", "algo.decoder"),
-    "algo=anp": ("algo.encoder", "algo.attention", "algo.heads", "algo.latent", "algo.samples", "algo.decoder"),
+    "algo=cnp data=curves": ("algo.encoder", "algo.decoder"),
+    "algo=anp data=curves": ("algo.encoder", "algo.attention", "algo.heads", "algo.latent", "algo.samples", "algo.decoder"),
     "engine=batched": ("engine.chunk",),
     "backbone=mlp": ("backbone.hidden",),
     "backbone=resnet12": ("backbone.widths", "backbone.drop_block_size"),
@@ -261,7 +263,7 @@ SIZES = {
 
 @pytest.mark.parametrize("choice", SIZES)
 def test_a_size_beyond_all_memory_is_refused(choice: str) -> None:
-    config = composed("train", choice)
+    config = composed("train", *choice.split())
     configuration.check(config)
     for key in SIZES[choice]:
         *above, last = key.split(".")
