@@ -80,7 +80,7 @@ def meta_gradient(given: dict[str, Matrix], steps: int, first_order: bool, engin
     support = Examples(tensors["support_x"], tensors["support_y"])
 
     def update(
-        theta: Parameters, gradients: Parameters, state: OptimizerState, step: int
+        theta: Parameters, gradients: Parameters, state: OptimizerState, step: int, loss: Tensor
     ) -> tuple[Parameters, OptimizerState]:
         return {name: theta[name] - ALPHA * gradients[name] for name in theta}, state
 

@@ -27,7 +27,7 @@ CASES = [
     ("train.py", ["algo=protonet", "data=sinusoid"], "algo=protonet cannot learn data=sinusoid, a regression problem"),
     ("train.py", ["resume={run}", "seed=3"], "seed=3 was given, but the run to resume has seed=0"),
     ("train.py", ["init_from={run}", "backbone=resnet12"], "holds the weights of another backbone, conv4"),
-    ("train.py", ["algo=cnp"], "algo=cnp cannot learn data=glyphs, a classification problem"),
+    ("train.py", ["algo=cnp", "data=glyphs"], "algo=cnp cannot learn data=glyphs, a classification problem"),
     ("train.py", ["algo=metabaseline"], "missing key init_from"),
     ("train.py", ["algo=finetune", "trainer.max_steps=5"], "trainer.max_steps=5 cannot be done by algo=finetune"),
     ("src/metashot/predict.py", [], "missing key query"),

@@ -457,7 +457,7 @@ REGRESSIONS: dict[str, tuple[list[str], list[str]]] = {
     "no encoder": (["algo=cnp", "data=curves", "algo.encoder=[]"], ["algo.encoder=[]", "at least one layer"]),
     "seven heads": (["algo=anp", "data=curves", "algo.heads=7"], ["algo.encoder=[128, 128, 128]", "algo.heads=7"]),
     "no deviation": (["algo=anp", "data=curves", "algo.least_deviation=0"], ["algo.least_deviation=0", "above 0"]),
-    "classes": (["algo=anp"], ["algo=anp", "glyphs", "classification"]),
+    "classes": (["algo=anp", "data=glyphs"], ["algo=anp", "glyphs", "classification"]),
     "no points": ([*SINUSOID, "data.shots=0"], ["data.shots=0", "at least 1"]),
     "ways": ([*SINUSOID, "data.ways=5"], ["data.ways"]),
     "empty range": ([*SINUSOID, "data.source.x=[5,-5]"], ["data.source.x=[5, -5]", "[least, most]"]),

@@ -100,5 +100,8 @@ def test_learner_predicts_with_deviations(trained: dict[str, Trained], algo: str
 
 def test_neural_processes_are_not_for_classes(command: Command) -> None:
     for algo in SMALL:
-        refused(command.run("train.py", f"algo={algo}", "folder=run"), [f"algo={algo}", "data=glyphs", "algo=maml"])
+        refused(
+            command.run("train.py", f"algo={algo}", "data=glyphs", "folder=run"),
+            [f"algo={algo}", "data=glyphs", "algo=maml"],
+        )
     assert not Path(command.folder / "run").exists()

@@ -173,7 +173,6 @@ REFUSED: dict[str, list[str]] = {
     "algo=vae algo.made=-1": ["algo.made=-1", "at least 0"],
     "algo=vae algo.beta=-1": ["algo.beta=-1", "at least 0"],
     "algo=vae algo.classifier=forest": ["algo.classifier=forest", "mean, logistic, head"],
-    "algo=vae backbone=pretrained backbone.train=[conv_stem.*]": ["backbone.train=", "algo=vae", "backbone.train=[]"],
     "algo=gan algo.critic_steps=0": ["algo.critic_steps=0", "at least 1"],
     "algo=vae_images backbone=conv4": ["algo=vae_images", "init_from"],
     "algo=protonet freeze_backbone=true": ["freeze_backbone=true", "algo=protonet", "nothing to train"],

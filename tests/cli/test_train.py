@@ -428,7 +428,7 @@ def test_help_lists_groups_and_keys_without_importing_torch(command: Command) ->
         (
             "train.py",
             [
-                "algo: anil, average, baseline, ",
+                "algo: anil, anp, average, baseline, ",
                 "backbone: clip, conv4, ",
                 "trainer: cpu, ddp, gpu",
                 "resume=null",

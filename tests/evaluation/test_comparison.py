@@ -28,7 +28,16 @@ def scored(algo: str, seed: int, score: float, **config: Any) -> Scored:
     results = EpisodeResults(Classification(5), scores.tolist(), [1.0] * EPISODES, list(range(EPISODES)))
     unsaid = dict.fromkeys(Report.__dataclass_fields__)
     known = {"metric": "accuracy", "score": results.score, "ci95": results.ci95, "episodes": EPISODES, "algo": algo}
-    shape = {"ways": 5, "shots": 1, "queries": 15, "data": "glyphs", "split": "test", "classes": [], "inner_steps": []}
+    shape = {
+        "ways": 5,
+        "shots": 1,
+        "queries": 15,
+        "data": "glyphs",
+        "split": "test",
+        "classes": [],
+        "inner_steps": [],
+        "measures": {},
+    }
     report = Report(**unsaid | known | shape | {"episode_seed": 0, "training_seed": seed})  # type: ignore[arg-type]
     whole = {"seed": seed, "algo": {"name": algo}, "data": {"test": {"seed": 0}}} | config
     return Scored(Path(f"{algo}{seed}"), whole, Evaluation(report, results, None, ()))

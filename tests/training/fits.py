@@ -61,6 +61,8 @@ CALMER = {
     "mamlpp": ["algo.inner_lr=0.03"],
     # Adam divides by the size of a gradient: where one vanishes, its rounding decides the direction.
     "reptile": ["algo.inner_optimizer.name=sgd", "algo.inner_lr=0.1"],
+    "hyper": ["algo.optimizer.name=sgd", "algo.optimizer.lr=0.01"],
+    "cnaps": ["algo.optimizer.name=sgd", "algo.optimizer.lr=0.01"],
     "gan": ["algo.optimizer.name=sgd", "algo.optimizer.lr=0.000003"],
 }
 OWN = {
