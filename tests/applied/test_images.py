@@ -216,3 +216,27 @@ def test_small_images_are_enlarged_as_the_training_images_were() -> None:
     larger = Image.fromarray(COLOURS).resize((50, 90))
     lanczos = np.asarray(larger.resize((24, 40), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
     np.testing.assert_array_equal(prepared(larger, "it", own).pixels, lanczos)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        torch.zeros(1, 3, 9, 9, device="meta"),
+        torch.eye(9).expand(2, 9, 9).to_sparse(),
+        torch.zeros(1, 3, 9, 9).to(torch.float8_e4m3fn),
+        torch.quantize_per_tensor(torch.rand(2, 9, 9), 0.1, 0, torch.quint8),
+        torch.nested.nested_tensor([torch.zeros(3, 3), torch.zeros(2, 2)]),
+        np.array("a.png"),
+        np.array(None),
+    ],
+    ids=["meta", "sparse", "float8", "quantised", "nested", "a text", "None"],
+)
+def test_arrays_and_tensors_that_hold_no_images_are_refused(given: Any) -> None:
+    with pytest.raises(BadInput, match=r"cannot be used|allowed"):
+        all_prepared(given, form())
+
+
+def test_lazy_negatives_are_images() -> None:
+    given = torch.full((2, 6, 10), 0.5 - 0.25j).conj().imag
+    assert given.is_neg()
+    np.testing.assert_array_equal(all_prepared(given, form()), np.full((2, 1, 6, 10), 64))

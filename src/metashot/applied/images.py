@@ -134,13 +134,15 @@ def normalised(x: Tensor, form: Form) -> Tensor:
 
 def one_by_one(images: Any) -> list[Any]:
     """Split a list, array or tensor of images into single images."""
+    if isinstance(images, Tensor) and images.is_nested:
+        raise BadValue("images as a nested tensor cannot be used; allowed: a list of tensors, or a dense one")
     if isinstance(images, str | bytes | os.PathLike | Image.Image):
         raise BadValue("one image was given where many are taken; give a list, such as [image]")
     if isinstance(images, np.ndarray | Tensor) and images.ndim > 0 and len(images) == 0:
         return []
     if isinstance(images, Tensor):
         return _of_tensor(images)
-    if isinstance(images, np.ndarray) and images.dtype.kind not in "OUS":
+    if isinstance(images, np.ndarray) and (images.dtype.kind not in "OUS" or not images.ndim):
         return _of_array(images)
     if isinstance(images, Mapping | Set) or not isinstance(images, Iterable):
         raise BadValue(
@@ -198,8 +200,14 @@ def _as_pillow(image: Any, name: str) -> Image.Image:
 
 
 def _as_array(image: Tensor) -> NDArray[Any]:
-    image = image.detach().cpu()
-    array: NDArray[Any] = (image.float() if image.dtype == torch.bfloat16 else image).numpy()
+    try:
+        image = image.detach().resolve_conj().resolve_neg().cpu()
+        array: NDArray[Any] = (image.float() if image.dtype == torch.bfloat16 else image).numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, quantised, without memory or of a type that NumPy lacks
+        kind = f"{image.dtype}, {image.layout}, on {image.device}"
+        raise BadValue(
+            f"images as a tensor of {kind} cannot be used; allowed: dense tensors of uint8, bool or floats"
+        ) from error
     return array
 
 

@@ -55,7 +55,8 @@ def distinct(labels: Iterable[Hashable]) -> list[Hashable]:
 def as_array(labels: Sequence[Hashable]) -> Labels:
     """An array of numbers or strings where all labels are of one such type, else an array of objects."""
     kinds = {type(label) for label in labels}
-    if len(kinds) == 1 and kinds <= {str, float, bool}:
+    # NumPy's strings lose NUL characters at their end.
+    if len(kinds) == 1 and kinds <= {str, float, bool} and not any(str(label).endswith("\0") for label in labels):
         return np.array(labels)
     if kinds == {int} and all(-(2**63) <= label < 2**63 for label in labels):  # type: ignore[operator]
         return np.array(labels, dtype=np.int64)

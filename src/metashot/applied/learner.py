@@ -8,11 +8,13 @@ import inspect
 import io
 import os
 import sys
+import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -25,7 +27,7 @@ from metashot.applied.estimating import Estimate
 from metashot.applied.images import Form, as_inputs
 from metashot.applied.labelling import Suggestions
 from metashot.applied.labels import Labels
-from metashot.applied.network import FORMAT, TrainedNetwork, read_network
+from metashot.applied.network import FORMAT, TrainedNetwork, fitted_content, read_network
 from metashot.bad_input import BadInput, BadValue
 from metashot.checkpoints.restoring import Origin
 from metashot.data.presentation.features import Features
@@ -273,6 +275,7 @@ class Learner(ABC):
         }
         file = io.BytesIO()
         torch.save(content, file)
+        _refuse_unreadable(file.getvalue())
         write_output(place, file.getvalue(), key, "fitted learner")
 
     @property
@@ -378,3 +381,17 @@ def _not_fitted() -> type[Unavailable]:
 @cache
 def _with(other: type[Exception]) -> type[Unavailable]:
     return type("NotFitted", (Unavailable, other), {})
+
+
+def _refuse_unreadable(content: bytes) -> None:
+    """Refuse to save what would not be read again, such as labels beyond the limits of files."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "saved.fewshot")
+        path.write_bytes(content)
+        try:
+            fitted_content(path)
+        except BadInput as error:
+            reason = str(error).partition(" cannot be used: ")[2].partition("; allowed")[0] or str(error)
+            raise BadInput(
+                f"this learner cannot be saved, since it could not be read again: {reason}: give other labels"
+            ) from error

@@ -1,0 +1,29 @@
+"""Labels of a fitted learner are given back as they were given, and saved only if they can be read again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import metashot
+from metashot.applied.labels import as_array
+from metashot.bad_input import BadInput
+
+IMAGES = np.random.default_rng(0).integers(0, 255, (4, 28, 28)).astype(np.uint8)
+
+
+def test_texts_keep_their_last_characters() -> None:
+    assert as_array(["a", "a\0"]).tolist() == ["a", "a\0"]
+    learner = metashot.load("drawings", device="cpu").fit(IMAGES, ["a", "a", "a\0", "a\0"])
+    assert learner.classes_.tolist() == ["a", "a\0"]
+
+
+def test_a_learner_that_could_not_be_read_again_is_not_saved_over_one_that_can(tmp_path: Path) -> None:
+    file = tmp_path / "it.fewshot"
+    learner = metashot.load("drawings", device="cpu").fit(IMAGES, [1, 1, 2, 2])
+    learner.save(file)
+    before = file.read_bytes()
+    learner.fit(IMAGES, [2**2048, 2**2048, 1, 1])
+    with pytest.raises(BadInput, match="cannot be saved, since it could not be read again"):
+        learner.save(file)
+    assert file.read_bytes() == before
