@@ -256,7 +256,7 @@ def test_a_warning_says_that_it_is_not_better(checkpoint: Path, monkeypatch: pyt
 @pytest.mark.parametrize("n", [0, -1, 9, 2.0, True, None, "3"])
 def test_a_number_that_cannot_be_chosen_is_refused(n: Any, checkpoint: Path) -> None:
     with pytest.raises(
-        BadInput, match=rf"^n={n} cannot be used; allowed: a whole number from 1 to the number of images, 8$"
+        BadInput, match=rf"^n={n!r} cannot be used; allowed: a whole number from 1 to the number of images, 8$"
     ):
         fitted(checkpoint).next_to_label(IMAGES[4:], n=n)
 
