@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from metashot.evaluation.made import MadeExamples, made_report
+from metashot.evaluation.made import made_report
+from metashot.evaluation.measured_episodes import MeasuredEpisodes
 from metashot.evaluation.statistics import paired_difference
 
 MEASURES = np.array([[0.5, 0.4, 0.7, 0.1], [0.6, 0.5, 0.5, 0.0], [0.4, 0.6, 0.6, 0.2], [0.7, 0.5, 0.8, 0.1]])
 
 
 def test_episodes_count_once_in_the_order_of_their_numbers() -> None:
-    metric = MadeExamples()
+    metric = MeasuredEpisodes()
     order = [2, 0, 3, 1, 3]  # a device that runs out of episodes repeats the last one
     for part in ([2, 0], [3, 1, 3]):
         metric.update(torch.tensor(part), torch.from_numpy(MEASURES[part]))

@@ -6,9 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from metashot.algorithms.base import MadeMeasures
 from metashot.evaluation.statistics import Difference, mean_and_interval, paired_difference
@@ -47,30 +44,6 @@ class MadeReport:
             "two samples": f"{_percent(self.two_sample)} of made and real told apart by nearest neighbour (50 % is perfect)",
             "copies": f"{_percent(self.copies)} of made examples are closer to theirs than any query",
         }
-
-
-class MadeExamples(Metric):
-    """Collects the measures of each episode, over devices."""
-
-    full_state_update = False
-    numbers: list[Tensor]
-    measured: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("numbers", "measured"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, numbers: Tensor, measured: Tensor) -> None:
-        """Add T tasks: their numbers [T] and `MadeMeasures` [T, 4]."""
-        self.numbers.append(numbers)
-        self.measured.append(measured.double())
-
-    def compute(self) -> NDArray[np.float64]:
-        """The measures of each episode [E, 4], once each, sorted by the episodes' numbers."""
-        _, first = np.unique(dim_zero_cat(self.numbers).cpu().numpy(), return_index=True)
-        found: NDArray[np.float64] = dim_zero_cat(self.measured).cpu().numpy()[first]
-        return found
 
 
 def made_report(measured: NDArray[np.float64], scores: Sequence[float]) -> MadeReport:

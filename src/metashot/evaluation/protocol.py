@@ -15,9 +15,9 @@ from torchmetrics.utilities import dim_zero_cat
 
 from metashot.algorithms.base import Familiar
 from metashot.episodes import Batch, Episode
-from metashot.evaluation.made import MadeExamples
+from metashot.evaluation.measured_episodes import MeasuredEpisodes
 from metashot.evaluation.statistics import mean_and_interval
-from metashot.evaluation.strangers import Familiarities
+from metashot.evaluation.strangers import measured_familiarity
 from metashot.problems import Predictions, Problem
 
 
@@ -167,9 +167,9 @@ class Scoring(pl.Callback):
     def __init__(self) -> None:
         self.scores = EpisodeScores()
         self.queries = QueryAnswers()
-        self.familiarities = Familiarities()
+        self.familiarities = MeasuredEpisodes()
         self.with_strangers: NDArray[np.float64] | None = None  # the measures of each episode, if it had strangers
-        self.made = MadeExamples()
+        self.made = MeasuredEpisodes()
         self.with_made: NDArray[np.float64] | None = None  # the measures of each episode, if the learner makes examples
         self.results: EpisodeResults | None = None
         self.answered: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None  # for problems with classes
@@ -219,7 +219,7 @@ class Scoring(pl.Callback):
                     judged = (
                         Familiar(*(found[f"{how}_{part}"] for part in Familiar._fields)) for how in ("alone", "together")
                     )
-                    self.familiarities.update(episode, right, *judged)
+                    self.familiarities.update(episode.number, measured_familiarity(right, *judged))
         if self.first_batch is None:
             self.first_batch = batch[0], pl_module.calibration(outputs["episodes"][0]["answers"])  # type: ignore[operator]
 

@@ -7,12 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from metashot.algorithms.base import Familiar
 from metashot.algorithms.familiarity import auroc
-from metashot.episodes import Amount, Episode, format_amount
+from metashot.episodes import Amount, format_amount
 from metashot.evaluation.statistics import mean_and_interval
 
 KEPT = 0.95  # share of the known queries that are accepted where `refused` is measured
@@ -68,38 +66,17 @@ class StrangerReport:
         }
 
 
-class Familiarities(Metric):
-    """Collects how familiar each query and each stranger looks, over devices."""
+def measured_familiarity(right: Tensor, alone: Familiar, together: Familiar) -> Tensor:
+    """What is measured in each of T tasks, for queries that are judged alone and together: [T, 2, 5].
 
-    full_state_update = False
-    numbers: list[Tensor]
-    measured: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("numbers", "measured"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, episode: Episode, right: Tensor, alone: Familiar, together: Familiar) -> None:
-        """Add T tasks.
-
-        Args:
-            episode: The tasks.
-            right: Whether the class of each query is the predicted one [T, Q].
-            alone: How familiar queries and strangers look, each by itself.
-            together: How familiar they look together.
-        """
-        tasks = (zip(right, *judged, strict=True) for judged in (alone, together))
-        measured = [[_measures(*task) for task in both] for both in zip(*tasks, strict=True)]  # [T, 2, 5]
-        self.numbers.append(episode.number)
-        self.measured.append(torch.tensor(measured, dtype=torch.float64, device=episode.number.device))
-
-    def compute(self) -> NDArray[np.float64]:
-        """The measures of each episode [E, 2, 5], once each."""
-        numbers, first = np.unique(dim_zero_cat(self.numbers).cpu().numpy(), return_index=True)
-        found: NDArray[np.float64] = dim_zero_cat(self.measured).cpu().numpy()[first]
-        assert len(found) == len(numbers)
-        return found
+    Args:
+        right: Whether the class of each query is the predicted one [T, Q].
+        alone: How familiar queries and strangers look, each by itself.
+        together: How familiar they look together.
+    """
+    tasks = (zip(right, *judged, strict=True) for judged in (alone, together))
+    measured = [[_measures(*task) for task in both] for both in zip(*tasks, strict=True)]
+    return torch.tensor(measured, dtype=torch.float64, device=right.device)
 
 
 def stranger_report(measured: NDArray[np.float64], classes: int, queries: Amount, rate: float) -> StrangerReport:
