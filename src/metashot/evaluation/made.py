@@ -40,9 +40,9 @@ class MadeReport:
         return {
             "without made": _percent(self.without),
             "- gain": f"{100 * gain:+.2f} points{paired}",
-            "made alone": f"{_percent(self.alone)}, learned from made examples only",
-            "two samples": f"{_percent(self.two_sample)} of made and real told apart by nearest neighbour (50 % is perfect)",
-            "copies": f"{_percent(self.copies)} of made examples are closer to theirs than any query",
+            "made alone": f"{_percent(self.alone)}, of a classifier that learns from made examples alone",
+            "two-sample": f"{_percent(self.two_sample)} accuracy of nearest neighbours, made against real (50 % is perfect)",
+            "near copies": f"{_percent(self.copies)} of made examples lie closer to their own example than any query does",
         }
 
 
