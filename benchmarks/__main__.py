@@ -35,6 +35,7 @@ BENCHMARKS = {
 COMMANDS = {
     "compare": "benchmarks.compare.command",
     "profile": "benchmarks.profile",
+    "accelerator": "benchmarks.accelerator",
     "growth": "benchmarks.growth",
     "heads": "benchmarks.heads.command",
     "learners": "benchmarks.learners",

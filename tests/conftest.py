@@ -1,11 +1,23 @@
-"""The small data set's bank, built once for all tests, which damage only copies of it; and the order of the files."""
+"""The small data set's bank, built once for all tests, which damage only copies of it; the order of the files; and the
+device that `--device` names."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from metashot.sources.building import build_bank
+from tests.accelerator import VARIABLE
 from tests.sources.small_source import SmallSource
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", choices=("cpu", "cuda"), help="where scripts train, and tests/devices/ compares (cpu)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if device := config.getoption("--device"):
+        os.environ[VARIABLE] = device  # for the processes that tests start
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.accelerator import for_scripts
+
 from .processes import Outcome, Process, Scripts
 
 # What a test counts on is given here, so that better defaults in conf/ change no test.
@@ -43,8 +45,8 @@ class Command:
     folder: Path
 
     def start(self, script: str, *arguments: str, fresh: bool = False, **environment: str) -> Process:
-        """A script with these arguments and nothing else."""
-        return self.scripts.start(script, arguments, self.folder, fresh, environment)
+        """A script with these arguments and nothing else, on the device that `--device` names."""
+        return self.scripts.start(script, [*for_scripts(script, arguments), *arguments], self.folder, fresh, environment)
 
     def run(self, script: str, *arguments: str, fresh: bool = False, **environment: str) -> Outcome:
         return self.start(script, *arguments, fresh=fresh, **environment).wait()

@@ -24,6 +24,8 @@ from typing import Any
 
 import torch
 
+from tests.accelerator import cards
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # seconds any process may take
 
@@ -146,9 +148,10 @@ class Scripts:
         return process
 
     def environment(self) -> dict[str, str]:
-        """What a user's shell has, without credentials, graphics cards and settings of other programs."""
+        """What a user's shell has, without credentials, settings of other programs, and graphics cards that no test is
+        about."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "PYTHONPATH") if name in os.environ}
-        return kept | {"HOME": str(self.home), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        return kept | {"HOME": str(self.home), "OMP_NUM_THREADS": "1", **cards()}
 
     def close(self) -> None:
         for process in self._started:

@@ -119,6 +119,22 @@ def test_fused_kernels_agree_with_the_reference_where_it_convolves() -> None:
     same(one, other, images())
 
 
+@pytest.mark.usefixtures("graphs_only")
+def test_a_network_with_blocks_in_c_is_compiled_without_them() -> None:
+    torch.manual_seed(0)
+    one, other = (
+        learner("maml", Conv4(SHAPE, 2, "stride", "transductive", fused=True), Classification(WAYS), engine).float()
+        for engine in (Learn2Learn(), compiled())
+    )
+    other.load_state_dict(one.state_dict())
+    episode = images()
+    support, query = (replace(part, x=part.x.float()) for part in (episode.support, episode.query))
+    episode = replace(episode, support=support, query=query)
+    for mine, theirs in zip(outcome(one, episode)[2], outcome(other, episode)[2], strict=True):
+        torch.testing.assert_close(theirs, mine, rtol=1e-3, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] > 1
+
+
 @pytest.mark.long
 def test_fused_kernels_of_one_step_agree_with_the_reference_on_curves() -> None:
     torch.manual_seed(0)

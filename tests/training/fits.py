@@ -25,6 +25,8 @@ from metashot.sources.splitting import SPLITS
 from metashot.training import processes
 from metashot.training.trainer import TrainerOptions
 
+from ..accelerator import device as accelerator
+from ..accelerator import placed
 from ..configuration.test_configuration import composed
 
 GRADIENT = ("maml", "fomaml", "anil", "boil", "metasgd", "mamlpp", "reptile", "average", "hyper", "metalstm")
@@ -92,7 +94,8 @@ class RandomEpisodes(EpisodicDataModule):
         labels = [torch.arange(WAYS).repeat_interleave(count).expand(len(numbers), -1) for count in (SHOTS, QUERIES)]
         support, query = images[:, :, :SHOTS].flatten(1, 2), images[:, :, SHOTS:].flatten(1, 2)
         classes = torch.arange(WAYS).expand(len(numbers), -1)
-        return [Episode(Examples(support, labels[0]), Examples(query, labels[1]), torch.from_numpy(numbers), classes)]
+        numbered = torch.from_numpy(numbers)
+        return [placed(Episode(Examples(support, labels[0]), Examples(query, labels[1]), numbered, classes), device)]
 
     def training_batch(self, numbers: NDArray[np.int64], device: torch.device) -> Batch:
         (episode,) = self.batch("train", numbers, device)
@@ -118,6 +121,11 @@ class FirstGradient(pl.Callback):
             self.kept = {name: parameter.grad.clone() for name, parameter in named if parameter.grad is not None}
 
 
+def _trainer(devices: int) -> str:
+    alone = "cpu" if accelerator() == "cpu" else "gpu"
+    return alone if devices == 1 else "ddp"
+
+
 @cache
 def settings(devices: int, *own: str) -> configuration.Container:
     """To compose a configuration takes longer than to fit such a learner."""
@@ -126,7 +134,7 @@ def settings(devices: int, *own: str) -> configuration.Container:
         *own,
         "backbone.channels=8",
         "backbone.downsampling=stride",
-        f"trainer={'cpu' if devices == 1 else 'ddp'}",
+        f"trainer={_trainer(devices)}",
         "trainer.validate_every=1000",
     )
 
@@ -137,7 +145,7 @@ def settings_of_curves(devices: int, algo: str) -> configuration.Container:
         "train",
         *(f"algo={algo}", "data=curves", "backbone=mlp", "backbone.hidden=[8]"),
         *("data.tasks_per_step=4", "data.train.shots=3", "data.train.queries=5"),
-        f"trainer={'cpu' if devices == 1 else 'ddp'}",
+        f"trainer={_trainer(devices)}",
         "trainer.validate_every=1000",
     )
 

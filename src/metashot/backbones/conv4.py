@@ -111,7 +111,7 @@ class Conv4(Backbone):
         """Whether kernels can be used for these images with the present parameters, which may be those of each task."""
         layers = (*self.convolutions, *self.normalisations)
         parameters = (value for layer in layers for value in layer._parameters.values() if value is not None)
-        return self.fused_blocks and are_usable(x, parameters)
+        return self.fused and are_usable(x, parameters) and self.fused_blocks
 
 
 def _is_unchanged(layer: nn.Module) -> bool:

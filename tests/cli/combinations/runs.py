@@ -18,6 +18,7 @@ from metashot.algorithms.base import Algorithm
 from metashot.configuration import signatures
 from metashot.configuration.buildable import CONF
 from metashot.problems import Classification, Regression
+from tests import accelerator
 
 from ..conftest import Command
 from ..processes import report
@@ -144,7 +145,7 @@ def runs_through(command: Command, algo: str, engine: str, *more: str) -> None:
 
 def fitted(run: Path, numbers: bool) -> None:
     """In this process, which has gradients on, as a user's own has."""
-    learner: Any = metashot.load(run, device="cpu")
+    learner: Any = metashot.load(run, device=accelerator.device())
     random = np.random.default_rng(0)
     if numbers:
         x = random.uniform(-5, 5, 6)
