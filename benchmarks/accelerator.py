@@ -1,15 +1,17 @@
 """Training steps on an accelerator: second-order MAML by engine, size and tasks a step, prototypical networks, preparing
 tasks, and what a step of MAML spends its time on.
 
-`python -m benchmarks accelerator` needs a GPU. Each table is one run; other libraries' steps are timed in turn with ours.
-Networks compute in 32 bits (TF32 in convolutions, PyTorch's default) unless a row says otherwise.
+`python -m benchmarks accelerator` needs a GPU. The step of another library is timed before ours. Networks compute in 32 bits
+(TF32 in convolutions, PyTorch's default) unless a row says otherwise. `--show FILE` prints, and puts into `--markdown`, what
+was measured elsewhere.
 """
 
 import argparse
+import json
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,8 +41,8 @@ BEGIN, END = "<!-- accelerator -->", "<!-- end of accelerator -->"
 CUDA = torch.device("cuda")
 WAYS, SHOTS, QUERIES, INNER_STEPS = 5, 1, 15, 5
 GLYPH, PHOTOGRAPH = (1, 28, 28), (3, 84, 84)
-ROUNDS, SECONDS = 20, 6.0  # of each row, whichever ends first
-TASKS = (4, 32, 256)
+ROUNDS, SECONDS = 10, 1.5  # of each row, whichever ends first
+LOOP = "learn2learn's loop"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,16 @@ class Measured:
     tasks_a_second: float
     megabytes: float
     first: float  # seconds of the first step, in which kernels are compiled
+
+
+@dataclass(frozen=True)
+class Profiled:
+    work: str
+    way: str
+    milliseconds: float
+    kernels: float  # of a step
+    busy: float  # milliseconds in which kernels run
+    longest: dict[str, float]  # milliseconds by kernel
 
 
 def engines() -> dict[str, Callable[[], Engine]]:
@@ -92,8 +104,10 @@ def timed(work: str, way: str, step: Callable[[], Any], tasks: int) -> Measured:
     return found
 
 
-def maml_steps(channels: int, shape: tuple[int, int, int], tasks: int, ways: tuple[str, ...]) -> list[Measured]:
-    work = f"MAML, conv4-{channels}, {shape[1]} pixels, {tasks} tasks"
+def maml_steps(
+    channels: int, shape: tuple[int, int, int], tasks: int, *ways: str, steps: int = INNER_STEPS
+) -> list[Measured]:
+    work = f"MAML, {steps} inner steps, conv4-{channels}, {shape[1]} pixels, {tasks} tasks"
     episode = on_device(random_images(shape, tasks, WAYS, SHOTS, QUERIES))
     rows = []
     for way in ways:
@@ -102,10 +116,11 @@ def maml_steps(channels: int, shape: tuple[int, int, int], tasks: int, ways: tup
             Conv4(shape, channels, "pool", "transductive"),
             Classification(WAYS),
             engines()[engine]() if engine in engines() else Learn2Learn(),
-            INNER_STEPS,
+            steps,
+            recompute=precision == "recomputed",
         ).to(CUDA)
         optimizer = torch.optim.Adam(learner.parameters(), 1e-3)
-        library = by_learn2learn(learner, episode, INNER_STEPS) if engine == "learn2learn's loop" else None
+        library = by_learn2learn(learner, episode, steps) if engine == LOOP else None
 
         def step(
             learner: Any = learner, optimizer: Any = optimizer, library: Any = library, precision: str = precision
@@ -199,8 +214,8 @@ def preparing() -> list[Measured]:
     return rows
 
 
-def profiled(channels: int, tasks: int, way: str) -> dict[str, Any]:
-    """Kernels of a step of MAML: how many, how long together, and how long none runs."""
+def profiled(channels: int, tasks: int, way: str) -> Profiled:
+    """Kernels of a step of MAML: how many, and how long they take together."""
     episode = on_device(random_images(GLYPH, tasks, WAYS, SHOTS, QUERIES))
     learner = maml(Conv4(GLYPH, channels, "pool", "transductive"), Classification(WAYS), engines()[way](), INNER_STEPS)
     learner.to(CUDA)
@@ -228,50 +243,83 @@ def profiled(channels: int, tasks: int, way: str) -> dict[str, Any]:
     for event in kernels:
         longest[event.name[:90]] = longest.get(event.name[:90], 0.0) + event.device_time / 1000 / steps
     top = dict(sorted(longest.items(), key=lambda item: -item[1])[:12])
-    return {
-        "work": f"MAML, conv4-{channels}, 28 pixels, {tasks} tasks, {way}",
-        "milliseconds": whole,
-        "kernels": len(kernels) / steps,
-        "busy": busy,
-        "idle share": 1 - busy / whole,
-        "longest": top,
-    }
+    work = f"MAML, {INNER_STEPS} inner steps, conv4-{channels}, 28 pixels, {tasks} tasks"
+    torch._dynamo.reset()
+    return Profiled(work, way, whole, len(kernels) / steps, busy, top)
+
+
+def eager() -> list[Measured]:
+    rows = []
+    for channels in (32, 64):
+        rows += maml_steps(channels, GLYPH, 4, LOOP, "task by task", "batched", "batched, bf16")
+        rows += maml_steps(channels, GLYPH, 32, "batched") + maml_steps(channels, GLYPH, 256, "batched")
+    return rows + maml_steps(32, PHOTOGRAPH, 4, LOOP, "batched") + maml_steps(32, PHOTOGRAPH, 32, "batched")
+
+
+def compiled() -> list[Measured]:
+    return maml_steps(64, GLYPH, 32, "compiled", "CUDA graph") + maml_steps(32, GLYPH, 4, "compiled", "CUDA graph")
+
+
+def memory() -> list[Measured]:
+    ways = ("batched", "batched, recomputed")
+    return [row for steps in (1, 5, 20) for row in maml_steps(64, GLYPH, 32, *ways, steps=steps)]
+
+
+def profiles() -> list[Profiled]:
+    return [profiled(64, 32, way) for way in ("batched", "compiled", "CUDA graph")]
+
+
+GROUPS: dict[str, Callable[[], list[Any]]] = {
+    "preparing": preparing,
+    "protonet": protonet_steps,
+    "eager": eager,
+    "memory": memory,
+    "compiled": compiled,
+    "profiles": profiles,
+}
 
 
 def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks accelerator", description=__doc__)
+    parser.add_argument("groups", nargs="*", help=f"which: {', '.join(GROUPS)} (default: all)")
     parser.add_argument("--json", type=Path, help="a file for everything that was measured")
-    parser.add_argument("--markdown", type=Path, help=f"a file whose part between {BEGIN} and {END} becomes the table")
+    parser.add_argument("--show", type=Path, nargs="+", help="files that --json wrote, instead of measuring")
+    parser.add_argument("--markdown", type=Path, help=f"a file whose part between {BEGIN} and {END} becomes the tables")
     given = parser.parse_args(arguments)
+    if unknown := [name for name in given.groups if name not in GROUPS]:
+        parser.error(f"unknown group {unknown[0]}; allowed: {', '.join(GROUPS)}")
     refuse_json(parser, given.json)
     text = between(parser, given.markdown, BEGIN, END)
-    if not torch.cuda.is_available():
-        parser.error("this machine has no GPU that PyTorch can use")
-    warnings.simplefilter("ignore")
-    rows = preparing() + protonet_steps()
-    small = ("batched", "batched, bf16", "compiled", "CUDA graph")
-    for channels in (32, 64):
-        rows += maml_steps(channels, GLYPH, 4, ("learn2learn's loop", "task by task", *small))
-        rows += maml_steps(channels, GLYPH, 32, small)
-        rows += maml_steps(channels, GLYPH, 256, small)
-    rows += maml_steps(32, PHOTOGRAPH, 4, ("learn2learn's loop", "task by task", *small))
-    rows += maml_steps(32, PHOTOGRAPH, 32, ("batched", "compiled"))
-    profiles = [profiled(32, 32, way) for way in ("batched", "compiled", "CUDA graph")]
-    table = Table(*_HEADER)
-    for row in rows:
-        table.add_row(*_cells(row))
+    if given.show:
+        found = [json.loads(path.read_text()) for path in given.show]
+        rows = [Measured(**row) for each in found for row in each["rows"]]
+        profiles_of = [Profiled(**row) for each in found for row in each["profiles"]]
+        where = found[0]["machine"]
+    else:
+        if not torch.cuda.is_available():
+            parser.error("this machine has no GPU that PyTorch can use")
+        warnings.simplefilter("ignore")
+        everything = [row for name in given.groups or GROUPS for row in GROUPS[name]()]
+        rows = [row for row in everything if isinstance(row, Measured)]
+        profiles_of = [row for row in everything if isinstance(row, Profiled)]
+        where = f"{torch.cuda.get_device_name()}; {machine()}"
     console = Console()
-    console.print(table)
-    console.print(profiles)
-    console.print(_machine(), highlight=False)
+    for header, cells in ((_HEADER, map(_cells, rows)), (_PROFILE, map(_profile_cells, profiles_of))):
+        table = Table(*header)
+        for line in cells:
+            table.add_row(*line)
+        console.print(table)
+    console.print(where, highlight=False)
     if given.json:
-        write_json(given.json, {"machine": _machine(), "rows": [asdict(row) for row in rows], "profiles": profiles})
+        measured = {"rows": [asdict(row) for row in rows], "profiles": [asdict(row) for row in profiles_of]}
+        write_json(given.json, {"machine": where, **measured})
     if text:
-        lines = ["| " + " | ".join(cells) + " |" for cells in (_HEADER, ["---", "---"] + ["---:"] * 4, *map(_cells, rows))]
-        text.replace("\n".join(lines) + f"\n\n{_machine()}.")
+        tables = [_in_markdown(_HEADER, map(_cells, rows)), _in_markdown(_PROFILE, map(_profile_cells, profiles_of))]
+        text.replace("\n\n".join([*tables, f"{where}."]))
 
 
 _HEADER = ["a step of", "by", "ms", "tasks/s", "peak MB", "first step, s"]
+_PROFILE = ["a step of", "by", "ms", "kernels", "ms of kernels", "the longest"]
 
 
 def _cells(row: Measured) -> list[str]:
@@ -281,5 +329,11 @@ def _cells(row: Measured) -> list[str]:
     ]
 
 
-def _machine() -> str:
-    return f"{torch.cuda.get_device_name()}; {machine()}"
+def _profile_cells(row: Profiled) -> list[str]:
+    longest = ", ".join(f"{name} {time:.2f}" for name, time in list(row.longest.items())[:3])
+    return [row.work, row.way, f"{row.milliseconds:.1f}", f"{row.kernels:,.0f}", f"{row.busy:.1f}", longest]
+
+
+def _in_markdown(header: list[str], rows: Iterable[list[str]]) -> str:
+    rule = ["---", "---"] + ["---:"] * (len(header) - 2)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))

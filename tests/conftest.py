@@ -7,12 +7,19 @@ from pathlib import Path
 import pytest
 
 from metashot.sources.building import build_bank
-from tests.accelerator import VARIABLE
+from tests.accelerator import VARIABLE, device
 from tests.sources.small_source import SmallSource
+
+
+HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", choices=("cpu", "cuda"), help="where scripts train, and tests/devices/ compares (cpu)")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    return True if collection_path == HERE / "devices" and device() == "cpu" else None
 
 
 def pytest_configure(config: pytest.Config) -> None:

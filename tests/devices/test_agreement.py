@@ -15,12 +15,13 @@ from metashot.engines.choice import Auto
 from metashot.engines.inner import Engine
 from metashot.engines.learn2learn import Learn2Learn
 from metashot.problems import Classification
-from tests.accelerator import VARIABLE, placed
+from tests.accelerator import VARIABLE, device, placed
 from tests.algorithms.gradient_learners import ALGORITHMS as GRADIENT
 from tests.algorithms.gradient_learners import learner, random_episode
 from tests.engines.test_agreement import outcome
 from tests.training.fits import ALGORITHMS, NUMBERS, PROTOCOLS, fitted
 
+pytestmark = pytest.mark.skipif(device() == "cpu", reason="--device names no accelerator")
 ENGINES: dict[str, Engine] = {
     "auto": Auto(),
     "learn2learn": Learn2Learn(),
