@@ -10,7 +10,6 @@ from metashot.sources.building import build_bank
 from tests.accelerator import VARIABLE, device
 from tests.sources.small_source import SmallSource
 
-
 HERE = Path(__file__).parent
 
 
