@@ -2,8 +2,9 @@
 
 Some are commands of their own: `python -m benchmarks compare --help` is about other libraries, `growth --help` about how
 cost grows, `profile --help` about what a step spends its time on, `heads --help` about all heads on the same features,
-`learners --help` about the ready-made learners, `estimates --help` about what learners say of themselves, and
-`presentations --help` about learners with a memory.
+`learners --help` about the ready-made learners, `estimates --help` about what learners say of themselves,
+`presentations --help` about learners with a memory, `results --help` about model-based and generative learners, and
+`accelerator --help` about steps on a GPU.
 """
 
 import argparse
@@ -41,6 +42,7 @@ COMMANDS = {
     "learners": "benchmarks.learners",
     "estimates": "benchmarks.estimates",
     "presentations": "benchmarks.presentations",
+    "results": "benchmarks.results.command",
 }
 
 

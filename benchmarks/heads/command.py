@@ -8,9 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.heads.measuring import measure
 from benchmarks.heads.rows import HEADS, SHOTS, TRAINING, measurements
 from benchmarks.heads.table import failures, tables
+from benchmarks.measuring import measure
 from benchmarks.outputs import between
 from metashot.bad_input import BadInput
 

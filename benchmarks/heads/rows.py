@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.measuring import Measurement
+
 SHOTS = (1, 5)
 UNEQUAL = 2  # concentration of the Dirichlet distribution of the queries, as in Veilleux et al. 2021, arXiv:2204.11181
 
@@ -70,38 +72,6 @@ TITLES = {
     "conv4": "conv4, trained on the training split",
     "resnet12": "ResNet-12, trained on the training split",
 }
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A command, and the folder with its report.
-
-    Attributes:
-        script: train.py or evaluate.py.
-        arguments: Its arguments, without the folder.
-        folder: What the command writes.
-        needs: The run that it starts from.
-    """
-
-    script: str
-    arguments: tuple[str, ...]
-    folder: Path
-    needs: Path | None = None
-
-    @property
-    def command(self) -> list[str]:
-        key = "folder" if self.script == "train.py" else "out"
-        return [self.script, *self.arguments, f"{key}={self.folder}"]
-
-    @property
-    def note(self) -> Path:
-        """The file in which the benchmark notes how the command ended."""
-        return self.folder.with_name(f"{self.folder.name}.json")
-
-    @property
-    def log(self) -> Path:
-        """The file of what the command printed."""
-        return self.folder.with_name(f"{self.folder.name}.log")
 
 
 def place(folder: Path, backbone: str, head: Head, shots: int) -> Path:

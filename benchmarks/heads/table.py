@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.heads.measuring import noted, report_of
-from benchmarks.heads.rows import HEADS, SHOTS, TITLES, TRAINING, Head, Measurement, measurements, place
+from benchmarks.heads.rows import HEADS, SHOTS, TITLES, TRAINING, Head, measurements, place
+from benchmarks.measuring import Measurement, noted, report_of
 from metashot.evaluation.report import score_with_interval
 
 MISSING, FAILED = "not measured", "**failed**"

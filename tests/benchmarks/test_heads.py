@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.heads import command, measuring, rows
-from benchmarks.heads.measuring import measure, noted, report_of
-from benchmarks.heads.rows import HEADS, TRAINING, Measurement, measurements
+from benchmarks import measuring
+from benchmarks.heads import command, rows
+from benchmarks.heads.rows import HEADS, TRAINING, measurements
 from benchmarks.heads.table import failures, tables
+from benchmarks.measuring import Measurement, measure, noted, report_of
 from metashot.bad_input import BadInput
 
 PROTONET, TIM = (next(head for head in HEADS if head.name == name) for name in ("protonet", "tim"))

@@ -1,4 +1,4 @@
-"""Running the commands of a stage one after another, within a time, and noting how each ended."""
+"""Commands of a user whose reports make a table: each is run within a time, and how it ended is noted."""
 
 import json
 import shutil
@@ -6,18 +6,50 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.compare.table import machine
-from benchmarks.heads.rows import Measurement
 from benchmarks.outputs import write_json
 from metashot.bad_input import BadInput
 from metashot.checkpoints.run_folder import REPORT
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 _PATIENCE = 60.0  # seconds for a stopped command to keep what it has
 _LAST = Path("checkpoints", "last.ckpt")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A command, and the folder with its report.
+
+    Attributes:
+        script: train.py or evaluate.py.
+        arguments: Its arguments, without the folder.
+        folder: What the command writes.
+        needs: The run that it starts from.
+    """
+
+    script: str
+    arguments: tuple[str, ...]
+    folder: Path
+    needs: Path | None = None
+
+    @property
+    def command(self) -> list[str]:
+        key = "folder" if self.script == "train.py" else "out"
+        return [self.script, *self.arguments, f"{key}={self.folder}"]
+
+    @property
+    def note(self) -> Path:
+        """The file in which the benchmark notes how the command ended."""
+        return self.folder.with_name(f"{self.folder.name}.json")
+
+    @property
+    def log(self) -> Path:
+        """The file of what the command printed."""
+        return self.folder.with_name(f"{self.folder.name}.log")
 
 
 def noted(measurement: Measurement) -> dict[str, Any] | None:

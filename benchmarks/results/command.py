@@ -1,0 +1,59 @@
+"""`python -m benchmarks results`: figures of model-based and generative learners, beside those that they are held against.
+
+`python -m benchmarks results --data FOLDER` measures everything, or the questions that are named, and
+`python -m benchmarks results table` writes the tables. What has a report is not measured again, so a call that ran out of
+time is continued by the same call.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.measuring import measure
+from benchmarks.outputs import between
+from benchmarks.results.rows import QUESTIONS, measurements
+from benchmarks.results.table import failures, tables
+from metashot.bad_input import BadInput
+
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+PAGE = Path("docs/reference/results.md")
+
+
+def run(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks results", description=__doc__)
+    names = {question.name: question for question in QUESTIONS}
+    parser.add_argument("questions", nargs="*", help=f"which: {', '.join(names)} (all), or table")
+    parser.add_argument("--folder", type=Path, default=Path("runs/results"), help="where runs and reports are kept")
+    parser.add_argument("--data", type=Path, help="the folder that has cifar-fs/ and omniglot/")
+    parser.add_argument("--episodes", type=int, default=600, help="test episodes (600)")
+    parser.add_argument("--minutes", type=float, default=20, help="the time after which this call stops (20)")
+    parser.add_argument(
+        "--markdown", type=Path, default=PAGE, help=f"with table: a file whose part between {BEGIN} and {END} is replaced"
+    )
+    options = parser.parse_args(arguments)
+    if options.questions == ["table"]:
+        page = between(parser, options.markdown, BEGIN, END)
+        assert page is not None
+        page.replace(tables(options.folder))
+        sys.exit(_failed(options.folder))
+    if unknown := [name for name in options.questions if name not in names]:
+        parser.error(f"{unknown[0]} is none of {', '.join(names)}, table")
+    chosen = [names[name] for name in options.questions] or list(QUESTIONS)
+    if options.data is None and (real := [question.name for question in chosen if question.data]):
+        parser.error(f"{real[0]} needs real data: --data FOLDER, which has cifar-fs/ and omniglot/")
+    planned = measurements(chosen, options.folder, options.data, options.episodes)
+    try:
+        left = measure(planned, 60 * options.minutes, lambda line: print(line, flush=True))
+    except BadInput as error:
+        parser.error(str(error))
+    if left:
+        print(f"the time is over: {len(left)} of {len(planned)} commands are left; the same call continues")
+    failed = _failed(options.folder)
+    sys.exit(3 if left else failed)
+
+
+def _failed(folder: Path) -> int:
+    failed = failures(folder)
+    for line in failed:
+        print(f"failed: {line}")
+    return 1 if failed else 0
