@@ -1,0 +1,103 @@
+"""Questions about model-based and generative learners are answered by commands of a user; what is missing stands there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import measuring
+from benchmarks.measuring import measure
+from benchmarks.results import command
+from benchmarks.results.rows import QUESTIONS, measurements
+from benchmarks.results.table import failures, tables
+
+QUESTION = {question.name: question for question in QUESTIONS}
+# Writes the reports that the real scripts write, or does as its arguments ask.
+SCRIPT = """
+import json, pathlib, sys
+given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+if given.get("algo") == "cnp":
+    sys.exit("error: no cnp here")
+folder = pathlib.Path(given.get("folder") or given["out"])
+folder.mkdir(parents=True)
+report = dict(transductive=False, ci95=0.0125)
+if "ckpt" in given:
+    pairs = [dict(one=1, other=2, difference=-0.25, ci95=0.03), dict(one=2, other=3, difference=0.5, ci95=0.1)]
+    report = dict(checkpoints=[dict(accuracy=0.5)], of_checkpoints=dict(pairs=pairs))
+elif given.get("algo") in ("vae", "gan"):
+    shares = {key: dict(mean=0.75, ci95=0.01) for key in ("without", "alone", "two_sample", "copies")}
+    report |= dict(accuracy=0.5, made=shares | dict(gain=dict(mean=-0.02, ci95=0.01)))
+elif given.get("data") == "sinusoid":
+    report |= dict(mse=0.25)
+    if given.get("algo") == "anp":
+        report |= dict(log_likelihood=-0.5, log_likelihood_ci95=0.1, coverage=0.94, coverage_ci95=0.01)
+else:
+    report |= dict(accuracy=0.5)
+(folder / "report.json").write_text(json.dumps(report))
+"""
+
+
+@pytest.fixture
+def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for reports, and scripts that train nothing."""
+    for name in ("train.py", "evaluate.py"):
+        (tmp_path / name).write_text(SCRIPT)
+    monkeypatch.setattr(measuring, "ROOT", tmp_path)
+    return tmp_path / "results"
+
+
+def test_every_question_has_its_commands() -> None:
+    found = measurements(QUESTIONS, Path("runs"), Path("/private"), 600)
+    assert len({one.folder for one in found}) == len(found)
+    trained = [one for one in found if one.script == "train.py"]
+    assert len(trained) == sum(len(question.learners) + bool(question.starts) for question in QUESTIONS)
+    assert all("data.test.episodes=600" in one.command for one in trained)
+    done: set[Path] = set()
+    for one in found:
+        assert one.needs is None or one.needs in done
+        done.add(one.folder)
+
+
+def test_answers_stand_in_the_table_with_what_is_missing_and_what_failed(scripts: Path) -> None:
+    asked = [QUESTION[name] for name in ("leo", "processes-sinusoid", "made-features")]
+    said: list[str] = []
+    measure(measurements(asked, scripts, Path("/private"), 600), 60, said.append)
+    assert ["FAILED" in line for line in said].count(True) == 1
+    text = tables(scripts)
+    parts = {part.splitlines()[0]: part for part in text.split("### ")[1:]}
+    leo, sinusoid, made, missing = (parts[QUESTION[name].title] for name in (*(q.name for q in asked), "metalstm"))
+    assert "| `protonet` | 50.00 % ± 1.25 | −25.00 ± 3.00 points | false | 0 s |" in leo
+    assert "| `protonet l2` | 50.00 % ± 1.25 | – | false | 0 s |" in leo
+    assert "python train.py algo=leo data=cifarfs data.root=FOLDER backbone=pretrained" in leo
+    assert "python evaluate.py ckpt=[LEO,PROTONET,PROTONET-L2,PROTONET-CENTRE_L2] episodes=600" in leo
+    assert "| `anp` | 0.250 ± 0.013 squared error | – | false | 0 s | −0.500 ± 0.100 | 94.00 % ± 1.00 |" in sinusoid
+    assert "| `cnp` | **failed** | – | – | – | – | – |" in sinusoid
+    assert "| 75.0 % | −2.00 ± 1.00 points | 75.0 % | 75.0 % | 75.0 % |" in made
+    assert "| `metalstm` | not measured |" in missing
+    assert "/private" not in text
+    assert str(scripts) not in text
+    assert failures(scripts) == [f"{scripts / 'processes-sinusoid' / 'cnp'}: error: no cnp here"]
+
+
+def test_the_page_is_written_from_the_reports(scripts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = scripts.with_name("page.md")
+    page.write_text(f"before\n{command.BEGIN}\n{command.END}\nafter\n")
+    with pytest.raises(SystemExit) as ended:
+        command.run(["hyper-sinusoid", "--folder", str(scripts)])
+    assert ended.value.code == 0, capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        command.run(["table", "--folder", str(scripts), "--markdown", str(page)])
+    assert "| `hyper` | 50.00 % ± 1.25 |" in page.read_text()
+    note = json.loads((scripts / "hyper-sinusoid" / "hyper.json").read_text())
+    assert note["code"] == 0
+
+
+@pytest.mark.parametrize("given", [["other"], ["metalstm"], ["table", "--markdown", "missing.md"]])
+def test_what_cannot_be_measured_is_refused(
+    given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        command.run(given)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err
