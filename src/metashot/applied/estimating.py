@@ -2,16 +2,22 @@
 
 One example of each class is left out at a time, and answered by the learner that is fitted to the others: where classes have
 equally many examples, they still have then, since learners such as prototypical networks favour classes with more. Which
-examples are left out together is varied, and the accuracies are averaged. They are too low, since a learner of fewer
-examples answers, and uncertain, since there are few examples. By how much is simulated with validation classes, in tasks
-with as many classes and examples: the difference between the accuracy on queries and that on left-out examples, in units of
-the latter's standard error, corrects the estimate, and its quantiles are the interval. The simulated tasks have few queries:
-the variance that comes from their number is taken out before.
+examples are left out together is varied. Instead of being right or wrong, an answer counts as a sigmoid of its margin, the
+logit of the right class minus the largest other one. Such smoothed estimates vary less, and are drawn away from 0 and 1:
+Snapinn, Knoke 1985, "An evaluation of smoothed classification error-rate estimators", Technometrics 27. The sigmoid's width
+is a share of the standard deviation of the task's own margins, which decreases with the number of examples.
+
+By how much that falls short is simulated in tasks of validation classes, as a difference of angles arcsin(sqrt(accuracy)),
+whose variance hardly depends on the accuracy. The mean difference corrects the estimate, and a normal distribution gives the
+interval. Its variance has three parts: that of the number of simulated queries, which is subtracted; that of the classes,
+from a regression on which ones take part, which is larger for a user's new classes than for tasks of the same few; the rest.
 Shimabucoro, Hospedales, Gouk 2023, "Evaluating the evaluators: are current few-shot learning benchmarks fit for purpose?",
 arXiv:2307.02732, compare estimators for few examples.
 """
 
+import math
 from collections.abc import Iterator
+from statistics import NormalDist
 from time import monotonic
 from typing import NamedTuple
 
@@ -27,12 +33,16 @@ from metashot.episodes import Examples
 
 LEVEL = 0.9  # of the interval
 _TASKS = 400  # simulated ones
-_ROUNDS = 3  # in each, every example is left out once, together with other ones
+_ROUNDS = 2  # in each, every example is left out once, together with other ones
+_SMOOTHING = 1.2  # times 1 / sqrt(shots): the sigmoid's width, in standard deviations of the margins
 _FEWEST = 4  # images of a class in a simulated task: two support examples and two queries
+_FEWEST_CLASSES = 3  # so that simulated tasks, which have at least two, differ
+_CLASSES, _IMAGES = 0.75, 0.25  # shares of the kept ones that a simulated task may use, so that tasks differ
 _NUMBERS_AT_ONCE = 2**22  # of support features
 _SEED = 0
 _MOST_PLACES = 2**22  # folds times examples
 _LEAST_SHARE = 0.1  # of the variance between simulated tasks, which their noise may hide
+_NOT_CERTAIN = 0.02  # the distance from 0 and 1 of accuracies whose noise is known
 
 
 class Estimate(NamedTuple):
@@ -45,6 +55,21 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         return f"{100 * self.accuracy:.0f} % ({100 * self.low:.0f} to {100 * self.high:.0f} %)"
+
+
+class Deviation(NamedTuple):
+    """By how much the angle of the accuracy on queries exceeds that of the smoothed accuracy on left-out examples."""
+
+    mean: float
+    error: float  # its standard deviation in tasks of new classes
+    smoothing: float  # the sigmoid's width, in standard deviations of the margins
+
+
+class _LeftOut(NamedTuple):
+    """How left-out examples are answered."""
+
+    accuracy: float
+    smoothed: float
 
 
 class Deadline:
@@ -84,6 +109,12 @@ def refuse_estimate(algorithm: FeatureLearner, y: Tensor, names: list[str]) -> N
             "better: score it on labelled queries"
         )
     refuse_simulation(algorithm, "an estimate", _FEWEST, "score it on labelled queries")
+    assert algorithm.familiarity.sample is not None
+    if len(algorithm.familiarity.sample) < _FEWEST_CLASSES:
+        raise BadInput(
+            f"an estimate simulates tasks of at least {_FEWEST_CLASSES} validation classes, and this learner was trained on "
+            "data with fewer: score it on labelled queries"
+        )
     if single := [name for name, count in zip(names, torch.bincount(y).tolist(), strict=True) if count < 2]:
         raise BadInput(
             f"an estimate leaves out one example at a time, and the class {single[0]} has only one, without which "
@@ -110,72 +141,99 @@ def estimated(algorithm: FeatureLearner, x: Tensor, y: Tensor, within: float | N
 
 @torch.no_grad()
 def corrected(
-    algorithm: FeatureLearner, x: Tensor, y: Tensor, missed: NDArray[np.float64], deadline: Deadline | None = None
+    algorithm: FeatureLearner, x: Tensor, y: Tensor, deviation: Deviation, deadline: Deadline | None = None
 ) -> Estimate:
-    """Like `estimated`, from what left-out examples miss in simulated tasks."""
-    hits, examples = _left_out_hits(algorithm, x[None], y[None], deadline or Deadline(None)), len(y)
-    low, middle, high = np.quantile(missed, _QUANTILES)
-    accuracy, error = hits[0] / examples, float(_standard_error(hits, examples)[0])
-    middle, low, high = (float(np.clip(accuracy + error * each, 0.0, 1.0)) for each in (middle, low, high))
-    return Estimate(middle, low, high, float(accuracy))
-
-
-_QUANTILES = ((1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2)
+    """Like `estimated`, with the deviation of simulated tasks."""
+    left_out = _left_out(algorithm, x, y, deviation.smoothing, deadline or Deadline(None))
+    middle = _angle(left_out.smoothed) + deviation.mean
+    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * deviation.error
+    accuracy, low, high = (_accuracy(middle + each) for each in (0.0, -half, half))
+    return Estimate(accuracy, low, high, left_out.accuracy)
 
 
 @torch.no_grad()
-def simulated(algorithm: FeatureLearner, ways: int, shots: int, deadline: Deadline | None = None) -> NDArray[np.float64]:
-    """What left-out examples miss of the accuracy on queries, in standard errors, in simulated tasks: [tasks]."""
+def simulated(algorithm: FeatureLearner, ways: int, shots: int, deadline: Deadline | None = None) -> Deviation:
+    """The deviation that is expected in a task of new classes, from simulated tasks that are as large or smaller."""
     assert algorithm.familiarity.sample is not None
     sample = algorithm.familiarity.sample.to(algorithm.dtype)
     classes, images, _ = sample.shape
-    ways, shots = min(ways, classes), min(shots, images // 2)
+    most_ways, most_shots = max(2, int(_CLASSES * classes)), max(2, int(_IMAGES * images))
+    own, ways, shots = (ways, shots), min(ways, most_ways, classes), min(shots, most_shots)
     random, deadline = np.random.default_rng(_SEED), deadline or Deadline(None)
-    y = torch.arange(ways, device=sample.device).repeat_interleave(shots)[None]
-    supports, truths, noise = [], [], []
-    for _ in range(_TASKS):
-        deadline.check()
+    smoothing = _SMOOTHING / math.sqrt(own[1])
+    y = torch.arange(ways, device=sample.device).repeat_interleave(shots)
+    takes_part = np.zeros((_TASKS, classes))
+    deviations, noise = np.zeros(_TASKS), np.zeros(_TASKS)
+    for task in range(_TASKS):
         chosen = random.permutation(classes)[:ways]
         order = np.stack([random.permutation(images) for _ in chosen])
         items = sample[torch.from_numpy(chosen)[:, None], torch.from_numpy(order)]  # [ways, images, features]
         support, query = items[:, :shots].flatten(0, 1), items[:, shots:].flatten(0, 1)
-        answers = algorithm.answer(algorithm.summary(Examples(support[None], y)), query[None])[0, :, :ways]
+        answers = algorithm.answer(algorithm.summary(Examples(support[None], y[None])), query[None])[0, :, :ways]
         predicted = answers.argmax(-1).view(ways, -1).cpu().numpy()
         of_classes = (predicted == np.arange(ways)[:, None]).mean(1)  # [ways]
-        truths.append(of_classes.mean())
-        noise.append((of_classes * (1 - of_classes)).mean() / ways / (images - shots - 1))
-        supports.append(support)
-    hits = np.concatenate([_left_out_hits(algorithm, support[None], y, deadline) for support in supports])
-    error = _standard_error(hits, ways * shots)
-    return _without_noise((np.array(truths) - hits / (ways * shots)) / error, np.array(noise) / error**2)
+        takes_part[task, chosen] = 1
+        noise[task] = _noise(of_classes, images - shots)
+        smoothed = _left_out(algorithm, support, y, smoothing, deadline).smoothed
+        deviations[task] = _angle(of_classes.mean()) - _angle(smoothed)
+    between, rest = _variances(deviations, takes_part)
+    rest = max(rest - float(noise.mean()), _LEAST_SHARE * rest) * ways * shots / (own[0] * own[1])
+    if ways < classes:  # or else all tasks have the same ones, and the effects are not known
+        between *= (1 / own[0] + 1 / classes) / (1 / ways - 1 / classes)
+    return Deviation(float(deviations.mean()), math.sqrt(between + rest), smoothing)
 
 
-def _without_noise(values: NDArray[np.float64], variances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values drawn towards their median, so that they vary as much as without noise of these variances."""
-    middle = np.median(values)
-    share = 1 - variances.mean() / max(float(values.var()), 1e-12)
-    found: NDArray[np.float64] = middle + np.sqrt(max(share, _LEAST_SHARE)) * (values - middle)
-    return found
+def _variances(values: NDArray[np.float64], takes_part: NDArray[np.float64]) -> tuple[float, float]:
+    """The variance of values [tasks] that the effects of the classes [tasks, classes] in them explain, and the rest."""
+    tasks, classes = takes_part.shape
+    centred, members = values - values.mean(), takes_part - takes_part.mean(0)
+    effects = np.linalg.lstsq(members, centred, rcond=None)[0]
+    rest = np.square(centred - members @ effects).sum() / max(1, tasks - classes)
+    return max(float(centred.var(ddof=1) - rest), 0.0), float(rest)
 
 
-def _left_out_hits(algorithm: FeatureLearner, x: Tensor, y: Tensor, deadline: Deadline) -> NDArray[np.float64]:
-    """How many examples of each support set [T, S, features] are answered rightly when they are left out: [T].
+def _noise(of_classes: NDArray[np.float64], queries: int) -> float:
+    """The variance of the angle of an accuracy, from accuracies on so many queries of each class."""
+    mean = np.clip(of_classes.mean(), _NOT_CERTAIN, 1 - _NOT_CERTAIN)
+    variance = (of_classes * (1 - of_classes)).mean() / len(of_classes) / (queries - 1)
+    return float(variance / (4 * mean * (1 - mean)))
+
+
+def _angle(accuracy: float) -> float:
+    return float(np.arcsin(np.sqrt(accuracy)))
+
+
+def _accuracy(angle: float) -> float:
+    return float(np.sin(np.clip(angle, 0.0, np.pi / 2)) ** 2)
+
+
+def _left_out(algorithm: FeatureLearner, x: Tensor, y: Tensor, smoothing: float, deadline: Deadline) -> _LeftOut:
+    """How the examples of a support set [S, features] with labels [S] are answered when they are left out.
 
     An example that is left out several times counts as the mean of its answers.
     """
-    found = []
-    for features, labels in zip(x, y, strict=True):
-        kept, left_out = _folds(labels)
-        hits, times = features.new_zeros(len(labels)), features.new_zeros(len(labels))
-        for part in _parts(len(kept), kept.shape[1] * features.shape[1]):
-            deadline.check()
-            support, asked = Examples(features[kept[part]], labels[kept[part]]), left_out[part]
-            answers = algorithm.answer(algorithm.summary(support), features[asked])[..., : int(labels.max()) + 1]
-            right = answers.argmax(-1) == labels[asked]  # [folds, ways]
-            hits.index_add_(0, asked.flatten(), right.flatten().to(hits))
-            times.index_add_(0, asked.flatten(), torch.ones_like(right).flatten().to(times))
-        found.append(float((hits / times).sum()))
-    return np.array(found)
+    (kept, left_out), ways = _folds(y), int(y.max()) + 1
+    right, margins = [], []
+    for part in _parts(len(kept), kept.shape[1] * x.shape[1]):
+        deadline.check()
+        labels = y[left_out[part]]  # [folds, ways]
+        support = Examples(x[kept[part]], y[kept[part]])
+        answers = algorithm.answer(algorithm.summary(support), x[left_out[part]])[..., :ways]
+        right.append(answers.argmax(-1) == labels)
+        margins.append(_margins(answers, labels))
+    margin = torch.cat(margins)
+    width = (smoothing * margin.std(correction=0)).clamp(min=torch.finfo(margin.dtype).tiny)
+    weights = 1 / torch.bincount(left_out.flatten()).to(margin)[left_out] / len(y)
+    accuracy, smoothed = ((value * weights).sum().clamp(0, 1) for value in (torch.cat(right), torch.sigmoid(margin / width)))
+    return _LeftOut(float(accuracy), float(smoothed))
+
+
+def _margins(answers: Tensor, labels: Tensor) -> Tensor:
+    """The logits of the labels minus the largest other ones: [folds, ways], of answers [folds, ways, ways]."""
+    if answers.shape[-1] == 1:
+        return torch.ones_like(answers[..., 0])
+    places = labels.unsqueeze(-1)
+    return answers.gather(-1, places)[..., 0] - answers.scatter(-1, places, -torch.inf).amax(-1)
 
 
 def _folds(y: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,10 +259,3 @@ def _parts(examples: int, numbers: int) -> Iterator[slice]:
     size = max(1, _NUMBERS_AT_ONCE // numbers)
     for first in range(0, examples, size):
         yield slice(first, first + size)
-
-
-def _standard_error(hits: NDArray[np.float64], examples: int) -> NDArray[np.float64]:
-    """The standard error of accuracies, which is not zero where all or none are right."""
-    share = (hits + 1) / (examples + 2)
-    found: NDArray[np.float64] = np.sqrt(share * (1 - share) / examples)
-    return found
