@@ -50,7 +50,7 @@ def accuracy(algorithm: FeatureLearner, x: Tensor, y: Tensor, query: Tensor, lab
     return float((answers.argmax(-1) == labels).double().mean())
 
 
-@pytest.mark.parametrize(("ways", "shots"), [(5, 2), (5, 5), (3, 8)])
+@pytest.mark.parametrize(("ways", "shots"), [(5, 2), (5, 5), (3, 10), (18, 3)])  # the last two larger than simulated tasks
 def test_the_interval_holds_the_truth_in_about_nine_tasks_of_ten(
     ways: int, shots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,35 +71,69 @@ def test_left_out_examples_are_those_of_a_plain_loop(counts: tuple[int, ...]) ->
     algorithm = protonet()
     classes = clusters(5, len(counts), max(counts), 3.0)
     members = [list(own[:count]) for own, count in zip(classes, counts, strict=True)]
-    answers: dict[tuple[int, int], list[bool]] = {}
-    for shift in range(min(3, max(counts))):
+    answers: dict[tuple[int, int], list[float]] = {}
+    for shift in range(min(2, max(counts))):
         for fold in range(max(counts)):
             left_out = [(fold + shift * label) % count for label, count in enumerate(counts)]
             means = torch.stack(
                 [torch.stack(own[:place] + own[place + 1 :]).mean(0) for own, place in zip(members, left_out, strict=True)]
             )
             for label, place in enumerate(left_out):
-                nearest = int((means - members[label][place]).square().sum(-1).argmin())
-                answers.setdefault((label, place), []).append(nearest == label)
+                distances = (means - members[label][place]).square().sum(-1)
+                others = min(float(each) for other, each in enumerate(distances) if other != label)
+                answers.setdefault((label, place), []).append(others - float(distances[label]))
     assert len(answers) == sum(counts)
-    expected = np.mean([np.mean(own) for own in answers.values()])
+    width = 0.7 * np.std([margin for own in answers.values() for margin in own])
+    expected = np.mean([np.mean([margin > 0 for margin in own]) for own in answers.values()])
+    smoothed = np.mean([np.mean([1 / (1 + np.exp(-margin / width)) for margin in own]) for own in answers.values()])
     x = torch.cat([torch.stack(own) for own in members])
     y = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     in_turn = torch.cat([torch.arange(count) for count in counts]).argsort(stable=True)
     for order in (torch.arange(len(y)), in_turn):  # sorted by label, and not
         assert estimated(algorithm, x[order], y[order]).left_out == pytest.approx(expected)
+        found = estimating._left_out(algorithm, x[order], y[order], 0.7, estimating.Deadline(None))
+        assert found == (pytest.approx(expected), pytest.approx(smoothed))
     assert 0 < expected < 1
 
 
-def test_the_number_of_queries_of_simulated_tasks_does_not_widen_intervals() -> None:
-    random = np.random.default_rng(0)
-    exact = random.normal(3.0, 1.0, 4000)
-    found = estimating._without_noise(exact + random.normal(0.0, 2.0, 4000), np.full(4000, 4.0))
-    assert np.std(found) == pytest.approx(1.0, rel=0.1)
-    assert np.median(found) == pytest.approx(3.0, abs=0.1)
-    found = estimating._without_noise(exact, np.full(4000, 9.0))  # more noise than there is: tasks differ nevertheless
-    assert 0.2 < np.std(found) < 0.5
-    assert np.ptp(estimating._without_noise(np.ones(5), np.zeros(5))) == 0
+def test_the_number_of_queries_of_simulated_tasks_is_known_as_noise() -> None:
+    random, exact = np.random.default_rng(0), np.array([0.95, 0.8, 0.6])
+    drawn = random.binomial(12, exact, (4000, 3)) / 12
+    angles = [estimating._angle(of_classes.mean()) for of_classes in drawn]
+    assert np.mean([estimating._noise(of_classes, 12) for of_classes in drawn]) == pytest.approx(np.var(angles), rel=0.1)
+    assert estimating._noise(np.ones(3), 12) == 0
+
+
+def test_new_classes_differ_more_than_tasks_of_the_same_few_classes() -> None:
+    random, classes, ways, own = np.random.default_rng(0), 12, 6, 4
+    expected, rests, errors = [], [], []
+    for _ in range(200):
+        effects = random.normal(size=classes)
+        takes_part = np.stack([random.permutation(classes) < ways for _ in range(100)]).astype(float)
+        values = takes_part @ effects / ways + random.normal(0.0, 0.5, 100)
+        between, rest = estimating._variances(values, takes_part)
+        expected.append(estimating._of_new_classes(between, classes, ways, own))
+        rests.append(rest)
+        errors.append(random.normal(size=own).mean() - effects.mean())
+    assert np.mean(rests) == pytest.approx(0.25, rel=0.05)
+    assert np.mean(expected) == pytest.approx(1 / own + 1 / classes, rel=0.15)
+    assert np.mean(np.square(errors)) == pytest.approx(1 / own + 1 / classes, rel=0.25)
+    same = np.ones((100, ways))
+    assert estimating._variances(values, same)[0] == 0
+    assert estimating._of_new_classes(0.0, ways, ways, own) == 0
+
+
+def test_estimates_do_not_depend_on_the_scale_of_logits() -> None:
+    support, y, _, _ = task(6, ways=4, shots=5, spread=1.2)
+    soft, hard = (
+        made(ProtoNet, 1.2, distance="euclidean", temperature=temperature, learned_temperature=False)
+        for temperature in (10.0, 0.1)
+    )
+    assert estimated(soft, support, y) == pytest.approx(estimated(hard, support, y))
+
+
+def test_a_single_class_is_always_right() -> None:
+    assert estimated(protonet(), *task(6, ways=1, shots=5, spread=1.2)[:2]) == (1, 1, 1, 1)
 
 
 def test_estimates_are_reproducible_and_leave_global_randomness_alone() -> None:
@@ -128,6 +162,10 @@ def test_what_cannot_be_estimated_is_said() -> None:
         refuse_estimate(algorithm, torch.tensor([0, 0, 1, 1]), names)
     algorithm.transductive = False
     assert algorithm.familiarity.sample is not None
+    whole, algorithm.familiarity.sample = algorithm.familiarity.sample, algorithm.familiarity.sample[:2]
+    with pytest.raises(BadInput, match="at least 3 validation classes"):
+        refuse_estimate(algorithm, torch.tensor([0, 0, 1, 1]), names)
+    algorithm.familiarity.sample = whole
     algorithm.familiarity.sample = algorithm.familiarity.sample[:, :3]
     with pytest.raises(BadInput, match="at least 4 images of each validation class"):
         refuse_estimate(algorithm, torch.tensor([0, 0, 1, 1]), names)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchmarks import estimates
 from benchmarks.estimates import drawn, fitting, measured_estimates, measured_labels
+from metashot.applied.estimating import Estimate
 from tests.applied.test_estimating import clusters, protonet
 
 
@@ -23,6 +24,16 @@ def test_intervals_that_hold_the_accuracy_are_counted(features: Tensor) -> None:
     assert abs(found.error) < 0.05
     assert 0 < found.width < 1
     assert 0.2 < found.accuracy < 1
+
+
+def test_the_highest_estimates_are_counted_apart(features: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [
+        Estimate(place / 60, 0.0, 0.0 if place >= 56 else 1.0, 0.0) for place in np.random.default_rng(0).permutation(60)
+    ]
+    monkeypatch.setattr(estimates, "corrected", lambda *_: made.pop())
+    found = measured_estimates(protonet(), features, 5, 2, 60)
+    assert found.held == pytest.approx(56 / 60)
+    assert found.held_of_highest == pytest.approx(2 / 6)
 
 
 def test_labels_gain_more_than_random_ones_and_nothing_from_other_classes(

@@ -34,7 +34,7 @@ from metashot.episodes import Examples
 LEVEL = 0.9  # of the interval
 _TASKS = 400  # simulated ones
 _ROUNDS = 2  # in each, every example is left out once, together with other ones
-_SMOOTHING = 1.2  # times 1 / sqrt(shots): the sigmoid's width, in standard deviations of the margins
+_SMOOTHING = 2.7  # times 1 / sqrt(examples): the sigmoid's width, in standard deviations of the margins
 _FEWEST = 4  # images of a class in a simulated task: two support examples and two queries
 _FEWEST_CLASSES = 3  # so that simulated tasks, which have at least two, differ
 _CLASSES, _IMAGES = 0.75, 0.25  # shares of the kept ones that a simulated task may use, so that tasks differ
@@ -160,7 +160,7 @@ def simulated(algorithm: FeatureLearner, ways: int, shots: int, deadline: Deadli
     most_ways, most_shots = max(2, int(_CLASSES * classes)), max(2, int(_IMAGES * images))
     own, ways, shots = (ways, shots), min(ways, most_ways, classes), min(shots, most_shots)
     random, deadline = np.random.default_rng(_SEED), deadline or Deadline(None)
-    smoothing = _SMOOTHING / math.sqrt(own[1])
+    smoothing = _SMOOTHING / math.sqrt(own[0] * own[1])
     y = torch.arange(ways, device=sample.device).repeat_interleave(shots)
     takes_part = np.zeros((_TASKS, classes))
     deviations, noise = np.zeros(_TASKS), np.zeros(_TASKS)
@@ -178,8 +178,7 @@ def simulated(algorithm: FeatureLearner, ways: int, shots: int, deadline: Deadli
         deviations[task] = _angle(of_classes.mean()) - _angle(smoothed)
     between, rest = _variances(deviations, takes_part)
     rest = max(rest - float(noise.mean()), _LEAST_SHARE * rest) * ways * shots / (own[0] * own[1])
-    if ways < classes:  # or else all tasks have the same ones, and the effects are not known
-        between *= (1 / own[0] + 1 / classes) / (1 / ways - 1 / classes)
+    between = _of_new_classes(between, classes, ways, own[0])
     return Deviation(float(deviations.mean()), math.sqrt(between + rest), smoothing)
 
 
@@ -190,6 +189,11 @@ def _variances(values: NDArray[np.float64], takes_part: NDArray[np.float64]) -> 
     effects = np.linalg.lstsq(members, centred, rcond=None)[0]
     rest = np.square(centred - members @ effects).sum() / max(1, tasks - classes)
     return max(float(centred.var(ddof=1) - rest), 0.0), float(rest)
+
+
+def _of_new_classes(variance: float, classes: int, ways: int, own_ways: int) -> float:
+    """The variance of the mean effect of `own_ways` new classes, from that of `ways` out of a few known classes."""
+    return variance * (1 / own_ways + 1 / classes) / (1 / ways - 1 / classes) if ways < classes else variance
 
 
 def _noise(of_classes: NDArray[np.float64], queries: int) -> float:
