@@ -8,10 +8,11 @@ learned together with these weights.
 As in the paper, a plain LSTM reads the preprocessed gradient and loss of each coordinate (Andrychowicz et al. 2016,
 arXiv:1606.04474, appendix A), and the gates read its output, theta and their own previous value; gradients and losses of the
 learner are constants for the outer gradient (`first_order`); the gates start near a small step that forgets nothing. Where
-this departs from the paper: on drawings the input gate starts at 0.4, MAML's rate, and there are fewer inner steps than the
-paper's 12 for one shot, for runs of thousands of episodes; in tests queries are normalised by the statistics of the support
-set alone (`backbone.normalisation=support_later`), which are those of the last parameters, where the paper averages over the
-inner steps; the gates start at the same values in every run, where the authors draw their biases from a small range.
+this departs from the paper: on drawings there are five inner steps of about 0.1 instead of 12 of about 0.01, each coordinate
+has four hidden units instead of 20, and outer gradients are not clipped, for runs of thousands of episodes; queries are
+normalised by the statistics of the support set alone (on drawings in training too, `backbone.normalisation=support`), which
+are those of the last parameters, where the paper averages over the inner steps; the gates start at the same values in every
+run, where the authors draw their biases from a small range.
 """
 
 import math
