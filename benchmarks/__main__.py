@@ -5,6 +5,7 @@ cost grows, `profile --help` about what a step spends its time on, `heads --help
 `learners --help` about the ready-made learners, `estimates --help` about what learners say of themselves,
 `presentations --help` about learners with a memory, `results --help` about model-based and generative learners, and
 `accelerator --help` about steps on a GPU.
+`presentations --help` about learners with a memory, and `blurred --help` about what made drawings are worth.
 """
 
 import argparse
@@ -43,6 +44,7 @@ COMMANDS = {
     "estimates": "benchmarks.estimates",
     "presentations": "benchmarks.presentations",
     "results": "benchmarks.results.command",
+    "blurred": "benchmarks.blurred",
 }
 
 

@@ -1,0 +1,143 @@
+"""What remains of the gain of made drawings when support drawings are only blurred.
+
+`python -m benchmarks blurred --ckpt RUN` scores a run of `algo=vae_images` on its test episodes with the same classifier
+three times: with the support set alone, with made drawings, and with the support set blurred by a Gaussian, whose width is
+the one that scores best on validation episodes. Made drawings are smooth, and a class mean of pixels gains from that alone.
+"""
+
+import argparse
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import metashot
+from benchmarks.compare.table import machine
+from benchmarks.outputs import refuse_json, write_json
+from metashot import configuration
+from metashot.algorithms.generative.vae_images import VAEImages
+from metashot.applied.learner import Learner
+from metashot.bad_input import BadInput
+from metashot.data.class_episodes import ClassEpisodes
+from metashot.data.seen_classes import TrainingClasses
+from metashot.episodes import Episode
+from metashot.evaluation.statistics import mean_and_interval, paired_difference
+
+WIDTHS, AT_ONCE = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0), 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """An accuracy, and how much higher it is with made drawings on the same episodes, with 95 % intervals."""
+
+    support: str
+    accuracy: float
+    ci95: float | None
+    made_gains: float
+    made_gains_ci95: float | None
+
+
+def run(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks blurred", description=__doc__)
+    parser.add_argument("--ckpt", required=True, help="the folder of a run or a checkpoint, of algo=vae_images")
+    parser.add_argument("--episodes", type=int, default=600, help="episodes of each split, at least 2 (default: 600)")
+    parser.add_argument("--json", type=Path, help="a file for everything that was measured")
+    given = parser.parse_args(arguments)
+    if given.episodes < 2:
+        parser.error(f"--episodes {given.episodes}: allowed: at least 2")
+    refuse_json(parser, given.json)
+    try:
+        learner = metashot.load(given.ckpt)
+        algorithm, data = drawing(learner), episodes_of(learner)
+    except BadInput as error:
+        parser.error(f"--ckpt {given.ckpt}: {error}")
+    tried = {width: scores(algorithm, data, "val", given.episodes, width) for width in WIDTHS}
+    width = max(tried, key=lambda width: float(np.mean(tried[width])))
+    made = scores(algorithm, data, "test", given.episodes, None)
+    rows = [
+        compared("as it is", scores(algorithm, data, "test", given.episodes, 0.0), made),
+        compared(f"blurred by {width:g} pixels", scores(algorithm, data, "test", given.episodes, width), made),
+        compared(f"with {algorithm.made} made drawings of each class", made, made),
+    ]
+    console, table = Console(), Table("support set", "accuracy", "gain of made drawings over it")
+    for row in rows:
+        table.add_row(row.support, _points(row.accuracy, row.ci95), _points(row.made_gains, row.made_gains_ci95))
+    console.print(table)
+    console.print(f"{given.episodes:,} test episodes on {learner.origin['name']}; {machine()}", highlight=False)
+    if given.json:
+        validated = {f"{width:g}": float(np.mean(found)) for width, found in tried.items()}
+        write_json(given.json, {"machine": machine(), "validated": validated, "rows": [asdict(row) for row in rows]})
+
+
+def drawing(learner: Learner) -> VAEImages:
+    """The algorithm of a learner.
+
+    Raises:
+        BadInput: It makes no drawings.
+    """
+    algorithm = learner.algorithm
+    if not isinstance(algorithm, VAEImages) or not algorithm.made:
+        raise BadInput(f"this is for learners of algo=vae_images that make drawings, and {learner.name} makes none")
+    return algorithm
+
+
+def episodes_of(learner: Learner) -> ClassEpisodes:
+    """The validation and test episodes of the run."""
+    network = learner.network
+    data = configuration.build(network.config["data"], seed=network.config["seed"])
+    assert isinstance(data, ClassEpisodes)
+    data.look_like(network.origin)
+    data.setup()
+    for split in ("val", "test"):
+        TrainingClasses.noted_in(network.origin, network.path).refuse_seen(data, split, "this learner")
+    return data
+
+
+@torch.no_grad()
+def scores(
+    algorithm: VAEImages, data: ClassEpisodes, split: Literal["val", "test"], count: int, width: float | None
+) -> list[float]:
+    """The accuracy of each episode, with the support set blurred by this width; None for made drawings instead."""
+    found: list[Tensor] = []
+    for numbers in np.array_split(np.arange(count), -(-count // AT_ONCE)):
+        for episode in data.batch(split, numbers, algorithm.device):
+            answers = algorithm.answers_to(episode) if width is None else answers_from_blurred(algorithm, episode, width)
+            found.append((answers.argmax(-1) == episode.query.y).double().mean(1))
+    return [float(score) for score in torch.cat(found)]
+
+
+def answers_from_blurred(algorithm: VAEImages, episode: Episode, width: float) -> Tensor:
+    """The answers of the classifier that learns from the blurred support set alone."""
+    support, query = algorithm.features_of(episode)
+    drawings = support.x.reshape(-1, *algorithm.backbone.input_shape)
+    return algorithm.answer(
+        algorithm.classifier_of(replace(support, x=blurred(drawings, width).view_as(support.x))), query.x
+    )
+
+
+def blurred(drawings: Tensor, width: float) -> Tensor:
+    """Drawings [N, channels, height, width] after a Gaussian filter with this standard deviation in pixels; 0: unchanged."""
+    if not width:
+        return drawings
+    radius = math.ceil(3 * width)
+    weights = torch.exp(-((torch.arange(-radius, radius + 1, dtype=torch.float64) / width) ** 2) / 2)
+    weights = (weights / weights.sum()).to(drawings)
+    planes = drawings.flatten(0, 1).unsqueeze(1)  # [N * channels, 1, height, width]
+    planes = F.conv2d(planes, weights.view(1, 1, -1, 1), padding=(radius, 0))
+    return F.conv2d(planes, weights.view(1, 1, 1, -1), padding=(0, radius)).view_as(drawings)
+
+
+def compared(support: str, found: list[float], made: list[float]) -> Row:
+    gain = paired_difference(made, found)
+    return Row(support, *mean_and_interval(found), gain[0], gain[1])
+
+
+def _points(value: float, interval: float | None) -> str:
+    return f"{100 * value:.2f}" + ("" if interval is None else f" ± {100 * interval:.2f}")
