@@ -45,8 +45,10 @@ def slope(critic: nn.Sequential, x: Tensor, s: Tensor) -> Tensor:
     return first.weight[:, :FEATURES].T @ (last.weight[0] * torch.where(before > 0, 1.0, 0.2))
 
 
-def test_the_critics_terms_are_those_of_plain_loops() -> None:
-    algorithm, episode = made(), random_episode(FEATURES)
+@pytest.mark.parametrize(("normalise", "length"), [("none", 1.0), ("l2", FEATURES**0.5)])
+def test_the_critics_terms_are_those_of_plain_loops(normalise: str, length: float) -> None:
+    """The penalty is for features of length 1, whatever the length of the networks' own."""
+    algorithm, episode = made(normalise=normalise), random_episode(FEATURES)
     pairs = algorithm.pairs_of(episode.support, episode.query)
     count = len(pairs.task)
     generator = torch.Generator().manual_seed(0)
@@ -59,7 +61,7 @@ def test_the_critics_terms_are_those_of_plain_loops() -> None:
         fake = s + algorithm.generator(torch.cat([s, z[place]]))
         distances[task].append((algorithm.critic(torch.cat([x, s])) - algorithm.critic(torch.cat([fake, s])))[0])
         between = share[place] * x + (1 - share[place]) * fake
-        penalties[task].append((slope(algorithm.critic, between, s).norm() - 1) ** 2)
+        penalties[task].append((length * slope(algorithm.critic, between, s).norm() - 1) ** 2)
     found = algorithm.critic_terms(pairs, z, share, 2)
     for value, expected in zip(found, (distances, penalties), strict=True):
         torch.testing.assert_close(value, torch.stack([torch.stack(own).mean() for own in expected]).mean())

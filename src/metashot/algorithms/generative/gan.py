@@ -4,7 +4,7 @@ feature hallucination networks for few-shot learning", arXiv:2003.13264.
 The generator G makes a feature from an example s and noise z, and the critic D scores features given the same example. The
 critic maximises E[D(x, s)] - E[D(G(s, z), s)] minus a gradient penalty (Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville
 2017, "Improved training of Wasserstein GANs", arXiv:1704.00028), lambda E[(|grad D(x', s)| - 1)^2] at points x' between real
-and made features. The generator minimises
+and made features of length 1. The generator minimises
 
     - E[D(G(s, z1), s)] - E[D(G(s, z2), s)] + alpha L_cr + beta / L_ar
 
@@ -17,7 +17,7 @@ generator; the two have an optimiser each. All random numbers are functions of t
 
 Where this departs from AFHN: G adds its output to s, and has no ReLU at its end, since features are centred on the mean of
 the training classes and normalised; the noise has 64 numbers instead of as many as features; cosines of L_cr are multiplied
-by 10; the critic's steps share their examples.
+by 10; the critic's steps share their examples; the gradient penalty is for features of length 1, whatever the features' own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -97,7 +97,8 @@ class GAN(GenerativeLearner):
         between = (share[:, None] * pairs.target + (1 - share[:, None]) * made).requires_grad_()
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(self.score(between, pairs.anchor).sum(), between, create_graph=True)
-        penalty = (torch.linalg.vector_norm(gradient, dim=-1) - 1).square()
+        # Per unit of features of length 1: at the networks' own scale critics would outweigh the penalty and L_cr.
+        penalty = (self.scale * torch.linalg.vector_norm(gradient, dim=-1) - 1).square()
         return pairs.mean(distance, tasks), pairs.mean(penalty, tasks)
 
     def generator_terms(self, real: Examples, query: Examples, z: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
