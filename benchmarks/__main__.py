@@ -3,9 +3,8 @@
 Some are commands of their own: `python -m benchmarks compare --help` is about other libraries, `growth --help` about how
 cost grows, `profile --help` about what a step spends its time on, `heads --help` about all heads on the same features,
 `learners --help` about the ready-made learners, `estimates --help` about what learners say of themselves,
-`presentations --help` about learners with a memory, `results --help` about model-based and generative learners, and
-`accelerator --help` about steps on a GPU.
-`presentations --help` about learners with a memory, and `blurred --help` about what made drawings are worth.
+`presentations --help` about learners with a memory, `results --help` about model-based and generative learners,
+`blurred --help` about what made drawings are worth, and `accelerator --help` about steps on a GPU.
 """
 
 import argparse

@@ -76,7 +76,7 @@ QUESTIONS = (
         "A learned update on Omniglot, 5-way 1-shot",
         "at least 95 %",
         {"metalstm": ("algo=metalstm",)},
-        (),
+        ("trainer.max_steps=4000", "trainer.validate_every=1000"),
         OMNIGLOT,
     ),
     Question(
