@@ -61,6 +61,11 @@ def test_a_backbone_that_trains_is_refused(command: Command, first: Trained) -> 
     assert contents(command.folder) == before
 
 
+def test_features_are_refused_where_pixels_are_drawn(command: Command) -> None:
+    words = ["backbone=conv4", "algo=vae_images", "backbone=identity"]
+    refused(command.run("train.py", "algo=vae_images", "backbone=conv4", "logger=none"), words)
+
+
 def test_drawings_are_made_and_drawn_beside_real_ones(command: Command) -> None:
     outcome = command.run(*train(command, *DRAWN, "pictures=all", "folder=made"))
     assert outcome.code == 0, outcome

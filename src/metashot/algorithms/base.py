@@ -71,6 +71,7 @@ class Algorithm(pl.LightningModule):
     supervised: ClassVar[bool] = False  # trained on shuffled images of all classes instead of episodes
     needs_start: ClassVar[bool] = False  # starts from the weights of another checkpoint (`init_from`)
     needs_features: ClassVar[bool] = False  # learns from features that stay as they are: of a frozen backbone, or given
+    needs_pixels: ClassVar[bool] = False  # learns from the pixels themselves
     takes_head = True  # `init_from` also restores the head, if one fits
     needs_head = False  # `init_from` must provide a head
     fixed_ways: int | None = None  # the number of classes, if the head fixes it

@@ -71,6 +71,11 @@ def _refuse_features_that_change(config: dict[str, Any]) -> None:
         return
     if not signatures.constant(backbone, "has_weights"):
         return
+    if signatures.constant(target_of(config["algo"], "algo"), "needs_pixels"):
+        raise BadInput(
+            f"backbone={backbone.rpartition('.')[2].lower()} makes features, but algo={name} draws pixels: give "
+            "backbone=identity, or algo=vae for the features of a trained backbone"
+        )
     trained, starts_trained = config["backbone"].get("train"), signatures.constant(backbone, "starts_trained")
     if config["init_from"] is None and not starts_trained:
         raise BadInput(

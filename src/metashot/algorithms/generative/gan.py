@@ -29,7 +29,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from metashot.algorithms.base import TaskLosses
-from metashot.algorithms.generative.learner import GenerativeLearner, Pairs, noise_of, perceptron
+from metashot.algorithms.generative.learner import GenerativeLearner, Pairs, noise_of, one_hidden_layer
 from metashot.algorithms.similarities import class_means, cosines
 from metashot.arguments import Count, NotNegative, Units
 from metashot.episodes import Batch, Episode, Examples
@@ -69,8 +69,8 @@ class GAN(GenerativeLearner):
         self.gradient_penalty = gradient_penalty
         self.classification = classification
         self.anti_collapse = anti_collapse
-        self.generator = perceptron(features + noise, hidden, features, dropout=0.0)
-        self.critic = perceptron(2 * features, hidden, 1, dropout=0.0)
+        self.generator = one_hidden_layer(features + noise, hidden, features, dropout=0.0)
+        self.critic = one_hidden_layer(2 * features, hidden, 1, dropout=0.0)
 
     def generate(self, anchors: Tensor, noise: Tensor) -> Tensor:
         """G(s, z) = s + g(s, z): [N, features]"""

@@ -309,6 +309,6 @@ def resemblance(made: Tensor, anchors: Tensor, made_y: Tensor, real: Tensor, rea
     return torch.stack(told).mean(), torch.stack(copied).mean()
 
 
-def perceptron(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
+def one_hidden_layer(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
     """A network with one hidden layer."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.LeakyReLU(0.2), nn.Dropout(dropout), nn.Linear(hidden, outputs))

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from metashot.algorithms.base import TrainingStep
-from metashot.algorithms.generative.learner import GenerativeLearner, noise_of, perceptron
+from metashot.algorithms.generative.learner import GenerativeLearner, noise_of, one_hidden_layer
 from metashot.arguments import AtLeast, Below, NotNegative, Units
 from metashot.episodes import Episode
 
@@ -95,8 +95,8 @@ class VAE(ConditionalVAE):
     def __init__(self, hidden: Units, dropout: Annotated[float, AtLeast(0), Below(1)], **learner: Any) -> None:
         super().__init__(**learner)
         features, code = self.backbone.features, self.noise_size
-        self.encoder = perceptron(2 * features, hidden, 2 * code, dropout)
-        self.decoder = perceptron(code + features, hidden, features, dropout)
+        self.encoder = one_hidden_layer(2 * features, hidden, 2 * code, dropout)
+        self.decoder = one_hidden_layer(code + features, hidden, features, dropout)
         self.log_variance = nn.Parameter(torch.zeros(features))  # log s^2
 
     def encode(self, x: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:

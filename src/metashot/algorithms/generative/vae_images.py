@@ -29,6 +29,8 @@ from metashot.episodes import Episode
 class VAEImages(ConditionalVAE):
     """The conditional variational auto-encoder of drawings; its networks have `channels` at half of the side, then twice."""
 
+    needs_pixels = True
+
     def __init__(self, channels: Channels, **learner: Any) -> None:
         super().__init__(**learner)
         if self.backbone.has_weights or len(self.backbone.input_shape) != 3:
