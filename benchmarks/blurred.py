@@ -117,9 +117,8 @@ def answers_from_blurred(algorithm: VAEImages, episode: Episode, width: float) -
     """The answers of the classifier that learns from the blurred support set alone."""
     support, query = algorithm.features_of(episode)
     drawings = support.x.reshape(-1, *algorithm.backbone.input_shape)
-    return algorithm.answer(
-        algorithm.classifier_of(replace(support, x=blurred(drawings, width).view_as(support.x))), query.x
-    )
+    learned = replace(support, x=blurred(drawings, width).view_as(support.x))
+    return algorithm.answer(algorithm.classifier_of(learned, support.y.shape[1]), query.x)
 
 
 def blurred(drawings: Tensor, width: float) -> Tensor:

@@ -30,7 +30,7 @@ from metashot.evaluation.pictures.drawing import new_figure, write_picture
 from metashot.evaluation.statistics import mean_and_interval
 from metashot.files.outputs import refuse_to_replace
 
-PRESENTATIONS, SPLIT, SEED, AT_ONCE = 10, "test", 0, 16
+PRESENTATIONS, SPLIT, AT_ONCE = 10, "test", 16
 # Santoro et al. 2016, table 1: Omniglot, 5 classes, after 100,000 episodes; by the number of the presentation.
 PUBLISHED = {1: 0.364, 2: 0.828, 3: 0.910, 4: 0.926, 5: 0.949, 10: 0.981}
 BEGIN, END = "<!-- presentations -->", "<!-- end of presentations -->"

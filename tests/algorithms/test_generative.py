@@ -114,8 +114,20 @@ def test_the_score_of_made_examples_alone_is_that_of_a_support_set_of_them(class
     measures = algorithm.measures_of_made(episode)
     assert measures is not None
     alone = algorithm.examples_made(episode.support, episode.number)
-    answers = made(classifier=classifier, made=0).answers_to(replace(episode, support=alone))
+    stronger = SETTINGS["regularisation"] * alone.y.shape[1] / episode.support.y.shape[1]
+    answers = made(classifier=classifier, made=0, regularisation=stronger).answers_to(replace(episode, support=alone))
     torch.testing.assert_close(measures.alone, (answers.argmax(-1) == episode.query.y).to(measures.alone).mean(1))
+
+
+@pytest.mark.parametrize("classifier", ["mean", "logistic", "head"])
+def test_copies_change_no_classifier(classifier: str) -> None:
+    episode = random_episode(FEATURES, support=(2, 2, 2), query=(5, 4, 6))
+    measures = made(Copied, classifier=classifier, made=6).measures_of_made(episode)
+    assert measures is not None
+    together = made(Copied, classifier=classifier, made=6).answers_to(episode).softmax(-1)
+    torch.testing.assert_close(
+        together, made(classifier=classifier, made=0).answers_to(episode).softmax(-1), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_copies_are_counted_and_told_apart() -> None:
@@ -126,9 +138,20 @@ def test_copies_are_counted_and_told_apart() -> None:
     assert (measures.two_sample > 0.6).all()  # all made ones have a neighbour that is the same
     perfect = torch.randn(3, 400, FEATURES, generator=torch.Generator().manual_seed(0))
     label = torch.zeros(400, dtype=torch.int64)
-    told, copies = resemblance(perfect[0], perfect[2, :1].expand(400, -1), label, perfect[1], label)
+    told, copies, _, _ = resemblance(perfect[0], perfect[2, :1].expand(400, -1), label, perfect[1], label)
     assert abs(float(told) - 0.5) < 0.06
     assert float(copies) < 0.05
+
+
+def test_examples_of_the_same_distribution_have_on_average_what_is_expected_of_equals() -> None:
+    generator, found = torch.Generator().manual_seed(0), []
+    for _ in range(1500):
+        ours, theirs, anchor = (torch.randn(size, 3, generator=generator) for size in (4, 6, 1))
+        zeros = torch.zeros(6, dtype=torch.int64)
+        found.append(torch.stack(resemblance(ours, anchor.expand(4, -1), zeros[:4], theirs, zeros)))
+    told, copies, told_of_equals, copies_of_equals = torch.stack(found).mean(0).tolist()
+    assert (told_of_equals, copies_of_equals) == pytest.approx((3 / 7, 1 / 7))
+    assert (told, copies) == pytest.approx((3 / 7, 1 / 7), abs=0.015)
 
 
 def test_resemblance_is_that_of_plain_loops() -> None:
@@ -155,7 +178,7 @@ def test_resemblance_is_that_of_plain_loops() -> None:
         ]
         copied.append(sum(closer) / len(closer))
     found = resemblance(ours, anchors, y, theirs, real_y)
-    assert [float(value) for value in found] == pytest.approx([sum(told) / 2, sum(copied) / 2])
+    assert [float(value) for value in found[:2]] == pytest.approx([sum(told) / 2, sum(copied) / 2])
 
 
 def test_places_of_examples_are_found_in_any_order_of_labels() -> None:

@@ -8,7 +8,8 @@ from metashot.evaluation.made import made_report
 from metashot.evaluation.measured_episodes import MeasuredEpisodes
 from metashot.evaluation.statistics import paired_difference
 
-MEASURES = np.array([[0.5, 0.4, 0.7, 0.1], [0.6, 0.5, 0.5, 0.0], [0.4, 0.6, 0.6, 0.2], [0.7, 0.5, 0.8, 0.1]])
+OF_EPISODES = ((0.5, 0.4, 0.7, 0.1), (0.6, 0.5, 0.5, 0.0), (0.4, 0.6, 0.6, 0.2), (0.7, 0.5, 0.8, 0.1))
+MEASURES = np.array([[*row, 0.48, 0.0625] for row in OF_EPISODES])
 
 
 def test_episodes_count_once_in_the_order_of_their_numbers() -> None:
@@ -30,5 +31,7 @@ def test_the_gain_is_paired_and_claimed_only_where_its_interval_says_so(gains: f
     assert found.copies.mean == pytest.approx(0.1)
     assert found.gain == paired_difference(scores, MEASURES[:, 0].tolist())
     assert verdict in found.rows()["- gain"]
+    assert "48.00 % if nothing tells them apart" in found.rows()["two-sample"]
+    assert "6.25 % of real ones would" in found.rows()["near copies"]
     assert found.metrics()["gain_of_made"] == pytest.approx(gains)
     assert found.content()["gain"]["ci95"] == found.gain.ci95

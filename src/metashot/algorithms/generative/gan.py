@@ -1,10 +1,10 @@
 """A conditional Wasserstein GAN that hallucinates features, in the manner of AFHN: Li, Zhang, Li, Fu 2020, "Adversarial
-feature hallucination networks for few-shot learning", arXiv:2003.13264.
+feature hallucination networks for few-shot learning", arXiv:2003.13193.
 
 The generator G makes a feature from an example s and noise z, and the critic D scores features given the same example. The
 critic maximises E[D(x, s)] - E[D(G(s, z), s)] minus a gradient penalty (Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville
-2017, "Improved training of Wasserstein GANs", arXiv:1704.00028), lambda E[(|grad D(x', s)| - 1)^2] at points x' between real
-and made features of length 1. The generator minimises
+2017, "Improved training of Wasserstein GANs", arXiv:1704.00028), lambda E[(|grad D(x', s)| - 1)^2] at points x' between
+real and made features of length 1. The generator minimises
 
     - E[D(G(s, z1), s)] - E[D(G(s, z2), s)] + alpha L_cr + beta / L_ar
 
@@ -17,7 +17,9 @@ generator; the two have an optimiser each. All random numbers are functions of t
 
 Where this departs from AFHN: G adds its output to s, and has no ReLU at its end, since features are centred on the mean of
 the training classes and normalised; the noise has 64 numbers instead of as many as features; cosines of L_cr are multiplied
-by 10; the critic's steps share their examples; the gradient penalty is for features of length 1, whatever the features' own.
+by 10; the real examples that the critic compares are queries of the task; the rate decays, and Adam's betas are 0.5 and
+0.999 (Gulrajani et al.: 0 and 0.9); the critic's steps share their examples; the gradient penalty is for features of length
+1, whatever the features' own.
 """
 
 from collections.abc import Iterable, Sequence

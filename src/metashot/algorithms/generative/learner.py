@@ -135,7 +135,7 @@ class GenerativeLearner(CentresFeatures):
     def learned(self, support: Examples, numbers: Tensor) -> Classifier:
         """The classifiers of T tasks, from support features [T, S, features] and the numbers [T] of the episodes."""
         real = replace(support, x=self.inputs_of(support.x))
-        return self.classifier_of(self.with_made(real, self.examples_made(real, numbers)))
+        return self.classifier_of(self.with_made(real, self.examples_made(real, numbers)), real.y.shape[1])
 
     def answer(self, classifier: Classifier, query: Tensor) -> Tensor:
         query = self.inputs_of(query)
@@ -148,13 +148,16 @@ class GenerativeLearner(CentresFeatures):
         support, query = self.features_of(episode)
         return self.answer(self.learned(support, episode.number), query.x)
 
-    def classifier_of(self, examples: Examples) -> Classifier:
-        """Learn the classifiers of T tasks from examples [T, N, features], as the generator knows them."""
+    def classifier_of(self, examples: Examples, real: int) -> Classifier:
+        """Learn the classifiers of T tasks from examples [T, N, features], as the generator knows them.
+
+        Of `real` support examples, copies would change no classifier: a regularisation grows with the number of examples.
+        """
         x, y = examples.x.detach(), examples.y
         if self.classifier == "mean":
             return (class_means(F.normalize(x, dim=-1), y),)
         if self.classifier == "logistic":
-            line = logistic_regression(F.normalize(x, dim=-1), memberships(y, x), self.regularisation)
+            line = logistic_regression(F.normalize(x, dim=-1), memberships(y, x), self.regularisation * x.shape[1] / real)
             return line.weights.mT, line.biases[:, 0]
         ways = int(y.max()) + 1
         start = x.new_zeros(len(x), ways, x.shape[2]), x.new_zeros(len(x), ways)
@@ -195,18 +198,16 @@ class GenerativeLearner(CentresFeatures):
         support, query = self.features_of(episode)
         real = replace(support, x=self.inputs_of(support.x))
         made = self.examples_made(real, episode.number)
+        classifiers = [self.classifier_of(learned, real.y.shape[1]) for learned in (real, made)]
         scores = [
-            self.problem.score_of(self.problem.statistics(self.answer(self.classifier_of(learned), query.x), query.y))
-            for learned in (real, made)
+            self.problem.score_of(self.problem.statistics(self.answer(classifier, query.x), query.y))
+            for classifier in classifiers
         ]
         asked = replace(query, x=self.inputs_of(query.x))
         places = anchor_places(real.y, self.made).flatten(1)  # [T, ways * made]
         anchors = real.x.gather(1, places.unsqueeze(-1).expand_as(made.x))
-        told, copies = zip(
-            *(resemblance(made.x[t], anchors[t], made.y[t], asked.x[t], asked.y[t]) for t in range(len(episode))),
-            strict=True,
-        )
-        return MadeMeasures(scores[0], scores[1], torch.stack(told), torch.stack(copies))
+        found = [resemblance(made.x[t], anchors[t], made.y[t], asked.x[t], asked.y[t]) for t in range(len(episode))]
+        return MadeMeasures(scores[0], scores[1], *(torch.stack(values) for values in zip(*found, strict=True)))
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[dict[str, Tensor]]]:
         """Embed each episode once, for the answers and for what made examples are worth."""
@@ -279,8 +280,26 @@ def noise_of(numbers: Tensor, rows: int, count: int, size: int, stream: int = 0)
     return torch.from_numpy(found).view(len(numbers), rows, count, size)
 
 
-def resemblance(made: Tensor, anchors: Tensor, made_y: Tensor, real: Tensor, real_y: Tensor) -> tuple[Tensor, Tensor]:
-    """How well made examples of one task can be told from real ones, and how many of them are copies.
+class Resemblance(NamedTuple):
+    """How well made examples of one task can be told from real ones, and how many of them are copies; means over classes.
+
+    Attributes:
+        told: The leave-one-out accuracy of the nearest neighbour among equally many made and real examples of a class (after
+            Lopez-Paz, Oquab 2017, "Revisiting classifier two-sample tests", arXiv:1610.06545).
+        copies: The share of made examples that are closer to their anchor than any real example of the class.
+        told_of_equals: The expected accuracy where both have the same distribution: of the 2n - 1 others, n - 1 are of the
+            kind of the one that is left out.
+        copies_of_equals: The expected share in this case, where none of the n + 1 examples is more likely to be the nearest.
+    """
+
+    told: Tensor
+    copies: Tensor
+    told_of_equals: Tensor
+    copies_of_equals: Tensor
+
+
+def resemblance(made: Tensor, anchors: Tensor, made_y: Tensor, real: Tensor, real_y: Tensor) -> Resemblance:
+    """Compare the made examples of one task with real ones.
 
     Args:
         made: Made examples [M, features].
@@ -288,25 +307,22 @@ def resemblance(made: Tensor, anchors: Tensor, made_y: Tensor, real: Tensor, rea
         made_y: Their labels [M].
         real: Other real examples [N, features].
         real_y: Their labels [N].
-
-    Returns:
-        The leave-one-out accuracy of the nearest neighbour among equally many made and real examples of a class, averaged
-        over classes (Lopez-Paz, Oquab 2017, "Revisiting classifier two-sample tests", arXiv:1610.06545). The share of made
-        examples that are closer to their anchor than any real example of the class.
     """
-    told, copied = [], []
+    found = []
     for label in range(int(made_y.max()) + 1):
         ours, theirs, origin = made[made_y == label], real[real_y == label], anchors[made_y == label]
         count = min(len(ours), len(theirs))
         if not count:
             continue
         nearest_real = squared_distances(origin[None], theirs[None])[0].amin(1)
-        copied.append(((ours - origin).square().sum(-1) < nearest_real).to(made).mean())
+        copies = ((ours - origin).square().sum(-1) < nearest_real).to(made).mean()
         both = torch.cat([ours[:count], theirs[:count]])
         distances = squared_distances(both[None], both[None])[0].fill_diagonal_(torch.inf)
         is_made = torch.arange(2 * count, device=made.device) < count
-        told.append((is_made[distances.argmin(1)] == is_made).to(made).mean())
-    return torch.stack(told).mean(), torch.stack(copied).mean()
+        told = (is_made[distances.argmin(1)] == is_made).to(made).mean()
+        of_equals = made.new_tensor([(count - 1) / (2 * count - 1), 1 / (len(theirs) + 1)])
+        found.append(torch.cat([torch.stack([told, copies]), of_equals]))
+    return Resemblance(*torch.stack(found).mean(0))
 
 
 def one_hidden_layer(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:

@@ -13,9 +13,10 @@ sigma epsilon, and the divergence is computed exactly. At beta = 1 it is a bound
 divided by the number of features.
 
 Where this departs from the Delta-encoder: its auto-encoder is not variational, and it takes codes from pairs of training
-examples instead of from p(z); its loss is a weighted absolute error; its decoder does not add Y to its output; networks have
-1,024 hidden units instead of 8,192; features are centred on the mean of the training classes and normalised. Made examples
-are means a + f(z, a), without the noise of p(x | z, a), to which examples of the same class are closer.
+examples instead of from p(z); its loss is a weighted absolute error; its decoder does not add Y to its output; networks
+have 1,024 hidden units instead of 8,192, without dropout; features are centred on the mean of the training classes and
+normalised. Made examples are means a + f(z, a), without the noise of p(x | z, a), to which examples of the same class are
+closer.
 """
 
 import math

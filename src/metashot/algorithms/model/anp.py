@@ -9,8 +9,8 @@ Training maximises the evidence lower bound (equation 3), where the targets T ar
     log p(y_T | x_T, C) >= E_{q(z | s_T)} [log p(y_T | x_T, r_*, z)] - KL(q(z | s_T) || q(z | s_C))
 
 With `latent=null`, the default, there is no latent path, and training maximises the log-likelihood of the queries, as CNP
-does. On validation episodes of `data=curves`, its 95 % band had 95.3 % of the targets after 2000 of 4000 training steps, and
-89.6 % with `latent=128`.
+does. On validation episodes of `data=curves`, after as many steps, its log-likelihood was -0.450, and -0.567 with
+`latent=128`; on test episodes, its 95 % band held 93.6 and 89.8 % of the targets.
 
 Where this departs from the paper: there is no self-attention among the support points, nor is there in the authors' code
 for curves; an answer is one normal distribution, with the mean and the variance of the mixture over `samples`

@@ -5,10 +5,10 @@ On the features of a frozen network, an encoder and a relation network, which co
 the mean and the deviation of a latent code z_n for each class n. A decoder turns z_n into the mean and the deviation of the
 class's weights w_n in a linear classifier. Inner steps lower the support loss by changing z in the latent space, and
 fine-tuning steps by changing the weights themselves; the step sizes of both, one for each dimension, are learned. Training
-minimises the query loss + beta KL(q(z) || N(0, 1)) + gamma |stopgrad(z') - z|^2, where z' is the code after the inner
-steps, and lambda times the mean squared difference between the correlations of the decoder's rows and the identity. As in
-the authors' code (deepmind/leo), deviations are exp(u) minus a constant and at least 1e-10, so that at u = 0 a code has no
-noise and weights have that of Glorot's initialisation.
+minimises the query loss + beta KL(q(z) || N(0, 1)) + gamma |stopgrad(z') - z|^2, where z' is the code after the inner steps
+and both are means over dimensions, and lambda times the mean squared difference between the correlations of the decoder's
+rows and the identity. As in the authors' code (deepmind/leo), deviations are exp(u) minus a constant and at least 1e-10, so
+that at u = 0 a code has no noise and weights have that of Glorot's initialisation.
 
 In training, codes, weights and dropout are drawn at random, as functions of the episode's number. In validation, tests and
 use nothing is drawn: codes and weights are their means.

@@ -1,5 +1,5 @@
-"""MANN: Santoro, Bartunov, Botvinick, Wierstra, Lillicrap 2016, "Meta-learning with memory-augmented neural networks",
-arXiv:1605.06065 (ICML: "One-shot learning with memory-augmented neural networks").
+"""MANN: Santoro, Bartunov, Botvinick, Wierstra, Lillicrap 2016, "One-shot learning with memory-augmented neural networks",
+arXiv:1605.06065 (ICML: "Meta-learning with memory-augmented neural networks").
 
 Examples are presented one after the other, each with the label of the one before, so that labels have to be kept in an
 external memory until their class comes again. A controller, an LSTM or a feed-forward network, reads the memory by cosine
@@ -14,7 +14,7 @@ examples' classes does not change the answers.
 
 Where this departs from the paper: the controller reads the backbone's features, standardised by running averages, instead
 of pixels; each of the n heads writes to one of the n least used places; the outer optimiser is Adam. The paper trains on
-100,000 batches of sequences. So that a hundredth suffices, each head has a learned strength that multiplies its similarities
+100,000 episodes. So that 16,000 sequences suffice, each head has a learned strength that multiplies its similarities
 before the softmax, as in the neural Turing machine (Graves et al. 2014, arXiv:1410.5401), and writes its key to the least
 used place but a vector of its own to the places that it read before (`separate_writes`); and the controller is feed-forward
 by default, whose keys depend on an example alone from the beginning, so that the label that follows is written to where the
