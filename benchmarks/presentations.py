@@ -49,13 +49,13 @@ class Presentation:
 def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks presentations", description=__doc__)
     parser.add_argument("--ckpt", required=True, help="the folder of a run or a checkpoint, of algo=mann")
-    parser.add_argument("--sequences", type=int, default=600, help="sequences, at least 2 (default: 600)")
+    parser.add_argument("--sequences", type=int, default=600, help="sequences, 2 to 1,000,000 (default: 600)")
     parser.add_argument("--json", type=Path, help="a file for everything that was measured")
     parser.add_argument("--picture", type=Path, help="a PNG file for the curve")
     parser.add_argument("--markdown", type=Path, help=f"a file whose part between {BEGIN} and {END} becomes the table")
     given = parser.parse_args(arguments)
-    if given.sequences < 2:
-        parser.error(f"--sequences {given.sequences}: allowed: at least 2")
+    if not 2 <= given.sequences <= 10**6:
+        parser.error(f"--sequences {given.sequences}: allowed: 2 to 1,000,000")
     if given.picture and given.picture.suffix != ".png":
         parser.error(f"--picture {given.picture}: allowed: the name of a PNG file")
     refuse_json(parser, given.json)

@@ -36,7 +36,8 @@ def in_markdown(rows: list[Compared]) -> str:
 def machine() -> str:
     """What the numbers depend on, in a line."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
-    threads = f"{torch.get_num_threads()} threads on {os.cpu_count()} cores"
+    count = torch.get_num_threads()
+    threads = f"{count} thread{'s' if count > 1 else ''} on {os.cpu_count()} cores"
     return f"{_processor()}, {threads}, Python {platform.python_version()}, {versions}, {datetime.date.today()}"
 
 

@@ -100,8 +100,9 @@ Channels = Annotated[int, AtLeast(1), AtMost(2048)]  # of a convolution
 Units = Annotated[int, AtLeast(1), AtMost(16_384)]  # of a fully connected layer
 Concentration = Annotated[float, AtLeast(1e-6), AtMost(1e6)]  # of a Dirichlet distribution
 Seed = Annotated[int, AtLeast(0), AtMost(2**32 - 1)]
-Positive = Annotated[float, Above(0)]
-NotNegative = Annotated[float, AtLeast(0)]
+_MOST = 1e30  # whose products with usual numbers are still below the largest one of 32 bits
+Positive = Annotated[float, Above(0), AtMost(_MOST)]
+NotNegative = Annotated[float, AtLeast(0), AtMost(_MOST)]
 
 
 def check_value(value: Any, hint: Any, key: str, described: str = "") -> None:

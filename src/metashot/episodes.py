@@ -82,6 +82,26 @@ class EpisodeSpec:
         parts += ["unequal queries"] if self.unequal_queries else []
         return " ".join(parts)
 
+    def shapes(self, key: tuple[int, int], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Ways, shots and queries of each episode: [T, 3].
+
+        Args:
+            key: The key of the episodes' random numbers.
+            numbers: The numbers [T] of the episodes.
+        """
+        amounts = (self.ways, self.shots, self.queries)
+        low = np.array([amount[0] if isinstance(amount, tuple) else amount for amount in amounts], dtype=np.uint64)
+        high = np.array([maximum(amount) for amount in amounts], dtype=np.uint64)
+        words = random_words(key, numbers, _SHAPE, len(amounts))
+        return (low + (words * (high - low + np.uint64(1)) >> np.uint64(32))).astype(np.int64)
+
+    def groups(self, key: tuple[int, int], numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Group episode numbers by the shape of their episodes, in the order in which shapes first occur."""
+        if not any(isinstance(amount, tuple) for amount in (self.ways, self.shots, self.queries)):
+            return [numbers]
+        _, first, group_of = np.unique(self.shapes(key, numbers), axis=0, return_index=True, return_inverse=True)
+        return [numbers[group_of.reshape(-1) == group] for group in np.argsort(first)]
+
 
 def format_amount(amount: Amount) -> str:
     """An amount as text, such as `5` or `5-20`."""
@@ -148,12 +168,7 @@ class EpisodeSampler:
 
     def groups(self, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Group episode numbers by the shape of their episodes, in the order in which shapes first occur."""
-        spec = self.spec
-        if not any(isinstance(amount, tuple) for amount in (spec.ways, spec.shots, spec.queries)):
-            return [numbers]
-        shapes = self._shapes(numbers)
-        _, first, group_of = np.unique(shapes, axis=0, return_index=True, return_inverse=True)
-        return [numbers[group_of.reshape(-1) == group] for group in np.argsort(first)]
+        return self.spec.groups(self.key, numbers)
 
     def __call__(self, numbers: NDArray[np.int64]) -> EpisodeIndices:
         """The indices of the episodes with these numbers, which must have the same shape (see `groups`)."""
@@ -213,11 +228,7 @@ class EpisodeSampler:
 
     def _shapes(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Ways, shots and queries of each episode: [T, 3]."""
-        amounts = (self.spec.ways, self.spec.shots, self.spec.queries)
-        low = np.array([amount[0] if isinstance(amount, tuple) else amount for amount in amounts], dtype=np.uint64)
-        high = np.array([maximum(amount) for amount in amounts], dtype=np.uint64)
-        words = random_words(self.key, numbers, _SHAPE, len(amounts))
-        return (low + (words * (high - low + np.uint64(1)) >> np.uint64(32))).astype(np.int64)
+        return self.spec.shapes(self.key, numbers)
 
     def _counts(
         self, numbers: NDArray[np.int64], sizes: NDArray[np.int64], shots: int, queries: int

@@ -117,8 +117,17 @@ def test_the_generators_terms_are_those_of_plain_loops() -> None:
         for i in range(6):
             ratios.append((1 - cosine(fakes[0][t, i], fakes[1][t, i])) / (1 - cosine(z[0][t, i], z[1][t, i])))
     found = algorithm.generator_terms(Examples(support.x, support.y), query, (z[0], z[1]))
-    for value, expected in zip(found, (scores, losses, torch.stack(ratios).mean()), strict=True):
+    for value, expected in zip((*found[:2], found[2].mean()), (scores, losses, torch.stack(ratios).mean()), strict=True):
         torch.testing.assert_close(value, expected.double())
+
+
+def test_the_loss_of_the_generator_does_not_depend_on_how_tasks_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
+    algorithm, episode = made(anti_collapse=0.5), random_episode(FEATURES)
+    kept: list[torch.Tensor] = []
+    monkeypatch.setattr(algorithm, "_descend", lambda optimizer, loss, parameters: kept.append(loss))
+    for batch in ([episode], list(episode.parts(1))):
+        algorithm._generator_step(None, batch, [algorithm._shown(part) for part in batch], len(episode))  # type: ignore[arg-type]
+    torch.testing.assert_close(*kept, rtol=1e-10, atol=0)
 
 
 class Steps(pl.Callback):

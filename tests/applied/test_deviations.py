@@ -57,6 +57,16 @@ def test_means_and_deviations_are_those_of_an_episode(tmp_path: Path, algo: str)
     np.testing.assert_array_equal(again.predict(X[:, None] + 0.1, return_std=True)[1], deviation)
 
 
+def test_tensors_of_any_kind_are_read_or_refused(tmp_path: Path) -> None:
+    made, _ = learner(tmp_path, "cnp")
+    x, y = torch.tensor(X), torch.tensor(Y)
+    expected = made.fit(x.bfloat16().float(), y).predict(X)
+    np.testing.assert_array_equal(made.fit(x.bfloat16(), y).predict(X), expected)
+    for given, word in ((x.to_sparse(), "a sparse tensor"), (torch.empty(7, device="meta"), "has no numbers")):
+        with pytest.raises(BadInput, match=word):
+            made.fit(given, y)
+
+
 def test_deviations_have_the_shape_of_y(tmp_path: Path) -> None:
     made, _ = learner(tmp_path, "cnp")
     mean, deviation = made.fit(X, Y).predict(X, return_std=True)
@@ -67,6 +77,9 @@ def test_deviations_have_the_shape_of_y(tmp_path: Path) -> None:
 def test_a_learner_without_deviations_refuses(tmp_path: Path) -> None:
     made, _ = learner(tmp_path, "maml")
     assert made.fit(X, Y).predict(X).shape == (7,)
+    for unclear in ("yes", None, np.array([True, False])):
+        with pytest.raises(BadInput, match=r"return_std=.* cannot be used; allowed: True or False"):
+            made.predict(X, return_std=unclear)
     with pytest.raises(BadInput, match=r"return_std=True asks for standard deviations, but this maml .*algo=cnp"):
         made.predict(X, return_std=True)
 

@@ -83,6 +83,7 @@ def test_learners_that_have_no_such_graph_are_refused(tmp_path: Path, monkeypatc
     refused(metashot.load(tiny(tmp_path, "protonet", "transductive")).fit(**fit), path, "transductive", "running")
     refused(metashot.load(tiny(tmp_path, "tim")).fit(**fit), path, "this tim answers all queries together", "protonet")
     refused(metashot.load(tiny(tmp_path, "protonet")), path, "call fit")
+    refused(metashot.load(tiny(tmp_path, "mann")).fit(**fit), path, "any number of queries", "learner.save")
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else found(name))
     refused(metashot.load(tiny(tmp_path, "protonet")).fit(**fit), path, "needs onnx", "pip install onnx==")

@@ -88,6 +88,14 @@ def test_scored_again_it_is_the_same_and_beside_learners_of_means(command: Comma
     assert {name: again[name] for name in names} == {name: report(trained["cnp"].run)[name] for name in names}
 
 
+def test_curves_have_any_number_of_points_but_no_ways(command: Command, trained: dict[str, Trained]) -> None:
+    own = ("data.train.shots=[2,5]", "data.test.shots=[3,4]", "trainer.max_steps=3", "folder=run")
+    outcome = command.run("train.py", *QUICK, *SMALL["cnp"], *own)
+    assert outcome.code == 0, outcome
+    assert report(command.folder / "run")["shots"] == [3, 4]
+    refused(command.evaluate(f"ckpt={trained['cnp'].run}", "grid.ways=[5]"), ["grid.ways", "data=curves", "no classes"])
+
+
 @pytest.mark.parametrize("algo", SMALL)
 def test_learner_predicts_with_deviations(trained: dict[str, Trained], algo: str) -> None:
     learner = metashot.load(trained[algo].run, device="cpu")

@@ -101,9 +101,11 @@ def test_many_points_of_the_smoothest_curves_stay_finite() -> None:
     [
         ("kernels", [], "at least one of"),
         ("x", [1.0, -1.0], r"\[least, most\]"),
-        ("length_scale", [0.0, 1.0], "above 0"),
-        ("period", [2.0, 1.0], "above 0"),
-        ("output_scale", [1.0], "above 0"),
+        ("length_scale", [0.0, 1.0], "from 1e-06 to"),
+        ("period", [2.0, 1.0], "from 1e-06 to"),
+        ("output_scale", [1.0], "from 1e-06 to"),
+        ("x", [-1e308, 1e308], "from -1e"),
+        ("length_scale", [1e-300, 1.0], "from 1e-06 to"),
         ("noise", 1e-6, r"at least 0\.0001"),
     ],
 )

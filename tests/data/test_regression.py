@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 PAPER: dict[str, Any] = {"amplitude": [0.1, 5.0], "phase": [0.0, 1.0], "x": [-5.0, 5.0]}
 
 
-def data(seed: int = 0, shots: int = 10, queries: int = 20) -> RegressionEpisodes:
+def data(seed: int = 0, shots: int | list[int] = 10, queries: int | list[int] = 20) -> RegressionEpisodes:
     split = RegressionSplit(None, None, 10)
     return RegressionEpisodes("sinusoid", Sinusoid(**PAPER), shots, queries, split, split, split, 5, 7, seed)
 
@@ -59,6 +59,23 @@ def test_an_episode_depends_on_seed_split_and_number_alone() -> None:
         assert not torch.equal(other.query.y, one([3]).query.y)
 
 
+def test_each_episode_draws_its_own_numbers_of_points() -> None:
+    made = data(shots=[3, 6], queries=[2, 4])
+    batch = made.batch("train", np.arange(60), CPU)
+    shapes = {int(n): (e.support.x.shape[1], e.query.x.shape[1]) for e in batch for n in e.number}
+    assert set(shapes) == set(range(60))
+    assert set(shapes.values()) == {(shots, queries) for shots in range(3, 7) for queries in range(2, 5)}
+    for number in (3, 17):
+        (alone,) = made.batch("train", np.array([number]), CPU)
+        assert alone.support.x.shape[1:] == (shapes[number][0], 1)
+        assert torch.equal(alone.support.x, one([number]).support.x[:, : shapes[number][0]])
+        assert torch.equal(alone.query.y, one([number]).query.y[:, : shapes[number][1]])
+    assert made.shape_of("train") == "3-6-shot 2-4 queries"
+    with pytest.raises(BadInput, match=r"data\.shots=\[6, 3\] cannot be used"):
+        data(shots=[6, 3])
+
+
 def test_a_range_that_is_none_is_refused_with_its_key() -> None:
-    with pytest.raises(BadInput, match=r"data\.source\.x=\[5\.0, -5\.0\] cannot be used; allowed: \[least, most\]"):
+    words = r"data\.source\.x=\[5\.0, -5\.0\] cannot be used; allowed: \[least, most\], from -1e\+06 to 1e\+06"
+    with pytest.raises(BadInput, match=words):
         Sinusoid(**PAPER | {"x": [5.0, -5.0]})

@@ -95,7 +95,7 @@ def test_people_get_tables_that_are_whole_and_the_pictures(tmp_path: Path) -> No
     assert "**accuracy 75.00 % ± 10.00 (95 % interval over episodes)**" in text
     assert "| transductive | true |" in text
     assert "| external data | ImageNet-1k, which may have the classes of the val split |" in text
-    assert "| queries | 2-4 a class |" in text
+    assert "| queries | 2-4 per class |" in text
     assert "| seeds | 3 of the episodes, 7 of the training |" in text
     assert "| seen classes | 1 of 3 |" in text
     assert "| episodes | 2 (fewer than 30: too few for the interval to be trusted) |" in text

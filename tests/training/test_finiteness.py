@@ -111,6 +111,7 @@ def test_a_query_loss_that_is_no_number_is_reported_with_its_task_and_the_step_i
     assert changed == [True, False, True, True, True, True, False, True]
     assert "the query loss of task 2 is not finite in step 2, which is skipped (1 in a row)" in printed
     assert "the query loss of task 12 is not finite in step 7, which is skipped (1 in a row)" in printed
+    assert printed.endswith("note: 2 training steps were skipped, since a loss or a gradient was not finite\n")
 
 
 def test_steps_without_trouble_are_as_if_nobody_had_looked(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,8 +16,9 @@ def numbers_of(given: Any, name: str, width: int) -> NDArray[np.float64]:
     """Check that an argument is a finite array [N, width], and return it in 64 bits."""
     if given is None:
         raise BadValue(f"a learner of numbers requires {name} to be passed, but the target {name} is None")
-    given = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
     allowed = f"allowed: an array [N, {width}]"
+    if isinstance(given, Tensor):
+        given = _array_of(given, name, allowed)
     if hasattr(given, "toarray"):
         raise BadValue(f"{name} is a sparse matrix; {allowed}, as {name}.toarray() is")
     try:
@@ -35,6 +37,15 @@ def numbers_of(given: Any, name: str, width: int) -> NDArray[np.float64]:
             f"{name} has non-finite values, NaN or inf (the first in row {int((~np.isfinite(values)).any(1).argmax())})"
         )
     return values
+
+
+def _array_of(given: Tensor, name: str, allowed: str) -> NDArray[Any]:
+    if given.layout is not torch.strided or given.is_meta or given.is_quantized:
+        kind = "has no numbers" if given.is_meta else "is quantised" if given.is_quantized else "is a sparse tensor"
+        raise BadValue(f"{name} {kind}; {allowed}")
+    found = given.detach().cpu()
+    array: NDArray[Any] = (found.float() if found.dtype is torch.bfloat16 else found).numpy()
+    return array
 
 
 def features_of(x: Any, network: TrainedNetwork) -> NDArray[np.float32]:

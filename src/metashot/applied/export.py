@@ -53,6 +53,11 @@ def refuse_export(learner: Learner) -> None:
             f"export is for learners that compare features, and this {learner.name} changes its network for each task: use "
             "one such as protonet, matching, relation, siamese, snail or baseline, or keep it with learner.save"
         )
+    if not learner.algorithm.answers_in_a_graph:
+        raise BadInput(
+            f"export is for learners whose graph answers any number of queries, which that of this {learner.name} does not: "
+            "use one such as protonet, or keep it with learner.save"
+        )
     if learner.algorithm.backbone.transductive:
         raise BadInput(
             "export is for learners that answer each image alone, and this one normalises all queries together "

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metashot.applied.arrays import inputs_of, outputs_of, refuse_other_length
 from metashot.applied.learner import Device, Fitted, Learner
-from metashot.bad_input import BadValue
+from metashot.bad_input import BadValue, shown
 from metashot.episodes import Examples
 from metashot.problems import mean_and_deviation
 
@@ -66,6 +66,8 @@ class NumberLearner(Learner):
             Unavailable: The learner is not fitted.
             BadInput: The inputs cannot be used, or the learner's predictions have no standard deviations.
         """
+        if not isinstance(return_std, bool | np.bool_):
+            raise BadValue(f"return_std={shown(return_std)} cannot be used; allowed: True or False")
         fitted = self._state()
         gives_deviations = fitted.network.algorithm.gives_deviations
         if return_std and not gives_deviations:

@@ -251,6 +251,9 @@ class Scorer:
         """
         config = checkpoint.config
         data_config = dict(self.data_config)
+        if "ways" in shape and "ways" not in data_config:
+            name = data_config["name"]
+            raise BadInput(f"grid.ways cannot be given for data={name}, whose tasks have no classes: leave it out")
         if shape:
             data_config |= shape | {self.split: data_config[self.split] | dict.fromkeys(shape)}
         data: EpisodicDataModule = configuration.build(data_config, seed=self.training_seed)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from metashot.arguments import Episodes, Images, Seed, Tasks
 from metashot.bad_input import BadInput
-from metashot.data.module import EpisodicDataModule, own_seeds
-from metashot.episodes import Batch, Episode, EpisodeSpec, Examples, maximum
+from metashot.data.module import EpisodicDataModule, amount, own_seeds
+from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples, format_amount, maximum
 from metashot.problems import Regression
 from metashot.randomness import key_of
 from metashot.sources.curves.gaussian_process import GaussianProcess
@@ -20,16 +20,16 @@ class RegressionSplit:
     """The options of one split; a null option has the value given for all splits.
 
     Args:
-        shots: support points per task.
-        queries: query points per task.
+        shots: support points per task, or [least, most], between which each episode draws its own number.
+        queries: query points per task, likewise.
         episodes: the number of episodes for an evaluation.
         seed: the seed of the split's episodes.
     """
 
     def __init__(
         self,
-        shots: Images | None,
-        queries: Images | None,
+        shots: Images | list[Images] | None,
+        queries: Images | list[Images] | None,
         episodes: Episodes | None = None,
         seed: Seed | None = None,  # missing in checkpoints older than this key
     ) -> None:
@@ -61,8 +61,8 @@ class RegressionEpisodes(EpisodicDataModule):
         self,
         name: str,
         source: Sinusoid | GaussianProcess,
-        shots: Images,
-        queries: Images,
+        shots: Images | list[Images],
+        queries: Images | list[Images],
         train: RegressionSplit,
         val: RegressionSplit,
         test: RegressionSplit,
@@ -71,7 +71,7 @@ class RegressionEpisodes(EpisodicDataModule):
         seed: int,
     ) -> None:
         options: dict[Split, RegressionSplit] = {"train": train, "val": val, "test": test}
-        specs = {split: EpisodeSpec(1, own.shots or shots, own.queries or queries) for split, own in options.items()}
+        specs = {split: _spec(split, own, shots, queries) for split, own in options.items()}
         episodes = {split: options[split].episodes for split in SPLITS}
         seeds = own_seeds(train.seed, val.seed, test.seed)
         super().__init__(name, specs, episodes, tasks_per_step, tasks_per_evaluation_step, seed, seeds)
@@ -93,17 +93,30 @@ class RegressionEpisodes(EpisodicDataModule):
         self.refuse_more_than_memory()
 
     def shape_of(self, split: Split) -> str:
-        return f"{self.specs[split].shots}-shot {self.specs[split].queries} queries"
+        spec = self.specs[split]
+        return f"{format_amount(spec.shots)}-shot {format_amount(spec.queries)} queries"
 
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
-        spec, key = self.specs[split], key_of(self.seeds[split], split)
-        assert isinstance(spec.shots, int)
-        assert isinstance(spec.queries, int)
-        support, query = self.source.draw(key, numbers, spec.shots, spec.queries)
+        key = key_of(self.seeds[split], "shapes", split)
+        return [self._episode(split, group, device) for group in self.specs[split].groups(key, numbers)]
+
+    def _episode(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Episode:
+        """Tasks of one shape."""
+        _, shots, queries = self.specs[split].shapes(key_of(self.seeds[split], "shapes", split), numbers[:1])[0].tolist()
+        support, query = self.source.draw(key_of(self.seeds[split], split), numbers, shots, queries)
 
         def placed(values: NDArray[np.float64]) -> Tensor:
             return torch.from_numpy(values.astype(np.float32)).to(device)
 
         number = torch.from_numpy(numbers).to(device)
         classes = number.new_empty((len(numbers), 0))
-        return [Episode(Examples(*map(placed, support)), Examples(*map(placed, query)), number, classes)]
+        return Episode(Examples(*map(placed, support)), Examples(*map(placed, query)), number, classes)
+
+
+def _spec(split: Split, own: RegressionSplit, shots: int | list[int], queries: int | list[int]) -> EpisodeSpec:
+    """The amounts of one split, or else those of all splits."""
+
+    def of(name: str, its: int | list[int] | None, of_all: int | list[int]) -> Amount:
+        return amount(of_all, f"data.{name}") if its is None else amount(its, f"data.{split}.{name}")
+
+    return EpisodeSpec(1, of("shots", own.shots, shots), of("queries", own.queries, queries))

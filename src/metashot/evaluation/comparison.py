@@ -171,7 +171,7 @@ class Comparison:
     def _of_algorithms(self) -> str:
         """What the comparison of algorithms is based on, or what it lacks."""
         if not self.seeds:
-            return "not asked; give checkpoints of each with several training seeds, and nothing else changed"
+            return "not tested; it takes checkpoints of each with several training seeds, and all else equal"
         if not self.algorithm_pairs:
             return f"not compared; give checkpoints of another algorithm with several training seeds, too{self._few_seeds()}"
         return f"on the same test episodes, which count as given{self._few_seeds()}"

@@ -165,7 +165,7 @@ class Report:
             "episodes": f"{self.episodes}{few_episodes(self.episodes)}",
             **({} if self.ways is None else {"ways": format_amount(self.ways)}),
             "shots": format_amount(self.shots),
-            "queries": format_amount(self.queries) + ("" if self.ways is None else " a class"),
+            "queries": format_amount(self.queries) + ("" if self.ways is None else " per class"),
             **self.unequal(),
             **({"sampling": self.sampling} if self.sampling not in (None, "sorted") else {}),
             "transductive": str(self.transductive).lower(),
@@ -215,7 +215,7 @@ class Report:
             worst = self.worst_class
             details["worst class"] = f"{plain_score('accuracy', worst.accuracy)} of {worst.queries} queries, {worst.name}"
         if self.calibration_error is not None:
-            details["calibration"] = f"{100 * self.calibration_error:.2f} % expected error of the probabilities"
+            details["calibration"] = f"{100 * self.calibration_error:.2f} % expected calibration error"
         if self.strangers is not None:
             details |= self.strangers.rows()
         if self.seconds_of_a_task is not None:

@@ -28,6 +28,7 @@ class Finiteness(pl.Callback):
         self.folder = folder
         self.most_in_a_row = most_in_a_row
         self.steps_in_a_row: dict[int, int] = {}  # skipped, of each optimiser
+        self.skipped, self.last = 0, -1  # steps
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
         assert isinstance(pl_module, Algorithm)
@@ -45,6 +46,7 @@ class Finiteness(pl.Callback):
         for parameter in parameters:
             parameter.grad = None  # torch's optimisers skip parameters without a gradient
         step = trainer.global_step + 1
+        self.skipped, self.last = self.skipped + (step != self.last), step
         found = f"{'; '.join(troubles)} is not finite in step {step}"
         self.console.print(f"{found}, which is skipped ({in_a_row} in a row)", highlight=False, markup=False)
         if in_a_row >= self.most_in_a_row:
@@ -54,6 +56,11 @@ class Finiteness(pl.Callback):
                 f"training stopped, because {in_a_row} steps in a row could not be used: {found}; {kept}; try a lower "
                 "algo.inner_lr or algo.optimizer.lr, trainer.gradient_clip, or trainer.precision=32-true"
             )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.skipped:
+            steps = "1 training step was" if self.skipped == 1 else f"{self.skipped:,} training steps were"
+            self.console.print(f"note: {steps} skipped, since a loss or a gradient was not finite", highlight=False)
 
 
 def first_non_finite(task_losses: list[TaskLosses]) -> str | None:

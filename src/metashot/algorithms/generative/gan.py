@@ -10,7 +10,7 @@ real and made features of length 1. The generator minimises
 
 with two noises for each s. L_cr is the cross-entropy of the queries, classified by their cosines to the class means of made
 features. L_ar = E[(1 - cos(G(s, z1), G(s, z2))) / (1 - cos(z1, z2))] is how much features differ for different noise, so
-that its inverse keeps the generator from collapsing to one feature for each s.
+that its inverse, which is averaged over tasks, keeps the generator from collapsing to one feature for each s.
 
 Each training step takes `critic_steps` steps of the critic, with the same examples and other noise, and one of the
 generator; the two have an optimiser each. All random numbers are functions of the episodes' numbers.
@@ -104,7 +104,7 @@ class GAN(GenerativeLearner):
         return pairs.mean(distance, tasks), pairs.mean(penalty, tasks)
 
     def generator_terms(self, real: Examples, query: Examples, z: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """The mean score of made features (summed over both noises), L_cr (likewise) and L_ar.
+        """The mean score of made features (summed over both noises), L_cr (likewise) and L_ar of each task [T].
 
         Args:
             real: Support examples [T, S, features].
@@ -115,7 +115,7 @@ class GAN(GenerativeLearner):
         scores = [self.score(features.flatten(0, 1), real.x.flatten(0, 1)).mean() for features in made]
         losses = [self.problem.loss(_SCALE * cosines(query.x, class_means(features, real.y)), query.y) for features in made]
         differ, noises_differ = _one_minus_cosine(made[0], made[1]), _one_minus_cosine(z[0], z[1]).clamp(min=_LEAST)
-        return scores[0] + scores[1], losses[0] + losses[1], (differ / noises_differ).mean()
+        return scores[0] + scores[1], losses[0] + losses[1], (differ / noises_differ).mean(1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         generator, critic = self.optimizers()  # type: ignore[attr-defined]
@@ -189,9 +189,9 @@ class GAN(GenerativeLearner):
             )
             loss = self.classification * classification - scores
             if self.anti_collapse:
-                loss = loss + self.anti_collapse / differ.clamp(min=_LEAST)
+                loss = loss + self.anti_collapse * (1 / differ.clamp(min=_LEAST)).mean()
             losses.append(loss * (len(episode) / tasks))
-            parts.append(torch.stack([classification, differ]).detach() * (len(episode) / tasks))
+            parts.append(torch.stack([classification, differ.mean()]).detach() * (len(episode) / tasks))
         loss = torch.stack(losses).sum()
         self._descend(optimizer, loss, self.generator.parameters())
         classification, differ = torch.stack(parts).sum(0)

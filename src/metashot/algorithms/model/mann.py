@@ -83,6 +83,8 @@ class Mann(FeatureLearner):
         BadInput: There are fewer places than heads.
     """
 
+    answers_in_a_graph = False
+
     def __init__(
         self,
         backbone: Backbone,

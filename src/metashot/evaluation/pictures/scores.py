@@ -146,8 +146,7 @@ def reliability_picture(answers: Answers, error: float, path: Path) -> None:
     upper.yaxis.set_major_formatter(_PERCENT)
     told_error = f"{100 * error:.2f} %" if np.isfinite(error) else "not a number"
     upper.set_title(
-        f"expected calibration error {told_error}, {_counted(total, 'query', 'queries')}\n"
-        "a bin is drawn the paler the fewer queries it has",
+        f"expected calibration error {told_error}, {_counted(total, 'query', 'queries')}\nbins with fewer queries are paler",
         fontsize=9,
     )
     lower.bar(left[full], bins.queries[full], width[full], **(style | {"color": "0.55"}))
@@ -193,12 +192,12 @@ def confusion_picture(answers: Answers, names: Sequence[str], path: Path) -> Non
     bar.set_label("share of the row's queries (%)", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     figure.suptitle(
-        f"the most confused classes, with {among} of {_counted(wrong, 'wrong answer')} among them\n"
-        "in percent of the row's queries in episodes that had several",
+        f"the most confused classes, which {among} of {_counted(wrong, 'error')} are between\n"
+        "percent of a class's queries in episodes that have both classes",
         fontsize=9,
     )
     if np.isnan(shares).any():
-        never = Patch(facecolor="white", edgecolor="0.7", hatch="////", label="no query could be called so")
+        never = Patch(facecolor="white", edgecolor="0.7", hatch="////", label="never in one episode")
         figure.legend(handles=[never], loc="outside lower center", fontsize=8, frameon=False)
     write_picture(figure, path)
 

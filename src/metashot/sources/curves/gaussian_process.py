@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from metashot.arguments import Above, AtMost
 from metashot.bad_input import BadInput
 from metashot.randomness import normal, uniform_inside
+from metashot.sources.curves.ranges import refuse_ranges
 from metashot.sources.curves.sinusoid import Points
 
 Kernel = Literal["squared_exponential", "matern52", "periodic"]
@@ -58,11 +59,9 @@ class GaussianProcess:
             raise BadInput(
                 "data.source.kernels=[] cannot be used; allowed: at least one of squared_exponential, matern52, periodic"
             )
-        if len(x) != 2 or x[0] > x[1]:
-            raise BadInput(f"data.source.x={x} cannot be used; allowed: [least, most]")
-        for key, given in (("length_scale", length_scale), ("output_scale", output_scale), ("period", period)):
-            if len(given) != 2 or not 0 < given[0] <= given[1]:
-                raise BadInput(f"data.source.{key}={given} cannot be used; allowed: [least, most], above 0")
+        refuse_ranges({"x": x})
+        scales = {"length_scale": length_scale, "output_scale": output_scale, "period": period}
+        refuse_ranges(scales, positive=True)
         if noise < _LEAST_NOISE * output_scale[1]:
             raise BadInput(
                 f"data.source.noise={noise} cannot be used with data.source.output_scale={output_scale}; allowed: a number "

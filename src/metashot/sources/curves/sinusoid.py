@@ -9,8 +9,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from metashot.bad_input import BadInput
 from metashot.randomness import uniform_inside
+from metashot.sources.curves.ranges import refuse_ranges
 
 _FUNCTION, _SUPPORT, _QUERY = range(3)  # the random streams of an episode
 
@@ -35,9 +35,7 @@ class Sinusoid:
     most_points = 200_000  # of a task: as many as arguments allow
 
     def __init__(self, amplitude: list[float], phase: list[float], x: list[float]) -> None:
-        for key, given in (("amplitude", amplitude), ("phase", phase), ("x", x)):
-            if len(given) != 2 or given[0] > given[1]:
-                raise BadInput(f"data.source.{key}={given} cannot be used; allowed: [least, most]")
+        refuse_ranges({"amplitude": amplitude, "phase": phase, "x": x})
         self.amplitude = amplitude
         self.phase = [math.pi * limit for limit in phase]
         self.x = x
