@@ -140,6 +140,10 @@ def _draw_made(
     shape = algorithm.backbone.input_shape
     if algorithm.backbone.has_weights or len(shape) != 3 or not isinstance(data, ClassEpisodes):
         return
+    # The sheet shows one example of each class, and drawings that are made from it.
+    first = [int(torch.nonzero(support.y == label)[0]) for label in range(int(support.y.max()) + 1)]
+    found = algorithm.examples_made(Examples(support.x[None, first], support.y[None, first]), episode.number)
+    made = Examples(found.x[0], found.y[0])
     places = data.spread_places("train", _TRAINING_CLASSES, _TRAINING_IMAGES).reshape(-1)
     training = data.inputs_at("train", places, algorithm.device).flatten(1).to(made.x)
     nearest = training[squared_distances(made.x[None], training[None])[0].argmin(1)]
