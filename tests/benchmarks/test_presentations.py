@@ -57,7 +57,7 @@ def test_learners_without_a_memory_or_whose_presentations_affect_each_other_are_
 def test_what_cannot_be_measured_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         (["--ckpt", str(tmp_path / "none")], "--ckpt"),
-        (["--ckpt", "x", "--sequences", "1"], "--sequences 1: allowed: at least 2"),
+        (["--ckpt", "x", "--sequences", "1"], "--sequences 1: allowed: 2 to 1,000,000"),
         (["--ckpt", "x", "--picture", "it.jpg"], "--picture it.jpg: allowed: the name of a PNG file"),
     ):
         with pytest.raises(SystemExit):

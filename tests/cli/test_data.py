@@ -451,7 +451,10 @@ REGRESSIONS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no kernel": (["algo=cnp", "data=curves", "data.source.kernels=[]"], ["data.source.kernels=[]", "matern52"]),
     "other kernel": (["algo=cnp", "data=curves", "data.source.kernels=[cubic]"], ["data.source.kernels", "periodic"]),
-    "no length": (["algo=cnp", "data=curves", "data.source.length_scale=[0,1]"], ["length_scale=[0, 1]", "above 0"]),
+    "no length": (
+        ["algo=cnp", "data=curves", "data.source.length_scale=[0,1]"],
+        ["length_scale=[0, 1]", "from 1e-06 to 1e+06"],
+    ),
     "no noise": (["algo=cnp", "data=curves", "data.source.noise=1e-9"], ["data.source.noise=1e-09", "at least 0.0001"]),
     "many points": (["algo=cnp", "data=curves", "data.test.queries=5000"], ["test split", "5010 points", "2,000"]),
     "no encoder": (["algo=cnp", "data=curves", "algo.encoder=[]"], ["algo.encoder=[]", "at least one layer"]),

@@ -174,7 +174,7 @@ REFUSED: dict[str, list[str]] = {
     "algo=vae algo.beta=-1": ["algo.beta=-1", "at least 0"],
     "algo=vae algo.classifier=forest": ["algo.classifier=forest", "mean, logistic, head"],
     "algo=gan algo.critic_steps=0": ["algo.critic_steps=0", "at least 1"],
-    "algo=vae_images backbone=conv4": ["algo=vae_images", "init_from"],
+    "algo=vae_images backbone=conv4": ["backbone=conv4", "algo=vae_images", "backbone=identity"],
     "algo=protonet freeze_backbone=true": ["freeze_backbone=true", "algo=protonet", "nothing to train"],
     "algo=protonet freeze_backbone=maybe": ["freeze_backbone=maybe", "true or false"],
     "algo=maml freeze_backbone=true": ["freeze_backbone=true", "inner loop", "algo.adapts=[head.*]"],

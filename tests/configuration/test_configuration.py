@@ -205,7 +205,7 @@ def test_a_configuration_that_was_checked_runs_no_foreign_code_when_it_is_built(
         ("backbone.normalisation", None, "transductive, running, support"),
         ("backbone.channels", ["64"], "of at least 1 and at most 2048 or a list, each a whole number of at least 1"),
         ("trainer.precision", 32, "32-true, bf16-mixed"),
-        ("trainer.gradient_clip", 0, "a number above 0 or null"),
+        ("trainer.gradient_clip", 0, "a number above 0 and at most 1e+30 or null"),
         ("data.unequal_support", 1e308, "at least 1e-06 and at most 1000000 or null"),
         ("data.train.unequal_queries", 1e-320, "at least 1e-06"),
         ("algo.inner_lr", 10**400, "a number above 0"),
