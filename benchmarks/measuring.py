@@ -5,10 +5,11 @@ import shutil
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from benchmarks.compare.table import machine
 from benchmarks.outputs import write_json
@@ -101,6 +102,26 @@ def measure(measurements: Sequence[Measurement], seconds: float, say: Callable[[
         ended = "" if note["code"] == 0 else f"FAILED ({note['message']}): "
         say(f"{ended}{measurement.folder}, {note['seconds']:.0f} s")
     return []
+
+
+def measure_or_exit(
+    parser: ArgumentParser, planned: Sequence[Measurement], minutes: float, failures: Callable[[], list[str]]
+) -> NoReturn:
+    """Run what has no report yet, say what is left and what failed, and exit: with 0, or 3 if something is left, or 1."""
+    try:
+        left = measure(planned, 60 * minutes, lambda line: print(line, flush=True))
+    except BadInput as error:
+        parser.error(str(error))
+    if left:
+        print(f"the time is over: {len(left)} of {len(planned)} commands are left; the same call continues")
+    failed = told(failures())
+    sys.exit(3 if left else 1 if failed else 0)
+
+
+def told(failures: list[str]) -> list[str]:
+    for line in failures:
+        print(f"failed: {line}")
+    return failures
 
 
 def _refuse_other(measurement: Measurement) -> None:

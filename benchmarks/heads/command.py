@@ -5,14 +5,12 @@ What has a report is not measured again, so a call that ran out of time is conti
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from benchmarks.heads.rows import HEADS, SHOTS, TRAINING, measurements
 from benchmarks.heads.table import failures, tables
-from benchmarks.measuring import measure
+from benchmarks.measuring import measure_or_exit, told
 from benchmarks.outputs import between
-from metashot.bad_input import BadInput
 
 BEGIN, END = "<!-- heads -->", "<!-- end of heads -->"
 PAGE = Path("docs/reference/heads.md")
@@ -42,16 +40,7 @@ def run(arguments: list[str]) -> None:
     wanted = [names[name] for name in options.heads.split(",")]
     shots = [options.shots] if options.shots else SHOTS
     planned = measurements(chosen[0], wanted, shots, options.episodes, options.folder, own)
-    try:
-        left = measure(planned, 60 * options.minutes, lambda line: print(line, flush=True))
-    except BadInput as error:
-        parser.error(str(error))
-    if left:
-        print(f"the time is over: {len(left)} of {len(planned)} commands are left; the same call continues")
-    failed = failures(options.folder)
-    for line in failed:
-        print(f"failed: {line}")
-    sys.exit(3 if left else 1 if failed else 0)
+    measure_or_exit(parser, planned, options.minutes, lambda: failures(options.folder))
 
 
 def _table(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
@@ -62,5 +51,4 @@ def _table(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
     page = between(parser, options.markdown, BEGIN, END)
     assert page is not None
     page.replace(tables(options.folder))
-    for line in failures(options.folder):
-        print(f"failed: {line}")
+    told(failures(options.folder))

@@ -9,11 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.measuring import measure
+from benchmarks.measuring import measure_or_exit, told
 from benchmarks.outputs import between
 from benchmarks.results.rows import QUESTIONS, measurements
 from benchmarks.results.table import failures, tables
-from metashot.bad_input import BadInput
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 PAGE = Path("docs/reference/results.md")
@@ -35,25 +34,11 @@ def run(arguments: list[str]) -> None:
         page = between(parser, options.markdown, BEGIN, END)
         assert page is not None
         page.replace(tables(options.folder))
-        sys.exit(_failed(options.folder))
+        sys.exit(1 if told(failures(options.folder)) else 0)
     if unknown := [name for name in options.questions if name not in names]:
         parser.error(f"{unknown[0]} is none of {', '.join(names)}, table")
     chosen = [names[name] for name in options.questions] or list(QUESTIONS)
     if options.data is None and (real := [question.name for question in chosen if question.data]):
         parser.error(f"{real[0]} needs real data: --data FOLDER, which has cifar-fs/ and omniglot/")
     planned = measurements(chosen, options.folder, options.data, options.episodes)
-    try:
-        left = measure(planned, 60 * options.minutes, lambda line: print(line, flush=True))
-    except BadInput as error:
-        parser.error(str(error))
-    if left:
-        print(f"the time is over: {len(left)} of {len(planned)} commands are left; the same call continues")
-    failed = _failed(options.folder)
-    sys.exit(3 if left else failed)
-
-
-def _failed(folder: Path) -> int:
-    failed = failures(folder)
-    for line in failed:
-        print(f"failed: {line}")
-    return 1 if failed else 0
+    measure_or_exit(parser, planned, options.minutes, lambda: failures(options.folder))

@@ -143,14 +143,14 @@ def test_copies_are_counted_and_told_apart() -> None:
     assert float(copies) < 0.05
 
 
-def test_examples_of_the_same_distribution_have_on_average_what_is_expected_of_equals() -> None:
+def test_examples_of_the_same_distribution_have_on_average_what_is_expected() -> None:
     generator, found = torch.Generator().manual_seed(0), []
     for _ in range(1500):
         ours, theirs, anchor = (torch.randn(size, 3, generator=generator) for size in (4, 6, 1))
         zeros = torch.zeros(6, dtype=torch.int64)
         found.append(torch.stack(resemblance(ours, anchor.expand(4, -1), zeros[:4], theirs, zeros)))
-    told, copies, told_of_equals, copies_of_equals = torch.stack(found).mean(0).tolist()
-    assert (told_of_equals, copies_of_equals) == pytest.approx((3 / 7, 1 / 7))
+    told, copies, told_expected, copies_expected = torch.stack(found).mean(0).tolist()
+    assert (told_expected, copies_expected) == pytest.approx((3 / 7, 1 / 7))
     assert (told, copies) == pytest.approx((3 / 7, 1 / 7), abs=0.015)
 
 

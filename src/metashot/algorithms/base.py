@@ -50,8 +50,8 @@ class MadeMeasures(NamedTuple):
     alone: Tensor  # [T], the score of the classifier that learns from made examples alone
     two_sample: Tensor  # [T], the share of made and real examples that their nearest neighbour tells apart
     copies: Tensor  # [T], the share of made examples that are closer to their example than any query of the class
-    two_sample_of_equals: Tensor  # [T], what two_sample would be, on average, if made examples were real ones
-    copies_of_equals: Tensor  # [T], the same of copies
+    two_sample_expected: Tensor  # [T], what two_sample would be, on average, if made examples were real ones
+    copies_expected: Tensor  # [T], the same of copies
 
 
 class Algorithm(pl.LightningModule):

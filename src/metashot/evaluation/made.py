@@ -21,8 +21,8 @@ class MadeReport:
     alone: WithInterval  # accuracy of the classifier that learns from made examples alone
     two_sample: WithInterval  # accuracy of the nearest neighbour at telling made from real examples
     copies: WithInterval  # share of made examples that are closer to their example than any query of the class
-    two_sample_of_equals: WithInterval  # two_sample and copies if made examples were real ones
-    copies_of_equals: WithInterval
+    two_sample_expected: WithInterval  # two_sample and copies if made examples were real ones
+    copies_expected: WithInterval
 
     def content(self) -> dict[str, Any]:
         """The values as plain containers."""
@@ -31,7 +31,7 @@ class MadeReport:
     def metrics(self) -> dict[str, float]:
         """The means, by the names that loggers get."""
         names = {"without": "without_made", "gain": "gain_of_made", "alone": "made_alone"}
-        return {names.get(name, name): value.mean for name, value in vars(self).items() if "of_equals" not in name}
+        return {names.get(name, name): value.mean for name, value in vars(self).items() if "expected" not in name}
 
     def rows(self) -> dict[str, str]:
         """The rows of a table for people."""
@@ -44,9 +44,9 @@ class MadeReport:
             "- gain": f"{100 * gain:+.2f} points{paired}",
             "made alone": f"{_percent(self.alone)}, of a classifier that learns from made examples alone",
             "two-sample": f"{_percent(self.two_sample)} accuracy of nearest neighbours, made against real ("
-            f"{100 * self.two_sample_of_equals.mean:.2f} % if nothing tells them apart)",
+            f"{100 * self.two_sample_expected.mean:.2f} % if nothing tells them apart)",
             "near copies": f"{_percent(self.copies)} of made examples lie closer to their own example than any query does ("
-            f"{100 * self.copies_of_equals.mean:.2f} % of real ones would)",
+            f"{100 * self.copies_expected.mean:.2f} % of real ones would)",
         }
 
 

@@ -287,15 +287,15 @@ class Resemblance(NamedTuple):
         told: The leave-one-out accuracy of the nearest neighbour among equally many made and real examples of a class (after
             Lopez-Paz, Oquab 2017, "Revisiting classifier two-sample tests", arXiv:1610.06545).
         copies: The share of made examples that are closer to their anchor than any real example of the class.
-        told_of_equals: The expected accuracy where both have the same distribution: of the 2n - 1 others, n - 1 are of the
+        told_expected: The expected accuracy where both have the same distribution: of the 2n - 1 others, n - 1 are of the
             kind of the one that is left out.
-        copies_of_equals: The expected share in this case, where none of the n + 1 examples is more likely to be the nearest.
+        copies_expected: The expected share in this case, where none of the n + 1 examples is more likely to be the nearest.
     """
 
     told: Tensor
     copies: Tensor
-    told_of_equals: Tensor
-    copies_of_equals: Tensor
+    told_expected: Tensor
+    copies_expected: Tensor
 
 
 def resemblance(made: Tensor, anchors: Tensor, made_y: Tensor, real: Tensor, real_y: Tensor) -> Resemblance:
@@ -320,8 +320,8 @@ def resemblance(made: Tensor, anchors: Tensor, made_y: Tensor, real: Tensor, rea
         distances = squared_distances(both[None], both[None])[0].fill_diagonal_(torch.inf)
         is_made = torch.arange(2 * count, device=made.device) < count
         told = (is_made[distances.argmin(1)] == is_made).to(made).mean()
-        of_equals = made.new_tensor([(count - 1) / (2 * count - 1), 1 / (len(theirs) + 1)])
-        found.append(torch.cat([torch.stack([told, copies]), of_equals]))
+        expected = made.new_tensor([(count - 1) / (2 * count - 1), 1 / (len(theirs) + 1)])
+        found.append(torch.cat([torch.stack([told, copies]), expected]))
     return Resemblance(*torch.stack(found).mean(0))
 
 
