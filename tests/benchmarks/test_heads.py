@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import measuring
 from benchmarks.heads import command, rows
 from benchmarks.heads.rows import HEADS, TRAINING, measurements
 from benchmarks.heads.table import failures, tables
 from benchmarks.measuring import Measurement, measure, noted, report_of
 from metashot.bad_input import BadInput
+
+from .scripts import replaced
 
 PROTONET, TIM = (next(head for head in HEADS if head.name == name) for name in ("protonet", "tim"))
 # Writes the reports that the real scripts write, or does as its arguments ask.
@@ -40,9 +41,7 @@ if given.get("backbone") == "pretrained":
 @pytest.fixture
 def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for reports, and scripts that train nothing."""
-    for name in ("train.py", "evaluate.py"):
-        (tmp_path / name).write_text(SCRIPT)
-    monkeypatch.setattr(measuring, "ROOT", tmp_path)
+    replaced(SCRIPT, tmp_path, monkeypatch)
     return tmp_path / "heads"
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import measuring
 from benchmarks.measuring import measure
 from benchmarks.results import command
 from benchmarks.results.rows import QUESTIONS, measurements
 from benchmarks.results.table import failures, tables
+
+from .scripts import replaced
 
 QUESTION = {question.name: question for question in QUESTIONS}
 # Writes the reports that the real scripts write, or does as its arguments ask.
@@ -40,9 +41,7 @@ else:
 @pytest.fixture
 def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for reports, and scripts that train nothing."""
-    for name in ("train.py", "evaluate.py"):
-        (tmp_path / name).write_text(SCRIPT)
-    monkeypatch.setattr(measuring, "ROOT", tmp_path)
+    replaced(SCRIPT, tmp_path, monkeypatch)
     return tmp_path / "results"
 
 

@@ -19,6 +19,7 @@ from tests.accelerator import VARIABLE, device, placed
 from tests.algorithms.gradient_learners import ALGORITHMS as GRADIENT
 from tests.algorithms.gradient_learners import learner, random_episode
 from tests.engines.test_agreement import outcome
+from tests.training import fits
 from tests.training.fits import ALGORITHMS, NUMBERS, PROTOCOLS, fitted
 
 pytestmark = pytest.mark.skipif(device() == "cpu", reason="--device names no accelerator")
@@ -68,8 +69,6 @@ def test_gradient_learners_agree(algorithm: str, shape: str, engine: str, accele
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("algo", [*ALGORITHMS, *NUMBERS])
 def test_first_gradient_of_a_training_is_that_of_the_cpu(algo: str, protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.training import fits
-
     theirs = fitted(algo, protocol, "64-true", 1, 1)[0].kept
     assert all(value.device.type == os.environ[VARIABLE] for value in theirs.values())
     for settings in (fits.settings, fits.settings_of_curves):

@@ -97,12 +97,12 @@ class RegressionEpisodes(EpisodicDataModule):
         return f"{format_amount(spec.shots)}-shot {format_amount(spec.queries)} queries"
 
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Batch:
-        key = key_of(self.seeds[split], "shapes", split)
-        return [self._episode(split, group, device) for group in self.specs[split].groups(key, numbers)]
+        spec, key = self.specs[split], key_of(self.seeds[split], "shapes", split)
+        return [self._episode(split, group, spec.shapes(key, group[:1])[0], device) for group in spec.groups(key, numbers)]
 
-    def _episode(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Episode:
-        """Tasks of one shape."""
-        _, shots, queries = self.specs[split].shapes(key_of(self.seeds[split], "shapes", split), numbers[:1])[0].tolist()
+    def _episode(self, split: Split, numbers: NDArray[np.int64], shape: NDArray[np.int64], device: torch.device) -> Episode:
+        """Tasks of one shape: ways, shots and queries."""
+        _, shots, queries = shape.tolist()
         support, query = self.source.draw(key_of(self.seeds[split], split), numbers, shots, queries)
 
         def placed(values: NDArray[np.float64]) -> Tensor:
