@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
 import metashot
 from metashot.bad_input import BadInput, BadValue
 
+from .colours import drawn, tiny_clip, written
 from .conftest import Command, Trained
 from .processes import Scripts, checkpoint, report
 from .test_bad_input import refused
@@ -20,7 +19,6 @@ from .test_predict import PREDICT
 
 pytest.importorskip("open_clip")
 
-CLASSES = ("red_car", "blue-car", "tree", "apple", "pear", "dog", "cat", "house", "boat", "mouse", "cup", "lamp")
 BACKBONE = ("backbone=clip", "backbone.name=test-clip", "backbone.weights=clip.safetensors")
 SMALL = (
     *("data=folder", "data.root=things", "data.source.image_size=32", "data.ways=2", "data.queries=3"),
@@ -28,32 +26,11 @@ SMALL = (
 )
 
 
-def drawn(seed: int, count: int = 6) -> NDArray[np.uint8]:
-    """Noisy images of one colour: [count, 40, 40, 3]."""
-    random = np.random.default_rng(seed)
-    noise = random.integers(-40, 40, (count, 40, 40, 3))
-    return np.clip(random.integers(0, 255, 3) + noise, 0, 255).astype(np.uint8)
-
-
-def written(folder: Path, classes: tuple[str, ...] = CLASSES) -> None:
-    for seed, name in enumerate(classes):
-        (folder / name).mkdir(parents=True)
-        for number, image in enumerate(drawn(seed)):
-            Image.fromarray(image).save(folder / name / f"{number}.png")
-
-
 @pytest.fixture(scope="module")
 def anywhere(scripts: Scripts, tmp_path_factory: pytest.TempPathFactory) -> Command:
     """A folder with images and with the weights of a tiny network."""
-    import torch
-    from safetensors.torch import save_file
-
-    from metashot.backbones import open_clip_networks
-
     folder = tmp_path_factory.mktemp("prompted")
-    torch.manual_seed(0)
-    network = open_clip_networks.built(open_clip_networks.named("test-clip"))
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "clip.safetensors")
+    tiny_clip(folder / "clip.safetensors")
     written(folder / "things")
     return Command(scripts, folder / "banks", folder)
 
