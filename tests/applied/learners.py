@@ -49,6 +49,9 @@ OWN: dict[str, list[str]] = {
     "reptile": [],
     "average": [],
     "finetune": [],
+    "vae": ["algo.hidden=8", "algo.code=3", "algo.made=4"],
+    "gan": ["algo.hidden=8", "algo.made=4"],
+    "vae_images": ["algo.channels=4", "algo.code=3", "algo.made=4"],
 }
 
 

@@ -1,6 +1,7 @@
 """Arrays of numbers that users give, checked and in the shape that a learner needs."""
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.applied.network import TrainedNetwork
-from metashot.bad_input import BadValue
+from metashot.bad_input import BadValue, shown
 
 
 def numbers_of(given: Any, name: str, width: int) -> NDArray[np.float64]:
@@ -70,3 +71,14 @@ def outputs_of(y: Any, network: TrainedNetwork) -> NDArray[np.float64]:
 def refuse_other_length(number: int, what: str, other: int, of_what: str) -> None:
     if number != other:
         raise BadValue(f"{number} {what} and {other} {of_what} were given; allowed: as many of one as of the other")
+
+
+def number_of(n: Any, most: int, what: str = "") -> int:
+    """A number of examples, which is refused if it is not from 1 to `most`; `what` is what a message calls the latter."""
+    try:
+        count = 0 if isinstance(n, bool | np.bool_) else operator.index(n)
+    except TypeError:
+        count = 0
+    if not 1 <= count <= most:
+        raise BadValue(f"n={shown(n)} cannot be used; allowed: a whole number from 1 to {what}{most:,}")
+    return count

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metashot.applied.arrays import features_of, refuse_other_length
+from metashot.applied.arrays import features_of, number_of, refuse_other_length
 from metashot.applied.estimating import Estimate
 from metashot.applied.images import Form, Ink, each_prepared, form_of, ink_of
-from metashot.applied.labelling import NotBetterThanRandom, Suggestions, refuse_number
+from metashot.applied.labelling import NotBetterThanRandom, Suggestions
 from metashot.applied.labels import Labels, as_array, distinct, is_plain, labels_of
 from metashot.applied.learner import Device, Fitted, Learner
 from metashot.applied.network import TrainedNetwork
@@ -24,6 +24,7 @@ from metashot.checkpoints.stored import LONGEST_LABEL, MOST_CLASSES, can_be_stor
 from metashot.episodes import Examples
 
 UNKNOWN = "unknown"  # the answer to a query that belongs to none of the classes
+_MOST_GENERATED = 10_000  # examples of a class
 _USUAL_RATE = 0.05  # of false alarms
 
 
@@ -100,10 +101,29 @@ class Classifier(Learner):
         """
         fitted = self._state()
         items = self._prepared(images, fitted)
-        found = fitted.next_to_label(torch.from_numpy(items), refuse_number(n, len(items), self._noun))
+        found = fitted.next_to_label(torch.from_numpy(items), number_of(n, len(items), f"the number of {self._noun}, "))
         if not found.better_than_random:
             warnings.warn(str(found), NotBetterThanRandom, stacklevel=2)
         return found
+
+    def generate(self, n: int = 10) -> tuple[NDArray[np.float64], Labels]:
+        """Make further examples of each class from the examples of `fit`, by a learner that was trained to.
+
+        Args:
+            n: The number of examples of each class. Fewer are the first of more.
+
+        Returns:
+            The examples, class by class, and their labels. Drawings are [images, height, width], between 0 (paper) and 1
+            (ink), in the size of the training data; features are [N, features], normalised as the learner does.
+
+        Raises:
+            Unavailable: The learner is not fitted.
+            BadInput: The number cannot be used, or the learner makes no examples.
+        """
+        fitted, count = self._state(), number_of(n, _MOST_GENERATED)
+        made = fitted.generate(count)
+        drawings = made[:, 0] if made.ndim == 4 and made.shape[1] == 1 else made
+        return drawings, np.repeat(as_array(fitted.classes), count)
 
     def unknown(self, items: NDArray[Any], rate: float, together: bool) -> NDArray[np.bool_]:
         """Whether items in the form in which examples are saved belong to none of the classes; see `predict`."""

@@ -10,10 +10,8 @@ Whether this is better than random choices is measured in simulated tasks of val
 examples and unlabelled images, in which the chosen images are labelled, and the accuracy on other images is compared.
 """
 
-import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +21,7 @@ from torch import Tensor
 from metashot.algorithms.familiarity import Familiarity
 from metashot.algorithms.features import FeatureLearner
 from metashot.applied.simulated_tasks import refuse_simulation
-from metashot.bad_input import BadInput, BadValue, shown
+from metashot.bad_input import BadInput
 from metashot.episodes import Examples
 from metashot.evaluation.statistics import paired_difference
 
@@ -71,17 +69,6 @@ def refuse_labelling(algorithm: FeatureLearner) -> None:
             "without labels: use one such as protonet"
         )
     refuse_simulation(algorithm, "next_to_label()", _FEWEST, "label any images")
-
-
-def refuse_number(n: Any, images: int, noun: str) -> int:
-    """The number of images to label, which is refused if it is not from 1 to their number."""
-    try:
-        count = 0 if isinstance(n, bool | np.bool_) else operator.index(n)
-    except TypeError:
-        count = 0
-    if not 1 <= count <= images:
-        raise BadValue(f"n={shown(n)} cannot be used; allowed: a whole number from 1 to the number of {noun}, {images:,}")
-    return count
 
 
 @torch.no_grad()

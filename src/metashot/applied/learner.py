@@ -93,6 +93,12 @@ class Fitted:
             shown, unlabelled = (_as_inputs(items, self.network, self.form) for items in (self.examples.x, x))
             return self.network.next_to_label(shown, self.examples.y, unlabelled, n)
 
+    def generate(self, n: int) -> NDArray[np.float64]:
+        """Make n examples of each class, class by class."""
+        with torch.inference_mode(False):
+            shown = _as_inputs(self.examples.x, self.network, self.form)
+            return self.network.generate(shown, self.examples.y, n)
+
     def __reduce__(self) -> Any:
         """The adapted state may be bound to a device, so unpickling adapts again."""
         return Fitted.to, (self.network, self.examples, self.classes, self.form, self.in_rows)
@@ -222,6 +228,10 @@ class Learner(ABC):
     def next_to_label(self, images: Any, n: int = 5) -> Suggestions:
         """Choose the unlabelled images whose labels would help most."""
         raise self._has_no_classes("next_to_label")
+
+    def generate(self, n: int = 10) -> tuple[NDArray[np.float64], Labels]:
+        """Make further examples of each class."""
+        raise self._has_no_classes("generate")
 
     @abstractmethod
     def score(self, queries: Any, answers: Any) -> float:

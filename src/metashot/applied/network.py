@@ -18,6 +18,7 @@ from torch import Tensor
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.features import FeatureLearner
+from metashot.algorithms.generative.learner import GenerativeLearner
 from metashot.applied.estimating import Estimate, estimated, refuse_estimate
 from metashot.applied.labelling import Suggestions, refuse_labelling, suggested
 from metashot.backbones.base import Backbone
@@ -149,6 +150,22 @@ class TrainedNetwork:
         with self._used, _own_modes(), self._announced(f"comparing {len(pool):,} images"):
             support, unlabelled = (_embedded(algorithm, images)[0] for images in (x, pool))
             return suggested(algorithm, Examples(support, y.to(self.device)), unlabelled, n)
+
+    def generate(self, x: Tensor, y: Tensor, n: int) -> NDArray[np.float64]:
+        """Make n examples of each class of a support set, class by class: [classes * n, ...].
+
+        Raises:
+            BadInput: This learner makes none.
+        """
+        algorithm = self.algorithm
+        if not isinstance(algorithm, GenerativeLearner):
+            raise BadInput(
+                f"this {self.name} makes no examples: use a learner that was trained with algo=vae, gan or vae_images"
+            )
+        with self._used, _own_modes(), self._announced(f"making {n:,} examples of each class"):
+            support = Examples(_embedded(algorithm, x)[0], y.to(self.device))
+            made = algorithm.more(support, n).x.detach().cpu().double()
+        return np.asarray((made.view(-1, *x.shape[1:]) if algorithm.needs_pixels else made).numpy())
 
     def _comparing(self, what: str, otherwise: str) -> FeatureLearner:
         """The algorithm, which is refused if it does not compare features."""

@@ -167,8 +167,14 @@ class GenerativeLearner(CentresFeatures):
         """Real and made examples together."""
         return Examples(torch.cat([real.x, made.x], 1), torch.cat([real.y, made.y], 1))
 
+    def more(self, support: Examples, made: int) -> Examples:
+        """Make examples of each class of a support set with features [S, features]: normalised features, class by class."""
+        real = Examples(self.inputs_of(support.x)[None], support.y[None])
+        found = self.examples_made(real, torch.zeros(1, dtype=torch.int64), made)
+        return Examples(found.x[0] / self.scale, found.y[0])
+
     @torch.no_grad()
-    def examples_made(self, real: Examples, numbers: Tensor, most: int | None = None) -> Examples:
+    def examples_made(self, real: Examples, numbers: Tensor, made: int | None = None) -> Examples:
         """Make examples of each class of T tasks: [T, ways * made, features], class by class.
 
         The examples of a class take turns.
@@ -176,9 +182,9 @@ class GenerativeLearner(CentresFeatures):
         Args:
             real: Support examples [T, S, features], as the generator knows them.
             numbers: The numbers [T] of the episodes.
-            most: The largest number of made examples of a class; None for `made`.
+            made: The number of examples of a class; None for that of the learner.
         """
-        made = self.made if most is None else min(self.made, most)
+        made = self.made if made is None else made
         tasks, _, features = real.x.shape
         places = anchor_places(real.y, made)  # [T, ways, made]
         ways = places.shape[1]
@@ -250,7 +256,7 @@ class GenerativeLearner(CentresFeatures):
     def training_answers(self, support: Examples, query: Examples, numbers: Tensor) -> Tensor:
         """The answers that training steps are scored with: those of class means, from a few made examples."""
         real = replace(support, x=self.inputs_of(support.x))
-        both = self.with_made(real, self.examples_made(real, numbers, most=_MADE_IN_TRAINING))
+        both = self.with_made(real, self.examples_made(real, numbers, min(self.made, _MADE_IN_TRAINING)))
         means = class_means(F.normalize(both.x, dim=-1), both.y)
         return _SCALE * cosines(self.inputs_of(query.x), means)
 
