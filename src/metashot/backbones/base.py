@@ -32,6 +32,7 @@ class Backbone(nn.Module):
     reads_text: ClassVar[bool] = False  # whether it also embeds texts, by `text_features`
     public_digest: str | None = None  # of published weights, hexadecimal
     external_data: str | None = None  # the data beyond the training split that its weights were trained on
+    fused: bool = True  # whether kernels may be used where there are any
     wants: Mapping[str, Any] | None = None  # the inputs it was trained on: input_shape, mean, std, ...; None for any
     feature_shape: tuple[int, ...]  # of one input: (channels, height, width) of its map, or (features,)
 

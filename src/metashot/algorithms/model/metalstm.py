@@ -25,6 +25,7 @@ from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.arguments import Units
 from metashot.bad_input import BadInput
 from metashot.engines.inner import OptimizerState, Parameters
+from metashot.kernels import lstm_cell
 
 P = 10.0  # of the preprocessing: numbers below e^-P in size are scaled, larger ones are split into size and sign
 _FORGET = 5.0  # the initial bias of the forget gate
@@ -55,7 +56,8 @@ class MetaLSTM(GradientLearner):
         values = next(iter(theta.values()))
         tasks, coordinates = len(values), sum(value[0].numel() for value in theta.values())
         gates = {name: values.new_zeros(tasks, coordinates) for name in ("i", "f")}
-        hidden = {name: values.new_zeros(tasks, coordinates, self.cell.hidden) for name in ("h", "c")}
+        # [tasks, coordinates, hidden], with the coordinates last in memory, as kernels want them.
+        hidden = {name: values.new_zeros(tasks, self.cell.hidden, coordinates).transpose(1, 2) for name in ("h", "c")}
         return super().initial_state(theta) | gates | hidden
 
     def inner_step(
@@ -65,7 +67,7 @@ class MetaLSTM(GradientLearner):
         directions, optimizer = self.inner_optimizer.directions(gradients, state, step)
         flat = torch.cat([value.flatten() for value in theta.values()])  # [coordinates]
         gradient = torch.cat([directions[name].flatten() for name in theta])
-        gates = self.cell(flat, gradient, loss, state)
+        gates = self.cell(flat, gradient, loss, state, fused=self.network.backbone.fused)
         sizes = [value.numel() for value in theta.values()]
         updated = (gates["f"] * flat - gates["i"] * gradient).split(sizes)
         new = {name: part.view(theta[name].shape) for name, part in zip(theta, updated, strict=True)}
@@ -90,7 +92,9 @@ class Cell(nn.Module):
         self.b_I = nn.Parameter(torch.tensor(math.log(inner_lr / (1 - inner_lr))))
         self.b_F = nn.Parameter(torch.tensor(_FORGET))
 
-    def forward(self, theta: Tensor, gradient: Tensor, loss: Tensor, state: OptimizerState) -> OptimizerState:
+    def forward(
+        self, theta: Tensor, gradient: Tensor, loss: Tensor, state: OptimizerState, fused: bool = False
+    ) -> OptimizerState:
         """The state after a step: the gates `i` and `f` of each coordinate, and `h` and `c` of the plain LSTM.
 
         Args:
@@ -98,7 +102,12 @@ class Cell(nn.Module):
             gradient: The gradient [coordinates].
             loss: The support loss, a scalar.
             state: The state after the step before.
+            fused: Whether to use a kernel where there is one.
         """
+        before = lstm_cell.Gates(*(state[name] for name in lstm_cell.Gates._fields))
+        if fused and self._kernel_can_compute(theta, gradient, loss, *before):
+            bias = self.lstm.bias + self.lstm.weight[:, 2:4] @ preprocessed(loss)
+            return lstm_cell.gates(self._weights, bias, theta, gradient, before, P)._asdict()
         read = torch.cat([preprocessed(gradient), preprocessed(loss).expand(*gradient.shape, 2), state["h"]], dim=-1)
         i, f, g, o = self.lstm(read).chunk(4, dim=-1)  # [coordinates, hidden] each
         c = f.sigmoid() * state["c"] + i.sigmoid() * g.tanh()
@@ -109,6 +118,15 @@ class Cell(nn.Module):
             "h": h,
             "c": c,
         }
+
+    @property
+    def _weights(self) -> lstm_cell.Weights:
+        return lstm_cell.Weights(self.lstm.weight, self.W_I, self.b_I, self.W_F, self.b_F)
+
+    def _kernel_can_compute(self, *numbers: Tensor) -> bool:
+        """Whether a kernel can be used for these numbers; it would pass over hooks of the layer inside."""
+        hooks = self.lstm._forward_hooks, self.lstm._forward_pre_hooks
+        return type(self.lstm) is nn.Linear and not any(hooks) and lstm_cell.are_usable(self._weights, *numbers)
 
     def _gate(self, weight: Tensor, bias: Tensor, h: Tensor, theta: Tensor, previous: Tensor) -> Tensor:
         """sigmoid(W [h, theta, previous] + b)"""
