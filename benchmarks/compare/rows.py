@@ -105,6 +105,15 @@ def small(rounds: int) -> Iterator[Compared]:
         yield timed(Pair(work, "the same without kernels", *calls, rounds))
 
 
+def metalstm(rounds: int) -> Iterator[Compared]:
+    """A training step of the LSTM meta-learner with its data: 5 steps, 5-way 1-shot, conv4-32."""
+    built = [
+        _built("algo=metalstm", "backbone=conv4_32", f"backbone.fused={fused}", *_shape(5, 1)) for fused in (True, False)
+    ]
+    work = f"LSTM meta-learner step on {built[0].data.name}, conv4-32"
+    yield timed(Pair(work, "the same without kernels", *map(_step, built), rounds))
+
+
 def protonet(rounds: int) -> Iterator[Compared]:
     """A training step of prototypical networks with its data: 20-way 5-shot, 15 queries, conv4-64."""
     experiment = _built("algo=protonet", "backbone.normalisation=transductive", *_shape(20, 5))
@@ -233,6 +242,7 @@ ROWS: dict[str, Callable[[int], Iterator[Compared]]] = {
     "large": large,
     "maml": maml,
     "small": small,
+    "metalstm": metalstm,
     "protonet": protonet,
     "embedding": embedding,
     "scoring": scoring,

@@ -330,6 +330,15 @@ def test_so_do_those_that_recompute_or_stop(engine: Engine, settings: dict[str, 
         assert float((mine.double() - theirs).norm() / theirs.norm()) < 1e-4
 
 
+def test_a_run_says_where_it_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = learner("metalstm", BACKBONES["mlp"](), Classification(2)).float()
+    assert not any("gates" in line for line in one.description("cpu"))
+    monkeypatch.setattr(lstm_cell, "library", lambda *_: None)
+    monkeypatch.setenv("METASHOT_KERNELS", "0")
+    assert one.description("cpu")[-1] == "fused gates: not used, since METASHOT_KERNELS=0 switches them off"
+    assert not any("gates" in line for line in (*one.description("cuda"), *one.double().description("cpu")))
+
+
 def test_backbone_fused_switches_it_off(uses: list[int]) -> None:
     outer(ENGINES["batched"], lambda: Conv4((1, 12, 12), 5, "pool", "transductive", 2), True, torch.float32)
     assert not uses

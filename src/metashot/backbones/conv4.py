@@ -1,6 +1,5 @@
 """Four convolutional blocks, the network of most few-shot papers (Vinyals et al. 2016; Snell et al. 2017)."""
 
-import os
 from typing import Annotated, Literal
 
 import torch
@@ -11,7 +10,7 @@ from metashot.backbones.base import Backbone
 from metashot.backbones.layers import Convolution
 from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.bad_input import BadInput
-from metashot.kernels.compiling import SWITCH, switched_off
+from metashot.kernels.compiling import why_not
 from metashot.kernels.images import are_available, are_usable
 
 BLOCKS = 4
@@ -84,12 +83,7 @@ class Conv4(Backbone):
         if next(self.parameters()).dtype is not torch.float32:
             return ["fused blocks: not used in double precision"]
         if not are_available():
-            reason = (
-                f"{SWITCH}={os.environ[SWITCH]} switches them off"
-                if switched_off()
-                else "they cannot be compiled: is there a C compiler, such as gcc?"
-            )
-            return [f"fused blocks: not used, since {reason}"]
+            return [f"fused blocks: not used, since {why_not()}"]
         return []
 
     def forward(self, images: Tensor, support: int) -> Tensor:

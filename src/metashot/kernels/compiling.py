@@ -57,6 +57,13 @@ def switched_off() -> bool:
     return os.environ.get(SWITCH, "1") != "1"
 
 
+def why_not() -> str:
+    """The reason why kernels are not there."""
+    if switched_off():
+        return f"{SWITCH}={os.environ[SWITCH]} switches them off"
+    return "they cannot be compiled: is there a C compiler, such as gcc?"
+
+
 def _compile(compiler: str, source: Path, flags: list[str], file: Path) -> None:
     """Compile to a file that is there as a whole or not at all, with its digest beside it."""
     handle, unfinished = tempfile.mkstemp(dir=file.parent, suffix=".so")

@@ -26,6 +26,7 @@ from metashot.arguments import Units
 from metashot.bad_input import BadInput
 from metashot.engines.inner import OptimizerState, Parameters
 from metashot.kernels import lstm_cell
+from metashot.kernels.compiling import why_not
 
 P = 10.0  # of the preprocessing: numbers below e^-P in size are scaled, larger ones are split into size and sign
 _FORGET = 5.0  # the initial bias of the forget gate
@@ -51,6 +52,13 @@ class MetaLSTM(GradientLearner):
             )
         super().__init__(**learner)
         self.cell = Cell(hidden, learner["inner_lr"])
+
+    def description(self, device_type: str) -> list[str]:
+        lines = super().description(device_type)
+        is_wanted = self.network.backbone.fused and device_type == "cpu" and self.cell.b_I.dtype is torch.float32
+        if is_wanted and not lstm_cell.are_available():
+            lines.append(f"fused gates: not used, since {why_not()}")
+        return lines
 
     def initial_state(self, theta: Parameters) -> OptimizerState:
         values = next(iter(theta.values()))
