@@ -1,8 +1,8 @@
 """The gates of the LSTM whose cells are the parameters of a learner, as one operation with a derivative of its own.
 
-Composed of the operations of PyTorch, an inner step and its derivative are dozens of passes over the numbers of all coordinates.
-Here each of the two reads its inputs once and writes its outcome once; the derivative computes the gates again
-(lstm_cell.c has the formulas). There is no second derivative.
+In the operations of PyTorch, an inner step and its derivative are dozens of passes over the numbers of all coordinates. Here
+each of the two reads its inputs once and writes its outcome once; the derivative computes the gates again (lstm_cell.c has
+the formulas). There is no second derivative.
 """
 
 import ctypes
