@@ -1,14 +1,15 @@
 /* The gates of an LSTM whose cells are the parameters of learners (algorithms/model/metalstm.py), and their derivatives.
 
-   Each coordinate of a task has numbers theta, x (its gradient), i0, f0 [tasks][coordinates] and h0, c0 [tasks][H][coordinates].
+   Each coordinate of a task has numbers theta, x (its gradient), i0 and f0 [tasks][coordinates], and h0 and c0
+   [tasks][H][coordinates].
    With z = the preprocessed x (two numbers) followed by h0, and s the logistic function:
    Forward:   (ai, af, ag, ao) = W z + b, four vectors of H numbers; columns 2 and 3 of W, for the loss, are part of b,
               c = s(af) c0 + s(ai) tanh(ag), h = s(ao) tanh(c),
               i = s(W_I (h, theta, i0) + b_I), f = s(W_F (h, theta, f0) + b_F).
    Backward:  the gates are computed again, and the gradients of their arguments give all others by products with W and z.
 
-   A block of coordinates stays in the first cache. Sums over coordinates are taken in chunks of a fixed size, which are added in
-   their order, so that results do not depend on the number of threads. */
+   A block of coordinates stays in the first cache. Sums over coordinates are taken in chunks of a fixed size, which are added
+   in their order, so that results do not depend on the number of threads. */
 
 #include <math.h>
 #include <stdlib.h>
@@ -253,8 +254,8 @@ INLINE void add_gate(Vector *sums, const Row *a, const Block *block, const Row *
 #define OFFSET(pointer, by) ((pointer) ? (pointer) + (by) : 0)
 
 /* The gradients of a block, and its part of the sums. `a` has room for 4 H rows. */
-INLINE void differentiate(const Shape *s, const Weights *w, const Block *block, const Outcomes *gradient, const Wanted *to, long task,
-                          long at, long lanes, Row *a, Vector *sums) {
+INLINE void differentiate(const Shape *s, const Weights *w, const Block *block, const Outcomes *gradient, const Wanted *to,
+                          long task, long at, long lanes, Row *a, Vector *sums) {
     const long H = s->hidden, N = s->coordinates, first = task * N + at, hidden = task * H * N + at, wide = 4 + H;
     Row of_i = load(OFFSET(gradient->i, first), lanes), of_f = load(OFFSET(gradient->f, first), lanes), row;
     EACH(v, V) of_i.of[v] *= (1.0f - block->i.of[v]) * block->i.of[v];
@@ -269,7 +270,8 @@ INLINE void differentiate(const Shape *s, const Weights *w, const Block *block, 
     EACH(v, V) row.of[v] = w->W_F[H + 1] * of_f.of[v];
     store(OFFSET(to->f, first), row, lanes);
     for (long u = 0; u < H; u++) {
-        const Row of_h = load(OFFSET(gradient->h, hidden + u * N), lanes), of_c = load(OFFSET(gradient->c, hidden + u * N), lanes);
+        const Row of_h = load(OFFSET(gradient->h, hidden + u * N), lanes);
+        const Row of_c = load(OFFSET(gradient->c, hidden + u * N), lanes);
         EACH(v, V) {
             const Vector i = block->gates[u].of[v], f = block->gates[H + u].of[v], g = block->gates[2 * H + u].of[v];
             const Vector o = block->gates[3 * H + u].of[v], tanh_c = block->tanh_c[u].of[v];
