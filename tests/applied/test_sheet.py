@@ -11,6 +11,7 @@ from metashot.applied.sheet import sheet, shortened, uncertain
 from metashot.files.outputs import refuse_to_replace
 
 WIDTH = 12.0  # letters
+NONE = np.array([False])  # of the queries is unknown
 
 
 def short(*names: str) -> list[str]:
@@ -51,7 +52,7 @@ def test_uncertain_answers_are_those_with_little_probability_or_little_lead() ->
 def drawn(probability: float) -> Image.Image:
     images = np.full((3, 1, 28, 28), 255, np.uint8)
     probabilities = np.array([[probability, 1 - probability]])
-    content = sheet(["a", "b"], images[:2], np.array([0, 1]), images[2:], ["q.png"], probabilities, False)
+    content = sheet(["a", "b"], images[:2], np.array([0, 1]), images[2:], ["q.png"], probabilities, NONE, False)
     return Image.open(io.BytesIO(content)).convert("L")
 
 
@@ -65,21 +66,55 @@ def test_uncertain_answer_is_marked_without_colour(tmp_path: Path) -> None:
 
 def test_sheet_is_known_to_be_ours(tmp_path: Path) -> None:
     images = np.zeros((2, 3, 32, 32), np.uint8)
-    content = sheet(["a", "b"], images, np.array([0, 1]), images[:1], ["q"], np.array([[0.9, 0.1]]), False)
+    content = sheet(["a", "b"], images, np.array([0, 1]), images[:1], ["q"], np.array([[0.9, 0.1]]), NONE, False)
     (tmp_path / "a.png").write_bytes(content)
     refuse_to_replace(tmp_path / "a.png", "out")
 
 
-@pytest.mark.parametrize("bright_ink", [False, True])
-def test_sheet_says_how_the_learner_sees_drawings(monkeypatch: pytest.MonkeyPatch, bright_ink: bool) -> None:
+def words_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is written on the sheets that are drawn from now on."""
     words: list[str] = []
     write = ImageDraw.ImageDraw.text
     monkeypatch.setattr(
         ImageDraw.ImageDraw, "text", lambda self, place, text, *ink: (words.append(text), write(self, place, text, *ink))
     )
+    return words
+
+
+def test_unknown_queries_are_called_so_and_framed(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = words_of(monkeypatch)
+    images = np.full((3, 1, 28, 28), 255, np.uint8)
+    files, probabilities = ["q.png", "r.png"], np.array([[0.9, 0.1], [0.55, 0.45]])
+    strange = [np.array([False, False]), np.array([True, True])]
+    usual, framed = (
+        np.asarray(
+            Image.open(
+                io.BytesIO(sheet(["cup", "pen"], images[:2], np.arange(2), images[1:], files, probabilities, each, False))
+            )
+        )
+        for each in strange
+    )
+    asked = next(place for place, word in reversed(list(enumerate(words))) if word.startswith("asked"))
+    assert "unknown, and below it the likeliest class" in words[asked]
+    assert "dashed" not in words[asked]  # an unknown query is not uncertain as well
+    assert [word for word in words[asked + 1 :] if word not in ("q", "r", *files)] == [
+        "unknown",
+        "cup 90%",
+        "unknown",
+        "cup 55%",
+    ]
+    assert "unknown" not in "".join(words[:asked])
+    height = min(len(usual), len(framed))
+    dark = [(page[:height, : usual.shape[1]].max(-1) < 60).sum() for page in (usual, framed)]
+    assert dark[1] > dark[0] + 200
+
+
+@pytest.mark.parametrize("bright_ink", [False, True])
+def test_sheet_says_how_the_learner_sees_drawings(monkeypatch: pytest.MonkeyPatch, bright_ink: bool) -> None:
+    words = words_of(monkeypatch)
     images = np.zeros((2, 1, 28, 28), np.uint8)
     names, files = ["Käse", "שלום"], ["字.png"]
-    sheet(names, images, np.array([0, 1]), images[:1], files, np.array([[0.9, 0.1]]), bright_ink)
+    sheet(names, images, np.array([0, 1]), images[:1], files, np.array([[0.9, 0.1]]), NONE, bright_ink)
     inverted = "learned from (drawings are shown dark on light; the learner sees them light on dark)"
     assert words[0] == (inverted if bright_ink else "learned from")
     assert {"Käse", "class 1", "image 0"} <= set(words)

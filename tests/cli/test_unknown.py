@@ -70,6 +70,11 @@ def test_python_and_the_command_line_call_the_same_queries_unknown(command: Comm
         assert outcome.code == 0, outcome
         rows = {row["file"]: row["label"] for row in table(folder / f"{together}.csv")}
         assert [rows[str(path.relative_to(folder))] for path in files] == answers.tolist()
+        # On the screen, the probability belongs to the likeliest class, and not to the answer "unknown".
+        assert outcome.out.count("unknown (nearest: ") == (~known).sum()
+        assert not [
+            line for line in outcome.out.splitlines() if "unknown (nearest: " in line and not line.rstrip().endswith(")")
+        ]
         assert f"{(~known).sum()} of {len(files)} queries, judged {'together' if together else 'each alone'}" in outcome.out
     assert (learner.predict(files, unknown=True) == learner.predict(files, unknown=0.05)).all()
     # Alone, an answer does not depend on the other queries.

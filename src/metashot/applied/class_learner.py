@@ -15,7 +15,7 @@ from metashot.applied.arrays import features_of, number_of, refuse_other_length
 from metashot.applied.estimating import Estimate
 from metashot.applied.images import Form, Ink, each_prepared, form_of, ink_of
 from metashot.applied.labelling import NotBetterThanRandom, Suggestions
-from metashot.applied.labels import Labels, as_array, distinct, is_plain, labels_of
+from metashot.applied.labels import UNKNOWN, Labels, as_array, distinct, is_plain, labels_of
 from metashot.applied.learner import Device, Fitted, Learner
 from metashot.applied.network import TrainedNetwork
 from metashot.applied.photographs import PhotographsGiven, warning_of
@@ -23,7 +23,6 @@ from metashot.bad_input import BadInput, BadValue, shown
 from metashot.checkpoints.stored import LONGEST_LABEL, MOST_CLASSES, can_be_stored
 from metashot.episodes import Examples
 
-UNKNOWN = "unknown"  # the answer to a query that belongs to none of the classes
 _MOST_GENERATED = 10_000  # examples of a class
 _USUAL_RATE = 0.05  # of false alarms
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from metashot.bad_input import BadValue
 
 Labels = NDArray[Any]
+UNKNOWN = "unknown"  # the answer to a query that belongs to none of the classes
 
 _PLAIN = (str, int, float, bool, type(None))  # types of labels that can be saved, also in tuples
 

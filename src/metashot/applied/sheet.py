@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from metashot.applied.labels import UNKNOWN
 from metashot.evaluation.pictures.letters import FONT, shown_letters
 from metashot.files.outputs import SOFTWARE
 
@@ -33,6 +34,7 @@ def sheet(
     queries: NDArray[np.uint8],
     files: Sequence[str],
     probabilities: NDArray[np.float64],
+    unknown: NDArray[np.bool_],
     bright_ink: bool,
 ) -> bytes:
     """Draw the contact sheet.
@@ -44,13 +46,14 @@ def sheet(
         queries: The query images [Q, channels, height, width].
         files: The file of each query.
         probabilities: The class probabilities of each query [Q, classes].
+        unknown: Which queries are answered with "unknown" [Q].
         bright_ink: Whether the images are drawings with bright ink, which are then shown inverted.
 
     Returns:
         The content of a PNG file.
     """
     names = [shown_letters(name) or f"class {place}" for place, name in enumerate(classes)]
-    doubtful = uncertain(probabilities)
+    doubtful = uncertain(probabilities) & ~unknown
     height, width = _size(support.shape[2], support.shape[3])
     row, answered = height + _GAP, height + 3 * _LINE + _GAP
     step = max(width, _SIDE) + _GAP
@@ -62,6 +65,7 @@ def sheet(
     more = f", the first {shown} of {len(queries)}" if shown < len(queries) else ""
     heading = "learned from" + (f" ({_OF_DRAWINGS})" if bright_ink else "")
     legend = f"asked{more}: file, answer, probability" + (f"; dashed and with ?: {UNCERTAIN}" if doubtful.any() else "")
+    legend += f"; solid frame: {UNKNOWN}, and below it the likeliest class" if unknown.any() else ""
     page = Image.new(
         "RGB",
         (
@@ -85,15 +89,19 @@ def sheet(
     top += _LINE + 4
     readable = [shown_letters(Path(file).name) or f"image {place}" for place, file in enumerate(files[:shown])]
     short_files, short_names = shortened(readable, step - 4, _width), shortened(names, step - 4, _width)
+    nearest = shortened(names, step - 4 - _width(" 100%"), _width) if unknown.any() else short_names
     for place in range(shown):
         left, upper = _GAP + place % columns * step, top + place // columns * answered
         best = int(probabilities[place].argmax())
         _paste(page, queries[place], (left, upper), (width, height), bright_ink)
         if doubtful[place]:
             _dash(draw, (left - 2, upper - 2, left + width + 1, upper + height + 1))
-        probability = f"{probabilities[place, best]:.0%}" + (" ?" if doubtful[place] else "")
-        texts = (short_files[place], short_names[best], probability)
-        for line, (text, ink) in enumerate(zip(texts, (_PALE, _INK, _INK), strict=True)):
+        answer, probability = short_names[best], f"{probabilities[place, best]:.0%}" + (" ?" if doubtful[place] else "")
+        if unknown[place]:
+            draw.rectangle((left - 3, upper - 3, left + width + 2, upper + height + 2), outline=_INK, width=3)
+            answer, probability = UNKNOWN, f"{nearest[best]} {probability}"
+        texts = (short_files[place], answer, probability)
+        for line, (text, ink) in enumerate(zip(texts, (_PALE, _INK, _PALE if unknown[place] else _INK), strict=True)):
             draw.text((left, upper + height + 1 + line * _LINE), text, ink, _font())
     content, software = io.BytesIO(), PngInfo()
     for key, value in SOFTWARE.items():

@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from metashot import configuration
-from metashot.applied.class_learner import UNKNOWN, ClassLearner, VectorLearner
+from metashot.applied.class_learner import ClassLearner, VectorLearner
 from metashot.applied.folders import Images, Outputs, named, query_files, read_all, read_support, support_files
 from metashot.applied.images import ink_of
+from metashot.applied.labels import UNKNOWN
 from metashot.applied.learner import Learner, warning_of_one
 from metashot.applied.loading import learner_of, restored
 from metashot.applied.network import fitted_content, made
@@ -72,18 +73,17 @@ def predict_files(composed: DictConfig) -> None:
         if UNKNOWN in names:
             raise BadInput(f"unknown={config['unknown']} cannot be used: a class folder is called {UNKNOWN}; rename it")
         unknown = learner.unknown(asked.pixels, config["unknown"], config["together"])
-    labels = [UNKNOWN if strange else names[best] for strange, best in zip(unknown, probabilities.argmax(1), strict=True)]
-    made_files = _write(learner, outputs, names, asked, probabilities, labels)
+    made_files = _write(learner, outputs, names, asked, probabilities, unknown)
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
     _print(console, [*_facts(learner, support, names, loose), *estimate])
-    _print_table(console, asked.files, labels, probabilities)
+    _print_table(console, asked.files, names, probabilities, unknown)
     for line in _warnings(learner, support, asked):
         console.print(f"warning: {line}")
     if config["unknown"] is not None:
         how = "together" if config["together"] else "each alone"
         _print(console, [("unknown", f"{unknown.sum()} of {len(unknown)} queries, judged {how}")])
-    _print(console, [*_remarks(learner, support, asked, probabilities), *made_files])
+    _print(console, [*_remarks(learner, support, asked, uncertain(probabilities) & ~unknown), *made_files])
 
 
 def outputs_of(config: dict[str, Any]) -> Outputs:
@@ -143,7 +143,7 @@ def _write(
     names: Sequence[str],
     asked: Images,
     probabilities: NDArray[np.float64],
-    labels: Sequence[str],
+    unknown: NDArray[np.bool_],
 ) -> list[tuple[str, str]]:
     """Write the output files. Returns a label and a description for each."""
     more = []
@@ -154,8 +154,8 @@ def _write(
     if outputs.learner is not None:
         learner.save(outputs.learner, "save")
         more.append(("fitted", f"{printable(outputs.learner)}, to be used as ckpt={printable(outputs.learner)}"))
-    write_output(outputs.table, _as_csv(asked.files, names, probabilities, labels), "out", "table")
-    write_output(outputs.picture, _sheet(learner, names, asked, probabilities), "out", "picture")
+    write_output(outputs.table, _as_csv(asked.files, names, probabilities, unknown), "out", "table")
+    write_output(outputs.picture, _sheet(learner, names, asked, probabilities, unknown), "out", "picture")
     return [("table", printable(outputs.table)), ("sheet", printable(outputs.picture)), *more]
 
 
@@ -222,9 +222,9 @@ def _warnings(learner: ClassLearner, support: Images | None, asked: Images) -> I
 
 
 def _remarks(
-    learner: ClassLearner, support: Images | None, asked: Images, probabilities: NDArray[np.float64]
+    learner: ClassLearner, support: Images | None, asked: Images, are_uncertain: NDArray[np.bool_]
 ) -> Iterator[tuple[str, str]]:
-    if count := int(uncertain(probabilities).sum()):
+    if count := int(are_uncertain.sum()):
         are = (
             "answers are" if len(asked.files) != 1 and count != 1 else "answers is" if len(asked.files) != 1 else "answer is"
         )
@@ -248,9 +248,16 @@ def _remarks(
         yield from (("", line) for line in asked.skipped)
 
 
-def _sheet(learner: ClassLearner, names: Sequence[str], asked: Images, probabilities: NDArray[np.float64]) -> bytes:
+def _sheet(
+    learner: ClassLearner,
+    names: Sequence[str],
+    asked: Images,
+    probabilities: NDArray[np.float64],
+    unknown: NDArray[np.bool_],
+) -> bytes:
     kept, of_drawings = learner.examples, learner.form.of_drawings
-    return sheet(names, kept.x.numpy(), kept.y.numpy(), asked.pixels, asked.files, probabilities, of_drawings)
+    x, y = kept.x.numpy(), kept.y.numpy()
+    return sheet(names, x, y, asked.pixels, asked.files, probabilities, unknown, of_drawings)
 
 
 def _print(console: Console, rows: Iterable[tuple[str, str]]) -> None:
@@ -258,11 +265,18 @@ def _print(console: Console, rows: Iterable[tuple[str, str]]) -> None:
         console.print(f"{name:<9} {value}")
 
 
-def _print_table(console: Console, files: Sequence[str], labels: Sequence[str], probabilities: NDArray[np.float64]) -> None:
+def _print_table(
+    console: Console,
+    files: Sequence[str],
+    names: Sequence[str],
+    probabilities: NDArray[np.float64],
+    unknown: NDArray[np.bool_],
+) -> None:
     rows = [("file", "label", "probability")]
-    rows += [
-        (file, label, f"{each.max():.1%}") for file, label, each in zip(files[:_SHOWN], labels, probabilities, strict=False)
-    ]
+    for file, each, strange in zip(files[:_SHOWN], probabilities, unknown, strict=False):
+        nearest, probability = names[each.argmax()], f"{each.max():.1%}"
+        # A probability beside "unknown" would read as that of being unknown.
+        rows.append((file, f"{UNKNOWN} (nearest: {nearest} {probability})", "") if strange else (file, nearest, probability))
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     console.print()
     for file, label, probability in rows:
@@ -272,11 +286,14 @@ def _print_table(console: Console, files: Sequence[str], labels: Sequence[str], 
     console.print()
 
 
-def _as_csv(files: Sequence[str], names: Sequence[str], probabilities: NDArray[np.float64], labels: Sequence[str]) -> bytes:
+def _as_csv(
+    files: Sequence[str], names: Sequence[str], probabilities: NDArray[np.float64], unknown: NDArray[np.bool_]
+) -> bytes:
     """A row for each answered query: its label, the probability of the likeliest class, and then that of every class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "label", "probability", *(f"p({name})" for name in names)])
-    for file, label, each in zip(files, labels, probabilities, strict=True):
+    for file, each, strange in zip(files, probabilities, unknown, strict=True):
+        label = UNKNOWN if strange else names[each.argmax()]
         writer.writerow([file, label, *(f"{value:.6f}" for value in (each.max(), *each))])
     return text.getvalue().encode()
