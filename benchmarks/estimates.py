@@ -112,7 +112,7 @@ def test_features(learner: Learner) -> Tensor:
     """The features [classes, images, features] of the test split of the data that a learner was trained on.
 
     Raises:
-        BadInput: The learner cannot estimate, or has seen these classes in training.
+        BadInput: The learner cannot estimate, has seen these classes in training, or the split has too few.
     """
     network, algorithm = learner.network, learner.algorithm
     if not isinstance(algorithm, FeatureLearner):
@@ -126,6 +126,8 @@ def test_features(learner: Learner) -> Tensor:
     data.setup()
     TrainingClasses.noted_in(network.origin, network.path).refuse_seen(data, SPLIT, "this learner")
     places = data.spread_places(SPLIT, CLASSES, IMAGES)
+    if len(places) < WAYS:
+        raise BadInput(f"its {SPLIT} split has {len(places)} classes, and at least {WAYS} are needed")
     parts = []
     with torch.no_grad():
         for part in np.array_split(places.reshape(-1), -(-places.size // AT_ONCE)):

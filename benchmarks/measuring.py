@@ -118,6 +118,12 @@ def measure_or_exit(
     sys.exit(3 if left else 1 if failed else 0)
 
 
+def refuse_unmeasured(parser: ArgumentParser, planned: Sequence[Measurement], folder: Path) -> None:
+    """Refuse to replace the rows of a page where nothing has been measured."""
+    if all(noted(measurement) is None for measurement in planned):
+        parser.error(f"no reports in {folder}: measure first, or name another --folder")
+
+
 def told(failures: list[str]) -> list[str]:
     for line in failures:
         print(f"failed: {line}")

@@ -8,8 +8,8 @@ import argparse
 from pathlib import Path
 
 from benchmarks.heads.rows import HEADS, SHOTS, TRAINING, measurements
-from benchmarks.heads.table import failures, tables
-from benchmarks.measuring import measure_or_exit, told
+from benchmarks.heads.table import every_planned, failures, tables
+from benchmarks.measuring import measure_or_exit, refuse_unmeasured, told
 from benchmarks.outputs import between
 
 BEGIN, END = "<!-- heads -->", "<!-- end of heads -->"
@@ -50,5 +50,6 @@ def _table(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     page = between(parser, options.markdown, BEGIN, END)
     assert page is not None
+    refuse_unmeasured(parser, every_planned(options.folder), options.folder)
     page.replace(tables(options.folder))
     told(failures(options.folder))

@@ -21,12 +21,13 @@ def failures(folder: Path) -> list[str]:
     """A line for each command that failed."""
     return [
         f"{measurement.folder}: {note['message']}"
-        for measurement in _all(folder)
+        for measurement in every_planned(folder)
         if (note := noted(measurement)) is not None and note["code"] != 0
     ]
 
 
-def _all(folder: Path) -> list[Measurement]:
+def every_planned(folder: Path) -> list[Measurement]:
+    """The measurements of all backbones."""
     return [measurement for backbone in TRAINING for measurement in _planned(backbone, folder)]
 
 

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.measuring import measure_or_exit, told
+from benchmarks.measuring import measure_or_exit, refuse_unmeasured, told
 from benchmarks.outputs import between
 from benchmarks.results.rows import QUESTIONS, measurements
 from benchmarks.results.table import failures, tables
@@ -33,6 +33,7 @@ def run(arguments: list[str]) -> None:
     if options.questions == ["table"]:
         page = between(parser, options.markdown, BEGIN, END)
         assert page is not None
+        refuse_unmeasured(parser, measurements(QUESTIONS, options.folder, None, 0), options.folder)
         page.replace(tables(options.folder))
         sys.exit(1 if told(failures(options.folder)) else 0)
     if unknown := [name for name in options.questions if name not in names]:

@@ -1,15 +1,19 @@
 """What the benchmark of estimates measures is what it says."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import metashot
 from benchmarks import estimates
 from benchmarks.estimates import drawn, fitting, measured_estimates, measured_labels
 from metashot.applied.estimating import Estimate
+from metashot.data.class_episodes import ClassEpisodes
 from tests.applied.test_estimating import clusters, protonet
 
 
@@ -64,6 +68,24 @@ def test_tasks_are_drawn_without_repeating_a_class_or_an_image() -> None:
 def test_only_tasks_that_the_data_allow_are_measured() -> None:
     assert list(fitting(torch.zeros(20, 100, 1))) == [(5, 2), (5, 5), (5, 10), (10, 5)]
     assert list(fitting(torch.zeros(5, 10, 1))) == [(5, 2), (5, 5)]
+
+
+def test_a_page_keeps_its_tables_where_the_test_split_has_too_few_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{estimates.BEGIN}\nmeasured before\n{estimates.END}\n")
+    data = MagicMock(spec=ClassEpisodes)
+    data.spread_places.return_value = np.zeros((4, 30), np.int64)
+    network = MagicMock(algorithm=protonet())
+    monkeypatch.setattr(metashot, "load", lambda _: SimpleNamespace(network=network, algorithm=network.algorithm))
+    monkeypatch.setattr(estimates.configuration, "build", lambda *_, **__: data)
+    monkeypatch.setattr(estimates, "TrainingClasses", MagicMock())
+    with pytest.raises(SystemExit) as ended:
+        estimates.run(["--ckpt", "RUN", "--markdown", str(page)])
+    assert ended.value.code == 2
+    assert "its test split has 4 classes, and at least 5 are needed" in capsys.readouterr().err
+    assert "measured before" in page.read_text()
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
