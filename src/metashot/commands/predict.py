@@ -35,6 +35,7 @@ GROUPS = ("backbone", "engine", "algo")  # groups of the stored configuration th
 
 _SHOWN = 100  # the most rows of the printed table
 _PATIENCE = 2.0  # seconds for an estimate that was not asked for
+_FAR = 3  # from so many times the examples of the calibration on, or as few, probabilities may be wrong
 
 
 def predict_files(composed: DictConfig) -> None:
@@ -178,6 +179,8 @@ def _facts(
     most = learner.algorithm.fixed_ways
     if most is not None and len(names) < most:
         yield "note", f"the head is for {most} classes: probabilities are shares among the {len(names)} given ones"
+    if message := calibration_note(learner, float(counts.mean())):
+        yield "note", message
     if learner.transductive:
         yield (
             "note",
@@ -188,6 +191,24 @@ def _facts(
         yield "note", f"{len(loose)} in the support folder lie in no class folder and are left out: {named(map(str, loose))}"
     if support is not None:
         yield from (("skipped", line) for line in support.skipped)
+
+
+def calibration_note(learner: ClassLearner, examples: float) -> str | None:
+    """What to say where the examples of a class are far more or fewer than those for which probabilities were calibrated.
+
+    Distances between unnormalised features depend on how many examples a class mean is made of, and so does the best
+    temperature; the cosines of `normalise` hardly depend on it.
+    """
+    config = learner.network.config
+    if learner.algorithm.calibration.temperature is None or config["algo"].get("normalise", "none") != "none":
+        return None
+    given = config["data"]["val"]["shots"] or config["data"]["shots"]
+    least, most = given if isinstance(given, list) else (given, given)
+    if least / _FAR < examples < most * _FAR:
+        return None
+    calibrated = f"{least} to {most}" if least < most else f"{least}"
+    examples_each = f"{calibrated} {'example' if most == 1 else 'examples'} of each class"
+    return f"probabilities are calibrated for {examples_each}, and may be far too low or too high with {examples:.3g}"
 
 
 def _estimate(learner: ClassLearner, asked: Literal["auto"] | bool) -> list[tuple[str, str]]:
