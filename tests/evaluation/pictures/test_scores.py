@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from metashot.evaluation.answers import Answers, calibration_error
 from metashot.evaluation.pictures.scores import (
@@ -171,6 +172,21 @@ def test_a_class_that_is_right_in_all_episodes_but_the_shared_one_has_a_row_of_1
     classes = {0: (0, 2), 1: (0, 2), 2: (0, 2), 3: (0, 1)}
     given = Answers(number, label, np.array([0, 0, 0, 1]), np.full(4, 0.5), classes)
     assert confusion_shares(given, [0, 1])[0].tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("wrong", "expected"), [(1, "1 of 1 error is between"), (2, "2 of 2 errors are between")])
+def test_the_title_of_the_confusion_matrix_says_whose_queries_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: int, expected: str
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(Figure, "suptitle", lambda self, text, **_: titles.append(text))
+    predicted = np.array([1] * wrong + [0] * (4 - wrong))
+    given = Answers(np.arange(4), np.zeros(4, np.int64), predicted, np.full(4, 0.5), dict.fromkeys(range(4), (0, 1)))
+    written(tmp_path, lambda path: confusion_picture(given, ["a", "b"], path))
+    assert titles[0].splitlines()[1:] == [
+        f"{expected} these classes",
+        "percent of a row's queries in episodes with another of them",
+    ]
 
 
 def test_bins_of_few_queries_are_drawn_palely() -> None:

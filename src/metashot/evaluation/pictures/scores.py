@@ -192,8 +192,9 @@ def confusion_picture(answers: Answers, names: Sequence[str], path: Path) -> Non
     bar.set_label("share of the row's queries (%)", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     figure.suptitle(
-        f"the most confused classes, which {among} of {_counted(wrong, 'error')} are between\n"
-        "percent of a class's queries in episodes that have both classes",
+        "the most confused classes\n"
+        f"{among} of {_counted(wrong, 'error')} {'is' if among == 1 else 'are'} between these classes\n"
+        "percent of a row's queries in episodes with another of them",
         fontsize=9,
     )
     if np.isnan(shares).any():
