@@ -59,3 +59,13 @@ def test_folders_whose_names_are_written_alike_are_not_taken_for_one_class(tmp_p
         (tmp_path / name / "1.png").write_bytes(b"")
     with pytest.raises(BadInput, match="two class folders that are both written"):
         support_files(str(tmp_path))
+
+
+def test_pictures_outside_of_class_folders_come_last_in_the_message(tmp_path: Path) -> None:
+    for number in range(12):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    with pytest.raises(BadInput) as refused:
+        support_files(str(tmp_path))
+    needed, _, files = str(refused.value).rpartition("; ")
+    assert "has no class folders; at least two classes are needed, allowed: a folder with" in needed
+    assert files == "it has 12 files in no class folder, such as 0.png"

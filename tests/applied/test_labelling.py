@@ -202,6 +202,9 @@ def test_suggestions_read_as_a_sentence() -> None:
     assert str(Suggestions(np.arange(1), 0.001, -0.002, 0.004, 400)).startswith(
         "1 image to label next, not shown to be better than random ones: +0.1 points"
     )
+    worse = Suggestions(np.arange(1), -0.004, -0.007, -0.001, 400)
+    assert str(worse).startswith("1 image to label next, worse than random ones: -0.4 points")
+    assert "(95 % interval +0.0 to +0.8)" in str(Suggestions(np.arange(1), 0.004, -0.0003, 0.008, 400))
 
 
 IMAGES = drawings(12, seed=1)

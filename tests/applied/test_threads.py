@@ -104,4 +104,16 @@ def test_a_fit_that_takes_long_says_why_and_is_stopped_at_once(
     assert not learner.is_fitted
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "theirs.ckpt: learning 4 examples, in the 10,000 steps that its configuration asks for, takes more than" in said
+    assert "theirs.ckpt: still learning 4 examples, in the 10,000 steps that its configuration asks for, after" in said
+
+
+def test_work_that_takes_long_again_and_again_is_announced_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "_PATIENCE", 0.01)
+    trained = metashot.load(tiny(tmp_path, "maml", "support")).network
+    for what in ("comparing 9 queries", "comparing 9 queries", "comparing 5 queries", "answering 9 queries"):
+        with trained._announced(what):
+            time.sleep(0.1)
+    said = capsys.readouterr().err.splitlines()
+    assert ["comparing" in line for line in said] == [True, False]

@@ -95,9 +95,13 @@ def support_files(given: str) -> tuple[dict[str, list[Path]], list[Path]]:
         raise BadInput(f"support={printable(given)} has two class folders that are both written {twice}: rename one of them")
     classes = {name: list(_below(folder, (), walk)) for name, folder in zip(names, folders, strict=True)}
     if len(classes) < 2:
-        found = f"has one class, {next(iter(classes))}" if classes else "has no class folders"
-        aside = f" and {_counted(loose, 'file|files')} outside of one ({named(map(str, loose))})" if loose else ""
-        raise BadInput(f"support={printable(given)} {found}{aside}; at least two classes are needed, {_ALLOWED}")
+        found = f"has one class, '{next(iter(classes))}'" if classes else "has no class folders"
+        aside = (
+            f"; it has {_counted(loose, 'file|files')} in no class folder, such as {printable(loose[0].name)}"
+            if loose
+            else ""
+        )
+        raise BadInput(f"support={printable(given)} {found}; at least two classes are needed, {_ALLOWED}{aside}")
     return classes, loose
 
 
@@ -166,9 +170,9 @@ def read_support(classes: dict[str, list[Path]], form: Form) -> tuple[Images, li
     for name, files in classes.items():
         found = read_all(files, form)
         if not found.files:
-            why = f": {named(found.skipped)}" if found.skipped else ", for it is empty"
+            why = f": {named(found.skipped)}" if found.skipped else ": it is empty"
             raise BadInput(
-                f"the class {name} of the support folder has no image that can be read{why}; add one, or remove it"
+                f"the class '{name}' of the support folder has no image that can be read{why}; add one, or remove it"
             )
         labels += [name] * len(found.files)
         whole = Images(

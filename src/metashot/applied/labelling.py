@@ -55,10 +55,11 @@ class Suggestions:
         return self.low > 0
 
     def __str__(self) -> str:
-        shown = f"{100 * self.gain:+.1f} points of accuracy (95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        gain, low, high = (round(100 * value, 1) + 0.0 for value in (self.gain, self.low, self.high))  # without -0.0
+        shown = f"{gain:+.1f} points of accuracy (95 % interval {low:+.1f} to {high:+.1f})"
         count = "1 image" if len(self.indices) == 1 else f"{len(self.indices):,} images"
-        verdict = "better than random ones" if self.better_than_random else "not shown to be better than random ones"
-        return f"{count} to label next, {verdict}: {shown} in {self.tasks:,} simulated tasks"
+        verdict = "better" if self.low > 0 else "worse" if self.high < 0 else "not shown to be better"
+        return f"{count} to label next, {verdict} than random ones: {shown} in {self.tasks:,} simulated tasks"
 
 
 def refuse_labelling(algorithm: FeatureLearner) -> None:

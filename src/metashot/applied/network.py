@@ -58,6 +58,7 @@ class TrainedNetwork:
     device: torch.device
     path: Path  # the file that it was read from
     _used: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _announced_kinds: set[str] = field(default_factory=set, repr=False)
 
     @property
     def name(self) -> str:
@@ -178,16 +179,23 @@ class TrainedNetwork:
 
     @contextmanager
     def _announced(self, what: str) -> Iterator[None]:
-        """Print a message where the work takes long: a file from an unknown source may ask for thousands of steps."""
+        """Print a message where the work takes long: a file from an unknown source may ask for thousands of steps.
+
+        It is printed once for each kind of work, which is the first word of `what`.
+        """
         steps = (
             f", in the {self.algorithm.task_steps:,} steps that its configuration asks for,"
             if self.algorithm.task_steps
             else ""
         )
-        message = (
-            f"{self.name} from {printable(self.path)}: {what}{steps} takes more than {_PATIENCE:.0f} s; Ctrl-C stops it"
-        )
-        timer = threading.Timer(_PATIENCE, lambda: print(message, file=sys.stderr, flush=True))
+        message = f"{self.name} from {printable(self.path)}: still {what}{steps} after {_PATIENCE:.0f} s; Ctrl-C stops it"
+
+        def announce() -> None:
+            if (kind := what.split()[0]) not in self._announced_kinds:
+                self._announced_kinds.add(kind)
+                print(message, file=sys.stderr, flush=True)
+
+        timer = threading.Timer(_PATIENCE, announce)
         timer.daemon = True
         timer.start()
         try:

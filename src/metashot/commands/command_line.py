@@ -86,7 +86,7 @@ def _exit_code(run: Callable[P, None], *arguments: P.args, **named: P.kwargs) ->
         print(f"\n{sweeping.Sweep.table()}", flush=True)
     code = code or sweeping.Sweep.code()
     if code == 0 and (trouble := output_error()) is not None:
-        _say(f"error: standard output cannot be written: {trouble.strerror or trouble}; files were written as ever")
+        _say(f"error: standard output cannot be written: {trouble.strerror or trouble}; all files have been written")
         code = FAILED
     return code
 

@@ -60,7 +60,8 @@ class StrangerReport:
     def rows(self) -> dict[str, str]:
         """The rows of a table for people."""
         return {
-            "strangers": f"{format_amount(self.queries)} queries of each of {self.classes} other classes",
+            "strangers": f"{format_amount(self.queries)} queries of "
+            + ("one other class" if self.classes == 1 else f"each of {self.classes} other classes"),
             "- alone": self.alone.lines(self.rate),
             "- together": f"{self.together.lines(self.rate)} (transductive)",
         }

@@ -380,6 +380,7 @@ def test_box_without_pixels_is_unreadable(box: tuple[float, float, float, float]
         (b"", "is empty"),
         (b"class,name\n1,cat\n" * 20, "is not an image that can be read"),
         (bytes(range(256)) * 8, "is not an image that can be read"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC image, which cannot be read: convert it to JPEG or PNG"),
         (
             b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
             "is not an image that can be read",
@@ -391,7 +392,7 @@ def test_box_without_pixels_is_unreadable(box: tuple[float, float, float, float]
         (saved(Image.fromarray(COLOURS), "JPEG")[:-300], "is cut off or damaged"),
         (one_colour("F", float("nan"), "TIFF"), "is cut off or damaged"),
     ],
-    ids=["empty", "text", "bytes", "svg", "eps", "zero width", "bomb", "damaged", "cut off", "no number"],
+    ids=["empty", "text", "bytes", "heic", "svg", "eps", "zero width", "bomb", "damaged", "cut off", "no number"],
 )
 def test_what_cannot_be_decoded_is_unreadable_for_a_plain_reason(content: bytes, reason: str) -> None:
     with pytest.raises(Unreadable) as caught:

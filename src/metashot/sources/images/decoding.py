@@ -25,6 +25,7 @@ _FORMATS = (
     *("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000"),
     *("ICO", "ICNS", "DIB", "PCX", "SGI", "SUN", "DDS", "PSD", "QOI", "TGA"),
 )
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")  # brands of photographs of phones
 _ORIENTATION_KEYS = {"exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp"}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -159,6 +160,8 @@ def _read(content: bytes, name: str, enough: int | None, remarks: list[str]) -> 
     except Unreadable:
         raise
     except UnidentifiedImageError as error:
+        if content[4:8] == b"ftyp" and content[8:12] in _HEIC:
+            raise Unreadable(f"{name}: is a HEIC image, which cannot be read: convert it to JPEG or PNG") from error
         raise Unreadable(f"{name}: is not an image that can be read") from error
     except Image.DecompressionBombError as error:
         raise Unreadable(f"{name}: has too many pixels to be read safely") from error
