@@ -109,6 +109,29 @@ def test_unknown_queries_are_called_so_and_framed(monkeypatch: pytest.MonkeyPatc
     assert dark[1] > dark[0] + 200
 
 
+def test_captions_keep_both_ends_of_a_name_and_numbers_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = words_of(monkeypatch)
+    images, probabilities = np.zeros((4, 1, 28, 28), np.uint8), np.tile([0.9, 0.1], (4, 1))
+
+    def legend_and_captions(*files: str) -> tuple[str, list[str]]:
+        words.clear()
+        strange = np.zeros(4, dtype=np.bool_)
+        sheet(["a", "b"], images[:2], np.arange(2), images, files, probabilities, strange, False)
+        legend = next(place for place, word in enumerate(words) if word.startswith("asked"))
+        return words[legend], words[legend + 1 :: 3]
+
+    dated = (f"query/Apfelbaum_vor_dem_Haus_2024-05-{day}.png" for day in (11, 12, 13, 14))
+    legend, captions = legend_and_captions(*dated)
+    assert [caption[-3:] for caption in captions] == ["-11", "-12", "-13", "-14"]
+    assert "rows of the table" not in legend
+    legend, captions = legend_and_captions("a.png", "a.jpg", "b/c.png", "d.png")
+    assert captions == ["a.png", "a.jpg", "c", "d"]
+    long = [f"{'ab' * 20}{place}{'ab' * 20}.png" for place in (1, 2)]
+    legend, captions = legend_and_captions(*long, "completely_otherwise_named.png", "c.png")
+    assert [caption[:3] for caption in captions[:2]] == ["1: ", "2: "]
+    assert legend.endswith("; numbers before names: rows of the table")
+
+
 @pytest.mark.parametrize("bright_ink", [False, True])
 def test_sheet_says_how_the_learner_sees_drawings(monkeypatch: pytest.MonkeyPatch, bright_ink: bool) -> None:
     words = words_of(monkeypatch)

@@ -64,8 +64,12 @@ def sheet(
     widest = max(min(max(map(len, per_class)), _COLUMNS), 1)
     more = f", the first {shown} of {len(queries)}" if shown < len(queries) else ""
     heading = "learned from" + (f" ({_OF_DRAWINGS})" if bright_ink else "")
+    readable = [shown_letters(name) or f"image {place}" for place, name in enumerate(_without_extensions(files[:shown]))]
+    short_files = shortened(readable, step - 4, _width)
     legend = f"asked{more}: file, answer, probability" + (f"; dashed and with ?: {UNCERTAIN}" if doubtful.any() else "")
     legend += f"; solid frame: {UNKNOWN}, and below it the likeliest class" if unknown.any() else ""
+    if any(text.startswith(f"{place + 1}: ") and text != readable[place] for place, text in enumerate(short_files)):
+        legend += "; numbers before names: rows of the table"
     page = Image.new(
         "RGB",
         (
@@ -87,8 +91,7 @@ def sheet(
     top += _GAP
     draw.text((_GAP, top), legend, _PALE, _font())
     top += _LINE + 4
-    readable = [shown_letters(Path(file).name) or f"image {place}" for place, file in enumerate(files[:shown])]
-    short_files, short_names = shortened(readable, step - 4, _width), shortened(names, step - 4, _width)
+    short_names = shortened(names, step - 4, _width)
     nearest = shortened(names, step - 4 - _width(" 100%"), _width) if unknown.any() else short_names
     for place in range(shown):
         left, upper = _GAP + place % columns * step, top + place // columns * answered
@@ -108,6 +111,15 @@ def sheet(
         software.add_text(key, value)
     page.save(content, "PNG", pnginfo=software)
     return content.getvalue()
+
+
+def _without_extensions(files: Sequence[str]) -> list[str]:
+    """The names of files, without extensions except where files differ in nothing else."""
+    paths = [Path(file) for file in files]
+    of_stem: dict[str, set[str]] = {}
+    for path in paths:
+        of_stem.setdefault(path.stem, set()).add(path.name)
+    return [path.stem if len(of_stem[path.stem]) == 1 else path.name for path in paths]
 
 
 def uncertain(probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
