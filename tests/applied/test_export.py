@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import metashot
 from metashot.applied.export import export
 from metashot.bad_input import BadInput
+from tests.test_docs import ROOT, blocks
 
 from .learners import drawings, tiny
 
@@ -66,6 +68,22 @@ def test_graph_answers_any_number_of_images_as_pytorch_does(tmp_path: Path, algo
     assert json.loads(told["classes"]) == ["b", "c", "ä"]
     assert json.loads(told["input"]) == {"channels": 1, "height": 28, "width": 28, "range": [0, 1]}
     assert (told["algorithm"], told["metashot"]) == (learner.name, metashot.__version__)
+
+
+@pytest.mark.parametrize("dark_ink", [False, True])
+def test_the_documented_snippet_answers_as_metashot_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dark_ink: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    learner = metashot.load(tiny(tmp_path, "protonet", "running")).fit(drawings(4), ["a", "b"] * 2)
+    export(learner, Path("pets.onnx"))
+    ink = drawings(1, seed=5, side=40)[0]
+    ink[[0, -1]] = ink[:, [0, -1]] = 0
+    Image.fromarray(255 - ink if dark_ink else ink).save("query.jpg", "PNG")
+    (snippet,) = blocks(ROOT / "docs" / "how-to" / "export.md", "python")
+    ran: dict[str, Any] = {}
+    exec(snippet, ran)
+    np.testing.assert_allclose(ran["probabilities"], learner.predict_proba(["query.jpg"]), atol=1e-4)
 
 
 def refused(learner: Any, path: Path, *words: str) -> None:
