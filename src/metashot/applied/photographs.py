@@ -94,7 +94,7 @@ def warning_of(count: int, images: int, data: str) -> str | None:
         return None
     looks = "image looks like a photograph" if count == images == 1 else "images look like photographs"
     return (
-        f"{count} of {images} {looks}, but this learner was trained on drawings ({data}): answers are near chance; use the "
+        f"{count} of {images} {looks}, but this learner was trained on drawings ({data}): answers are often wrong; use the "
         "ready-made learner photos, or one that was trained on photographs, as by data=cifarfs or data=folder"
     )
 

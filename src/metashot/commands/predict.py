@@ -78,9 +78,9 @@ def predict_files(composed: DictConfig) -> None:
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
     _print(console, [*_facts(learner, support, names, loose), *estimate])
-    _print_table(console, asked.files, names, probabilities, unknown)
     for line in _warnings(learner, support, asked):
         console.print(f"warning: {line}")
+    _print_table(console, asked.files, names, probabilities, unknown)
     if config["unknown"] is not None:
         how = "together" if config["together"] else "each alone"
         _print(console, [("unknown", f"{unknown.sum()} of {len(unknown)} queries, judged {how}")])
