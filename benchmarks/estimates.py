@@ -2,7 +2,8 @@
 
 `python -m benchmarks estimates --ckpt RUN` draws tasks from the test split of a checkpoint's data. In each, the accuracy on
 all other images of the task's classes is compared with the estimate from its support set, and the images that the learner
-asks for are labelled, and as many random ones. Items are embedded once.
+asks for are labelled, and as many random ones. Tasks of similar classes are those of a random class and the ones whose mean
+features are nearest to its own. Items are embedded once.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from benchmarks.compare.table import machine
 from benchmarks.outputs import between, refuse_json, write_json
 from metashot import configuration
 from metashot.algorithms.features import FeatureLearner
+from metashot.algorithms.similarities import squared_distances
 from metashot.applied.estimating import corrected, refuse_estimate, simulated
 from metashot.applied.labelling import accuracies, chosen, refuse_labelling
 from metashot.applied.labelling import simulated as simulated_labelling
@@ -32,7 +34,10 @@ from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Examples
 from metashot.evaluation.statistics import mean_and_interval, paired_difference
 
-SHAPES = ((5, 2), (5, 5), (5, 10), (10, 5))  # ways and shots of the tasks whose accuracy is estimated
+SHAPES = (  # ways, shots and whether classes are similar, of the tasks whose accuracy is estimated
+    *((5, 2, False), (5, 5, False), (5, 10, False), (10, 5, False)),
+    *((5, 2, True), (5, 5, True)),
+)
 SHOTS = (1, 2, 5)  # of the 5-way tasks in which images are labelled
 WAYS, LABELLED, EACH = 5, 5, 20  # of these: classes, images to label, and unlabelled images of a class
 DRAWS = 4  # random choices in each task
@@ -48,11 +53,13 @@ class Estimated:
 
     ways: int
     shots: int
+    similar: bool  # whether the classes are
     accuracy: float  # the mean
     error: float  # the mean of the estimate minus the accuracy
     held: float  # the share of the intervals that hold the accuracy
     margin: float  # of that share, half of its 95 % interval
     held_of_highest: float  # the same share among the highest tenth of the estimates
+    held_of_lowest: float  # the same share among the lowest tenth
     width: float  # the mean one of the intervals
 
 
@@ -136,19 +143,22 @@ def test_features(learner: Learner) -> Tensor:
     return torch.cat(parts).view(*places.shape, -1)
 
 
-def fitting(features: Tensor) -> Iterator[tuple[int, int]]:
+def fitting(features: Tensor) -> Iterator[tuple[int, int, bool]]:
     """The shapes for which there are enough classes and images."""
     classes, images, _ = features.shape
-    for ways, shots in SHAPES:
-        if ways <= classes and shots <= images // 2:
-            yield ways, shots
+    for ways, shots, similar in SHAPES:
+        if (ways < classes if similar else ways <= classes) and shots <= images // 2:
+            yield ways, shots, similar
 
 
 @torch.no_grad()
-def measured_estimates(algorithm: FeatureLearner, features: Tensor, ways: int, shots: int, tasks: int) -> Estimated:
+def measured_estimates(
+    algorithm: FeatureLearner, features: Tensor, ways: int, shots: int, similar: bool, tasks: int
+) -> Estimated:
     deviation = simulated(algorithm, ways, shots)  # as in each call of `estimate()`
+    nearest = nearest_classes(features, ways) if similar else None
     truths, found = [], []
-    for items in drawn(features, ways, features.shape[1], tasks):
+    for items in drawn(features, ways, features.shape[1], tasks, nearest):
         support, query = (examples(part[None]) for part in torch.split(items, [shots, items.shape[1] - shots], dim=1))
         truths.append(float(accuracies(algorithm, support, query, np.zeros((1, 0), np.int64), query)[0]))
         found.append(corrected(algorithm, support.x[0], support.y[0], deviation))
@@ -156,11 +166,18 @@ def measured_estimates(algorithm: FeatureLearner, features: Tensor, ways: int, s
     share, margin = mean_and_interval([float(each) for each in held])
     error = np.mean([estimate.accuracy for estimate in found]) - np.mean(truths)
     width = np.mean([estimate.high - estimate.low for estimate in found])
-    highest = np.argsort([-estimate.accuracy for estimate in found], kind="stable")[: -(-tasks // 10)]
-    of_highest = np.mean([held[place] for place in highest])
-    return Estimated(
-        ways, shots, float(np.mean(truths)), float(error), share, margin or 0.0, float(of_highest), float(width)
-    )
+    order, tenth = np.argsort([-estimate.accuracy for estimate in found], kind="stable"), -(-tasks // 10)
+    of_highest, of_lowest = (float(np.mean([held[place] for place in part])) for part in (order[:tenth], order[-tenth:]))
+    means = float(np.mean(truths)), float(error)
+    return Estimated(ways, shots, similar, *means, share, margin or 0.0, of_highest, of_lowest, float(width))
+
+
+def nearest_classes(features: Tensor, ways: int) -> NDArray[np.int64]:
+    """For each class, itself and the classes whose mean features are nearest to its own: [classes, ways]."""
+    means = features.mean(1)
+    distances = squared_distances(means[None], means[None])[0].fill_diagonal_(-torch.inf)
+    found: NDArray[np.int64] = distances.argsort(-1)[:, :ways].cpu().numpy()
+    return found
 
 
 @torch.no_grad()
@@ -195,11 +212,26 @@ def measured_labels(algorithm: FeatureLearner, features: Tensor, shots: int, tas
         yield Labelled(shots, pool_of, *means, gain.mean, gain.ci95 or 0.0, float(np.mean(said[0] - said[1])))
 
 
-def drawn(features: Tensor, classes: int, images: int, tasks: int) -> Iterator[Tensor]:
-    """Tasks: the features [classes, images, features] of random classes, with their images in random order."""
+def drawn(
+    features: Tensor, classes: int, images: int, tasks: int, nearest: NDArray[np.int64] | None = None
+) -> Iterator[Tensor]:
+    """Tasks: the features [classes, images, features] of random classes, with their images in random order.
+
+    Args:
+        features: Features [classes, images, features] to draw from.
+        classes: The number of classes of a task.
+        images: The number of images of each.
+        tasks: The number of tasks.
+        nearest: For each class, the classes of its task; None for random ones.
+
+    Yields:
+        The features of a task.
+    """
     random = np.random.default_rng(SEED)
     for _ in range(tasks):
         own = random.permutation(features.shape[0])[:classes]
+        if nearest is not None:
+            own = nearest[own[0]]
         order = np.stack([random.permutation(features.shape[1])[:images] for _ in own])
         yield features[torch.from_numpy(own)[:, None], torch.from_numpy(order)]
 
@@ -216,6 +248,7 @@ _ESTIMATED = [
     "estimate minus accuracy",
     "intervals that hold it",
     "of the highest tenth of estimates",
+    "of the lowest tenth",
     "mean width",
 ]
 _LABELLED = [
@@ -231,11 +264,12 @@ _LABELLED = [
 
 def _estimated_cells(row: Estimated) -> list[str]:
     return [
-        f"{row.ways}-way {row.shots}-shot",
+        f"{row.ways}-way {row.shots}-shot" + (", similar classes" if row.similar else ""),
         f"{100 * row.accuracy:.1f} %",
         f"{100 * row.error:+.1f}",
         f"{100 * row.held:.1f} % ± {100 * row.margin:.1f}",
         f"{100 * row.held_of_highest:.0f} %",
+        f"{100 * row.held_of_lowest:.0f} %",
         f"{100 * row.width:.1f}",
     ]
 

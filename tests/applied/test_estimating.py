@@ -1,6 +1,6 @@
 """`learner.estimate()`: how accurate a fitted learner will be, from its support set alone."""
 
-from functools import cache
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from metashot.algorithms.closed_form.logistic import LogisticRegression
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.applied import estimating
-from metashot.applied.estimating import Estimate, estimated, refuse_estimate
+from metashot.applied.estimating import Estimate, corrected, estimated, refuse_estimate, simulated
 from metashot.bad_input import BadInput
 from metashot.episodes import Examples
 from tests.algorithms.feature_learners import Pixels, learner
@@ -51,14 +51,12 @@ def accuracy(algorithm: FeatureLearner, x: Tensor, y: Tensor, query: Tensor, lab
 
 
 @pytest.mark.parametrize(("ways", "shots"), [(5, 2), (5, 5), (3, 10), (18, 3)])  # the last two larger than simulated tasks
-def test_the_interval_holds_the_truth_in_about_nine_tasks_of_ten(
-    ways: int, shots: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(estimating, "simulated", cache(estimating.simulated))  # it is the same for all these tasks
+def test_the_interval_holds_the_truth_in_about_nine_tasks_of_ten(ways: int, shots: int) -> None:
     algorithm, held, errors = protonet(), [], []
+    deviation = simulated(algorithm, ways, shots)  # it is the same for all these tasks
     for seed in range(100, 180):
         support, y, query, labels = task(seed, ways, shots, spread=1.2)
-        truth, found = accuracy(algorithm, support, y, query, labels), estimated(algorithm, support, y)
+        truth, found = accuracy(algorithm, support, y, query, labels), corrected(algorithm, support, y, deviation)
         assert 0 <= found.low <= found.accuracy <= found.high <= 1
         held.append(found.low <= truth <= found.high)
         errors.append(found.accuracy - truth)
@@ -84,8 +82,9 @@ def test_left_out_examples_are_those_of_a_plain_loop(counts: tuple[int, ...]) ->
                 answers.setdefault((label, place), []).append(others - float(distances[label]))
     assert len(answers) == sum(counts)
     width = 0.7 * np.std([margin for own in answers.values() for margin in own])
-    expected = np.mean([np.mean([margin > 0 for margin in own]) for own in answers.values()])
-    smoothed = np.mean([np.mean([1 / (1 + np.exp(-margin / width)) for margin in own]) for own in answers.values()])
+    of_classes = [[np.array(own) for (label, _), own in answers.items() if label == each] for each in range(len(counts))]
+    expected = np.mean([np.mean([(margins > 0).mean() for margins in own]) for own in of_classes])
+    smoothed = np.mean([np.mean([(1 / (1 + np.exp(-margins / width))).mean() for margins in own]) for own in of_classes])
     x = torch.cat([torch.stack(own) for own in members])
     y = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     in_turn = torch.cat([torch.arange(count) for count in counts]).argsort(stable=True)
@@ -94,6 +93,100 @@ def test_left_out_examples_are_those_of_a_plain_loop(counts: tuple[int, ...]) ->
         found = estimating._left_out(algorithm, x[order], y[order], 0.7, estimating.Deadline(None))
         assert found == (pytest.approx(expected), pytest.approx(smoothed))
     assert 0 < expected < 1
+
+
+@pytest.mark.parametrize("counts", [(4, 4, 4), (2, 3, 6)])
+def test_an_estimate_follows_from_smoothed_accuracy_and_deviation(counts: tuple[int, ...]) -> None:
+    algorithm, deviation = protonet(), estimating.Deviation(mean=0.05, error=0.1, smoothing=0.3)
+    x = torch.cat([own[:count] for own, count in zip(clusters(9, 3, 6, 1.2), counts, strict=True)])
+    y = torch.arange(3).repeat_interleave(torch.tensor(counts))
+    smoothed = estimating._left_out(algorithm, x, y, 0.3, estimating.Deadline(None)).smoothed
+    examples = 3 * 3 / sum(1 / count for count in counts)
+    angles = [
+        math.asin(math.sqrt(value)) + 0.05 + shift
+        for value, shift in (
+            (smoothed, 0.0),
+            (examples * smoothed / (examples + 0.25), -0.1 * 1.6448536),
+            ((examples * smoothed + 0.25) / (examples + 0.25), 0.1 * 1.6448536),
+        )
+    ]
+    expected = [math.sin(min(angle, math.pi / 2)) ** 2 for angle in angles]
+    assert corrected(algorithm, x, y, deviation)[:3] == pytest.approx(expected)
+    assert 0 < smoothed < 1
+
+
+@pytest.mark.parametrize(("counts", "shots"), [((3, 3, 3), 3.0), ((2, 2, 2, 2, 20), 2.44), ((20, 20, 20, 20, 2), 7.14)])
+def test_unequal_classes_count_by_the_harmonic_mean(
+    counts: tuple[int, ...], shots: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def noted(_: FeatureLearner, ways: int, shots: float, __: object) -> estimating.Deviation:
+        given.extend((ways, shots))
+        return estimating.Deviation(0.0, 0.1, 0.1)
+
+    monkeypatch.setattr(estimating, "simulated", noted)
+    y = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    estimated(protonet(), torch.randn(len(y), FEATURES, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), y)
+    assert given == [len(counts), pytest.approx(shots, abs=0.005)]
+
+
+def test_simulated_tasks_are_those_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimating, "_TASKS", 60)
+    algorithm, ways, shots = protonet(), 4, 3.4
+    assert algorithm.familiarity.sample is not None
+    sample = algorithm.familiarity.sample.numpy()
+    random, width = np.random.default_rng(0), 0.7 / math.sqrt(4 * 3.4)
+    members, deviations, noise = np.zeros((60, 20)), [], []
+    for row in members:
+        chosen = random.permutation(20)[:4]
+        items = np.stack([sample[label][random.permutation(20)] for label in chosen])
+        right = np.zeros((4, 17))
+        for label in range(4):
+            for place in range(17):
+                distances = np.square(items[:, :3].mean(1) - items[label, 3 + place]).sum(1)
+                right[label, place] = distances.argmin() == label
+        accuracy = right.mean(1)
+        x, y = torch.from_numpy(items[:, :3].reshape(12, FEATURES)), torch.arange(4).repeat_interleave(3)
+        smoothed = estimating._left_out(algorithm, x, y, width, estimating.Deadline(None)).smoothed
+        deviations.append(math.asin(math.sqrt(accuracy.mean())) - math.asin(math.sqrt(smoothed)))
+        noise.append(estimating._noise(accuracy, 17))
+        row[chosen] = 1
+    between, rest = estimating._variances(np.array(deviations), members)
+    variance = between * (1 / 4 + 1 / 20) / (1 / 4 - 1 / 20) + max(rest - np.mean(noise), 0.1 * rest) * 12 / (4 * 3.4)
+    assert simulated(algorithm, ways, shots) == pytest.approx((np.mean(deviations), math.sqrt(variance), width))
+
+
+def test_estimates_are_not_too_high_where_classes_are_hard_to_tell_apart() -> None:
+    algorithm, errors = protonet(), []
+    deviation = simulated(algorithm, 5, 5)
+    for seed in range(200, 260):
+        random = torch.Generator().manual_seed(seed)
+        x = 1.2 * torch.randn(25, FEATURES, generator=random, dtype=torch.float64)  # one cluster: accuracy 20 %
+        found = corrected(algorithm, x, torch.arange(5).repeat_interleave(5), deviation)
+        errors.append(found.accuracy - 0.2)
+    assert np.mean(errors) < 0.06
+
+
+def test_a_class_with_more_examples_has_no_greater_weight() -> None:
+    algorithm, errors = protonet(), []
+    deviation = simulated(algorithm, 3, 3 / (1 / 2 + 1 / 2 + 1 / 20))
+    for seed in range(300, 360):
+        found = clusters(seed, 3, 120, 1.8)
+        x = torch.cat([found[0, :2], found[1, :2], found[2, :20]])
+        y = torch.tensor([0, 0, 1, 1, *[2] * 20])
+        truth = accuracy(algorithm, x, y, found[:, 20:].flatten(0, 1), torch.arange(3).repeat_interleave(100))
+        errors.append(corrected(algorithm, x, y, deviation).accuracy - truth)
+    assert np.mean(errors) < 0
+
+
+def test_equal_features_are_a_guess() -> None:
+    x, y = torch.ones(20, FEATURES, dtype=torch.float64), torch.arange(4).repeat_interleave(5)
+    found = estimated(protonet(), x, y)
+    assert found.low < 0.25 < found.high
+    assert found.accuracy < 0.3
+    left_out = estimating._left_out(protonet(), x, y, 0.1, estimating.Deadline(None))
+    assert left_out.smoothed == pytest.approx(0.25)
 
 
 def test_the_number_of_queries_of_simulated_tasks_is_known_as_noise() -> None:
@@ -187,3 +280,10 @@ def test_an_estimate_that_takes_too_long_is_given_up() -> None:
 
 def test_an_estimate_reads_as_a_sentence() -> None:
     assert str(Estimate(0.914, 0.82, 0.968, 0.88)) == "91 % (82 to 97 %)"
+
+
+def test_the_interval_is_rounded_outwards() -> None:
+    assert str(Estimate(0.999, 0.9969, 1.0, 1.0)) == "100 % (99 to 100 %)"
+    assert str(Estimate(0.001, 0.0, 0.0031, 0.0)) == "0 % (0 to 1 %)"
+    assert str(Estimate(0.4, 0.29, 0.55, 0.4)) == "40 % (29 to 55 %)"  # 100 * 0.29 is less than 29, 100 * 0.55 more than 55
+    assert str(Estimate(1.0, 1.0, 1.0, 1.0)) == "100 % (100 to 100 %)"

@@ -70,11 +70,14 @@ class Classifier(Learner):
     def estimate(self, within: float | None = None) -> Estimate:
         """Estimate the accuracy on further queries of the same classes, from the examples of `fit` alone.
 
+        It is the accuracy on queries with equally many of each class, however many examples `fit` was given of each.
+
         Args:
             within: Seconds after which to give up; None for never.
 
         Returns:
-            The accuracy, with an interval that holds the true one in about 90 % of tasks.
+            The accuracy, with an interval that holds the true one in about 90 % of tasks, where the classes are about as
+            hard to tell apart as those that the learner was validated on.
 
         Raises:
             Unavailable: The learner is not fitted.
