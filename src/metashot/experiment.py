@@ -137,7 +137,7 @@ class Experiment:
         self._logger = configuration.build(config["logger"])
         self.data = configuration.build(config["data"], seed=config["seed"])
         tasks_of_each_device(self.data.tasks_per_step, self._options.all_devices)
-        self.data.setup()
+        self.data.open()
         backbone = configuration.build(config["backbone"], input_shape=self.data.input_shape)
         if backbone.is_published and self._start.checkpoint is None:
             backbone.bring_back()
@@ -152,6 +152,7 @@ class Experiment:
             self.algorithm.freeze_backbone()
         as_published = leave_published_as_it_is(self.algorithm, self._options, config)
         refuse_nothing_to_train(self.algorithm, self._options, config)
+        self.data.refuse_undrawable(SPLITS if self._options.max_steps else ("val", "test"))  # without steps, nothing trains
         refuse_changing_features(self.algorithm, config["algo"]["name"])
         refuse_other_batches(self.algorithm, self.data, config["algo"]["name"])
         self._start.refuse_other_images(self.data)

@@ -74,6 +74,11 @@ def test_nothing_is_trained_and_the_report_names_the_external_data(run: Trained)
     assert report(run.run)["accuracy"] > 0.4  # of which chance is a third
 
 
+def test_more_ways_than_training_classes_do_not_matter_where_nothing_is_trained(anywhere: Command) -> None:
+    outcome = train(anywhere, "algo=protonet", "data.train.ways=5000", "folder=few")
+    assert outcome.code == 0, outcome
+
+
 def test_evaluation_gives_the_same_from_stored_features(command: Command, run: Trained) -> None:
     before = embedded_once(command.banks)
     assert len(before) == 2  # of validation and test

@@ -75,6 +75,27 @@ def data(small_root: Path) -> ClassEpisodes:
     return module
 
 
+def test_all_splits_with_too_few_classes_are_named_at_once_with_the_keys_that_ask_for_more(small_root: Path) -> None:
+    data = data_module(small_root, val=SplitOptions(50, None, None, episodes=10), ways=80)
+    data.open()
+    found = {split: len(data.banks[split].classes) for split in SPLITS}
+    with pytest.raises(BadInput) as refused:
+        data.setup()
+    assert str(refused.value) == (
+        "tasks have more classes (ways) than there are: "
+        f"data.ways=80 and the train split has {found['train']}, data.val.ways=50 and the val split has {found['val']}, "
+        f"data.ways=80 and the test split has {found['test']}; give data.train.ways={found['train']} "
+        f"data.val.ways={found['val']} data.test.ways={found['test']} or fewer, or more classes"
+    )
+    data = data_module(small_root, train=TrainingOptions(None, ways=80, shots=None, queries=None))
+    data.open()
+    data.refuse_undrawable(("val", "test"))
+    with pytest.raises(
+        BadInput, match=r"data\.train\.ways=80 and the train split has \d+; give data\.train\.ways=\d+ or fewer"
+    ):
+        data.refuse_undrawable(SPLITS)
+
+
 def test_support_sets_carry_the_names_of_their_classes(data: ClassEpisodes, small_root: Path) -> None:
     """Whether they are images, features or parts of a batch; batches of shuffled images have no support set."""
     names, numbers = data.class_names("test"), np.arange(5)

@@ -159,6 +159,7 @@ class ClassEpisodes(EpisodicDataModule):
         self.shuffled_sampler: ShuffledSampler | None = None
         self.features: dict[Split, Bank | FeatureBank] = {}  # for splits whose episodes consist of features
         self.batch_size = train.batch
+        self._with_own_ways = {split for split in SPLITS if options[split].amounts["ways"] is not None}
         self._identities: dict[Split, list[ClassIdentity]] = {}
         self._placed: dict[tuple[Split, torch.device], Bank] = {}
 
@@ -182,14 +183,29 @@ class ClassEpisodes(EpisodicDataModule):
         build_bank(self.source, self.root, self.banks_root)
 
     def setup(self, stage: str | None = None) -> None:
+        self.open()
+        self.refuse_undrawable(SPLITS if stage is None or stage == "fit" else (self.evaluated_split,))
+
+    def open(self) -> None:
         self.open_banks()
         if self.batch_size is not None:
             bank = self.banks["train"]
             self.shuffled_sampler = ShuffledSampler(bank.items_per_class, self.batch_size, self.seeds["train"], "train")
             self.problem = Classification(len(bank.classes))
-        for split in SPLITS if stage is None or stage == "fit" else (self.evaluated_split,):
-            if split != "train" or not self.shuffled:
-                self.sampler(split)
+
+    def refuse_undrawable(self, splits: Sequence[Split]) -> None:
+        drawn = [split for split in splits if split != "train" or not self.shuffled]
+        ways = {split: maximum(self.specs[split].ways) for split in drawn}
+        found = {split: len(self.banks[split].classes) for split in drawn}
+        if small := [split for split in drawn if ways[split] > found[split]]:
+            keys = {split: f"data.{split}.ways" if split in self._with_own_ways else "data.ways" for split in small}
+            said = ", ".join(f"{keys[split]}={ways[split]} and the {split} split has {found[split]}" for split in small)
+            fitting = " ".join(f"data.{split}.ways={found[split]}" for split in small)
+            raise BadInput(
+                f"tasks have more classes (ways) than there are: {said}; give {fitting} or fewer, or more classes"
+            )
+        for split in drawn:
+            self.sampler(split)
         self.refuse_more_than_memory(self.presentation.margin)
 
     def sampler(self, split: Split) -> EpisodeSampler:

@@ -100,6 +100,13 @@ class EpisodicDataModule(pl.LightningDataModule):
             BadInput: if the episodes cannot be drawn.
         """
 
+    def open(self) -> None:
+        """Open the data, if possible without checking whether the configured episodes can be drawn."""
+        self.setup()
+
+    def refuse_undrawable(self, splits: Sequence[Split]) -> None:
+        """Raise `BadInput` where the configured episodes of these splits cannot be drawn from the opened data."""
+
     def refuse_more_than_memory(self, margin: int = 0) -> None:
         """Refuse steps whose inputs alone need more memory than there is.
 
