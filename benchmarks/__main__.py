@@ -66,7 +66,8 @@ def main() -> None:
         table.add_section()
     console = Console()
     console.print(table)
-    console.print(f"torch {torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores")
+    count = torch.get_num_threads()
+    console.print(f"torch {torch.__version__}, {count} thread{'s' if count > 1 else ''} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

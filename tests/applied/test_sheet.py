@@ -99,9 +99,9 @@ def test_unknown_queries_are_called_so_and_framed(monkeypatch: pytest.MonkeyPatc
     assert "dashed" not in words[asked]  # an unknown query is not uncertain as well
     assert [word for word in words[asked + 1 :] if word not in ("q", "r", *files)] == [
         "unknown",
-        "cup 90%",
+        "cup 90 %",
         "unknown",
-        "cup 55%",
+        "cup 55 %",
     ]
     assert "unknown" not in "".join(words[:asked])
     height = min(len(usual), len(framed))

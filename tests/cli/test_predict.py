@@ -70,7 +70,7 @@ def test_folders_become_a_table_and_a_sheet_with_the_answers_of_the_python_inter
         assert float(row["probability"]) == pytest.approx(probabilities.max(), abs=2e-6)
         assert [float(row[f"p({name})"]) for name in names] == pytest.approx(probabilities.tolist(), abs=2e-6)
         (line,) = (line for line in outcome.out.splitlines() if line.startswith(row["file"]))
-        assert line.endswith(f"{probabilities.max():.1%}")
+        assert line.endswith(f"{100 * probabilities.max():.1f} %")
         assert row["label"] in line
     with Image.open(folder / "made/it.png") as sheet:
         assert min(sheet.size) > 200
@@ -267,7 +267,7 @@ def test_fitted_learner_is_kept_and_answers_without_its_support_folder(
 ) -> None:
     outcome = command.run(PREDICT, f"ckpt={first.run}", "support=support", "query=query", "save=pets.fewshot")
     assert (outcome.code, outcome.err) == (0, ""), outcome
-    assert outcome.table["fitted"] == "pets.fewshot, to be used as ckpt=pets.fewshot"
+    assert outcome.table["fitted"] == "pets.fewshot, for use as ckpt=pets.fewshot"
     (folder / "support").rename(folder / "elsewhere")
     again = command.run(PREDICT, "ckpt=pets.fewshot", "query=query", "out=again.csv")
     assert (again.code, again.err) == (0, ""), again

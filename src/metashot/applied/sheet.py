@@ -23,7 +23,7 @@ _INK, _PALE, _PAPER = (20, 20, 20), (120, 120, 120), (255, 255, 255)
 _KEPT = 3  # letters of a common prefix or suffix that stay where the rest of it is left out
 _DASH = 4  # pixels
 _SURE, _AHEAD = 0.5, 0.2  # the least probability of a confident prediction, and its least margin over the next class
-UNCERTAIN = f"below {_SURE:.0%}, or less than {100 * _AHEAD:.0f} points ahead of the next class"
+UNCERTAIN = f"below {100 * _SURE:.0f} %, or less than {100 * _AHEAD:.0f} points ahead of the next class"
 _OF_DRAWINGS = "drawings are shown dark on light; the learner sees them light on dark"
 
 
@@ -92,14 +92,17 @@ def sheet(
     draw.text((_GAP, top), legend, _PALE, _font())
     top += _LINE + 4
     short_names = shortened(names, step - 4, _width)
-    nearest = shortened(names, step - 4 - _width(" 100%"), _width) if unknown.any() else short_names
+    nearest = shortened(names, step - 4 - _width(" 100 %"), _width) if unknown.any() else short_names
     for place in range(shown):
         left, upper = _GAP + place % columns * step, top + place // columns * answered
         best = int(probabilities[place].argmax())
         _paste(page, queries[place], (left, upper), (width, height), bright_ink)
         if doubtful[place]:
             _dash(draw, (left - 2, upper - 2, left + width + 1, upper + height + 1))
-        answer, probability = short_names[best], f"{probabilities[place, best]:.0%}" + (" ?" if doubtful[place] else "")
+        answer, probability = (
+            short_names[best],
+            f"{100 * probabilities[place, best]:.0f} %" + (" ?" if doubtful[place] else ""),
+        )
         if unknown[place]:
             draw.rectangle((left - 3, upper - 3, left + width + 2, upper + height + 2), outline=_INK, width=3)
             answer, probability = UNKNOWN, f"{nearest[best]} {probability}"

@@ -154,7 +154,7 @@ def _write(
         more.append(("onnx", f"{printable(export(learner, outputs.graph, 'export'))}, checked against PyTorch"))
     if outputs.learner is not None:
         learner.save(outputs.learner, "save")
-        more.append(("fitted", f"{printable(outputs.learner)}, to be used as ckpt={printable(outputs.learner)}"))
+        more.append(("fitted", f"{printable(outputs.learner)}, for use as ckpt={printable(outputs.learner)}"))
     write_output(outputs.table, _as_csv(asked.files, names, probabilities, unknown), "out", "table")
     write_output(outputs.picture, _sheet(learner, names, asked, probabilities, unknown), "out", "picture")
     return [("table", printable(outputs.table)), ("sheet", printable(outputs.picture)), *more]
@@ -257,10 +257,8 @@ def _remarks(
         remarks += images.remarks
         if images.inverted:
             why = "ink=dark" if ink_of(learner.form) == "dark" else "a bright border"
-            yield (
-                "note",
-                f"{images.inverted} of {len(images.files)} {what} were inverted ({why}): the learner knows bright ink",
-            )
+            inverted = f"{images.inverted} of {len(images.files)} {what} were inverted ({why})"
+            yield "note", f"{inverted}: the learner was trained on bright ink"
     for remark, count in Counter(remark for _, remark in remarks).items():
         first = next(name for name, other in remarks if other == remark)
         yield "note", f"{remark} ({count} {'image' if count == 1 else 'images, first'}: {first})"
@@ -295,7 +293,7 @@ def _print_table(
 ) -> None:
     rows = [("file", "label", "probability")]
     for file, each, strange in zip(files[:_SHOWN], probabilities, unknown, strict=False):
-        nearest, probability = names[each.argmax()], f"{each.max():.1%}"
+        nearest, probability = names[each.argmax()], f"{100 * each.max():.1f} %"
         # A probability beside "unknown" would read as that of being unknown.
         rows.append((file, f"{UNKNOWN} (nearest: {nearest} {probability})", "") if strange else (file, nearest, probability))
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
