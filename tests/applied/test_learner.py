@@ -373,3 +373,12 @@ def test_a_pipe_is_no_image(tmp_path: Path) -> None:
             learner.fit([tmp_path / name, *drawings(1)], ["a", "b"])
     with pytest.raises(BadInput, match="cannot be read: Could not determine home"):
         learner.fit(["~nosuchuser/x.png", *drawings(1)], ["a", "b"])
+
+
+@pytest.mark.parametrize(("algo", "expected"), [("protonet", "ImageNet-1k"), ("r2d2", "ImageNet-1k and glyphs")])
+def test_what_was_trained_beside_a_frozen_backbone_names_its_own_data(tmp_path: Path, algo: str, expected: str) -> None:
+    network = metashot.load(tiny(tmp_path, algo)).network
+    assert network.trained_on == "glyphs"
+    network.algorithm.freeze_backbone()
+    network.algorithm.backbone.external_data = "ImageNet-1k"
+    assert network.trained_on == expected

@@ -67,10 +67,12 @@ class TrainedNetwork:
 
     @property
     def trained_on(self) -> str:
-        """The data that its weights come from."""
+        """The data that its weights come from: those of a frozen backbone, and its own where more was trained."""
         backbones = [module for module in self.algorithm.modules() if isinstance(module, Backbone)]
         public = next((one.external_data for one in backbones if one.frozen and one.external_data), None)
-        return public or str(self.origin["name"])
+        if public is None:
+            return str(self.origin["name"])
+        return f"{public} and {self.origin['name']}" if self.algorithm.trains_for_tasks else public
 
     @property
     def dtype(self) -> torch.dtype:

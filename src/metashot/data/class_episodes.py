@@ -367,7 +367,9 @@ class ClassEpisodes(EpisodicDataModule):
         if not looks.pop("augmented", True) and self.presentation.augments:
             self.presentation.stop_augmenting()
             changes.append(f"{self.presentation.noun} are not augmented, so that a frozen backbone embeds each only once")
-        changed = self.look_like({"name": "the backbone's own data", "presentation": self.presentation.kind, **looks})
+        changed = self.look_like(
+            {"name": "the images of its pre-trained backbone", "presentation": self.presentation.kind, **looks}
+        )
         return "\n".join(filter(None, [changed, *changes])) or None
 
     def for_display(self, episode: Episode) -> Episode | None:
