@@ -26,6 +26,7 @@ arXiv:2307.02732, compare other estimators for few examples.
 import math
 from collections.abc import Iterator
 from statistics import NormalDist
+from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import NamedTuple
 
@@ -96,6 +97,13 @@ class Deadline:
         self._seconds = seconds
         self._begin = monotonic()
 
+    @property
+    def timeout(self) -> float:
+        """The seconds that are left, as `Lock.acquire` takes them."""
+        if self._seconds is None:
+            return -1.0
+        return max(0.0, min(self._seconds, TIMEOUT_MAX) - (monotonic() - self._begin))
+
     def check(self) -> None:
         if self._seconds is not None and monotonic() - self._begin > self._seconds:
             raise BadInput(
@@ -135,19 +143,19 @@ def refuse_estimate(algorithm: FeatureLearner, y: Tensor, names: list[str]) -> N
 
 
 @torch.no_grad()
-def estimated(algorithm: FeatureLearner, x: Tensor, y: Tensor, within: float | None = None) -> Estimate:
+def estimated(algorithm: FeatureLearner, x: Tensor, y: Tensor, within: Deadline | float | None = None) -> Estimate:
     """Estimate the accuracy of an algorithm on further queries, equally many of each class.
 
     Args:
         algorithm: The algorithm.
         x: Support features [S, features].
         y: Their labels [S], of classes with at least two examples each.
-        within: Seconds after which to give up; None for never.
+        within: Seconds after which to give up; None for never. A deadline may have begun earlier.
 
     Raises:
         BadInput: It takes longer.
     """
-    deadline, ways = Deadline(within), int(y.max()) + 1
+    deadline, ways = within if isinstance(within, Deadline) else Deadline(within), int(y.max()) + 1
     return corrected(algorithm, x, y, simulated(algorithm, ways, _effective_shots(y), deadline), deadline)
 
 

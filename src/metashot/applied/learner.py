@@ -13,7 +13,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
-from metashot.applied.estimating import Estimate
+from metashot.applied.estimating import Deadline, Estimate
 from metashot.applied.images import Form, as_inputs
 from metashot.applied.labelling import Suggestions
 from metashot.applied.labels import Labels
-from metashot.applied.network import FORMAT, TrainedNetwork, fitted_content, read_network
+from metashot.applied.network import FORMAT, Support, TrainedNetwork, fitted_content, read_network
 from metashot.bad_input import BadInput, BadValue
 from metashot.checkpoints.restoring import Origin
 from metashot.data.presentation.features import Features
@@ -51,6 +51,7 @@ class Fitted:
 
     network: TrainedNetwork
     examples: Examples  # x [N, ...] and y [N] or [N, outputs], as they are saved
+    support: Support  # the same, as the network takes them
     learned: Any
     classes: tuple[Hashable, ...]  # empty for regression
     form: Form | None  # for images only
@@ -67,8 +68,9 @@ class Fitted:
     ) -> "Fitted":
         with torch.inference_mode(False):  # tensors that are made in inference mode can never have gradients
             examples = Examples(examples.x.clone(), examples.y.clone())
-            learned = network.learn(_as_inputs(examples.x, network, form), examples.y, classes)
-        return cls(network, examples, learned, tuple(classes), form, in_rows)
+            support = Support(partial(_as_inputs, examples.x, network, form), examples.y)
+            learned = network.learn(support, classes)
+        return cls(network, examples, support, learned, tuple(classes), form, in_rows)
 
     def answers(self, x: Tensor) -> NDArray[np.float64]:
         """The outputs for queries x [N, ...]: [N, outputs]."""
@@ -78,26 +80,25 @@ class Fitted:
     def are_unknown(self, x: Tensor, rate: float, together: bool) -> NDArray[np.bool_]:
         """Whether queries x [N, ...] belong to none of the classes: [N]."""
         with torch.inference_mode(False):
-            shown, asked = (_as_inputs(images, self.network, self.form) for images in (self.examples.x, x))
-            return self.network.are_unknown(shown, self.examples.y, asked, rate, together)
+            asked = _as_inputs(x, self.network, self.form)
+            return self.network.are_unknown(self.support, asked, rate, together)
 
     def estimate(self, within: float | None) -> Estimate:
+        deadline = Deadline(within)
         names = [printable(str(name)) for name in self.classes]
         with torch.inference_mode(False):
-            shown = _as_inputs(self.examples.x, self.network, self.form)
-            return self.network.estimate(shown, self.examples.y, names, within)
+            return self.network.estimate(self.support, names, deadline)
 
     def next_to_label(self, x: Tensor, n: int) -> Suggestions:
         """Choose n of the unlabelled inputs x [N, ...] to label next."""
         with torch.inference_mode(False):
-            shown, unlabelled = (_as_inputs(items, self.network, self.form) for items in (self.examples.x, x))
-            return self.network.next_to_label(shown, self.examples.y, unlabelled, n)
+            unlabelled = _as_inputs(x, self.network, self.form)
+            return self.network.next_to_label(self.support, unlabelled, n)
 
     def generate(self, n: int) -> NDArray[np.float64]:
         """Make n examples of each class, class by class."""
         with torch.inference_mode(False):
-            shown = _as_inputs(self.examples.x, self.network, self.form)
-            return self.network.generate(shown, self.examples.y, n)
+            return self.network.generate(self.support, n)
 
     def __reduce__(self) -> Any:
         """The adapted state may be bound to a device, so unpickling adapts again."""

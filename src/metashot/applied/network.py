@@ -4,9 +4,9 @@ learner share it."""
 import os
 import sys
 import threading
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.generative.learner import GenerativeLearner
-from metashot.applied.estimating import Estimate, estimated, refuse_estimate
+from metashot.applied.estimating import Deadline, Estimate, estimated, refuse_estimate
 from metashot.applied.labelling import Suggestions, refuse_labelling, suggested
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
@@ -42,6 +42,15 @@ _PATIENCE = 10.0  # seconds after which the user is told what takes so long
 _BUILT = ("backbone", "engine", "algo")  # the configuration groups that define a learner
 _LEARN2LEARN, _AUTO = "metashot.engines.learn2learn.Learn2Learn", "metashot.engines.choice.Auto"
 _COMPILED = ("compile", "cuda_graph")
+
+
+@dataclass(eq=False)
+class Support:
+    """A support set whose features are computed once: by the fit, where it embeds the examples anyway, or when needed."""
+
+    inputs: Callable[[], Tensor]  # makes [S, ...], which is not kept
+    y: Tensor  # [S], or [S, outputs]
+    features: Tensor | None = None  # [S, features], set while the network is locked
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,21 +93,27 @@ class TrainedNetwork:
         with self._used:
             return {name: value.cpu() for name, value in self.algorithm.state_dict().items()}
 
-    def learn(self, x: Tensor, y: Tensor, classes: Sequence[Hashable]) -> Any:
+    def learn(self, support: Support, classes: Sequence[Hashable]) -> Any:
         """Adapt to a support set.
 
         Args:
-            x: Its inputs [N, ...].
-            y: Their targets, [N] or [N, outputs].
+            support: The support set, whose features are kept where they are computed.
             classes: The labels that the targets stand for; empty for regression.
 
         Returns:
             The algorithm's adapted state.
         """
-        y = y.to(self.device)
+        x, y, algorithm = support.inputs(), support.y.to(self.device), self.algorithm
         y = y.to(self.dtype) if y.is_floating_point() else y
+        examples = Examples(x[None], y[None], names=(tuple(classes),) if classes else None)
         with self._used, _own_modes(), self._announced(f"learning {len(x):,} examples"):
-            return self.algorithm.adapt(Examples(x[None], y[None], names=(tuple(classes),) if classes else None))
+            # Where there are more examples, adapting embeds them in one batch, which may round features differently.
+            if len(x) > _AT_ONCE or not isinstance(algorithm, FeatureLearner) or not algorithm.embeds_independently:
+                return algorithm.adapt(examples)
+            features = _embedded(algorithm, x)
+            learned = algorithm.summary(replace(examples, x=features))
+            self._keep(support, features[0])
+            return learned
 
     def answers(self, learned: Any, x: Tensor) -> NDArray[np.float64]:
         """The outputs [N, outputs] for queries [N, ...], from the adapted state; logits are calibrated."""
@@ -116,7 +131,7 @@ class TrainedNetwork:
             )
         return np.asarray(answers)
 
-    def are_unknown(self, x: Tensor, y: Tensor, queries: Tensor, rate: float, together: bool) -> NDArray[np.bool_]:
+    def are_unknown(self, support: Support, queries: Tensor, rate: float, together: bool) -> NDArray[np.bool_]:
         """Whether each query [N, ...] belongs to none of the classes of a support set, at a rate of false alarms.
 
         Raises:
@@ -126,23 +141,24 @@ class TrainedNetwork:
         algorithm.refuse_strangers()
         assert isinstance(algorithm, FeatureLearner)
         with self._used, _own_modes(), self._announced(f"comparing {len(queries):,} queries"):
-            support, asked = (_embedded(algorithm, images) for images in (x, queries))
-            shown = Examples(support, y.to(self.device)[None])
+            known, asked = self._embedded(support), _embedded(algorithm, queries)
+            shown = Examples(known.x[None], known.y[None])
             familiar, threshold = algorithm.judge(shown, asked, rate, together)
         return np.asarray((familiar[0] < threshold[0]).cpu().numpy())
 
-    def estimate(self, x: Tensor, y: Tensor, names: list[str], within: float | None) -> Estimate:
-        """Estimate the accuracy on further queries from a support set, whose classes have these names, within a time limit.
+    def estimate(self, support: Support, names: list[str], deadline: Deadline) -> Estimate:
+        """Estimate the accuracy on further queries from a support set, whose classes have these names, until a deadline.
 
         Raises:
             BadInput: It cannot be estimated.
         """
         algorithm = self._comparing("an estimate", "score it on labelled queries")
-        refuse_estimate(algorithm, y, names)
-        with self._used, _own_modes(), self._announced(f"leaving out each of {len(y):,} examples"):
-            return estimated(algorithm, _embedded(algorithm, x)[0], y.to(self.device), within)
+        refuse_estimate(algorithm, support.y, names)
+        with self._locked(deadline), _own_modes(), self._announced(f"leaving out each of {len(support.y):,} examples"):
+            known = self._embedded(support, deadline)
+            return estimated(algorithm, known.x, known.y, deadline)
 
-    def next_to_label(self, x: Tensor, y: Tensor, pool: Tensor, n: int) -> Suggestions:
+    def next_to_label(self, support: Support, pool: Tensor, n: int) -> Suggestions:
         """Choose n of the unlabelled images of a pool [N, ...] to label next, given a support set.
 
         Raises:
@@ -151,10 +167,9 @@ class TrainedNetwork:
         algorithm = self._comparing("next_to_label()", "label any images")
         refuse_labelling(algorithm)
         with self._used, _own_modes(), self._announced(f"comparing {len(pool):,} images"):
-            support, unlabelled = (_embedded(algorithm, images)[0] for images in (x, pool))
-            return suggested(algorithm, Examples(support, y.to(self.device)), unlabelled, n)
+            return suggested(algorithm, self._embedded(support), _embedded(algorithm, pool)[0], n)
 
-    def generate(self, x: Tensor, y: Tensor, n: int) -> NDArray[np.float64]:
+    def generate(self, support: Support, n: int) -> NDArray[np.float64]:
         """Make n examples of each class of a support set, class by class: [classes * n, ...].
 
         Raises:
@@ -166,9 +181,8 @@ class TrainedNetwork:
                 f"this {self.name} makes no examples: use a learner that was trained with algo=vae, gan or vae_images"
             )
         with self._used, _own_modes(), self._announced(f"making {n:,} examples of each class"):
-            support = Examples(_embedded(algorithm, x)[0], y.to(self.device))
-            made = algorithm.more(support, n).x.detach().cpu().double()
-        return np.asarray((made.view(-1, *x.shape[1:]) if algorithm.needs_pixels else made).numpy())
+            made = algorithm.more(self._embedded(support), n).x.detach().cpu().double()
+        return np.asarray((made.view(-1, *self.origin["input_shape"]) if algorithm.needs_pixels else made).numpy())
 
     def _comparing(self, what: str, otherwise: str) -> FeatureLearner:
         """The algorithm, which is refused if it does not compare features."""
@@ -178,6 +192,31 @@ class TrainedNetwork:
                 f"use one such as protonet, or {otherwise}"
             )
         return self.algorithm
+
+    def _embedded(self, support: Support, deadline: Deadline | None = None) -> Examples:
+        """The features [S, features] of a support set and its labels, while the network is locked."""
+        features = support.features
+        if features is None:
+            assert isinstance(self.algorithm, FeatureLearner)
+            features = _embedded(self.algorithm, support.inputs(), deadline)[0]
+            self._keep(support, features)
+        return Examples(features, support.y.to(self.device))
+
+    def _keep(self, support: Support, features: Tensor) -> None:
+        """Keep the features of a support set, unless the user's autocast has rounded them for this call."""
+        if not torch.is_autocast_enabled(self.device.type):
+            support.features = features
+
+    @contextmanager
+    def _locked(self, deadline: Deadline) -> Iterator[None]:
+        """Wait for other threads, until a deadline."""
+        used = self._used
+        while not used.acquire(timeout=deadline.timeout):
+            deadline.check()
+        try:
+            yield
+        finally:
+            used.release()
 
     @contextmanager
     def _announced(self, what: str) -> Iterator[None]:
@@ -213,9 +252,14 @@ class TrainedNetwork:
         return made, (self.config, self.origin, self.weights(), self.path, str(self.device), enabled())
 
 
-def _embedded(algorithm: FeatureLearner, images: Tensor) -> Tensor:
+def _embedded(algorithm: FeatureLearner, images: Tensor, deadline: Deadline | None = None) -> Tensor:
     """The features of images [N, ...], each by itself: [1, N, features]."""
-    return torch.cat([algorithm.embed(part[None], support=0) for part in torch.split(images, _AT_ONCE)], dim=1)
+    parts = []
+    for part in torch.split(images, _AT_ONCE):
+        if deadline is not None:
+            deadline.check()
+        parts.append(algorithm.embed(part[None], support=0))
+    return torch.cat(parts, dim=1)
 
 
 def read_network(checkpoint: str | os.PathLike[str], device: str | torch.device) -> TrainedNetwork:
