@@ -142,6 +142,16 @@ BROKEN = {
     "no number": ("slope", lambda value: value / 0),
     "integers": ("background", lambda value: value.long()),
     "order": ("shots", lambda value: value.flip(0)),
+    "order of unsigned numbers": ("shots", lambda value: value.flip(0).to(torch.uint8)),
+    "truth values": ("shots", lambda value: value > 0),
+    "zero shots": ("shots", lambda value: value - value[0]),
+    "squares that overflow": ("sample", lambda value: value * 1e20),
+    "64 bits": ("sample", lambda value: value.double() * 1e300),
+    "a huge slope": ("slope", lambda value: value * 0 + 3e38),
+    "a huge mean": ("mean", lambda value: value * 0 + 3e38),
+    "a huge share": ("share", lambda value: value * 0 + 3e38),
+    "a huge table": ("table_together", lambda value: value * 0 + 3e38),
+    "decreasing quantiles": ("table", lambda value: value.flip(1)),
 }
 
 
@@ -152,6 +162,17 @@ def test_a_state_that_could_not_be_used_is_refused(learned: Familiarity, what: s
     state[name] = change(state[name].clone())
     with pytest.raises(RuntimeError, match=name):
         Familiarity(FEATURES).load_state_dict(state)
+
+
+def test_what_is_learned_can_be_read_again(learned: Familiarity) -> None:
+    for dtype in (torch.float16, torch.float32, torch.float64):  # ready-made learners are stored in 16 bits
+        Familiarity(FEATURES).load_state_dict({name: value.to(dtype) for name, value in learned.state_dict().items()})
+    huge = Familiarity(FEATURES)
+    huge.learn(clusters(0), 1e20 * clusters(1))
+    assert not huge.has_learned
+    few = Familiarity(FEATURES)
+    few.learn(clusters(0, 3, 2), clusters(1, 2, 2))
+    Familiarity(FEATURES).load_state_dict(few.state_dict())
 
 
 @pytest.mark.parametrize("name", Familiarity.NAMES)

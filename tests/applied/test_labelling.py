@@ -287,6 +287,21 @@ def test_learners_of_vectors_choose_rows(tmp_path: Path) -> None:
         metashot.load(path).fit(x, labels).next_to_label(rows, n=len(rows) + 1)
 
 
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(1e14, "non-finite answers"), (0.0, "gives the same features to all of their images: take another checkpoint")],
+)
+def test_validation_classes_that_simulate_nothing_are_refused(checkpoint: Path, number: float, message: str) -> None:
+    learned = fitted(checkpoint)
+    sample = learned.algorithm.familiarity.sample
+    sample *= number
+    with torch.no_grad():
+        learned.algorithm.log_temperature.fill_(-60.0)
+    for call in (learned.estimate, lambda: learned.next_to_label(IMAGES[4:], n=2)):
+        with pytest.raises(BadInput, match=message):
+            call()
+
+
 def test_learners_of_numbers_have_no_classes(tmp_path: Path) -> None:
     origin = {"name": "sinusoid", "problem": "Regression", "outputs": 1, "input_shape": [1]}
     config = composed("train", "experiment=sinusoid", "backbone.hidden=[8]")

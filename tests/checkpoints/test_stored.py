@@ -147,6 +147,7 @@ CLASSES: dict[str, Callable[[dict[str, Any]], object]] = {
     "examples of classes that are fractions": lambda whole: whole.update(y=whole["y"].float()),
     "fewer examples than labels": lambda whole: whole.update(x=whole["x"][:1]),
     "no examples": lambda whole: whole.update(x=whole["x"][:0], y=whole["y"][:0]),
+    "one class": lambda whole: whole.update(classes=[0], y=0 * whole["y"]),
     "examples of another shape": lambda whole: whole.update(x=whole["x"][:, :, :9]),
     "examples that are no pixels": lambda whole: whole.update(x=whole["x"].float()),
     "examples that are a list": lambda whole: whole.update(x=[1, 2, 3, 4]),

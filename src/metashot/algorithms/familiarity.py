@@ -34,6 +34,21 @@ _POINTS = 201  # of a table of quantiles
 _EPSILON = 1e-6
 _DIGITS = 3  # of an AUROC, by which candidates are compared
 _KEPT_CLASSES, _KEPT_IMAGES = 20, 20  # of the validation split
+_LARGEST = 1e15  # feature, so that squared distances are finite in 32 bits
+_ROUNDING = 1e-2  # of a state in 16 bits
+_UNIT, _COSINE = 1 + _ROUNDING, 2.0  # numbers in vectors of length 1, and familiarities, are no larger
+_ORDERED = ("table", "table_together")
+_MOST: Mapping[str, float] = {  # the largest magnitude that can be learned
+    "mean": _UNIT,
+    "background": _UNIT,
+    "share": _UNIT,
+    "apart": _UNIT,
+    "expected": _COSINE,
+    "sample": _LARGEST,
+    "slope": _COSINE * _TASKS**0.5 * 1e6,
+    "table": _COSINE * _TASKS,
+    "table_together": _COSINE * _TASKS,
+}
 
 
 class Familiarity(OptionalState):
@@ -64,8 +79,8 @@ class Familiarity(OptionalState):
         return self.table is not None
 
     def learn(self, training: Tensor, validation: Tensor) -> None:
-        """Learn from features [classes, images, features] of training and of validation classes, if all are finite."""
-        if not (training.isfinite().all() and validation.isfinite().all()):
+        """Learn from features [classes, images, features] of training and of validation classes, unless some are huge."""
+        if not (bool((training.abs() <= _LARGEST).all()) and bool((validation.abs() <= _LARGEST).all())):
             return
         device, dtype = training.device, training.dtype
         training, validation = training.float().cpu(), validation.float().cpu()
@@ -211,11 +226,18 @@ class Familiarity(OptionalState):
             sizes = zip(value.shape, expected[name], strict=False)
             if value.dim() != len(expected[name]) or not all(own > 0 and size in (None, own) for own, size in sizes):
                 return f"{name} has the shape {list(value.shape)}"
-            if not value.is_floating_point() and name != "shots":
+            if not value.is_floating_point() and (name != "shots" or value.is_complex() or value.dtype is torch.bool):
                 return f"{name} has no real numbers"
-            if not value.is_meta and not value.isfinite().all():
+            if value.is_meta:
+                continue
+            if not value.isfinite().all():
                 return f"{name} has numbers that are not finite"
-        if not found["shots"].is_meta and not (found["shots"].diff() > 0).all():
+            if not (value.double().abs() <= _MOST.get(name, torch.inf)).all():
+                return f"{name} has numbers beyond {_MOST[name]:g}"
+            if name in _ORDERED and not (value.double().diff() >= -_ROUNDING).all():
+                return f"{name} has quantiles that decrease"
+        shots = found["shots"]
+        if not shots.is_meta and not ((shots > 0).all() and (shots.double().diff() > 0).all()):
             return "shots are not in order"
         return None
 

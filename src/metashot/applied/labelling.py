@@ -176,6 +176,11 @@ def accuracies(
     order = y.argsort(dim=1, stable=True)  # sorted by label, as in an episode
     x = torch.cat([support.x, unlabelled.x[tasks, added]], dim=1)[tasks, order]
     logits = algorithm.answer(algorithm.summary(Examples(x, y[tasks, order])), query.x)
+    if not logits.isfinite().all():
+        raise BadInput(
+            "next_to_label() simulates tasks of the validation classes that a checkpoint keeps, to which this learner gives "
+            "non-finite answers: take another checkpoint, or label any images"
+        )
     hits = logits[..., : int(y.max()) + 1].argmax(-1) == query.y
     return np.asarray(hits.cpu().double().mean(1).numpy())
 

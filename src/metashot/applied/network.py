@@ -156,7 +156,13 @@ class TrainedNetwork:
         refuse_estimate(algorithm, support.y, names)
         with self._locked(deadline), _own_modes(), self._announced(f"leaving out each of {len(support.y):,} examples"):
             known = self._embedded(support, deadline)
-            return estimated(algorithm, known.x, known.y, deadline)
+            found = estimated(algorithm, known.x, known.y, deadline)
+        if not np.isfinite(found).all():
+            raise BadInput(
+                f"this {self.name} gives non-finite answers to left-out examples or to the validation classes that its "
+                "checkpoint keeps: take another checkpoint, or score it on labelled queries"
+            )
+        return found
 
     def next_to_label(self, support: Support, pool: Tensor, n: int) -> Suggestions:
         """Choose n of the unlabelled images of a pool [N, ...] to label next, given a support set.

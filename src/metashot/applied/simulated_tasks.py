@@ -14,7 +14,7 @@ def refuse_simulation(algorithm: FeatureLearner, purpose: str, fewest: int, inst
         instead: What the user can do instead.
 
     Raises:
-        BadInput: It reads class names, or its checkpoint has too few validation features.
+        BadInput: It reads class names, or its checkpoint has too few validation features or none that differ.
     """
     if algorithm.reads_names:
         raise BadInput(
@@ -25,6 +25,11 @@ def refuse_simulation(algorithm: FeatureLearner, purpose: str, fewest: int, inst
         raise BadInput(
             f"{purpose} needs the validation classes that a checkpoint keeps, and an older version of metashot wrote this "
             "one: train it again"
+        )
+    if bool((algorithm.familiarity.sample == algorithm.familiarity.sample[:1, :1]).all()):
+        raise BadInput(
+            f"{purpose} simulates tasks of the validation classes that a checkpoint keeps, and this learner gives the same "
+            f"features to all of their images: take another checkpoint, or {instead}"
         )
     if algorithm.familiarity.sample.shape[1] < fewest:
         raise BadInput(

@@ -272,6 +272,8 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
                 raise BadInput("its examples or classes are missing or broken")
             if x.is_floating_point() and not x.isfinite().all():
                 raise BadInput("its examples have non-finite numbers")
+            if len(classes) == 1:
+                raise BadInput("its examples are of one class, and at least two are needed")
             if len(classes) > len(y) or not can_be_stored(classes):
                 raise BadInput("its classes are not those of its examples")
             # Compared as strings, because a file could choose other labels so that their hashes collide.
