@@ -29,6 +29,7 @@ from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.restoring import origin_of
 from metashot.checkpoints.stored import BEST, OURS, find_checkpoint
 from metashot.files.outputs import holds_fit, named_file, write_output
+from metashot.process.interruption import STOP
 from metashot.sources.getting.files import printable
 
 GROUPS = ("backbone", "engine", "algo")  # groups of the stored configuration that the command line may override
@@ -146,17 +147,26 @@ def _write(
     probabilities: NDArray[np.float64],
     unknown: NDArray[np.bool_],
 ) -> list[tuple[str, str]]:
-    """Write the output files. Returns a label and a description for each."""
+    """Write the output files. Returns a label and a description for each.
+
+    Signals are looked for before each file, since one may have arrived in a callback, where Python drops exceptions.
+    """
     more = []
+    STOP.check()
     if outputs.graph is not None:
         from metashot.applied.export import export
 
         more.append(("onnx", f"{printable(export(learner, outputs.graph, 'export'))}, checked against PyTorch"))
+        STOP.check()
     if outputs.learner is not None:
         learner.save(outputs.learner, "save")
         more.append(("fitted", f"{printable(outputs.learner)}, for use as ckpt={printable(outputs.learner)}"))
-    write_output(outputs.table, _as_csv(asked.files, names, probabilities, unknown), "out", "table")
-    write_output(outputs.picture, _sheet(learner, names, asked, probabilities, unknown), "out", "picture")
+        STOP.check()
+    rows = _as_csv(asked.files, names, probabilities, unknown)
+    picture = _sheet(learner, names, asked, probabilities, unknown)
+    STOP.check()
+    write_output(outputs.table, rows, "out", "table")
+    write_output(outputs.picture, picture, "out", "picture")
     return [("table", printable(outputs.table)), ("sheet", printable(outputs.picture)), *more]
 
 
