@@ -1,6 +1,7 @@
 """The folders that a learner is applied to, and those of a data set: however they are nested and linked, a walk ends."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,3 +70,24 @@ def test_pictures_outside_of_class_folders_come_last_in_the_message(tmp_path: Pa
     needed, _, files = str(refused.value).rpartition("; ")
     assert "has no class folders; at least two classes are needed, allowed: a folder with" in needed
     assert files == "it has 12 files in no class folder, such as 0.png"
+
+
+def test_outputs_at_one_place_are_refused_however_they_are_written(tmp_path: Path) -> None:
+    table, other = tmp_path / "p.csv", tmp_path / "q.csv"
+    (tmp_path / "sub").mkdir()
+    ways = {
+        "another path": (table, tmp_path / "sub" / ".." / "p.csv"),
+        "a relative path": (table, Path(os.path.relpath(table))),
+        "the sheet": (table, tmp_path / "sub" / ".." / "p.png"),
+        "a link": (tmp_path / "link.csv", other),
+    }
+    (tmp_path / "link.csv").symlink_to(other)
+    for one, two in ways.values():
+        for graph, learner in ((None, two), (two, None)):
+            with pytest.raises(BadInput, match="would be written twice: give out=, export= and save= different names"):
+                Outputs(one, one.with_suffix(".png"), graph, learner)
+        with pytest.raises(BadInput, match=f"^{re.escape(str(two))} is .*, which would be written twice"):
+            Outputs(one, one.with_suffix(".png"), None, two)
+    with pytest.raises(BadInput, match=rf"^{re.escape(str(table))} would be written twice"):
+        Outputs(table, table.with_suffix(".png"), None, table)
+    Outputs(table, table.with_suffix(".png"), tmp_path / "p.onnx", tmp_path / "p.fewshot")

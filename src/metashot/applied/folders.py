@@ -44,10 +44,12 @@ class Outputs:
     def __post_init__(self) -> None:
         for key, path, kind in self._all():
             refuse_to_replace(path, key, kind)
-        paths = [path for _, path, _ in self._all()]
-        twice = next((path for path in paths if paths.count(path) > 1), None)
-        if twice is not None:
-            raise BadInput(f"{printable(twice)} would be written twice: give out=, export= and save= different names")
+        found: dict[Path, Path] = {}
+        for _, path, _ in self._all():
+            if (other := found.get(_real(path))) is not None:
+                both = printable(path) if path == other else f"{printable(path)} is {printable(other)}, which"
+                raise BadInput(f"{both} would be written twice: give out=, export= and save= different names")
+            found[_real(path)] = path
 
     def of_an_earlier_call(self) -> set[Path]:
         """The outputs that exist already; a picture counts only where its table exists, since both come from one call."""
