@@ -1,6 +1,7 @@
 """One learner may be used by many threads: an answer is that of one fit, whole, while others are made."""
 
 import _thread
+import os
 import signal
 import threading
 import time
@@ -117,3 +118,26 @@ def test_work_that_takes_long_again_and_again_is_announced_once(
             time.sleep(0.1)
     said = capsys.readouterr().err.splitlines()
     assert ["comparing" in line for line in said] == [True, False]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_process_that_is_forked_while_a_thread_answers_can_answer_too(tmp_path: Path) -> None:
+    learner = metashot.load(tiny(tmp_path, "protonet", "running"), device="cpu").fit(drawings(4), ["a", "b"] * 2)
+    used, begun = learner.network._used, threading.Event()
+
+    def answer_for_long() -> None:
+        with used:
+            begun.set()
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=answer_for_long)
+    thread.start()
+    begun.wait()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if used.acquire(timeout=5) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    thread.join()
+    assert used.acquire(timeout=5)  # also in this process
+    used.release()

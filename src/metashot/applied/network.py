@@ -4,6 +4,7 @@ learner share it."""
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -250,12 +251,38 @@ class TrainedNetwork:
         finally:
             timer.cancel()
 
+    def __post_init__(self) -> None:
+        _NETWORKS.add(self)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "TrainedNetwork":
         return self
 
     def __reduce__(self) -> Any:
         """A lock cannot be pickled: the other process builds the network again, with a lock of its own."""
         return made, (self.config, self.origin, self.weights(), self.path, str(self.device), enabled())
+
+
+_NETWORKS: "weakref.WeakSet[TrainedNetwork]" = weakref.WeakSet()
+_FORK = threading.Lock()
+_held: list[threading.Lock] = []  # while this process forks
+
+
+def _before_fork() -> None:
+    """Wait until no thread is using a network, whose lock and temporary weights the child would have for ever."""
+    _FORK.acquire()
+    for network in list(_NETWORKS):
+        network._used.acquire()
+        _held.append(network._used)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().release()
+    _FORK.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 def _embedded(algorithm: FeatureLearner, images: Tensor, deadline: Deadline | None = None) -> Tensor:
