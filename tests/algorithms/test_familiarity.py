@@ -1,5 +1,7 @@
 """What looks familiar: scores against formulas, thresholds that keep their rate, and a state that may be absent."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,24 @@ def test_judging_together_tells_strangers_better_and_one_query_stays_as_it_is(le
     assert separated(True) > separated(False) + 0.01
     alone = learned(support, asked[:, :1])
     torch.testing.assert_close(learned(support, asked[:, :1], together=True), alone)
+
+
+def test_queries_are_compared_in_parts_that_fit_into_memory(learned: Familiarity, monkeypatch: pytest.MonkeyPatch) -> None:
+    support, known, strangers = task(5, shots=5, tasks=1)
+    asked = torch.cat([known, strangers], dim=1)
+    whole, count = learned(support, asked, together=True), asked.shape[1]
+    assert learned.apart < 1
+    monkeypatch.setattr("metashot.algorithms.familiarity._NUMBERS_AT_ONCE", 7 * count)
+    sizes, topk = [], Tensor.topk
+
+    def noting(x: Tensor, *given: int) -> Any:
+        if x.shape[-1] == count:
+            sizes.append(x.numel())
+        return topk(x, *given)
+
+    monkeypatch.setattr(Tensor, "topk", noting)
+    torch.testing.assert_close(learned(support, asked, together=True), whole)
+    assert max(sizes) <= 7 * count < count**2
 
 
 def test_tasks_do_not_depend_on_each_other(learned: Familiarity) -> None:

@@ -31,6 +31,7 @@ _NEAREST = 5  # training classes
 _APART = (1.0, 0.3, 0.2, 0.1, 0.0)  # candidates for the cosine from which on queries resemble each other; 1: none do
 _NEIGHBOURS, _ROUNDS = 5, 2  # queries that each is judged with
 _POINTS = 201  # of a table of quantiles
+_NUMBERS_AT_ONCE = 2**22  # of cosines
 _EPSILON = 1e-6
 _DIGITS = 3  # of an AUROC, by which candidates are compared
 _KEPT_CLASSES, _KEPT_IMAGES = 20, 20  # of the validation split
@@ -120,12 +121,10 @@ class Familiarity(OptionalState):
             return familiar
         found = []
         for own, values in zip(z, familiar, strict=True):
-            cosine = own @ own.T
-            cosine.fill_diagonal_(-1)
-            nearest = cosine.topk(count, -1)
-            weights = (nearest.values - self.apart.to(own)).clamp(min=0)  # [N, count]
+            similar, nearest = _nearest(own, count)
+            weights = (similar - self.apart.to(own)).clamp(min=0)  # [N, count]
             for _ in range(_ROUNDS):
-                values = (values + (weights * values[nearest.indices]).sum(-1)) / (1 + weights.sum(-1))
+                values = (values + (weights * values[nearest]).sum(-1)) / (1 + weights.sum(-1))
             found.append(values)
         return torch.stack(found)
 
@@ -247,6 +246,16 @@ def _rooted(features: Tensor) -> Tensor:
     return F.normalize(
         features.abs().add(_EPSILON).sqrt() * features.sign().where(features != 0, features.new_ones([])), dim=-1
     )
+
+
+def _nearest(z: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The largest cosines of features z [N, features] of length 1 to the others, and whose they are: both [N, count]."""
+    found, size = [], max(1, _NUMBERS_AT_ONCE // len(z))
+    for first in range(0, len(z), size):
+        cosine = z[first : first + size] @ z.T
+        cosine.diagonal(first).fill_(-1)
+        found.append(cosine.topk(count, -1))
+    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
 
 
 def _tasks(features: Tensor, shots: int, random: torch.Generator) -> tuple[Examples, Tensor, Tensor]:
