@@ -19,7 +19,7 @@ def labels_of(labels: Any) -> list[Hashable]:
     """Convert labels, one per image, to plain Python values where they are numpy's or torch's.
 
     Raises:
-        BadValue: The labels are not a sequence of hashable values, or one of them is NaN.
+        BadValue: The labels are not a sequence of hashable values, or one of them is NaN or NaT.
     """
     if isinstance(labels, str | bytes | Mapping | Set) or not isinstance(labels, Iterable):
         raise BadValue(f"labels={labels!r} cannot be used; allowed: a list with one label for each image")
@@ -28,8 +28,8 @@ def labels_of(labels: Any) -> list[Hashable]:
             raise BadValue(
                 f"labels of shape {tuple(labels.shape)} cannot be used; allowed: one label for each image, [images]"
             )
-        labels = labels.tolist()
-    plain = [label.item() if isinstance(label, np.generic) or _is_number(label) else label for label in labels]
+        labels = list(labels) if str(labels.dtype).startswith(("datetime64", "timedelta64")) else labels.tolist()
+    plain = [_as_plain(label) for label in labels]
     for place, label in enumerate(plain):
         try:
             hash(label)
@@ -38,7 +38,8 @@ def labels_of(labels: Any) -> list[Hashable]:
                 f"label {place} is {type(label).__name__}, which is not hashable; allowed: text, numbers, tuples"
             ) from error
         if label != label:
-            raise BadValue(f"label {place} is not a number (NaN): leave such images out or give them a label")
+            what = "a time (NaT)" if isinstance(label, np.datetime64 | np.timedelta64) else "a number (NaN)"
+            raise BadValue(f"label {place} is not {what}: leave such images out or give them a label")
     return plain
 
 
@@ -68,6 +69,13 @@ def as_array(labels: Sequence[Hashable]) -> Labels:
 
 def is_plain(label: Any) -> bool:
     return all(map(is_plain, label)) if type(label) is tuple else type(label) in _PLAIN
+
+
+def _as_plain(label: Any) -> Any:
+    if isinstance(label, np.datetime64 | np.timedelta64):
+        found = label.item()  # an integer where Python has no such time, as for nanoseconds; None for NaT
+        return label if found is None or isinstance(found, int) else found
+    return label.item() if isinstance(label, np.generic) or _is_number(label) else label
 
 
 def _is_number(label: Any) -> bool:
