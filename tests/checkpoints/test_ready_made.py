@@ -1,5 +1,6 @@
 """The learners that come with the package: small, readable by anyone, free of paths; and the names that stand for them."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ def test_a_name_that_nearly_fits_is_suggested() -> None:
         BadInput, match=r"ckpt=photo: there is no such file or folder.*drawings, photos \(did you mean photos\?\)"
     ):
         find_checkpoint("photo", "ckpt", BEST)
+
+
+def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.fewshot")
+    for path, kind in ((tmp_path / "pipe.fewshot", "a pipe"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(BadInput, match=f"^ckpt={path}: it is {kind} and not a file; give a checkpoint"):
+            find_checkpoint(path, "ckpt", BEST)
 
 
 @pytest.mark.parametrize("make", ["run", "file"])

@@ -35,6 +35,7 @@ def refusal(arguments: Sequence[str], script: str = "train") -> str:
         ("/algo=maml", "/algo=maml cannot be read as key=value: /algo is not a key such as data.ways"),
         ("data..ways=1", "data..ways=1 cannot be read as key=value: data..ways is not a key such as data.ways"),
         ("seed", "seed cannot be read as key=value: it has no = (a space ends it)"),
+        ("", "an argument is empty: give key=value, or leave it out"),
         ("--multirun=1", "--multirun takes no value, but was given '1': leave the value out"),
         ("--config-dir=/no/such", "--config-dir=/no/such is not a folder; allowed: a folder with configuration files"),
         ("--config-path=/no/such", "--config-path=/no/such is not a folder; allowed: a folder with configuration files"),

@@ -23,7 +23,7 @@ from metashot.configuration.checking import GROUPS, Container, Name, check_group
 from metashot.configuration.former_names import bring_state_up_to_date, bring_up_to_date
 from metashot.files.archives import Outline, Unusable, outline
 from metashot.files.outputs import holds_fit
-from metashot.files.paths import given_path, read_file
+from metashot.files.paths import given_path, kind_of_file, read_file
 from metashot.sources.source import FEATURES, PIXELS
 
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -111,8 +111,11 @@ def find_checkpoint(given: str | os.PathLike[str], key: str, preferred: str) -> 
     if path.is_file():
         return path
     if not path.is_dir():
+        what = "there is no such file or folder"
+        if path.exists():
+            what = f"it is {kind_of_file(path.stat().st_mode)} and not a file"
         raise BadInput(
-            f"{key}={given}: there is no such file or folder; give a checkpoint, the folder of a run, or the name of a "
+            f"{key}={given}: {what}; give a checkpoint, the folder of a run, or the name of a "
             f"ready-made learner: {one_of(READY_MADE, str(given))}"
         )
     folder = path / "checkpoints"

@@ -95,6 +95,8 @@ def parse_override(argument: str) -> Override:
     try:
         (override,) = _parser().parse_overrides([argument])
     except OverrideParseException as error:
+        if not argument:
+            raise BadInput("an argument is empty: give key=value, or leave it out") from error
         if "=" not in argument:
             raise BadInput(f"{quoted(argument)} cannot be read as key=value: it has no = (a space ends it)") from error
         if not _KEY.match(argument):

@@ -163,9 +163,14 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _refuse_special_files(path: Path | str, mode: int) -> None:
+def kind_of_file(mode: int) -> str:
+    """What a file that is neither regular nor a folder is, from its mode."""
     kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+    return kinds.get(stat.S_IFMT(mode), "something else")
+
+
+def _refuse_special_files(path: Path | str, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EPERM, f"it is {kinds.get(stat.S_IFMT(mode), 'something else')} and not a file", str(path))
+        raise OSError(errno.EPERM, f"it is {kind_of_file(mode)} and not a file", str(path))
