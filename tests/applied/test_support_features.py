@@ -14,7 +14,9 @@ import torch
 
 import metashot
 from metashot.applied import network
+from metashot.applied.class_learner import EqualExamples
 from metashot.bad_input import BadInput
+from metashot.commands.predict import _estimate
 from metashot.episodes import Examples
 
 from .learners import drawings, tiny
@@ -178,3 +180,19 @@ def test_within_counts_the_embedding_where_it_is_still_to_be_done(
     given_up(learner, 0.1)
     assert embedded == [1]  # given up after the first part
     learner.estimate(within=600)
+
+
+def test_equal_examples_are_warned_of(checkpoint: Path, recwarn: pytest.WarningsRecorder) -> None:
+    learner: Any = metashot.load(checkpoint).fit(IMAGES[:6], LABELS)
+    learner.estimate()
+    assert not recwarn.list
+    assert [name for name, _ in _estimate(learner, True)] == ["estimate"]
+    for places, said in (([0, 1, 2, 0, 4, 5], "1 example is a copy of another"), ([0, 1, 2] * 2, "3 examples are copies")):
+        learner.fit(IMAGES[places], LABELS)
+        with pytest.warns(EqualExamples, match=f"^{said}.*: the estimate may be too high; give each once") as given:
+            learner.estimate()
+        assert given[0].filename == __file__
+        recwarn.clear()
+        (_, note) = _estimate(learner, "auto")
+        assert note == ("note", str(given[0].message))
+        assert not recwarn.list

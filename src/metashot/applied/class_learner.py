@@ -27,6 +27,19 @@ _MOST_GENERATED = 10_000  # examples of a class
 _USUAL_RATE = 0.05  # of false alarms
 
 
+class EqualExamples(UserWarning):
+    """Some examples are equal, so that an estimate of the accuracy may be too high."""
+
+
+def warning_of_equal(examples: Examples) -> str | None:
+    """What equal examples mean for an estimate; None where all differ."""
+    rows = [row.tobytes() for row in examples.x.numpy()]
+    if (count := len(rows) - len(set(rows))) == 0:
+        return None
+    equal = "1 example is a copy of another" if count == 1 else f"{count:,} examples are copies of others"
+    return f"{equal}, and an example that is left out is answered by its copy: the estimate may be too high; give each once"
+
+
 class Classifier(Learner):
     """A learner that predicts classes. Subclasses define how inputs become examples."""
 
@@ -77,13 +90,18 @@ class Classifier(Learner):
 
         Returns:
             The accuracy, with an interval that holds the true one in about 90 % of tasks, where the classes are about as
-            hard to tell apart as those that the learner was validated on.
+            hard to tell apart as those that the learner was validated on. An `EqualExamples` warning is given where examples
+            are equal.
 
         Raises:
             Unavailable: The learner is not fitted.
             BadInput: A class has only one example, the learner cannot estimate, or it takes longer than `within`.
         """
-        return self._state().estimate(within)
+        fitted = self._state()
+        found = fitted.estimate(within)
+        if message := warning_of_equal(fitted.examples):
+            warnings.warn(message, EqualExamples, stacklevel=2)
+        return found
 
     def next_to_label(self, images: Any, n: int = 5) -> Suggestions:
         """Choose the unlabelled images whose labels would help most.

@@ -268,11 +268,14 @@ _held: list[threading.Lock] = []  # while this process forks
 
 
 def _before_fork() -> None:
-    """Wait until no thread is using a network, whose lock and temporary weights the child would have for ever."""
+    """Wait until no thread is using a network, whose lock and temporary weights the child would have for ever.
+
+    The thread that forks may use one itself, so that the wait has an end.
+    """
     _FORK.acquire()
     for network in list(_NETWORKS):
-        network._used.acquire()
-        _held.append(network._used)
+        if network._used.acquire(timeout=_PATIENCE):
+            _held.append(network._used)
 
 
 def _after_fork() -> None:

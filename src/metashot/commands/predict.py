@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from metashot import configuration
-from metashot.applied.class_learner import ClassLearner, VectorLearner
+from metashot.applied.class_learner import ClassLearner, EqualExamples, VectorLearner, warning_of_equal
 from metashot.applied.folders import Images, Outputs, named, query_files, read_all, read_support, support_files
 from metashot.applied.images import ink_of
 from metashot.applied.labels import UNKNOWN
@@ -226,12 +227,17 @@ def _estimate(learner: ClassLearner, asked: Literal["auto"] | bool) -> list[tupl
     if asked is False:
         return []
     try:
-        estimate = learner.estimate(within=_PATIENCE if asked == "auto" else None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EqualExamples)  # a row says so
+            estimate = learner.estimate(within=_PATIENCE if asked == "auto" else None)
     except BadInput as error:
         if asked is True:
             raise BadInput(f"estimate=true cannot be used: {error}") from error
         return [("estimate", f"none: {error}")]
-    return [("estimate", f"{estimate} of further queries are answered right, judged by the support images alone")]
+    rows = [("estimate", f"{estimate} of further queries are answered right, judged by the support images alone")]
+    if message := warning_of_equal(learner.examples):
+        rows.append(("note", message))
+    return rows
 
 
 def _what_they_share(learner: ClassLearner) -> str:
