@@ -270,7 +270,7 @@ def test_what_cannot_be_estimated_is_said() -> None:
 def test_an_estimate_that_takes_too_long_is_given_up() -> None:
     algorithm = protonet()
     support, y, *_ = task(7, 5, 5, 0.3)
-    with pytest.raises(BadInput, match=r"takes longer than 0\.001 s here: allow more time, in the shell by estimate=true"):
+    with pytest.raises(BadInput, match=r"takes longer than 0\.001 s here: allow more time, by a larger within="):
         estimated(algorithm, support, y, within=0.001)
     assert estimated(algorithm, support, y, within=600.0) == estimated(algorithm, support, y)
     for refused in ("2", 0, -1.0, float("nan"), True, -(10**5000), np.timedelta64(5, "s")):

@@ -107,7 +107,8 @@ class Deadline:
     def check(self) -> None:
         if self._seconds is not None and monotonic() - self._begin > self._seconds:
             raise BadInput(
-                f"an estimate takes longer than {self._seconds:g} s here: allow more time, in the shell by estimate=true"
+                f"an estimate takes longer than {self._seconds:g} s here: allow more time, by a larger within= in Python or "
+                "estimate=true in the shell"
             )
 
 
