@@ -190,7 +190,7 @@ def test_what_cannot_be_compared_is_refused(command: Command, first: Trained, ma
         ([f"ckpt={first.run}", "grid.ways=[]"], ["grid.ways=[]", "nothing"]),
         ([f"ckpt={first.run}", "grid.shots=[0]"], ["grid.shots=[0]", "at least 1"]),
         ([f"ckpt={first.run}", "grid.ways=5"], ["grid.ways=5", "a list"]),
-        ([f"ckpt={first.run}", "grid.ways=[5000]"], ["5000 ways"]),
+        ([f"ckpt={first.run}", "grid.ways=[5000]"], ["data.ways=5000 and the test split has 481"]),
     ]
     for given, said in cases:
         refused(command.run("evaluate.py", *given, "episodes=2"), said)

@@ -580,7 +580,7 @@ ROOTS: dict[Callable[[Path], Path], list[str]] = {
     folders_without_images: ["data.root=", "no images in class folders", "class/image"],
     too_few_classes: ["data.root=", "3 classes", "at least 6"],
     too_few_images: ["plant 8", "3 examples", "1 shots and 3 queries", "data.queries"],
-    a_class_that_cannot_be_read: ["5 ways", "4 classes"],
+    a_class_that_cannot_be_read: ["data.ways=5 and the train split has 4"],
     a_list_without_a_column: ["list.csv", "no column class"],
     a_list_of_missing_files: ["list.csv", "a.png", "not there"],
 }
@@ -629,7 +629,7 @@ VALUES: dict[str, list[str]] = {
     "data.train.ways=[2,3,4]": ["data.train.ways=[2, 3, 4]", "[least, most]"],
     "data.train.ways=[1,5]": ["data.train.ways=[1, 5]", "at least 2"],
     "data.ways=five": ["data.ways=five", "whole number"],
-    "data.ways=[2,5000]": ["5000 ways", "train split", "data.ways"],
+    "data.ways=[2,5000]": ["data.ways=5000 and the train split has"],
     "data.shots=[0,3]": ["data.shots=[0, 3]", "at least 1"],
     "data.shots=[1,18]": ["18 shots", "20 examples", "data.shots"],
     "data.unequal_queries=0": ["data.unequal_queries=0", "at least 1e-06"],

@@ -116,7 +116,7 @@ def test_bad_input_is_an_exception_with_the_message_of_the_script(overrides: lis
 
 def test_a_refused_experiment_leaves_no_folder(banks: str, tmp_path: Path) -> None:
     experiment = Experiment(*TINY, banks, "data.test.ways=5000", f"folder={tmp_path / 'run'}")
-    with pytest.raises(BadInput, match="5000 ways"):
+    with pytest.raises(BadInput, match=r"data\.test\.ways=5000 and the test split"):
         experiment.fit()
     assert not list(tmp_path.iterdir())
 

@@ -254,7 +254,7 @@ def test_looking_at_one_split_needs_nothing_of_the_others(command: Command, firs
     before = names(command.folder)
     refused_ways = command.run(DATA, f"data.banks={command.banks}", "split=val", "data.val.ways=5000", "out=val.png")
     assert refused_ways.code == 2, refused_ways
-    assert "5000 ways" in refused_ways.err
+    assert "ways=5000 and the" in refused_ways.err
     assert names(command.folder) == before
     outcome = command.run(DATA, f"data.banks={command.banks}", "split=train", "data.val.ways=5000", "out=train.png")
     assert (outcome.code, outcome.err) == (0, ""), outcome
