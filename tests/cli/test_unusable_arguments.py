@@ -125,7 +125,7 @@ NO_FILES = [
     case(PREDICT, "ckpt=RUN support=s query=socket", "it is a socket and not a file"),
     case(PREDICT, "ckpt=RUN support=s query=sparse.png", "it is larger than 1,000 MB"),
     case(PREDICT, "ckpt=RUN support=pipe query=q", "support=pipe is not a folder"),
-    case(PREDICT, "ckpt=RUN support=class_of_a_pipe query=q", "class c0", "it is a pipe and not a file"),
+    case(PREDICT, "ckpt=RUN support=class_of_a_pipe query=q", "class 'c0'", "it is a pipe and not a file"),
 ]
 # Hydra's own keys and options, which fail before a script begins.
 OF_HYDRA = [
