@@ -12,7 +12,7 @@ from metashot.algorithms.closed_form.logistic import LogisticRegression
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.applied import estimating
-from metashot.applied.estimating import Estimate, corrected, estimated, refuse_estimate, simulated
+from metashot.applied.estimating import Deadline, Estimate, corrected, estimated, refuse_estimate, simulated
 from metashot.bad_input import BadInput
 from metashot.episodes import Examples
 from tests.algorithms.feature_learners import Pixels, learner
@@ -271,11 +271,11 @@ def test_an_estimate_that_takes_too_long_is_given_up() -> None:
     algorithm = protonet()
     support, y, *_ = task(7, 5, 5, 0.3)
     with pytest.raises(BadInput, match=r"takes longer than 0\.001 s here: allow more time, by a larger within="):
-        estimated(algorithm, support, y, within=0.001)
-    assert estimated(algorithm, support, y, within=600.0) == estimated(algorithm, support, y)
+        estimated(algorithm, support, y, Deadline(0.001))
+    assert estimated(algorithm, support, y, Deadline(600.0)) == estimated(algorithm, support, y)
     for refused in ("2", 0, -1.0, float("nan"), True, -(10**5000), np.timedelta64(5, "s")):
         with pytest.raises(BadInput, match=r"within=.* cannot be used; allowed: a positive number of seconds"):
-            estimated(algorithm, support, y, within=refused)  # type: ignore[arg-type]
+            Deadline(refused)  # type: ignore[arg-type]
 
 
 def test_an_estimate_reads_as_a_sentence() -> None:

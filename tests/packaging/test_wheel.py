@@ -28,7 +28,7 @@ def test_the_wheel_holds_the_whole_package_and_conf_and_nothing_else(wheel: zipf
     conf = {f"metashot/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*") if path.is_file()}
     assert "metashot/conf/algo/maml.yaml" in conf
     ready_made = {f"metashot/learners/{name}.ckpt" for name in READY_MADE}
-    code = {"metashot/py.typed", *(f"metashot/kernels/{name}.c" for name in FUNCTIONS)}
+    code = {"metashot/py.typed", "metashot/kernels/vectors.h", *(f"metashot/kernels/{name}.c" for name in FUNCTIONS)}
     assert files == modules | conf | code | ready_made
     for name in conf:
         assert wheel.read(name) == (ROOT / name.removeprefix("metashot/")).read_bytes()

@@ -144,20 +144,20 @@ def refuse_estimate(algorithm: FeatureLearner, y: Tensor, names: list[str]) -> N
 
 
 @torch.no_grad()
-def estimated(algorithm: FeatureLearner, x: Tensor, y: Tensor, within: Deadline | float | None = None) -> Estimate:
+def estimated(algorithm: FeatureLearner, x: Tensor, y: Tensor, deadline: Deadline | None = None) -> Estimate:
     """Estimate the accuracy of an algorithm on further queries, equally many of each class.
 
     Args:
         algorithm: The algorithm.
         x: Support features [S, features].
         y: Their labels [S], of classes with at least two examples each.
-        within: Seconds after which to give up; None for never. A deadline may have begun earlier.
+        deadline: When to give up; None for never.
 
     Raises:
         BadInput: It takes longer.
     """
-    deadline, ways = within if isinstance(within, Deadline) else Deadline(within), int(y.max()) + 1
-    return corrected(algorithm, x, y, simulated(algorithm, ways, _effective_shots(y), deadline), deadline)
+    deviation = simulated(algorithm, int(y.max()) + 1, _effective_shots(y), deadline)
+    return corrected(algorithm, x, y, deviation, deadline)
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ learner share it."""
 import os
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from metashot.algorithms.base import Algorithm
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.generative.learner import GenerativeLearner
 from metashot.applied.estimating import Deadline, Estimate, estimated, refuse_estimate
+from metashot.applied.forking import lock_for_forks
 from metashot.applied.labelling import Suggestions, refuse_labelling, suggested
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
@@ -67,7 +67,7 @@ class TrainedNetwork:
     origin: Origin
     device: torch.device
     path: Path  # the file that it was read from
-    _used: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _used: threading.Lock = field(default_factory=lock_for_forks, repr=False)
     _announced_kinds: set[str] = field(default_factory=set, repr=False)
 
     @property
@@ -142,7 +142,7 @@ class TrainedNetwork:
         algorithm.refuse_strangers()
         assert isinstance(algorithm, FeatureLearner)
         with self._used, _own_modes(), self._announced(f"comparing {len(queries):,} queries"):
-            known, asked = self._embedded(support), _embedded(algorithm, queries)
+            known, asked = self._known(support), _embedded(algorithm, queries)
             shown = Examples(known.x[None], known.y[None])
             familiar, threshold = algorithm.judge(shown, asked, rate, together)
         return np.asarray((familiar[0] < threshold[0]).cpu().numpy())
@@ -156,7 +156,7 @@ class TrainedNetwork:
         algorithm = self._comparing("an estimate", "score it on labelled queries")
         refuse_estimate(algorithm, support.y, names)
         with self._locked(deadline), _own_modes(), self._announced(f"leaving out each of {len(support.y):,} examples"):
-            known = self._embedded(support, deadline)
+            known = self._known(support, deadline)
             found = estimated(algorithm, known.x, known.y, deadline)
         if not np.isfinite(found).all():
             raise BadInput(
@@ -174,7 +174,7 @@ class TrainedNetwork:
         algorithm = self._comparing("next_to_label()", "label any images")
         refuse_labelling(algorithm)
         with self._used, _own_modes(), self._announced(f"comparing {len(pool):,} images"):
-            return suggested(algorithm, self._embedded(support), _embedded(algorithm, pool)[0], n)
+            return suggested(algorithm, self._known(support), _embedded(algorithm, pool)[0], n)
 
     def generate(self, support: Support, n: int) -> NDArray[np.float64]:
         """Make n examples of each class of a support set, class by class: [classes * n, ...].
@@ -188,7 +188,7 @@ class TrainedNetwork:
                 f"this {self.name} makes no examples: use a learner that was trained with algo=vae, gan or vae_images"
             )
         with self._used, _own_modes(), self._announced(f"making {n:,} examples of each class"):
-            made = algorithm.more(self._embedded(support), n).x.detach().cpu().double()
+            made = algorithm.generated(self._known(support), n).x.detach().cpu().double()
         return np.asarray((made.view(-1, *self.origin["input_shape"]) if algorithm.needs_pixels else made).numpy())
 
     def _comparing(self, what: str, otherwise: str) -> FeatureLearner:
@@ -200,7 +200,7 @@ class TrainedNetwork:
             )
         return self.algorithm
 
-    def _embedded(self, support: Support, deadline: Deadline | None = None) -> Examples:
+    def _known(self, support: Support, deadline: Deadline | None = None) -> Examples:
         """The features [S, features] of a support set and its labels, while the network is locked."""
         features = support.features
         if features is None:
@@ -251,41 +251,12 @@ class TrainedNetwork:
         finally:
             timer.cancel()
 
-    def __post_init__(self) -> None:
-        _NETWORKS.add(self)
-
     def __deepcopy__(self, memo: dict[int, Any]) -> "TrainedNetwork":
         return self
 
     def __reduce__(self) -> Any:
         """A lock cannot be pickled: the other process builds the network again, with a lock of its own."""
         return made, (self.config, self.origin, self.weights(), self.path, str(self.device), enabled())
-
-
-_NETWORKS: "weakref.WeakSet[TrainedNetwork]" = weakref.WeakSet()
-_FORK = threading.Lock()
-_held: list[threading.Lock] = []  # while this process forks
-
-
-def _before_fork() -> None:
-    """Wait until no thread is using a network, whose lock and temporary weights the child would have for ever.
-
-    The thread that forks may use one itself, so that the wait has an end.
-    """
-    _FORK.acquire()
-    for network in list(_NETWORKS):
-        if network._used.acquire(timeout=_PATIENCE):
-            _held.append(network._used)
-
-
-def _after_fork() -> None:
-    while _held:
-        _held.pop().release()
-    _FORK.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 def _embedded(algorithm: FeatureLearner, images: Tensor, deadline: Deadline | None = None) -> Tensor:

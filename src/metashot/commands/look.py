@@ -42,7 +42,7 @@ def look_at_data(composed: DictConfig) -> None:
     _print(console, _facts(data))
     if split == "train" and data.shuffled:
         raise BadInput("data.train.batch trains on shuffled images, and these have no episodes to look at: leave it out")
-    # `data.setup()` would also check the episodes of the other splits, which do not matter here.
+    data.refuse_undrawable((split,))  # as `data.setup()` does, which would also check the splits that do not matter here
     numbers, device = np.array([config["number"]]), torch.device("cpu")
     (episode,) = data.training_batch(numbers, device) if split == "train" else data.batch(split, numbers, device)
     _print(console, [("episode", f"{split} {config['number']}, {data.shape_of(split)}"), *_classes(data, split, episode)])

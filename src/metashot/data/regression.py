@@ -83,9 +83,6 @@ class RegressionEpisodes(EpisodicDataModule):
         return (self.source.inputs,)
 
     def setup(self, stage: str | None = None) -> None:
-        self.open()
-
-    def open(self) -> None:
         for split, spec in self.specs.items():
             points, most = maximum(spec.shots) + maximum(spec.queries), self.source.most_points
             if points > most:

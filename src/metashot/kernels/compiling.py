@@ -40,7 +40,8 @@ def library(name: str, functions: tuple[str, ...] = ()) -> ctypes.CDLL | None:
         return None
     source = Path(__file__).with_name(f"{name}.c")
     flags = [*_FLAGS, *_openmp_of_torch()]
-    described = (source.read_text(encoding="utf-8"), *flags, compiler, torch.__version__, _processor())
+    sources = [path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))]
+    described = (*sources, *flags, compiler, torch.__version__, _processor())
     digest = hashlib.sha256("\0".join(described).encode()).hexdigest()[:20]
     with contextlib.suppress(OSError, subprocess.SubprocessError, RuntimeError):  # the last where there is no home folder
         folder = _own_folder()

@@ -9,17 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vectors.h"
+
 typedef struct {
     long groups, images, height, width, inputs, outputs, stride, shared, pool, threads;
 } Shape;
 
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
 #if defined(__AVX512F__) || defined(__aarch64__) /* 32 registers, elsewhere 16 */
 #define WIDEST 4                                 /* vectors in a block of sums */
 #define HIGHEST(vectors) ((vectors) == 4 ? 6 : 8)
@@ -28,11 +23,6 @@ typedef struct {
 #define HIGHEST(vectors) ((vectors) == 2 ? 6 : 8)
 #endif
 #define TALLEST 8
-typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define EACH(k, K) _Pragma("GCC unroll 8") for (int k = 0; k < K; k++)
-#define INLINE static inline __attribute__((always_inline))
 #define CASES_6(V) CASE(1, V) CASE(2, V) CASE(3, V) CASE(4, V) CASE(5, V) CASE(6, V)
 #define CASES_8(V) CASES_6(V) CASE(7, V) CASE(8, V)
 

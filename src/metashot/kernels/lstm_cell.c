@@ -15,28 +15,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vectors.h"
+
 typedef struct {
     long tasks, coordinates, hidden, threads;
     double least; /* gradients of at least this size are split into size and sign */
     double scale; /* P, by which their logarithms are divided */
 } Shape;
 
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
-typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int Integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define V 2 /* vectors in a block */
 #define BLOCK (V * LANES)
 #define CHUNK 4096 /* coordinates; a multiple of all blocks */
-#define EACH(k, K) _Pragma("GCC unroll 8") for (int k = 0; k < K; k++)
-#define INLINE static inline __attribute__((always_inline))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
 
 typedef struct {
     Vector of[V];

@@ -167,7 +167,7 @@ class GenerativeLearner(CentresFeatures):
         """Real and made examples together."""
         return Examples(torch.cat([real.x, made.x], 1), torch.cat([real.y, made.y], 1))
 
-    def more(self, support: Examples, made: int) -> Examples:
+    def generated(self, support: Examples, made: int) -> Examples:
         """Make examples of each class of a support set with features [S, features]: normalised features, class by class."""
         real = Examples(self.inputs_of(support.x)[None], support.y[None])
         found = self.examples_made(real, torch.zeros(1, dtype=torch.int64), made)
