@@ -76,7 +76,10 @@ QUESTIONS = (
         "A learned update on Omniglot, 5-way 1-shot",
         "at least 95 %",
         {"metalstm": ("algo=metalstm",)},
-        ("trainer.max_steps=4000", "trainer.validate_every=1000"),
+        (
+            *("backbone=conv4", "backbone.normalisation=support", "data.tasks_per_step=8"),
+            *("trainer.max_steps=4000", "trainer.validate_every=500"),
+        ),
         OMNIGLOT,
     ),
     Question(
