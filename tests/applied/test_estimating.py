@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.algorithms.closed_form.logistic import LogisticRegression
@@ -90,8 +91,9 @@ def test_left_out_examples_are_those_of_a_plain_loop(counts: tuple[int, ...]) ->
     in_turn = torch.cat([torch.arange(count) for count in counts]).argsort(stable=True)
     for order in (torch.arange(len(y)), in_turn):  # sorted by label, and not
         assert estimated(algorithm, x[order], y[order]).left_out == pytest.approx(expected)
-        found = estimating._left_out(algorithm, x[order], y[order], 0.7, estimating.Deadline(None))
-        assert found == (pytest.approx(expected), pytest.approx(smoothed))
+        found = estimating._left_out(algorithm, torch.stack([x[order]] * 2), y[order], 0.7, estimating.Deadline(None))
+        assert found.accuracy == pytest.approx([expected] * 2)
+        assert found.smoothed == pytest.approx([smoothed] * 2)
     assert 0 < expected < 1
 
 
@@ -100,14 +102,13 @@ def test_an_estimate_follows_from_smoothed_accuracy_and_deviation(counts: tuple[
     algorithm, deviation = protonet(), estimating.Deviation(mean=0.05, error=0.1, smoothing=0.3)
     x = torch.cat([own[:count] for own, count in zip(clusters(9, 3, 6, 1.2), counts, strict=True)])
     y = torch.arange(3).repeat_interleave(torch.tensor(counts))
-    smoothed = estimating._left_out(algorithm, x, y, 0.3, estimating.Deadline(None)).smoothed
-    examples = 3 * 3 / sum(1 / count for count in counts)
+    smoothed = float(estimating._left_out(algorithm, x[None], y, 0.3, estimating.Deadline(None)).smoothed[0])
     angles = [
         math.asin(math.sqrt(value)) + 0.05 + shift
         for value, shift in (
             (smoothed, 0.0),
-            (examples * smoothed / (examples + 0.25), -0.1 * 1.6448536),
-            ((examples * smoothed + 0.25) / (examples + 0.25), 0.1 * 1.6448536),
+            (smoothed / 1.0025, -0.1 * 1.6448536),
+            ((smoothed + 0.0025) / 1.0025, 0.1 * 1.6448536),
         )
     ]
     expected = [math.sin(min(angle, math.pi / 2)) ** 2 for angle in angles]
@@ -132,11 +133,15 @@ def test_unequal_classes_count_by_the_harmonic_mean(
 
 
 def test_simulated_tasks_are_those_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimating, "_TASKS", 60)
+    monkeypatch.setattr(estimating, "_FEWEST_TASKS", 60)
+    monkeypatch.setattr(estimating, "_NUMBERS", 0)
+    monkeypatch.setattr(
+        estimating, "_NUMBERS_AT_ONCE", 7 * 6 * 8 * FEATURES
+    )  # of seven tasks, so that the last part is smaller
     algorithm, ways, shots = protonet(), 4, 3.4
     assert algorithm.familiarity.sample is not None
     sample = algorithm.familiarity.sample.numpy()
-    random, width = np.random.default_rng(0), 0.7 / math.sqrt(4 * 3.4)
+    random, width = np.random.default_rng(0), 1.0 / math.sqrt(4 * 3.4)
     members, deviations, noise = np.zeros((60, 20)), [], []
     for row in members:
         chosen = random.permutation(20)[:4]
@@ -148,13 +153,28 @@ def test_simulated_tasks_are_those_of_a_plain_loop(monkeypatch: pytest.MonkeyPat
                 right[label, place] = distances.argmin() == label
         accuracy = right.mean(1)
         x, y = torch.from_numpy(items[:, :3].reshape(12, FEATURES)), torch.arange(4).repeat_interleave(3)
-        smoothed = estimating._left_out(algorithm, x, y, width, estimating.Deadline(None)).smoothed
+        smoothed = estimating._left_out(algorithm, x[None], y, width, estimating.Deadline(None)).smoothed[0]
         deviations.append(math.asin(math.sqrt(accuracy.mean())) - math.asin(math.sqrt(smoothed)))
         noise.append(estimating._noise(accuracy, 17))
         row[chosen] = 1
     between, rest = estimating._variances(np.array(deviations), members)
     variance = between * (1 / 4 + 1 / 20) / (1 / 4 - 1 / 20) + max(rest - np.mean(noise), 0.1 * rest) * 12 / (4 * 3.4)
     assert simulated(algorithm, ways, shots) == pytest.approx((np.mean(deviations), math.sqrt(variance), width))
+
+
+@pytest.mark.parametrize(("ways", "shots", "tasks"), [(3, 2, 1000), (5, 5, 699), (12, 5, 400)])
+def test_large_tasks_are_simulated_less_often(ways: int, shots: int, tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated_ones: list[int] = []
+    variances = estimating._variances
+
+    def noted(values: NDArray[np.float64], takes_part: NDArray[np.float64]) -> tuple[float, float]:
+        simulated_ones.append(len(values))
+        return variances(values, takes_part)
+
+    monkeypatch.setattr(estimating, "_variances", noted)
+    monkeypatch.setattr(estimating, "_NUMBERS", 2**21)
+    simulated(protonet(), ways, shots)
+    assert simulated_ones == [pytest.approx(tasks, abs=200)] if 400 < tasks < 1000 else [tasks]
 
 
 def test_estimates_are_not_too_high_where_classes_are_hard_to_tell_apart() -> None:
@@ -185,8 +205,8 @@ def test_equal_features_are_a_guess() -> None:
     found = estimated(protonet(), x, y)
     assert found.low < 0.25 < found.high
     assert found.accuracy < 0.3
-    left_out = estimating._left_out(protonet(), x, y, 0.1, estimating.Deadline(None))
-    assert left_out.smoothed == pytest.approx(0.25)
+    left_out = estimating._left_out(protonet(), x[None], y, 0.1, estimating.Deadline(None))
+    assert left_out.smoothed == pytest.approx([0.25])
 
 
 def test_the_number_of_queries_of_simulated_tasks_is_known_as_noise() -> None:

@@ -18,7 +18,7 @@ arcsin(sqrt(accuracy)), whose variance hardly depends on the accuracy. The mean 
 normal distribution gives the interval. Its variance has three parts: that of the number of simulated queries, which is
 subtracted; that of the classes, from a regression on which ones take part, which is larger for a user's new classes than for
 tasks of the same few; the rest. Near 0 and 1 the variance does depend on the accuracy: each end of the interval is computed
-as if a quarter of an example more had been answered wrongly, or rightly. Simulation, correction and interval are ours.
+as if 0.25 % more of the examples had been answered wrongly, or rightly. Simulation, correction and interval are ours.
 Shimabucoro, Hospedales, Gouk 2023, "Evaluating the evaluators: are current few-shot learning benchmarks fit for purpose?",
 arXiv:2307.02732, compare other estimators for few examples.
 """
@@ -41,14 +41,15 @@ from metashot.bad_input import BadInput, BadValue, shown
 from metashot.episodes import Examples
 
 LEVEL = 0.9  # of the interval
-_TASKS = 400  # simulated ones
+_FEWEST_TASKS, _MOST_TASKS = 400, 1000  # simulated ones, between which there are as many as
+_NUMBERS = 2**28  # support features allow
 _ROUNDS = 2  # in each, every example is left out once, together with other ones
-_SMOOTHING = 0.7  # times 1 / sqrt(examples): the sigmoid's width, in standard deviations of the margins
-_ALLOWANCE = 0.25  # examples that may be answered otherwise, at each end of the interval
+_SMOOTHING = 1.0  # times 1 / sqrt(examples): the sigmoid's width, in standard deviations of the margins
+_ALLOWANCE = 0.0025  # of the examples, which may be answered otherwise, at each end of the interval
 _FEWEST = 4  # images of a class in a simulated task: two support examples and two queries
 _FEWEST_CLASSES = 3  # so that simulated tasks, which have at least two, differ
 _CLASSES, _IMAGES = 0.75, 0.25  # shares of the kept ones that a simulated task may use, so that tasks differ
-_NUMBERS_AT_ONCE = 2**22  # of support features
+_NUMBERS_AT_ONCE = 2**18  # of support features
 _SEED = 0
 _MOST_PLACES = 2**22  # folds times examples
 _LEAST_SHARE = 0.1  # of the variance between simulated tasks, which their noise may hide
@@ -79,10 +80,10 @@ class Deviation(NamedTuple):
 
 
 class _LeftOut(NamedTuple):
-    """How left-out examples are answered."""
+    """How the left-out examples of tasks are answered: numbers [T]."""
 
-    accuracy: float
-    smoothed: float
+    accuracy: NDArray[np.float64]
+    smoothed: NDArray[np.float64]
 
 
 class Deadline:
@@ -168,14 +169,13 @@ def corrected(
     ways = int(y.max()) + 1
     if ways == 1:
         return Estimate(1.0, 1.0, 1.0, 1.0)
-    left_out = _left_out(algorithm, x, y, deviation.smoothing, deadline or Deadline(None))
+    left_out = _left_out(algorithm, x[None], y, deviation.smoothing, deadline or Deadline(None))
     half = NormalDist().inv_cdf((1 + LEVEL) / 2) * deviation.error
-    examples, smoothed = ways * _effective_shots(y), left_out.smoothed
-    worse, better = ((examples * smoothed + more) / (examples + _ALLOWANCE) for more in (0.0, _ALLOWANCE))
-    accuracy, low, high = (
-        _accuracy(_angle(each) + deviation.mean + shift) for each, shift in ((smoothed, 0.0), (worse, -half), (better, half))
-    )
-    return Estimate(accuracy, low, high, left_out.accuracy)
+    smoothed = left_out.smoothed[0]
+    worse, better = ((smoothed + more) / (1 + _ALLOWANCE) for more in (0.0, _ALLOWANCE))
+    angles = _angle(np.array([smoothed, worse, better])) + deviation.mean + np.array([0.0, -half, half])
+    accuracy, low, high = map(float, np.sin(np.clip(angles, 0.0, np.pi / 2)) ** 2)
+    return Estimate(accuracy, low, high, float(left_out.accuracy[0]))
 
 
 @torch.no_grad()
@@ -189,21 +189,28 @@ def simulated(algorithm: FeatureLearner, ways: int, shots: float, deadline: Dead
     ways, shots = min(ways, most_ways, classes), min(max(2, round(shots)), most_shots)
     random, deadline = np.random.default_rng(_SEED), deadline or Deadline(None)
     smoothing = _SMOOTHING / math.sqrt(own_examples)
-    y = torch.arange(ways, device=sample.device).repeat_interleave(shots)
-    takes_part = np.zeros((_TASKS, classes))
-    deviations, noise = np.zeros(_TASKS), np.zeros(_TASKS)
-    for task in range(_TASKS):
-        chosen = random.permutation(classes)[:ways]
-        order = np.stack([random.permutation(images) for _ in chosen])
-        items = sample[torch.from_numpy(chosen)[:, None], torch.from_numpy(order)]  # [ways, images, features]
-        support, query = items[:, :shots].flatten(0, 1), items[:, shots:].flatten(0, 1)
-        answers = algorithm.answer(algorithm.summary(Examples(support[None], y[None])), query[None])[0, :, :ways]
-        predicted = answers.argmax(-1).view(ways, -1).cpu().numpy()
-        of_classes = (predicted == np.arange(ways)[:, None]).mean(1)  # [ways]
-        takes_part[task, chosen] = 1
-        noise[task] = _noise(of_classes, images - shots)
-        smoothed = _left_out(algorithm, support, y, smoothing, deadline).smoothed
-        deviations[task] = _angle(of_classes.mean()) - _angle(smoothed)
+    labels = torch.arange(ways, device=sample.device)
+    y = labels.repeat_interleave(shots)
+    numbers = max(ways * images, _folds(y)[0].numel()) * sample.shape[2]  # in a task
+    tasks = min(max(_NUMBERS // numbers, _FEWEST_TASKS), _MOST_TASKS)
+    chosen, orders = np.zeros((tasks, ways), np.int64), np.zeros((tasks, ways, images), np.int64)
+    for task in range(tasks):
+        chosen[task] = random.permutation(classes)[:ways]
+        orders[task] = [random.permutation(images) for _ in range(ways)]
+    accuracies, smoothed = [], []
+    for part in _parts(tasks, numbers):
+        items = sample[
+            torch.from_numpy(chosen[part])[..., None], torch.from_numpy(orders[part])
+        ]  # [T, ways, images, features]
+        support, query = items[:, :, :shots].flatten(1, 2), items[:, :, shots:].flatten(1, 2)
+        answers = algorithm.answer(algorithm.summary(Examples(support, y.expand(len(items), -1))), query)[..., :ways]
+        right = answers.argmax(-1).view(len(items), ways, -1) == labels[:, None]
+        accuracies.append(right.double().mean(-1).cpu().numpy())
+        smoothed.append(_left_out(algorithm, support, y, smoothing, deadline).smoothed)
+    of_classes = np.concatenate(accuracies)  # [tasks, ways]
+    deviations = _angle(of_classes.mean(1)) - _angle(np.concatenate(smoothed))
+    noise = np.array([_noise(each, images - shots) for each in of_classes])
+    takes_part = (chosen[..., None] == np.arange(classes)).any(1).astype(float)
     between, rest = _variances(deviations, takes_part)
     rest = max(rest - float(noise.mean()), _LEAST_SHARE * rest) * ways * shots / own_examples
     between = _of_new_classes(between, classes, ways, own_ways)
@@ -236,37 +243,36 @@ def _effective_shots(y: Tensor) -> float:
     return float(1 / (1 / torch.bincount(y).double()).mean())
 
 
-def _angle(accuracy: float) -> float:
-    return float(np.arcsin(np.sqrt(accuracy)))
-
-
-def _accuracy(angle: float) -> float:
-    return float(np.sin(np.clip(angle, 0.0, np.pi / 2)) ** 2)
+def _angle(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
+    angles: NDArray[np.float64] = np.arcsin(np.sqrt(accuracies))
+    return angles
 
 
 def _left_out(algorithm: FeatureLearner, x: Tensor, y: Tensor, smoothing: float, deadline: Deadline) -> _LeftOut:
-    """How the examples of a support set [S, features] with labels [S] are answered when they are left out.
+    """How the examples of support sets [T, S, features], whose labels [S] are the same, are answered when they are left out.
 
     Each class has the same weight, and so has each of its examples. An example that is left out several times counts as the
     mean of its answers. A tie between several classes counts as a guess.
     """
     (kept, left_out), ways = _folds(y), int(y.max()) + 1
+    tasks, folds = (
+        each.flatten()
+        for each in torch.meshgrid(*(torch.arange(n, device=y.device) for n in (len(x), len(kept))), indexing="ij")
+    )
     right, margins, guesses = [], [], []
-    for part in _parts(len(kept), kept.shape[1] * x.shape[1]):
+    for part in _parts(len(tasks), kept.shape[1] * x.shape[2]):
         deadline.check()
-        labels = y[left_out[part]]  # [folds, ways]
-        support = Examples(x[kept[part]], y[kept[part]])
-        answers = algorithm.answer(algorithm.summary(support), x[left_out[part]])[..., :ways]
-        right.append(answers.argmax(-1) == labels)
-        margins.append(_margins(answers, labels))
+        task, out, others = tasks[part, None], left_out[folds[part]], kept[folds[part]]
+        answers = algorithm.answer(algorithm.summary(Examples(x[task, others], y[others])), x[task, out])[..., :ways]
+        right.append(answers.argmax(-1) == y[out])
+        margins.append(_margins(answers, y[out]))
         guesses.append(1 / (answers == answers.amax(-1, keepdim=True)).sum(-1))
-    margin = torch.cat(margins)
-    width = (smoothing * margin.std(correction=0)).clamp(min=torch.finfo(margin.dtype).tiny)
+    is_right, margin, guess = (torch.cat(each).view(len(x), -1, ways) for each in (right, margins, guesses))
+    width = (smoothing * margin.std((1, 2), correction=0, keepdim=True)).clamp(min=torch.finfo(margin.dtype).tiny)
     times, counts = torch.bincount(left_out.flatten()), torch.bincount(y)  # [S], [ways]
     weights = 1 / (times[left_out] * counts[y[left_out]] * ways).to(margin)
-    values = torch.where(margin == 0, torch.cat(guesses).to(margin), torch.sigmoid(margin / width))
-    accuracy, smoothed = ((value * weights).sum().clamp(0, 1) for value in (torch.cat(right), values))
-    return _LeftOut(float(accuracy), float(smoothed))
+    values = torch.where(margin == 0, guess.to(margin), torch.sigmoid(margin / width))
+    return _LeftOut(*((each * weights).sum((1, 2)).clamp(0, 1).double().cpu().numpy() for each in (is_right, values)))
 
 
 def _margins(answers: Tensor, labels: Tensor) -> Tensor:
