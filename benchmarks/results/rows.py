@@ -78,7 +78,7 @@ QUESTIONS = (
         {"metalstm": ("algo=metalstm",)},
         (
             *("backbone=conv4", "backbone.normalisation=support", "data.tasks_per_step=8"),
-            *("trainer.max_steps=4000", "trainer.validate_every=500"),
+            *("trainer.max_steps=2500", "trainer.validate_every=500"),
         ),
         OMNIGLOT,
     ),
