@@ -68,7 +68,7 @@ def curves_picture(episode: Episode, answers: Tensor, names: Sequence[str], path
         axes.plot(x, episode.query.y[task, order, 0].cpu(), color="0.6", linewidth=3, label="truth")
         axes.plot(x, answers[task, order, 0].float().cpu(), color="black", linewidth=1.2, linestyle="--", label="answers")
         _show_points(axes, episode, task)
-    panels[0].legend(fontsize=8)
+    _show_legend(figure, panels[0])
     write_picture(figure, path)
 
 
@@ -83,7 +83,7 @@ def bands_picture(episode: Episode, answers: Tensor, names: Sequence[str], path:
         axes.plot(x, episode.query.y[task, order, 0].cpu(), color="0.6", linewidth=3, label="truth")
         axes.plot(x, mean, color="black", linewidth=1.2, linestyle="--", label="mean")
         _show_points(axes, episode, task)
-    panels[0].legend(fontsize=8)
+    _show_legend(figure, panels[0])
     write_picture(figure, path)
 
 
@@ -94,7 +94,7 @@ def curves_sheet(episode: Episode, path: Path) -> None:
         x, order = _sorted(episode.query.x[task])
         axes.plot(x, episode.query.y[task, order, 0].cpu(), ".", color="0.6", label="queries")
         _show_points(axes, episode, task)
-    panels[0].legend(fontsize=8)
+    _show_legend(figure, panels[0])
     write_picture(figure, path, "out")
 
 
@@ -134,6 +134,12 @@ def _panels(episode: Episode) -> tuple[Figure, list[Axes]]:
         axes.set_xlabel("x", fontsize=9)
     panels[0].set_ylabel("y", fontsize=9)
     return figure, panels
+
+
+def _show_legend(figure: Figure, axes: Axes) -> None:
+    """Below the panels, where it hides no curve."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
 
 
 def _show_points(axes: Axes, episode: Episode, task: int) -> None:
