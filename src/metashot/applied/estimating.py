@@ -187,21 +187,16 @@ def simulated(algorithm: FeatureLearner, ways: int, shots: float, deadline: Dead
     most_ways, most_shots = max(2, int(_CLASSES * classes)), max(2, int(_IMAGES * images))
     own_ways, own_examples = ways, ways * shots
     ways, shots = min(ways, most_ways, classes), min(max(2, round(shots)), most_shots)
-    random, deadline = np.random.default_rng(_SEED), deadline or Deadline(None)
+    deadline = deadline or Deadline(None)
     smoothing = _SMOOTHING / math.sqrt(own_examples)
     labels = torch.arange(ways, device=sample.device)
     y = labels.repeat_interleave(shots)
     numbers = max(ways * images, _folds(y)[0].numel()) * sample.shape[2]  # in a task
     tasks = min(max(_NUMBERS // numbers, _FEWEST_TASKS), _MOST_TASKS)
-    chosen, orders = np.zeros((tasks, ways), np.int64), np.zeros((tasks, ways, images), np.int64)
-    for task in range(tasks):
-        chosen[task] = random.permutation(classes)[:ways]
-        orders[task] = [random.permutation(images) for _ in range(ways)]
+    chosen, orders = _drawn(tasks, ways, classes, images)
     accuracies, smoothed = [], []
     for part in _parts(tasks, numbers):
-        items = sample[
-            torch.from_numpy(chosen[part])[..., None], torch.from_numpy(orders[part])
-        ]  # [T, ways, images, features]
+        items = sample[torch.from_numpy(chosen[part])[..., None], torch.from_numpy(orders[part])]
         support, query = items[:, :, :shots].flatten(1, 2), items[:, :, shots:].flatten(1, 2)
         answers = algorithm.answer(algorithm.summary(Examples(support, y.expand(len(items), -1))), query)[..., :ways]
         right = answers.argmax(-1).view(len(items), ways, -1) == labels[:, None]
@@ -215,6 +210,16 @@ def simulated(algorithm: FeatureLearner, ways: int, shots: float, deadline: Dead
     rest = max(rest - float(noise.mean()), _LEAST_SHARE * rest) * ways * shots / own_examples
     between = _of_new_classes(between, classes, ways, own_ways)
     return Deviation(float(deviations.mean()), math.sqrt(between + rest), smoothing)
+
+
+def _drawn(tasks: int, ways: int, classes: int, images: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The classes [tasks, ways] of simulated tasks, and their images [tasks, ways, images] in random order."""
+    random = np.random.default_rng(_SEED)
+    chosen, orders = np.zeros((tasks, ways), np.int64), np.zeros((tasks, ways, images), np.int64)
+    for task in range(tasks):
+        chosen[task] = random.permutation(classes)[:ways]
+        orders[task] = [random.permutation(images) for _ in range(ways)]
+    return chosen, orders
 
 
 def _variances(values: NDArray[np.float64], takes_part: NDArray[np.float64]) -> tuple[float, float]:
