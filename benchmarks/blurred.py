@@ -3,6 +3,8 @@
 `python -m benchmarks blurred --ckpt RUN` scores a run of `algo=vae_images` on its test episodes with the same classifier
 three times: with the support set alone, with made drawings, and with the support set blurred by a Gaussian, whose width is
 the one that scores best on validation episodes. Made drawings are smooth, and a class mean of pixels gains from that alone.
+With `--judge RUN`, a run of another algorithm on the same data, such as `algo=protonet`, it also says how often that learner
+recognises the class of a single made drawing, and that of a query, from the support set alone.
 """
 
 import argparse
@@ -22,12 +24,13 @@ import metashot
 from benchmarks.compare.table import machine
 from benchmarks.outputs import refuse_json, write_json
 from metashot import configuration
+from metashot.algorithms.base import Algorithm
 from metashot.algorithms.generative.vae_images import VAEImages
 from metashot.applied.learner import Learner
 from metashot.bad_input import BadInput
 from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.seen_classes import TrainingClasses
-from metashot.episodes import Episode
+from metashot.episodes import Episode, Examples
 from metashot.evaluation.statistics import mean_and_interval, paired_difference
 
 WIDTHS, AT_ONCE = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0), 16
@@ -44,9 +47,23 @@ class Row:
     made_gains_ci95: float | None
 
 
+@dataclass(frozen=True)
+class Recognised:
+    """How often a judge recognises single drawings, with 95 % intervals over episodes."""
+
+    judge: str
+    made: float
+    made_ci95: float | None
+    queries: float
+    queries_ci95: float | None
+
+
 def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks blurred", description=__doc__)
     parser.add_argument("--ckpt", required=True, help="the folder of a run or a checkpoint, of algo=vae_images")
+    parser.add_argument(
+        "--judge", help="a run of another algorithm on the same data, which says whether drawings keep their class"
+    )
     parser.add_argument("--episodes", type=int, default=600, help="episodes of each split, at least 2 (default: 600)")
     parser.add_argument("--json", type=Path, help="a file for everything that was measured")
     given = parser.parse_args(arguments)
@@ -58,6 +75,13 @@ def run(arguments: list[str]) -> None:
         algorithm, data = drawing(learner), episodes_of(learner)
     except BadInput as error:
         parser.error(f"--ckpt {given.ckpt}: {error}")
+    judge = None
+    if given.judge:
+        try:
+            judge = judging(metashot.load(given.judge), learner)
+            refuse_seen(judge, data)
+        except BadInput as error:
+            parser.error(f"--judge {given.judge}: {error}")
     tried = {width: scores(algorithm, data, "val", given.episodes, width) for width in WIDTHS}
     width = max(tried, key=lambda width: float(np.mean(tried[width])))
     made = scores(algorithm, data, "test", given.episodes, None)
@@ -69,11 +93,22 @@ def run(arguments: list[str]) -> None:
     console, table = Console(), Table("support set", "accuracy", "gain of made drawings over it")
     for row in rows:
         table.add_row(row.support, _points(row.accuracy, row.ci95), _points(row.made_gains, row.made_gains_ci95))
+    recognised = judge and recognised_by(judge, algorithm, data, given.episodes)
     console.print(table)
+    if recognised:
+        made_drawings, queries = (
+            _points(recognised.made, recognised.made_ci95),
+            _points(recognised.queries, recognised.queries_ci95),
+        )
+        console.print(
+            f"{recognised.judge} recognises {made_drawings} % of single made drawings, and {queries} % of queries",
+            highlight=False,
+        )
     console.print(f"{given.episodes:,} test episodes on {learner.origin['name']}; {machine()}", highlight=False)
     if given.json:
         validated = {f"{width:g}": float(np.mean(found)) for width, found in tried.items()}
-        write_json(given.json, {"machine": machine(), "validated": validated, "rows": [asdict(row) for row in rows]})
+        found = {"validated": validated, "rows": [asdict(row) for row in rows]}
+        write_json(given.json, {"machine": machine(), **found, "recognised": recognised and asdict(recognised)})
 
 
 def drawing(learner: Learner) -> VAEImages:
@@ -88,6 +123,21 @@ def drawing(learner: Learner) -> VAEImages:
     return algorithm
 
 
+def judging(judge: Learner, learner: Learner) -> Learner:
+    """The judge of the drawings of a learner.
+
+    Raises:
+        BadInput: It reads other drawings or makes drawings itself.
+    """
+    if isinstance(judge.algorithm, VAEImages):
+        raise BadInput("a judge does not make drawings itself: give a run of another algorithm, such as algo=protonet")
+    for name in ("name", "input_shape", "mean", "std"):
+        own, wanted = (one.origin.get(name) for one in (judge, learner))
+        if own != wanted:
+            raise BadInput(f"its data have {name}={own}, and the drawings {name}={wanted}: train the judge on the same data")
+    return judge
+
+
 def episodes_of(learner: Learner) -> ClassEpisodes:
     """The validation and test episodes of the run."""
     network = learner.network
@@ -95,9 +145,14 @@ def episodes_of(learner: Learner) -> ClassEpisodes:
     assert isinstance(data, ClassEpisodes)
     data.look_like(network.origin)
     data.setup()
-    for split in ("val", "test"):
-        TrainingClasses.noted_in(network.origin, network.path).refuse_seen(data, split, "this learner")
+    refuse_seen(learner, data)
     return data
+
+
+def refuse_seen(learner: Learner, data: ClassEpisodes) -> None:
+    """Refuse a learner that was trained on validation or test classes."""
+    for split in ("val", "test"):
+        TrainingClasses.noted_in(learner.network.origin, learner.network.path).refuse_seen(data, split, "this learner")
 
 
 @torch.no_grad()
@@ -111,6 +166,32 @@ def scores(
             answers = algorithm.answers_to(episode) if width is None else answers_from_blurred(algorithm, episode, width)
             found.append((answers.argmax(-1) == episode.query.y).double().mean(1))
     return [float(score) for score in torch.cat(found)]
+
+
+def recognised_by(judge: Learner, algorithm: VAEImages, data: ClassEpisodes, count: int) -> Recognised:
+    """How often a judge that knows the support sets of test episodes recognises single made drawings, and queries."""
+    found: tuple[list[float], list[float]] = [], []
+    for numbers in np.array_split(np.arange(count), -(-count // AT_ONCE)):
+        for episode in data.batch("test", numbers, algorithm.device):
+            for scored, query in zip(found, (made_drawings(algorithm, episode), episode.query), strict=True):
+                scored.extend(recognition(judge.algorithm, episode, query).tolist())
+    made, queries = map(mean_and_interval, found)
+    return Recognised(judge.name, *made, *queries)
+
+
+@torch.no_grad()
+def made_drawings(algorithm: VAEImages, episode: Episode) -> Examples:
+    """The made drawings of an episode in the form of its queries: [T, ways * made, channels, height, width]."""
+    support, _ = algorithm.features_of(episode)
+    made = algorithm.examples_made(replace(support, x=algorithm.inputs_of(support.x)), episode.number)
+    return Examples(made.x.unflatten(-1, algorithm.backbone.input_shape), made.y)
+
+
+@torch.no_grad()
+def recognition(judge: Algorithm, episode: Episode, query: Examples) -> Tensor:
+    """The accuracy [T] of a judge on other queries of an episode."""
+    answers = judge.answers_to(replace(episode, query=query))
+    return (answers.argmax(-1) == query.y).double().mean(1)
 
 
 def answers_from_blurred(algorithm: VAEImages, episode: Episode, width: float) -> Tensor:

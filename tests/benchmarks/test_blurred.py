@@ -10,9 +10,11 @@ from scipy.ndimage import gaussian_filter
 
 import metashot
 from benchmarks import blurred
-from benchmarks.blurred import answers_from_blurred, compared, drawing
+from benchmarks.blurred import answers_from_blurred, compared, drawing, judging, made_drawings, recognition
+from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.bad_input import BadInput
 from metashot.episodes import Examples
+from tests.algorithms.feature_learners import Pixels, learner
 from tests.algorithms.test_vae_images import drawings, made
 from tests.applied.learners import tiny
 
@@ -56,3 +58,30 @@ def test_learners_that_make_no_drawings_are_refused(tmp_path: Path, capsys: pyte
         with pytest.raises(SystemExit):
             blurred.run(arguments)
         assert words in capsys.readouterr().err
+
+
+def test_a_judge_sees_each_made_drawing_as_a_query_of_the_class_of_its_anchor() -> None:
+    algorithm, episode = made(made=3), drawings(1, 6, 5, support=(1, 1, 1), query=(2, 2, 2))
+    settings = {"distance": "euclidean", "temperature": 1.0, "learned_temperature": False, "normalise": "none"}
+    judge = learner(ProtoNet, Pixels(1, 6, 5), **settings)
+    found = made_drawings(algorithm, episode)
+    assert found.x.shape == (2, 9, 1, 6, 5)
+    for task in range(2):
+        right = []
+        for one, label in zip(found.x[task], found.y[task], strict=True):
+            distances = [(one - anchor).square().sum() for anchor in episode.support.x[task]]
+            right.append(episode.support.y[task, int(torch.stack(distances).argmin())] == label)
+        assert recognition(judge, episode, found)[task] == pytest.approx(sum(map(bool, right)) / 9)
+    own = Examples(episode.support.x, episode.support.y)
+    assert recognition(judge, episode, own).tolist() == [1, 1]
+    moved = Examples(own.x, (own.y + 1) % 3)
+    assert recognition(judge, episode, moved).tolist() == [0, 0]
+
+
+def test_judges_of_other_drawings_are_refused(tmp_path: Path) -> None:
+    of_pixels = {"mean": None, "std": None}
+    ours = metashot.load(tiny(tmp_path, "vae_images", "running", "backbone=identity", **of_pixels))
+    with pytest.raises(BadInput, match="algo=protonet"):
+        judging(ours, ours)
+    with pytest.raises(BadInput, match=r"mean=\[0\.2\], and the drawings mean=None"):
+        judging(metashot.load(tiny(tmp_path, "protonet", "running")), ours)
