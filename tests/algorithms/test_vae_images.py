@@ -89,7 +89,7 @@ def test_the_anchor_is_moved_as_a_loop_says(knots: int) -> None:
     height, width, random = 6, 5, torch.Generator().manual_seed(0)
     decoder = Decoder((1, height, width), channels=2, code=CODE, hidden=6, knots=knots).double()
     anchors = torch.rand(2, 1, height, width, generator=random, dtype=torch.float64)
-    theta = 3 * torch.randn(2, 6 + 2 * knots**2, generator=random, dtype=torch.float64)
+    theta = 10 * torch.randn(2, 6 + 2 * knots**2, generator=random, dtype=torch.float64)
     found = sampled(anchors, decoder.transformed(theta))
     spline = BSpline.basis_element([-2, -1, 0, 1, 2], extrapolate=False)
 
@@ -98,7 +98,8 @@ def test_the_anchor_is_moved_as_a_loop_says(knots: int) -> None:
 
     outside = 0
     for n in range(2):
-        a, t, d = 0.5 * theta[n, :4].tanh(), 0.15 * theta[n, 4:6].tanh(), 0.2 * theta[n, 6:].tanh()
+        bounded = (0.3 * theta[n]).tanh()
+        a, t, d = 0.5 * bounded[:4], 0.15 * bounded[4:6], 0.2 * bounded[6:]
         a, d = a.view(2, 2), d.view(2, knots, knots)
         for i in range(height):
             for j in range(width):

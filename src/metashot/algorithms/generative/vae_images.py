@@ -21,7 +21,8 @@ probabilities of ink.
 
 Where this departs from the Delta-encoder: everything that `vae.py` names, and pixels instead of features. From spatial
 transformers: theta is bounded, since without bounds training enlarges a spot of ink until it fills the drawing; outside the
-anchor is paper; and the anchor is moved twice, as it is and blurred, so that strokes far apart attract each other.
+anchor is paper; and the anchor is moved twice, as it is and blurred, so that strokes which are
+far apart attract each other.
 """
 
 from typing import Annotated, Any
@@ -38,6 +39,7 @@ from metashot.episodes import Episode
 
 # The bounds of |A_ij|, |t_i| and of the coordinates of d_ij; a drawing reaches from -1 to 1.
 _AFFINE, _TRANSLATION, _DISPLACEMENT = 0.5, 0.15, 0.2
+_SLOW = 0.3  # factor of theta: drawings grow soft before they move, or theta may stay at its bounds
 _INK = 16  # channels between the two convolutions
 
 
@@ -143,7 +145,7 @@ class Decoder(nn.Module):
 
     def transformed(self, theta: Tensor) -> Tensor:
         """T_theta of each place: [P, 2, height, width], from parameters [P, 6 + 2 knots^2] before they are bounded."""
-        theta = theta.tanh()
+        theta = (_SLOW * theta).tanh()
         affine = _AFFINE * theta[:, :4].view(-1, 2, 2) @ self.places.flatten(1)
         translation = _TRANSLATION * theta[:, 4:6, None, None]
         d = _DISPLACEMENT * theta[:, 6:].view(-1, 2, self.knots, self.knots)
