@@ -29,13 +29,13 @@ class Measurement:
         script: train.py or evaluate.py.
         arguments: Its arguments, without the folder.
         folder: What the command writes.
-        needs: The run that it starts from.
+        needs: The runs that it starts from.
     """
 
     script: str
     arguments: tuple[str, ...]
     folder: Path
-    needs: Path | None = None
+    needs: tuple[Path, ...] = ()
 
     @property
     def command(self) -> list[str]:
@@ -62,11 +62,11 @@ def noted(measurement: Measurement) -> dict[str, Any] | None:
 
 
 def report_of(measurement: Measurement) -> dict[str, Any] | None:
-    """The report of a command that succeeded."""
-    note = noted(measurement)
-    if note is None or note["code"] != 0:
+    """The report of a command that succeeded; None also if it was deleted since."""
+    note, path = noted(measurement), measurement.folder / REPORT
+    if note is None or note["code"] != 0 or not path.is_file():
         return None
-    report: dict[str, Any] = json.loads((measurement.folder / REPORT).read_text())
+    report: dict[str, Any] = json.loads(path.read_text())
     return report
 
 
@@ -91,8 +91,8 @@ def measure(measurements: Sequence[Measurement], seconds: float, say: Callable[[
         if report_of(measurement) is not None:
             continue
         measurement.note.unlink(missing_ok=True)  # of a failure
-        if measurement.needs is not None and not (measurement.needs / REPORT).is_file():
-            say(f"left out, since {measurement.needs} has no report: {measurement.folder}")
+        if missing := [folder for folder in measurement.needs if not (folder / REPORT).is_file()]:
+            say(f"left out, since {missing[0]} has no report: {measurement.folder}")
             continue
         left = end - time.monotonic()
         note = _run(measurement, left) if left > 0 else None

@@ -99,9 +99,10 @@ def measurements(
     shared = (*data, f"data.test.episodes={episodes}", "logger=none", "pictures=none")
     found = []
     features: tuple[str, ...] = (f"backbone={backbone}",)
-    start = None
+    starts: tuple[Path, ...] = ()
     if (training := TRAINING[backbone]) is not None:
         start = folder / backbone / "backbone"
+        starts = (start,)
         found.append(Measurement("train.py", (*training, *shared), start))
         # Frozen features are kept, which augmented images would not allow.
         features = (*features, f"init_from={start}", "freeze_backbone=true", "data.presentation.augmentation.flip=0")
@@ -111,7 +112,7 @@ def measurements(
             arguments = (*head.arguments, *own_settings, f"data.shots={each}")
             untrained = () if head.is_trained else ("trainer.max_steps=0",)
             run = place(folder, backbone, head, each)
-            found.append(Measurement("train.py", (*arguments, *features, *untrained, *shared), run, start))
+            found.append(Measurement("train.py", (*arguments, *features, *untrained, *shared), run, starts))
             unequal = (f"ckpt={run}", f"data.test.unequal_queries={UNEQUAL}", f"episodes={episodes}", "pictures=none")
-            found.append(Measurement("evaluate.py", unequal, with_unequal_queries(run), run))
+            found.append(Measurement("evaluate.py", unequal, with_unequal_queries(run), (run,)))
     return found

@@ -103,7 +103,7 @@ def _described(reports: Sequence[Report]) -> list[str]:
 def _commands(backbone: str, found: Sequence[Measurement]) -> list[str]:
     """The commands as they were typed, with what they share written once."""
     notes = [(measurement, note) for measurement in found if (note := noted(measurement)) is not None]
-    trained = [note["command"][1:-1] for measurement, note in notes if measurement.needs is None and TRAINING[backbone]]
+    trained = [note["command"][1:-1] for measurement, note in notes if not measurement.needs and TRAINING[backbone]]
     heads = [
         note["command"][1:-1]
         for measurement, note in notes

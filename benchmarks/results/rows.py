@@ -135,13 +135,12 @@ def measurements(questions: Sequence[Question], folder: Path, data: Path | None,
         real = () if question.data is None else (_DATA[question.data], f"data.root={(data or Path('data')) / question.data}")
         shared = (*real, *question.shared)
         also = (f"data.test.episodes={episodes}", "logger=none", "pictures=none")
-        start = folder / question.name / "start" if question.starts else None
-        if start is not None:
-            found.append(Measurement("train.py", (*question.starts, *shared, *also), start))
+        starts: tuple[Path, ...] = (folder / question.name / "start",) if question.starts else ()
+        found += [Measurement("train.py", (*question.starts, *shared, *also), start) for start in starts]
+        init = [f"init_from={start}" for start in starts]
         runs = [folder / question.name / name.replace(" ", "-") for name in question.learners]
         for run, own in zip(runs, question.learners.values(), strict=True):
-            starts = () if start is None else (f"init_from={start}",)
-            found.append(Measurement("train.py", (*own, *shared, *starts, *also), run, start))
+            found.append(Measurement("train.py", (*own, *shared, *init, *also), run, starts))
         if len(runs) > 1:
             found.append(compared(question, runs, folder, episodes))
     return found
@@ -151,4 +150,4 @@ def compared(question: Question, runs: Sequence[Path], folder: Path, episodes: i
     """All learners of a question on the same episodes."""
     checkpoints = f"ckpt=[{','.join(map(str, runs))}]"
     arguments = (checkpoints, f"episodes={episodes}", "pictures=none", "curve=2")
-    return Measurement("evaluate.py", arguments, folder / question.name / "compared", runs[0])
+    return Measurement("evaluate.py", arguments, folder / question.name / "compared", tuple(runs))

@@ -1,6 +1,7 @@
 """Questions about model-based and generative learners are answered by commands of a user; what is missing stands there."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_every_question_has_its_commands() -> None:
     assert all("data.test.episodes=600" in one.command for one in trained)
     done: set[Path] = set()
     for one in found:
-        assert one.needs is None or one.needs in done
+        assert set(one.needs) <= done
         done.add(one.folder)
 
 
@@ -62,6 +63,8 @@ def test_answers_stand_in_the_table_with_what_is_missing_and_what_failed(scripts
     said: list[str] = []
     measure(measurements(asked, scripts, Path("/private"), 600), 60, said.append)
     assert ["FAILED" in line for line in said].count(True) == 1
+    folder = scripts / "processes-sinusoid"
+    assert f"left out, since {folder / 'cnp'} has no report: {folder / 'compared'}" in said  # it compares all three
     text = tables(scripts)
     parts = {part.splitlines()[0]: part for part in text.split("### ")[1:]}
     leo, sinusoid, made, missing = (parts[QUESTION[name].title] for name in (*(q.name for q in asked), "metalstm"))
@@ -89,6 +92,15 @@ def test_the_page_is_written_from_the_reports(scripts: Path, capsys: pytest.Capt
     assert "| `hyper` | 50.00 % ± 1.25 |" in page.read_text()
     note = json.loads((scripts / "hyper-sinusoid" / "hyper.json").read_text())
     assert note["code"] == 0
+
+
+def test_what_was_deleted_is_measured_again(scripts: Path) -> None:
+    planned = measurements([QUESTION["hyper-sinusoid"]], scripts, None, 600)
+    measure(planned, 60, lambda line: None)
+    shutil.rmtree(planned[-1].folder)
+    said: list[str] = []
+    assert measure(planned, 60, said.append) == []
+    assert [line.split(",")[0] for line in said] == [str(planned[-1].folder)]
 
 
 @pytest.mark.parametrize("given", [["other"], ["metalstm"], ["table", "--markdown", "missing.md"]])
