@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import metashot
+from metashot.algorithms.generative import learner as generative
 from metashot.applied.images import as_inputs
 from metashot.applied.learner import Unavailable
 from metashot.applied.photographs import PhotographsGiven
@@ -39,6 +40,19 @@ def test_drawings_are_made_class_by_class_in_the_form_of_the_training_images(tmp
     with pytest.warns(PhotographsGiven):  # an untrained generator draws nothing but grey
         other = metashot.load(tiny(tmp_path, "protonet"), device="cpu").fit(made, labels)
     assert set(other.predict(drawings(5))) <= {"a", "b", "c"}
+
+
+def test_drawings_in_colour_have_the_form_in_which_images_are_given(tmp_path: Path) -> None:
+    origin = {"input_shape": [3, 28, 28], "mean": None, "std": None}
+    images = np.stack([drawings(5)] * 3, -1)
+    fitted = metashot.load(tiny(tmp_path, "vae_images", "running", "backbone=identity", **origin), device="cpu").fit(
+        images, LABELS
+    )
+    made, _ = fitted.generate(2)
+    assert made.shape == (6, 28, 28, 3)
+    with pytest.warns(PhotographsGiven):
+        answers = fitted.predict(made)
+    assert set(answers) <= {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("algo", ["vae_images", "vae", "gan"])
@@ -75,3 +89,29 @@ def test_learners_that_make_none_say_so(tmp_path: Path) -> None:
         metashot.load(tiny(tmp_path, "protonet"), device="cpu").fit(drawings(5), LABELS).generate()
     with pytest.raises(Unavailable, match="fit"):
         learner(tmp_path, "vae_images").generate()
+
+
+def test_many_are_made_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = learner(tmp_path, "vae_images").fit(drawings(5), LABELS)
+    whole, _ = fitted.generate(7)
+    passes: list[int] = []
+    generate = fitted.network.algorithm.generate
+
+    def noted(anchors: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        passes.append(len(anchors))
+        found: torch.Tensor = generate(anchors, noise)
+        return found
+
+    monkeypatch.setattr(fitted.network.algorithm, "generate", noted)
+    monkeypatch.setattr(generative, "_AT_ONCE", 8)
+    np.testing.assert_allclose(fitted.generate(7)[0], whole, atol=1e-6)
+    assert passes == [8, 8, 5]
+
+
+def test_a_generator_that_has_diverged_is_refused(tmp_path: Path) -> None:
+    fitted = learner(tmp_path, "vae_images").fit(drawings(5), LABELS)
+    torch.nn.init.constant_(fitted.network.algorithm.decoder.last.bias, torch.nan)
+    with pytest.raises(
+        BadInput, match="makes examples that are not finite, since the training of its checkpoint has diverged"
+    ):
+        fitted.generate(2)

@@ -148,6 +148,32 @@ def test_without_a_compiler_there_is_none(cache: Path, monkeypatch: pytest.Monke
     assert not cache.exists()
 
 
+@needs_compiler
+def test_folders_that_it_makes_are_its_own_whatever_the_umask(cache: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        assert compiled() is not None
+    finally:
+        os.umask(before)
+    assert {each.stat().st_mode & 0o777 for each in (cache, *list(cache.parents)[:2])} == {0o700}
+
+
+@needs_compiler
+def test_the_reason_why_there_is_none_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.mkdir(parents=True)
+    cache.chmod(0o770)
+    assert compiled() is None
+    assert f"others can write to {cache} or own it, of mode 770: chmod go-w {cache}" in compiling.why_not()
+    cache.chmod(0o700)
+    assert compiled("metashot_other") is None
+    assert "has no function metashot_other: delete it" in compiling.why_not()
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    assert compiled() is None
+    assert "there is no C compiler" in compiling.why_not()
+    monkeypatch.setenv(compiling.SWITCH, "0")
+    assert compiling.why_not() == "METASHOT_KERNELS=0 switches them off"
+
+
 @pytest.mark.parametrize("value", ["0", "false", "off", ""])
 def test_it_can_be_switched_off(cache: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv(compiling.SWITCH, value)

@@ -77,7 +77,7 @@ def number_of(n: Any, most: int, what: str = "") -> int:
     """A number of examples, which is refused if it is not from 1 to `most`; `what` is what a message calls the latter."""
     try:
         count = 0 if isinstance(n, bool | np.bool_) else operator.index(n)
-    except TypeError:
+    except (TypeError, ValueError):
         count = 0
     if not 1 <= count <= most:
         raise BadValue(f"n={shown(n)} cannot be used; allowed: a whole number from 1 to {what}{most:,}")

@@ -134,7 +134,8 @@ class Classifier(Learner):
 
         Returns:
             The examples, class by class, and their labels. Drawings are [images, height, width], between 0 (paper) and 1
-            (ink), in the size of the training data; features are [N, features], normalised as the learner does.
+            (ink), in the size of the training data, and [images, height, width, 3] in colour; features are [N, features],
+            as far apart as the normalised ones of the learner.
 
         Raises:
             Unavailable: The learner is not fitted.
@@ -142,8 +143,9 @@ class Classifier(Learner):
         """
         fitted, count = self._state(), number_of(n, _MOST_GENERATED)
         made = fitted.generate(count)
-        drawings = made[:, 0] if made.ndim == 4 and made.shape[1] == 1 else made
-        return drawings, np.repeat(as_array(fitted.classes), count)
+        if made.ndim == 4:  # as `fit` takes images
+            made = made[:, 0] if made.shape[1] == 1 else np.moveaxis(made, 1, -1)
+        return made, np.repeat(as_array(fitted.classes), count)
 
     def unknown(self, items: NDArray[Any], rate: float, together: bool) -> NDArray[np.bool_]:
         """Whether items in the form in which examples are saved belong to none of the classes; see `predict`."""

@@ -189,6 +189,11 @@ class TrainedNetwork:
             )
         with self._used, _own_modes(), self._announced(f"making {n:,} examples of each class"):
             made = algorithm.generated(self._known(support), n).x.detach().cpu().double()
+        if not made.isfinite().all():
+            raise BadInput(
+                f"this {self.name} makes examples that are not finite, since the training of its checkpoint has diverged; "
+                "take another checkpoint"
+            )
         return np.asarray((made.view(-1, *self.origin["input_shape"]) if algorithm.needs_pixels else made).numpy())
 
     def _comparing(self, what: str, otherwise: str) -> FeatureLearner:

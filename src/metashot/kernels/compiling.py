@@ -22,6 +22,7 @@ from metashot.files.outputs import atomic_file
 SWITCH = "METASHOT_KERNELS"
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 _SECONDS = 60.0  # that a compilation may take
+_failures: list[str] = []  # why there is no library, of each that could not be compiled or loaded
 
 
 @cache
@@ -36,20 +37,29 @@ def library(name: str, functions: tuple[str, ...] = ()) -> ctypes.CDLL | None:
         The library; None where it is switched off or cannot be compiled.
     """
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if switched_off() or compiler is None or not os.path.isabs(compiler):
+    if switched_off():
         return None
+    if compiler is None or not os.path.isabs(compiler):
+        return _failed("there is no C compiler, such as gcc, in a folder of PATH")
     source = Path(__file__).with_name(f"{name}.c")
     flags = [*_FLAGS, *_openmp_of_torch()]
     sources = [path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))]
     described = (*sources, *flags, compiler, torch.__version__, _processor())
     digest = hashlib.sha256("\0".join(described).encode()).hexdigest()[:20]
-    with contextlib.suppress(OSError, subprocess.SubprocessError, RuntimeError):  # the last where there is no home folder
-        folder = _own_folder()
-        file = folder / f"{name}-{digest}.so"
+    try:
+        file = _own_folder() / f"{name}-{digest}.so"
         if not _is_whole(file):
             _compile(compiler, source, flags, file)
         loaded = ctypes.CDLL(str(file))
-        return loaded if all(hasattr(loaded, function) for function in functions) else None
+    except (OSError, subprocess.SubprocessError, RuntimeError) as error:  # the last where there is no home folder
+        return _failed(f"they cannot be compiled or loaded ({error})")
+    if missing := [function for function in functions if not hasattr(loaded, function)]:
+        return _failed(f"{file} has no function {missing[0]}: delete it")
+    return loaded
+
+
+def _failed(reason: str) -> ctypes.CDLL | None:
+    _failures.append(reason)
     return None
 
 
@@ -62,7 +72,7 @@ def why_not() -> str:
     """The reason why kernels are not there."""
     if switched_off():
         return f"{SWITCH}={os.environ[SWITCH]} switches them off"
-    return "they cannot be compiled: is there a C compiler, such as gcc?"
+    return _failures[-1] if _failures else "they have not been asked for"
 
 
 def _compile(compiler: str, source: Path, flags: list[str], file: Path) -> None:
@@ -113,10 +123,15 @@ def _own_folder() -> Path:
     if not cache_home.is_absolute():
         raise PermissionError(f"{cache_home} depends on the working folder")
     folder = cache_home / "metashot" / "kernels"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in (*reversed(folder.parents), folder):  # `parents=True` would give those in between the mode of the umask
+        if not each.is_dir():
+            each.mkdir(mode=0o700, exist_ok=True)
     folder = folder.resolve(strict=True)
-    if folder.stat().st_uid != os.geteuid() or any(map(_is_open, (folder, *folder.parents))):
-        raise PermissionError(f"{folder} can be written to by others")
+    if folder.stat().st_uid != os.geteuid():
+        raise PermissionError(f"{folder} belongs to another user")
+    if open_ones := [each for each in (folder, *folder.parents) if _is_open(each)]:
+        mode = stat.S_IMODE(open_ones[0].stat().st_mode)
+        raise PermissionError(f"others can write to {open_ones[0]} or own it, of mode {mode:03o}: chmod go-w {open_ones[0]}")
     return folder
 
 

@@ -31,6 +31,7 @@ from metashot.randomness import key_of, normal
 
 _KEY = key_of("made examples")
 _SCALE = 10.0  # of cosines; validation episodes calibrate the temperature
+_AT_ONCE = 1024  # examples that are made in one pass
 _MADE_IN_TRAINING = 5  # of a class, with which training steps are scored
 
 Made = Annotated[int, AtLeast(0), AtMost(10_000)]
@@ -194,7 +195,8 @@ class GenerativeLearner(CentresFeatures):
         anchors = real.x.gather(1, places.flatten(1).unsqueeze(-1).expand(-1, -1, features))
         noise = noise_of(numbers, ways, made, self.noise_size).to(real.x).flatten(1, 2)
         with torch.autocast(real.x.device.type, enabled=False):
-            x = self.generate(anchors.flatten(0, 1), noise.flatten(0, 1))
+            parts = zip(*(torch.split(each.flatten(0, 1), _AT_ONCE) for each in (anchors, noise)), strict=True)
+            x = torch.cat([self.generate(*part) for part in parts])
         return Examples(x.view(tasks, -1, features), y)
 
     @torch.no_grad()
