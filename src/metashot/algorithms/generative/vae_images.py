@@ -10,7 +10,7 @@ anchor it shows,
 
 an affine map and a smooth displacement by cubic B-splines beta with control points d_ij (free-form deformations: Rueckert et
 al. 1999, "Nonrigid registration using free-form deformations"). Two convolutions turn the moved drawing into ink: they know
-z, and soften or thicken strokes, but reach only three pixels, so that nothing else is drawn. That one drawing and a density
+z, and soften or thicken strokes, but reach only three pixels far: they draw nothing else. That one drawing and a density
 of transformations, learned from other characters, make a classifier is the idea of Miller, Matsakis, Viola 2000, "Learning
 from one example through shared densities on transforms".
 
@@ -21,8 +21,7 @@ probabilities of ink.
 
 Where this departs from the Delta-encoder: everything that `vae.py` names, and pixels instead of features. From spatial
 transformers: theta is bounded, since without bounds training enlarges a spot of ink until it fills the drawing; outside the
-anchor is paper; and the anchor is moved twice, as it is and blurred, so that strokes which are
-far apart attract each other.
+anchor is paper; and the anchor is moved twice, as it is and blurred, so that strokes which are far apart attract each other.
 """
 
 from typing import Annotated, Any
