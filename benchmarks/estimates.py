@@ -98,7 +98,9 @@ def run(arguments: list[str]) -> None:
     algorithm = learner.algorithm
     assert isinstance(algorithm, FeatureLearner)
     console = Console()
-    estimated = [measured_estimates(algorithm, features, *shape, given.tasks) for shape in fitting(features)]
+    estimated = [
+        measured_estimates(algorithm, features, *shape, given.tasks) for shape in fitting(features, algorithm.fixed_ways)
+    ]
     console.print(_on_a_terminal(_ESTIMATED, map(_estimated_cells, estimated)))
     labelled = [row for shots in SHOTS for row in measured_labels(algorithm, features, shots, given.tasks)]
     console.print(_on_a_terminal(_LABELLED, map(_labelled_cells, labelled)))
@@ -143,11 +145,11 @@ def test_features(learner: Learner) -> Tensor:
     return torch.cat(parts).view(*places.shape, -1)
 
 
-def fitting(features: Tensor) -> Iterator[tuple[int, int, bool]]:
-    """The shapes for which there are enough classes and images."""
+def fitting(features: Tensor, most_ways: int | None = None) -> Iterator[tuple[int, int, bool]]:
+    """The shapes for which there are enough classes and images, and outputs of the learner's head, if it has one."""
     classes, images, _ = features.shape
     for ways, shots, similar in SHAPES:
-        if (ways < classes if similar else ways <= classes) and shots <= images // 2:
+        if (ways < classes if similar else ways <= classes) and shots <= images // 2 and ways <= (most_ways or ways):
             yield ways, shots, similar
 
 

@@ -90,6 +90,7 @@ def test_tasks_are_drawn_without_repeating_a_class_or_an_image() -> None:
 def test_only_tasks_that_the_data_allow_are_measured() -> None:
     random = [(5, 2, False), (5, 5, False), (5, 10, False), (10, 5, False)]
     assert list(fitting(torch.zeros(20, 100, 1))) == [*random, (5, 2, True), (5, 5, True)]
+    assert (10, 5, False) not in fitting(torch.zeros(20, 100, 1), 5)  # of a head for five classes
     assert list(fitting(torch.zeros(5, 10, 1))) == random[:2]  # whose similar classes would be the same
 
 

@@ -222,7 +222,7 @@ class Learner(ABC):
         """The class probabilities of each query [N, classes], in the order of `classes_`."""
         raise self._has_no_classes("predict_proba")
 
-    def estimate(self) -> Estimate:
+    def estimate(self, within: float | None = None) -> Estimate:
         """Estimate the accuracy on further queries, from the examples of `fit` alone."""
         raise self._has_no_classes("estimate")
 
