@@ -8,14 +8,12 @@ recognises the class of a single made drawing, and that of a query, from the sup
 """
 
 import argparse
-import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -25,7 +23,7 @@ from benchmarks.compare.table import machine
 from benchmarks.outputs import refuse_json, write_json
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
-from metashot.algorithms.generative.vae_images import VAEImages
+from metashot.algorithms.generative.vae_images import VAEImages, blurred
 from metashot.applied.learner import Learner
 from metashot.bad_input import BadInput
 from metashot.data.class_episodes import ClassEpisodes
@@ -78,7 +76,8 @@ def run(arguments: list[str]) -> None:
     judge = None
     if given.judge:
         try:
-            judge = judging(metashot.load(given.judge), learner)
+            judge = metashot.load(given.judge)
+            refuse_judge(judge, learner)
             refuse_seen(judge, data)
         except BadInput as error:
             parser.error(f"--judge {given.judge}: {error}")
@@ -96,13 +95,12 @@ def run(arguments: list[str]) -> None:
     recognised = judge and recognised_by(judge, algorithm, data, given.episodes)
     console.print(table)
     if recognised:
-        made_drawings, queries = (
+        singles, queries = (
             _points(recognised.made, recognised.made_ci95),
             _points(recognised.queries, recognised.queries_ci95),
         )
         console.print(
-            f"{recognised.judge} recognises {made_drawings} % of single made drawings, and {queries} % of queries",
-            highlight=False,
+            f"{recognised.judge} recognises {singles} % of single made drawings, and {queries} % of queries", highlight=False
         )
     console.print(f"{given.episodes:,} test episodes on {learner.origin['name']}; {machine()}", highlight=False)
     if given.json:
@@ -123,19 +121,14 @@ def drawing(learner: Learner) -> VAEImages:
     return algorithm
 
 
-def judging(judge: Learner, learner: Learner) -> Learner:
-    """The judge of the drawings of a learner.
-
-    Raises:
-        BadInput: It reads other drawings or makes drawings itself.
-    """
+def refuse_judge(judge: Learner, learner: Learner) -> None:
+    """Refuse a judge that reads other drawings than a learner, or makes drawings itself."""
     if isinstance(judge.algorithm, VAEImages):
         raise BadInput("a judge does not make drawings itself: give a run of another algorithm, such as algo=protonet")
     for name in ("name", "input_shape", "mean", "std"):
         own, wanted = (one.origin.get(name) for one in (judge, learner))
         if own != wanted:
             raise BadInput(f"its data have {name}={own}, and the drawings {name}={wanted}: train the judge on the same data")
-    return judge
 
 
 def episodes_of(learner: Learner) -> ClassEpisodes:
@@ -200,18 +193,6 @@ def answers_from_blurred(algorithm: VAEImages, episode: Episode, width: float) -
     drawings = support.x.reshape(-1, *algorithm.backbone.input_shape)
     learned = replace(support, x=blurred(drawings, width).view_as(support.x))
     return algorithm.answer(algorithm.classifier_of(learned, support.y.shape[1]), query.x)
-
-
-def blurred(drawings: Tensor, width: float) -> Tensor:
-    """Drawings [N, channels, height, width] after a Gaussian filter with this standard deviation in pixels; 0: unchanged."""
-    if not width:
-        return drawings
-    radius = math.ceil(3 * width)
-    weights = torch.exp(-((torch.arange(-radius, radius + 1, dtype=torch.float64) / width) ** 2) / 2)
-    weights = (weights / weights.sum()).to(drawings)
-    planes = drawings.flatten(0, 1).unsqueeze(1)  # [N * channels, 1, height, width]
-    planes = F.conv2d(planes, weights.view(1, 1, -1, 1), padding=(radius, 0))
-    return F.conv2d(planes, weights.view(1, 1, 1, -1), padding=(0, radius)).view_as(drawings)
 
 
 def compared(support: str, found: list[float], made: list[float]) -> Row:

@@ -54,6 +54,8 @@ class Between:
     def _divided(self) -> tuple[str, str, str]:
         try:
             text = self.path.read_bytes().decode()
+        except FileNotFoundError as error:
+            raise ValueError("there is no such file") from error
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"it is no text file in UTF-8 ({type(error).__name__})") from error
         lines = text.splitlines(keepends=True)

@@ -36,6 +36,8 @@ def run(arguments: list[str]) -> None:
         refuse_unmeasured(parser, measurements(QUESTIONS, options.folder, None, 0), options.folder)
         page.replace(tables(options.folder))
         sys.exit(1 if told(failures(options.folder)) else 0)
+    if "table" in options.questions:
+        parser.error("table stands alone: measure first, then write the table")
     if unknown := [name for name in options.questions if name not in names]:
         parser.error(f"{unknown[0]} is none of {', '.join(names)}, table")
     chosen = [names[name] for name in options.questions] or list(QUESTIONS)

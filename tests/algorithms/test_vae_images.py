@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from metashot.algorithms.generative.learner import noise_of
-from metashot.algorithms.generative.vae_images import Decoder, VAEImages, sampled, softened
+from metashot.algorithms.generative.vae_images import Decoder, VAEImages, blurred, sampled
 from metashot.algorithms.optimization import Optimization
 from metashot.backbones.base import Backbone
 from metashot.backbones.identity import Identity
@@ -134,10 +134,12 @@ def test_nothing_moves_before_training_and_then_places_have_gradients() -> None:
     assert sampled(anchors, lost).isnan().sum() == 2  # in both channels, and no pixel elsewhere
 
 
-def test_the_second_drawing_that_moves_is_a_blurred_one() -> None:
-    x = torch.rand(2, 3, 9, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    expected = gaussian_filter(x.numpy(), 1.0, mode="constant", axes=(2, 3), radius=3)
-    np.testing.assert_allclose(softened(x).numpy(), expected, rtol=1e-9)
+@pytest.mark.parametrize("width", [0.5, 1.0, 2.5])
+def test_drawings_are_blurred_as_scipy_does(width: float) -> None:
+    x = torch.rand(3, 2, 9, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = gaussian_filter(x.numpy(), width, mode="constant", axes=(2, 3), radius=int(np.ceil(3 * width)))
+    np.testing.assert_allclose(blurred(x, width).numpy(), expected, rtol=1e-9, atol=1e-12)
+    assert torch.equal(blurred(x, 0.0), x)
 
 
 def refused(backbone: Backbone, said: str, **settings: Any) -> None:

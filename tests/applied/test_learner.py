@@ -341,6 +341,7 @@ def test_numbers_are_learned_and_scored_as_r2(sinusoid: Learner, tmp_path: Path)
 
 def test_learner_of_numbers_has_no_classes_and_refuses_other_shapes(sinusoid: Learner) -> None:
     refused(lambda: sinusoid.predict_proba([[1.0]]), "predict_proba is for classes")
+    refused(lambda: sinusoid.estimate(within=2), "estimate is for classes")
     assert not hasattr(sinusoid, "classes_")
     refused(lambda: sinusoid.predict([1.0]), "call fit")
     refused(lambda: sinusoid.fit(np.zeros((3, 2)), np.zeros(3)), "x has the shape (3, 2)")

@@ -10,21 +10,13 @@ from scipy.ndimage import gaussian_filter
 
 import metashot
 from benchmarks import blurred
-from benchmarks.blurred import answers_from_blurred, compared, drawing, judging, made_drawings, recognition
+from benchmarks.blurred import answers_from_blurred, compared, drawing, made_drawings, recognition, refuse_judge
 from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.bad_input import BadInput
 from metashot.episodes import Examples
 from tests.algorithms.feature_learners import Pixels, learner
 from tests.algorithms.test_vae_images import drawings, made
 from tests.applied.learners import tiny
-
-
-@pytest.mark.parametrize("width", [0.5, 1.0, 2.5])
-def test_drawings_are_blurred_as_scipy_does(width: float) -> None:
-    x = torch.rand(3, 2, 9, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    expected = gaussian_filter(x.numpy(), width, mode="constant", axes=(2, 3), radius=int(np.ceil(3 * width)))
-    np.testing.assert_allclose(blurred.blurred(x, width).numpy(), expected, rtol=1e-9, atol=1e-12)
-    assert torch.equal(blurred.blurred(x, 0.0), x)
 
 
 def test_only_the_support_set_is_blurred_and_nothing_is_made() -> None:
@@ -82,6 +74,6 @@ def test_judges_of_other_drawings_are_refused(tmp_path: Path) -> None:
     of_pixels = {"mean": None, "std": None}
     ours = metashot.load(tiny(tmp_path, "vae_images", "running", "backbone=identity", **of_pixels))
     with pytest.raises(BadInput, match="algo=protonet"):
-        judging(ours, ours)
+        refuse_judge(ours, ours)
     with pytest.raises(BadInput, match=r"mean=\[0\.2\], and the drawings mean=None"):
-        judging(metashot.load(tiny(tmp_path, "protonet", "running")), ours)
+        refuse_judge(metashot.load(tiny(tmp_path, "protonet", "running")), ours)

@@ -103,7 +103,7 @@ def test_what_was_deleted_is_measured_again(scripts: Path) -> None:
     assert [line.split(",")[0] for line in said] == [str(planned[-1].folder)]
 
 
-@pytest.mark.parametrize("given", [["other"], ["metalstm"], ["table", "--markdown", "missing.md"]])
+@pytest.mark.parametrize("given", [["other"], ["metalstm"], ["table", "--markdown", "missing.md"], ["leo", "table"]])
 def test_what_cannot_be_measured_is_refused(
     given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ class FeatureLearner(Algorithm):
     """
 
     reads_names: ClassVar[bool] = False  # whether its answers depend on what classes are called
+    made: int = 0  # examples of each class that it makes of a support set
     answers_in_a_graph: ClassVar[bool] = True  # whether an ONNX graph can answer any number of queries
 
     def __init__(self, backbone: Backbone, problem: Problem, optimizer: Optimization) -> None:

@@ -191,7 +191,8 @@ def simulated(algorithm: FeatureLearner, ways: int, shots: float, deadline: Dead
     smoothing = _SMOOTHING / math.sqrt(own_examples)
     labels = torch.arange(ways, device=sample.device)
     y = labels.repeat_interleave(shots)
-    numbers = max(ways * images, _folds(y)[0].numel()) * sample.shape[2]  # in a task
+    kept = _folds(y)[0]
+    numbers = max(ways * images, kept.numel() + len(kept) * ways * algorithm.made) * sample.shape[2]  # in a task
     tasks = min(max(_NUMBERS // numbers, _FEWEST_TASKS), _MOST_TASKS)
     chosen, orders = _drawn(tasks, ways, classes, images)
     accuracies, smoothed = [], []

@@ -24,6 +24,7 @@ transformers: theta is bounded, since without bounds training enlarges a spot of
 anchor is paper; and the anchor is moved twice, as it is and blurred, so that strokes which are far apart attract each other.
 """
 
+import math
 from typing import Annotated, Any
 
 import torch
@@ -39,6 +40,7 @@ from metashot.episodes import Episode
 # The bounds of |A_ij|, |t_i| and of the coordinates of d_ij; a drawing reaches from -1 to 1.
 _AFFINE, _TRANSLATION, _DISPLACEMENT = 0.5, 0.15, 0.2
 _SLOW = 0.3  # factor of theta: drawings grow soft before they move, or theta may stay at its bounds
+_BLUR = 1.0  # pixels, of the second drawing that moves
 _INK = 16  # channels between the two convolutions
 
 
@@ -137,7 +139,7 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor, anchors: Tensor) -> Tensor:
         """Logits [P, channels, height, width] from codes [P, code] and anchors [P, channels, height, width]."""
         both = self.both(torch.cat([z, self.anchor(anchors)], 1))
-        moved = sampled(torch.cat([anchors, softened(anchors)], 1), self.transformed(self.theta(both)))
+        moved = sampled(torch.cat([anchors, blurred(anchors, _BLUR)], 1), self.transformed(self.theta(both)))
         ink = F.leaky_relu(self.first(moved) + self.thickness(both)[:, :, None, None], 0.2)
         logits: Tensor = self.last(ink)
         return logits
@@ -174,13 +176,16 @@ def sampled(drawings: Tensor, places: Tensor) -> Tensor:
     return (above * (1 - down) + below * down).view_as(drawings)
 
 
-def softened(drawings: Tensor) -> Tensor:
-    """Drawings after a Gaussian filter with a standard deviation of one pixel."""
-    weights = torch.exp(-torch.arange(-3, 4, dtype=torch.float64).square() / 2)
+def blurred(drawings: Tensor, width: float) -> Tensor:
+    """Drawings [N, channels, height, width] after a Gaussian filter with this standard deviation in pixels; 0: unchanged."""
+    if not width:
+        return drawings
+    radius = math.ceil(3 * width)
+    weights = torch.exp(-((torch.arange(-radius, radius + 1, dtype=torch.float64) / width) ** 2) / 2)
     weights = (weights / weights.sum()).to(drawings)
-    planes = drawings.flatten(0, 1).unsqueeze(1)
-    planes = F.conv2d(planes, weights.view(1, 1, -1, 1), padding=(3, 0))
-    return F.conv2d(planes, weights.view(1, 1, 1, -1), padding=(0, 3)).view_as(drawings)
+    planes = drawings.flatten(0, 1).unsqueeze(1)  # [N * channels, 1, height, width]
+    planes = F.conv2d(planes, weights.view(1, 1, -1, 1), padding=(radius, 0))
+    return F.conv2d(planes, weights.view(1, 1, 1, -1), padding=(0, radius)).view_as(drawings)
 
 
 def _centres(side: int) -> Tensor:
