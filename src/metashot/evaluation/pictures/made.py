@@ -34,7 +34,7 @@ def made_features_picture(support: Examples, query: Examples, made: Examples, na
     styles: list[dict[str, Any]] = [
         {"marker": ".", "markersize": 4, "alpha": 0.45},
         {"marker": "o", "markersize": 5, "markeredgecolor": "black", "markeredgewidth": 0.6},
-        {"marker": "*", "markersize": 15, "markeredgecolor": "black", "markeredgewidth": 1.0, "fillstyle": "none"},
+        {"marker": "*", "markersize": 15, "markeredgewidth": 1.5, "fillstyle": "none"},  # what is made may lie behind it
     ]
     first = 0
     for part, style, what in zip(parts, styles, ("made", "query", "support"), strict=True):
