@@ -3,10 +3,12 @@
 import csv
 
 import pytest
+import torch
 
 from .conftest import Command, Trained
 from .processes import checkpoint, contents, different, report
 from .test_bad_input import refused
+from .test_devices import ended, started
 
 SMALL = ("data.test.episodes=8", "data.val.episodes=4", "data.tasks_per_step=2", "data.train.ways=5", "algo.made=6")
 OF_FEATURES = (*SMALL, "algo.hidden=16", "freeze_backbone=true")
@@ -72,6 +74,22 @@ def test_drawings_are_made_and_drawn_beside_real_ones(command: Command) -> None:
     for name in ("made.png", "made_features.png"):
         assert (command.folder / "made" / name).is_file()
     assert report(command.folder / "made")["made"]["without"]["mean"] > 0.2
+
+
+def test_drawings_on_two_devices_are_those_of_one(command: Command) -> None:
+    calmer = ("algo.optimizer.name=sgd", "algo.optimizer.lr=0.01")  # Adam divides by gradients that may vanish
+    given = (*train(command, *DRAWN)[1:], *calmer, "data.test.episodes=7", "pictures=none")
+    two = ended(started(command, *given, "trainer.devices=2", "trainer.strategy=ddp", "folder=two"))
+    assert [outcome.code for outcome in two] == [0, 0], two
+    one = command.run("train.py", *given, "folder=one")
+    assert one.code == 0, one
+    found, expected = (checkpoint(command.folder / folder)["state_dict"] for folder in ("two", "one"))
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=name)
+    made, alone = (report(command.folder / folder) for folder in ("two", "one"))
+    assert made["accuracy"] == pytest.approx(alone["accuracy"], abs=1e-4)
+    assert made["made"]["gain"]["mean"] == pytest.approx(alone["made"]["gain"]["mean"], abs=1e-4)
 
 
 def test_made_drawings_resume_exactly(command: Command) -> None:
