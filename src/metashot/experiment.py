@@ -138,7 +138,7 @@ class Experiment:
         self.data = configuration.build(config["data"], seed=config["seed"])
         tasks_of_each_device(self.data.tasks_per_step, self._options.all_devices)
         self.data.open()
-        backbone = configuration.build(config["backbone"], input_shape=self.data.input_shape)
+        backbone = configuration.build_backbone(config["backbone"], self.data.items, self.data.name, self.data.input_shape)
         if backbone.is_published and self._start.checkpoint is None:
             backbone.bring_back()
         presented = [self.data.present_for(backbone.wants)]

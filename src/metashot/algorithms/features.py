@@ -108,10 +108,14 @@ class FeatureLearner(Algorithm):
             found: Tensor = kept.gather(places, self.device).to(self.dtype)
             return found
         parts = [
-            self.embed(data.inputs_at(split, part, self.device).to(self.dtype)[None], support=0)[0]
+            self.embed(self._in_own_precision(data.inputs_at(split, part, self.device))[None], support=0)[0]
             for part in np.array_split(places.reshape(-1), math.ceil(places.size * numbers / _NUMBERS_AT_ONCE))
         ]
         return torch.cat(parts).view(*places.shape, -1)
+
+    def _in_own_precision(self, x: Tensor) -> Tensor:
+        """Inputs in the precision of the weights; integers, which are places in a table, stay as they are."""
+        return x.to(self.dtype) if x.is_floating_point() else x
 
     def refuse_strangers(self) -> None:
         if not self.familiarity.has_learned:

@@ -29,11 +29,12 @@ class Backbone(nn.Module):
 
     starts_trained: ClassVar[bool] = False  # whether it has published weights, so that `init_from` is not needed
     has_weights: ClassVar[bool] = True  # False where inputs are features already
+    of_texts: ClassVar[bool] = False  # whether inputs are texts [2, length]: token ids, and a mask that is 1 at tokens
     reads_text: ClassVar[bool] = False  # whether it also embeds texts, by `text_features`
     public_digest: str | None = None  # of published weights, hexadecimal
     external_data: str | None = None  # the data beyond the training split that its weights were trained on
     fused: bool = True  # whether kernels may be used where there are any
-    wants: Mapping[str, Any] | None = None  # the inputs it was trained on: input_shape, mean, std, ...; None for any
+    wants: Mapping[str, Any] | None = None  # inputs: input_shape, mean, std, ..., or its tokenizer; None for any
     feature_shape: tuple[int, ...]  # of one input: (channels, height, width) of its map, or (features,)
 
     def __init__(self, input_shape: tuple[int, ...], normalisation: Protocol) -> None:

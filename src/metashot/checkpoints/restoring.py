@@ -13,8 +13,9 @@ from metashot.bad_input import BadInput
 from metashot.checkpoints.stored import OURS
 from metashot.configuration import signatures
 from metashot.configuration.buildable import target_of
-from metashot.problems import PROBLEMS
+from metashot.problems import PROBLEMS, Regression
 from metashot.sources.getting.files import printable
+from metashot.sources.source import FEATURES, PIXELS
 
 Origin = Mapping[str, Any]  # the description of the training data in a checkpoint
 
@@ -26,6 +27,12 @@ def origin_of(checkpoint: Mapping[str, Any], path: Path) -> Origin:
             f"{printable(path)} was written by an older version of metashot, which did not record its training data"
         )
     return origin
+
+
+def items_of(origin: Origin) -> str:
+    """The kind of the items that a learner was trained on, such as `pixels`."""
+    usual = PIXELS if origin["problem"] != Regression.__name__ else FEATURES
+    return str(origin.get("presentation", usual))
 
 
 def trained_algorithm(
@@ -63,7 +70,9 @@ def _solves(algorithm: str, problem: str) -> bool:
 
 
 def _built(config: configuration.Container, origin: Origin) -> Algorithm:
-    backbone = configuration.build(config["backbone"], input_shape=tuple(origin["input_shape"]))
+    backbone = configuration.build_backbone(
+        config["backbone"], items_of(origin), origin["name"], tuple(origin["input_shape"])
+    )
     problem = PROBLEMS[origin["problem"]](origin["outputs"])
     algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=problem)
     return algorithm

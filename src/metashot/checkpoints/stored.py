@@ -8,13 +8,14 @@ import contextlib
 import math
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 
-from metashot.arguments import AtLeast, AtMost, Matching, Positive, Seed, Watched, check_value
+from metashot.arguments import AtLeast, AtMost, Buckets, Matching, Positive, Seed, Watched, check_value
 from metashot.bad_input import BadInput, one_of
 from metashot.checkpoints.ready_made import READY_MADE, ready_made
 from metashot.configuration import signatures
@@ -24,7 +25,7 @@ from metashot.configuration.former_names import bring_state_up_to_date, bring_up
 from metashot.files.archives import Outline, Unusable, outline
 from metashot.files.outputs import holds_fit
 from metashot.files.paths import given_path, kind_of_file, read_file
-from metashot.sources.source import FEATURES, PIXELS
+from metashot.sources.source import FEATURES, PIXELS, TOKENS
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 CONFIG = "config.yaml"  # in a run's folder
@@ -45,6 +46,9 @@ _LONGEST_NUMBER = 40  # digits
 MOST_CLASSES, LONGEST_LABEL = 100_000, 1000  # limits of a fitted learner
 _Size = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels of an image side, or the length of a regression input
 _Length = Annotated[int, AtLeast(1), AtMost(65_536)]  # the length of a vector, or the tokens of a text
+_DTYPES = {PIXELS: "torch.uint8", FEATURES: "torch.float32", TOKENS: "torch.int32"}  # of a fitted learner's examples
+_MOST_VOCABULARY = 2**25  # bytes of a compressed vocabulary
+_LONGEST_TEXT = 2**20  # characters of an example
 _Step = Annotated[int, AtLeast(0), AtMost(2**53)]
 
 
@@ -73,6 +77,7 @@ _CONSTANTS: Mapping[str, Any] = {"mean": list[float] | None, "std": list[Positiv
 _ORIGIN_OF_ITEMS: Mapping[str, Mapping[str, Any]] = {
     PIXELS: {**_CONSTANTS, "images": str | None, "interpolation": Literal["bilinear", "bicubic"] | None},
     FEATURES: {**_CONSTANTS, "items": str | None, "input_shape": list[_Length]},
+    TOKENS: {"items": str | None, "input_shape": list[_Length]},
     "others": {"items": str | None, "input_shape": list[_Length]},
 }
 
@@ -261,7 +266,8 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
         tensors = hasattr(x, "untyped_storage") and hasattr(y, "untyped_storage")
         if not tensors or not x.dim() or not y.dim() or len(x) != len(y) or not len(x):
             raise BadInput("its examples are missing or broken")
-        if tuple(x.shape[1:]) != tuple(origin["input_shape"]):
+        of_texts = origin.get("presentation") == TOKENS  # whose examples are characters, of any length
+        if x.dim() != 2 or x.shape[1] > _LONGEST_TEXT if of_texts else tuple(x.shape[1:]) != tuple(origin["input_shape"]):
             raise BadInput(f"its examples have the shape {list(x.shape)}, which its origin.input_shape does not allow")
         kept = _PROBLEMS[origin["problem"]]
         if not kept.fitted:
@@ -269,12 +275,14 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
         if kept.named_classes:
             classes = content.get("classes")
             # x has the dimensions of origin.input_shape after one for the examples.
-            allowed = {PIXELS: "torch.uint8", FEATURES: "torch.float32"}.get(origin.get("presentation", PIXELS))
+            allowed = _DTYPES.get(origin.get("presentation", PIXELS))
             kinds = (str(x.dtype), str(y.dtype), y.dim())
             if not isinstance(classes, list) or kinds != (allowed, "torch.int64", 1):
                 raise BadInput("its examples or classes are missing or broken")
             if x.is_floating_point() and not x.isfinite().all():
                 raise BadInput("its examples have non-finite numbers")
+            if of_texts and not -1 <= int(x.min()) <= int(x.max()) <= sys.maxunicode:
+                raise BadInput("its examples have numbers that are no characters")
             if len(classes) == 1:
                 raise BadInput("its examples are of one class, and at least two are needed")
             if len(classes) > len(y) or not can_be_stored(classes):
@@ -342,12 +350,34 @@ def refuse_broken_origin(origin: Any) -> None:
         return
     if kind == PIXELS and (len(shape) != 3 or shape[0] not in (1, 3)):
         raise BadInput(f"its origin.input_shape={shape} is not that of images")
+    if kind == TOKENS:
+        if len(shape) != 2 or shape[0] != 2:
+            raise BadInput(f"its origin.input_shape={shape} is not that of texts")
+        _refuse_broken_tokenizer(origin.get("tokenizer"))
     if not 1 <= len(shape) <= _MOST_DIMENSIONS or math.prod(shape) > _MOST_NUMBERS:
         raise BadInput(f"its origin.input_shape={shape} is not that of any input")
     expected = {PIXELS: shape[0], FEATURES: math.prod(shape)}.get(kind)
     given = [len(values) for values in constants if values is not None]
     if len(given) == 1 or any(length != expected for length in given):
         raise BadInput("its origin.mean and origin.std do not belong to its origin.input_shape")
+
+
+def _refuse_broken_tokenizer(described: Any) -> None:
+    """Validate how texts become tokens; whether a vocabulary can be read turns out when it is."""
+    if not isinstance(described, dict):
+        raise BadInput("its origin.tokenizer is missing or broken")
+    kind = described.get("kind")
+    check_value(kind, Literal["characters", "words", "json"], "its origin.tokenizer.kind")
+    if kind == "words":
+        check_value(described.get("buckets"), Buckets, "its origin.tokenizer.buckets")
+    if kind == "json":
+        content: Any = described.get("json")
+        check_value(described.get("marks"), bool, "its origin.tokenizer.marks")
+        if not isinstance(content, Outline) and not hasattr(content, "untyped_storage"):
+            raise BadInput("its origin.tokenizer.json is missing or broken")
+        dtype, size = str(content.dtype).removeprefix("torch."), tuple(content.shape)
+        if dtype != "uint8" or len(size) != 1 or not 0 < size[0] <= _MOST_VOCABULARY:
+            raise BadInput(f"its origin.tokenizer.json is {dtype} of the shape {list(size)}")
 
 
 def refuse_unsafe(config: Any, where: str) -> Container:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from metashot.configuration.buildable import CONF as CONF
 from metashot.configuration.building import build as build
 from metashot.configuration.building import build_algorithm as build_algorithm
+from metashot.configuration.building import build_backbone as build_backbone
 from metashot.configuration.building import locate as locate
 from metashot.configuration.checking import GROUPS as GROUPS
 from metashot.configuration.checking import Container as Container

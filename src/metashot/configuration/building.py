@@ -8,6 +8,7 @@ from metashot.bad_input import BadInput
 from metashot.configuration import signatures
 from metashot.configuration.buildable import TARGET, buildable, target_of
 from metashot.configuration.checking import Container, arguments_of_class
+from metashot.sources.source import FEATURES, PIXELS, TOKENS
 
 
 def locate(node: Any, key: str) -> type[Any]:
@@ -35,6 +36,33 @@ def build(node: Container, **supplied: Any) -> Any:
         raise BadInput(f"{TARGET}={target} cannot be built")
     arguments = {name: _built(value) for name, value in node.items() if name != TARGET}
     return _imported(target)(**arguments, **supplied)
+
+
+_NOUNS = {PIXELS: "images", TOKENS: "texts", FEATURES: "vectors"}
+
+
+def build_backbone(node: Container, items: str, data: str, input_shape: tuple[int, ...]) -> Any:
+    """Build the backbone, if it is for items of this kind.
+
+    Args:
+        node: its node in a checked configuration.
+        items: the kind of the items, such as `tokens`.
+        data: the name of the data that they are from, for messages.
+        input_shape: the shape of one input.
+
+    Raises:
+        BadInput: it reads texts and the items are others, or the other way round.
+    """
+    target = target_of(node, "backbone")
+    try:
+        of_texts = signatures.constant(target, "of_texts")
+    except AttributeError:  # a plug-in's network need not be a Backbone
+        of_texts = False
+    if of_texts != (items == TOKENS):
+        name, found = node[TARGET].rpartition(".")[2].lower(), _NOUNS.get(items, items)
+        reads, advice = ("texts", "conv4 for images or mlp for vectors") if of_texts else ("no texts", "textcnn")
+        raise BadInput(f"backbone={name} reads {reads}, and data={data} has {found}: choose another one, such as {advice}")
+    return build(node, input_shape=input_shape)
 
 
 def build_algorithm(config: Container, **supplied: Any) -> Any:

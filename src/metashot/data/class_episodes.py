@@ -23,8 +23,9 @@ from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, Ep
 from metashot.files.paths import given_path
 from metashot.problems import Classification
 from metashot.sources.building import build_bank, read_digests, read_manifest
-from metashot.sources.source import PIXELS, DataSource
+from metashot.sources.source import PIXELS, TOKENS, DataSource
 from metashot.sources.splitting import SPLITS, Split
+from metashot.sources.texts.code_points import texts_of
 
 _AT_ONCE = 1000  # episodes whose indices are held in memory at a time
 
@@ -154,6 +155,7 @@ class ClassEpisodes(EpisodicDataModule):
         self.problem = Classification(maximum(specs["train"].ways))
         self.bank_folder: Path  # set when the banks are opened
         self.banks: dict[Split, Bank] = {}
+        self._items: Mapping[Split, Bank] = {}  # of the banks, as the presentation converts them
         self.fingerprint: str | None = None  # of all items and class names, set when the banks are opened
         self.samplers: dict[Split, EpisodeSampler] = {}
         self.shuffled_sampler: ShuffledSampler | None = None
@@ -166,6 +168,10 @@ class ClassEpisodes(EpisodicDataModule):
     @property
     def input_shape(self) -> tuple[int, ...]:
         return self.presentation.input_shape
+
+    @property
+    def items(self) -> str:
+        return self.presentation.kind
 
     @property
     def shuffled(self) -> bool:
@@ -227,7 +233,7 @@ class ClassEpisodes(EpisodicDataModule):
         """Build and open the banks, without checking whether episodes can be drawn from them."""
         if not self.banks:
             self.bank_folder = build_bank(self.source, self.root, self.banks_root)
-            self.banks = {split: Bank.open(self.bank_folder, split) for split in SPLITS}
+            self._items = self.banks = {split: Bank.open(self.bank_folder, split) for split in SPLITS}
             described = read_manifest(self.bank_folder)["splits"]
             self._expect(self.banks["train"].item_shape)
             self.presentation.fit(self.banks["train"])
@@ -249,13 +255,18 @@ class ClassEpisodes(EpisodicDataModule):
         Raises:
             BadInput: if these items cannot be presented in that way.
         """
-        if self.source.item_shape is None:
+        if self.source.item_shape is None or self.presentation.kind == TOKENS:
             self.open_banks()
         change = self.presentation.look_like(origin, self.name)
         own, wanted = (max(shape[1:], default=1) for shape in (self.source.item_shape or (), tuple(origin["input_shape"])))
         if change is not None and getattr(self.source, "has_larger_files", False) and own < wanted:
             change += f"; data.source.image_size={wanted} reads larger files at that size"
-        return change
+        if not self.banks:
+            return change
+        assert self.fingerprint is not None
+        self._items, line = self.presentation.prepare(self.banks, self.fingerprint, self.banks_root)
+        self._placed.clear()
+        return "\n".join(filter(None, [change, line])) or None
 
     def _expect(self, item_shape: tuple[int, ...]) -> None:
         if getattr(self.presentation, "item_shape", None) != item_shape:
@@ -266,7 +277,10 @@ class ClassEpisodes(EpisodicDataModule):
         if split in self.features:
             episodes = self._embedded(split, sampler, numbers, device)
         else:
-            episodes = [self._presented(self._gathered(split, sampler(group), device)) for group in sampler.groups(numbers)]
+            episodes = [self._gathered(split, sampler(group), device) for group in sampler.groups(numbers)]
+            if not self.strangers:  # which have to be as long as the others
+                episodes = [self.presentation.compact(episode) for episode in episodes]
+            episodes = [self._presented(episode) for episode in episodes]
         if not self.strangers:
             return episodes
         return [replace(episode, strangers=self._strangers(split, sampler, episode, device)) for episode in episodes]
@@ -284,7 +298,8 @@ class ClassEpisodes(EpisodicDataModule):
         if "train" in self.features:
             return self._embedded("train", sampler, numbers, device)
         episodes = [self._gathered("train", sampler(group), device) for group in sampler.groups(numbers)]
-        return [self._presented(self.presentation.augmented(episode, sampler.key)) for episode in episodes]
+        changed = (self.presentation.augmented(episode, sampler.key) for episode in episodes)
+        return [self._presented(self.presentation.compact(episode)) for episode in changed]
 
     def class_names(self, split: Split) -> Sequence[str]:
         return self.banks[split].classes
@@ -368,7 +383,11 @@ class ClassEpisodes(EpisodicDataModule):
             self.presentation.stop_augmenting()
             changes.append(f"{self.presentation.noun} are not augmented, so that a frozen backbone embeds each only once")
         changed = self.look_like(
-            {"name": "the images of its pre-trained backbone", "presentation": self.presentation.kind, **looks}
+            {
+                "name": f"the {self.presentation.noun} of its pre-trained backbone",
+                "presentation": self.presentation.kind,
+                **looks,
+            }
         )
         return "\n".join(filter(None, [changed, *changes])) or None
 
@@ -381,9 +400,28 @@ class ClassEpisodes(EpisodicDataModule):
             return None
         return replace(episode, support=replace(episode.support, x=support), query=replace(episode.query, x=query))
 
+    def texts_of(self, split: Split, episode: Episode) -> tuple[list[list[str]], list[list[str]]]:
+        """The texts of episodes, for people to read.
+
+        Args:
+            split: the split of the episodes.
+            episode: the episodes, whose items are texts.
+
+        Returns:
+            The texts of the support set and the queries of each task.
+        """
+        support: list[list[str]] = []
+        query: list[list[str]] = []
+        sampler, bank = self.sampler(split), self.banks[split]
+        for number in episode.number.tolist():
+            indices = sampler(np.array([number]))
+            for places, found in ((indices.support[0], support), (indices.query[0], query)):
+                found.append(texts_of(np.take(bank.items, places, axis=0)))
+        return support, query
+
     def _bank_on(self, device: torch.device, split: Split) -> Bank:
         if (split, device) not in self._placed:
-            self._placed[split, device] = self.banks[split].placed_on(device)
+            self._placed[split, device] = self._items[split].placed_on(device)
         return self._placed[split, device]
 
     def _embedded(

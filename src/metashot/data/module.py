@@ -16,6 +16,7 @@ from metashot.bad_input import BadInput
 from metashot.data.memory import refuse_too_many_episodes
 from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples, maximum
 from metashot.problems import Problem
+from metashot.sources.source import FEATURES
 from metashot.sources.splitting import SPLITS, Split
 
 TEST_SEED = 0  # if a stored configuration has none
@@ -184,6 +185,11 @@ class EpisodicDataModule(pl.LightningDataModule):
         if wants is not None:
             raise BadInput(f"the backbone was trained on other inputs than those of data={self.name}: choose another one")
         return None
+
+    @property
+    def items(self) -> str:
+        """The kind of its items, such as `pixels`."""
+        return FEATURES
 
     def for_display(self, episode: Episode) -> Episode | None:
         """Convert an episode for people to look at.

@@ -92,7 +92,7 @@ class EmbedOnce(pl.Callback):
             "backbone": learner.backbone.digest(),
             "items": data.fingerprint,
             "split": split,
-            "presentation": [data.presentation.kind, list(data.input_shape), data.presentation.origin()],
+            "presentation": [data.presentation.kind, list(data.input_shape), data.presentation.identity()],
             "computed": [learner.device.type, trainer.precision, __version__],
         }
 

@@ -10,8 +10,9 @@ from metashot.bad_input import BadInput
 from metashot.data.bank import Bank
 from metashot.data.module import in_double
 from metashot.data.presentation.features import Features
-from metashot.data.presentation.tokens import PADDING, Tokens
+from metashot.data.presentation.tokens import Tokens
 from metashot.episodes import Episode, Examples
+from metashot.sources.texts.code_points import PADDING
 
 
 def bank_of(items: Any) -> Bank:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -10,6 +11,9 @@ from metashot.bad_input import BadInput
 from metashot.data.bank import Bank
 from metashot.episodes import Episode
 from metashot.sources.source import PIXELS
+from metashot.sources.splitting import Split
+
+Banks = Mapping[Split, Bank]  # the items of each split
 
 
 class Presentation(ABC):
@@ -64,6 +68,22 @@ class Presentation(ABC):
         """
         return
 
+    def prepare(self, banks: Banks, fingerprint: str, folder: Path) -> tuple[Banks, str | None]:
+        """Convert all items once, where that is too slow for each step.
+
+        Args:
+            banks: the items of each split.
+            fingerprint: identifies the items.
+            folder: the folder of the banks, where what is converted is kept.
+
+        Returns:
+            The items that `values` is called with, and a line for the user; None if there is nothing to say.
+
+        Raises:
+            BadInput: if it cannot be kept there.
+        """
+        return banks, None
+
     def values(self, items: Tensor) -> Tensor:
         """Convert items to numbers to compute with.
 
@@ -98,6 +118,17 @@ class Presentation(ABC):
             The inputs, [T, N, *input_shape].
         """
 
+    def compact(self, episode: Episode) -> Episode:
+        """Leave out what no item of some episodes has, such as columns of padding. It changes no answer.
+
+        Args:
+            episode: episodes whose x are values, as returned by `values`.
+
+        Returns:
+            The same episodes in less memory.
+        """
+        return episode
+
     def for_display(self, inputs: Tensor) -> Tensor | None:
         """Convert inputs to images for people to look at.
 
@@ -117,6 +148,10 @@ class Presentation(ABC):
             no other kind.
         """
         return {"presentation": self.kind} if self.kind != PIXELS else {}
+
+    def identity(self) -> dict[str, Any]:
+        """Describe everything that determines inputs, in plain containers that JSON can store."""
+        return self.origin()
 
     def look_like(self, origin: Mapping[str, Any], name: str) -> str | None:
         """Present items in the way a learner was trained on.

@@ -1,0 +1,164 @@
+"""Vocabularies of parts of words, in the form of a `tokenizer.json` of the package tokenizers.
+
+They belong to published vectors and encoders, or are trained on the texts of the training classes: Sennrich, Haddow, Birch
+2016, "Neural machine translation of rare words with subword units", arXiv:1508.07909, over bytes.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metashot.bad_input import BadInput
+from metashot.data.tokenizers.tokenizer import Encoded, Tokenizer, padded
+
+_MOST_BYTES = 2**26  # of a vocabulary
+_PAD = "<pad>"  # its id is 0
+_CHARACTERS = 20  # of a text for each of its tokens; what lies behind is not read
+
+
+class Vocabulary(Tokenizer):
+    """A vocabulary as the content of a `tokenizer.json`.
+
+    Args:
+        content: The content, in UTF-8.
+        marks: Whether the marks that an encoder expects around a text, such as [CLS] and [SEP], are added.
+
+    Raises:
+        BadInput: The package tokenizers is missing, or does not read it.
+    """
+
+    kind: ClassVar[str] = "json"
+
+    def __init__(self, content: bytes, marks: bool) -> None:
+        self.marks = marks
+        self._read(content)
+
+    @classmethod
+    def of(cls, packed: Tensor | bytes, marks: bool) -> "Vocabulary":
+        """The vocabulary from a checkpoint, where it is compressed in a tensor, or from its content.
+
+        Raises:
+            BadInput: It is broken.
+        """
+        if isinstance(packed, bytes):
+            return cls(packed, marks)
+        unpacking = zlib.decompressobj()
+        try:
+            content = unpacking.decompress(packed.numpy().tobytes(), _MOST_BYTES)
+        except zlib.error as error:
+            raise BadInput(f"its vocabulary cannot be read: {error}") from error
+        if unpacking.unconsumed_tail:
+            raise BadInput(f"its vocabulary has more than {_MOST_BYTES:,} bytes")
+        return cls(content, marks)
+
+    @property
+    def size(self) -> int:
+        """The number of ids."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, texts: Sequence[str], length: int) -> Encoded:
+        longest = _CHARACTERS * length
+        self._tokenizer.enable_truncation(max_length=length)
+        # A text of a megabyte would be tokenised as a whole before it is cut.
+        found = self._tokenizer.encode_batch([text[:longest] for text in texts], add_special_tokens=self.marks)
+        ids = padded([one.ids for one in found], length).ids
+        cut = sum(bool(one.overflowing) or len(text) > longest for one, text in zip(found, texts, strict=True))
+        return Encoded(ids, cut)
+
+    def origin(self) -> dict[str, Any]:
+        packed = np.frombuffer(zlib.compress(self._content), np.uint8)
+        return {"kind": self.kind, "json": torch.from_numpy(packed.copy()), "marks": self.marks}
+
+    def identity(self) -> dict[str, Any]:
+        return {"kind": self.kind, "digest": hashlib.sha256(self._content).hexdigest(), "marks": self.marks}
+
+    def _read(self, content: bytes) -> None:
+        if len(content) > _MOST_BYTES:
+            raise BadInput(f"its vocabulary has {len(content):,} bytes; allowed: at most {_MOST_BYTES:,}")
+        self._content = content
+        try:
+            self._tokenizer = imported_tokenizers().Tokenizer.from_buffer(content)
+        except BadInput:
+            raise
+        except BaseException as error:  # the package raises plain exceptions, and panics that are no Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise BadInput(f"its vocabulary is no tokenizer.json that the package tokenizers reads: {reason}") from error
+        self._tokenizer.no_padding()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"marks": self.marks, "_content": self._content}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.marks = state["marks"]
+        self._read(state["_content"])
+
+
+class BytePairs(Vocabulary):
+    """A vocabulary of byte pairs, which `fit` trains. It has ids for all bytes, and so for all texts.
+
+    Args:
+        size: The number of ids. Id 0 is that of no token.
+    """
+
+    kind: ClassVar[str] = "bytepairs"
+
+    def __init__(self, size: int) -> None:
+        imported_tokenizers()
+        self.marks = False
+        self._wanted = size
+        self._content = b""
+
+    @property
+    def is_fitted(self) -> bool:
+        return bool(self._content)
+
+    def fit(self, texts: Iterable[Sequence[str]]) -> None:
+        package = imported_tokenizers()
+        trained = package.Tokenizer(package.models.BPE())
+        trained.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=True)
+        trained.decoder = package.decoders.ByteLevel()
+        alphabet = package.pre_tokenizers.ByteLevel.alphabet()
+        trainer = package.trainers.BpeTrainer(
+            vocab_size=self._wanted, special_tokens=[_PAD], initial_alphabet=alphabet, show_progress=False
+        )
+        trained.train_from_iterator(texts, trainer)
+        self._read(trained.to_str().encode())
+
+    def origin(self) -> dict[str, Any]:
+        assert self.is_fitted
+        return super().origin() | {"kind": Vocabulary.kind}
+
+    def identity(self) -> dict[str, Any]:
+        return super().identity() if self.is_fitted else {"kind": self.kind, "vocabulary": self._wanted}
+
+    def content(self) -> bytes:
+        """The content of its `tokenizer.json`."""
+        return self._content
+
+    def restore(self, content: bytes) -> None:
+        """Take a vocabulary that was trained before."""
+        self._read(content)
+
+
+def imported_tokenizers() -> ModuleType:
+    """The package tokenizers.
+
+    Raises:
+        BadInput: It is not installed.
+    """
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise BadInput(
+            "the vocabulary of this backbone needs the package tokenizers, which is not installed: "
+            "pip install 'metashot[text]', or choose backbone=textcnn or backbone=ngrams, which need none"
+        ) from error
+    return tokenizers
