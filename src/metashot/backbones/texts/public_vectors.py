@@ -53,8 +53,8 @@ def vector_files(weights: str, tokenizer: str | None) -> VectorFiles:
     if weights == WORDLLAMA:
         if tokenizer is not None:
             raise BadInput(
-                f"backbone.tokenizer={quoted(tokenizer)} is given with backbone.weights=wordllama, which has its own: leave it "
-                "out"
+                f"backbone.tokenizer={quoted(tokenizer)} is given with backbone.weights=wordllama, which has its own: leave "
+                "it out"
             )
         folder = _wordllama()
         what, of_tokenizer, data = "the package wordllama", "the package wordllama", _OF_WORDLLAMA
