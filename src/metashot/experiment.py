@@ -24,6 +24,7 @@ from metashot.checkpoints.stored import BEST
 from metashot.configuration import Container
 from metashot.configuration.composing import composed
 from metashot.configuration.plugins import enable
+from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.module import EpisodicDataModule, tasks_of_each_device
 from metashot.data.seen_classes import TrainingClasses
 from metashot.evaluation.embedding import EmbedOnce
@@ -142,6 +143,9 @@ class Experiment:
         if backbone.is_published and self._start.checkpoint is None:
             backbone.bring_back()
         presented = [self.data.present_for(backbone.wants)]
+        if backbone.reads_frequencies:
+            assert isinstance(self.data, ClassEpisodes)  # which have texts
+            backbone.learn_frequencies(self.data.token_counts())
         self.algorithm = configuration.build_algorithm(config, backbone=backbone, problem=self.data.problem)
         for split in SPLITS:
             refuse_other_ways(self.algorithm, self.data, split, config["algo"]["name"])
@@ -159,7 +163,7 @@ class Experiment:
         self._classes = self._start.classes(config["init_from"])
         if self._start.checkpoint is None:
             self._classes = self._classes.before(self.data)
-        if self._options.max_steps:  # without steps, no classes are trained on
+        if self._options.max_steps or backbone.reads_frequencies:  # otherwise nothing is learned from any class
             self._classes |= TrainingClasses.of(self.data)
         if not config["allow_seen_classes"]:
             refuse_seen_classes(self._classes, self.data, config["init_from"])

@@ -101,6 +101,19 @@ class Backbone(nn.Module):
             found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return found.hexdigest()
 
+    @property
+    def reads_frequencies(self) -> bool:
+        """Whether it has to know how often each token occurs, by `learn_frequencies`."""
+        return False
+
+    def learn_frequencies(self, counts: Tensor) -> None:
+        """Take what is known of the tokens of the training split before anything is trained. Checkpoints keep it.
+
+        Args:
+            counts: How often each token id is in the training split, [ids].
+        """
+        raise NotImplementedError
+
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Embed texts into the space of the features of images.
 
@@ -166,7 +179,7 @@ def _weights_instead_of_name(
     assert isinstance(module, Backbone)
     mark = state.pop(prefix + MARK, None)
     if mark is None:
-        if any(name.startswith(prefix) for name in state):
+        if module.public_digest is not None and any(name.startswith(prefix) for name in state):
             module.public_digest = None  # they may be any weights
         return
     if not mark.is_meta:  # a meta tensor has no values: only shapes are compared

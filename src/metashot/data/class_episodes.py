@@ -25,9 +25,10 @@ from metashot.problems import Classification
 from metashot.sources.building import build_bank, read_digests, read_manifest
 from metashot.sources.source import PIXELS, TOKENS, DataSource
 from metashot.sources.splitting import SPLITS, Split
-from metashot.sources.texts.code_points import texts_of
+from metashot.sources.texts.code_points import PADDING, texts_of
 
 _AT_ONCE = 1000  # episodes whose indices are held in memory at a time
+_TEXTS = 10_000  # texts whose tokens are counted at a time
 
 
 Way = Annotated[int, AtLeast(2), AtMost(100_000)]
@@ -390,6 +391,17 @@ class ClassEpisodes(EpisodicDataModule):
             }
         )
         return "\n".join(filter(None, [changed, *changes])) or None
+
+    def token_counts(self) -> Tensor:
+        """How often each token id is in the training split, as its texts are presented: [ids]."""
+        items = self._items["train"].items
+        counts = np.zeros(0, np.int64)
+        for first in range(0, len(items), _TEXTS):
+            piece = np.asarray(items[first : first + _TEXTS])
+            found = np.bincount(piece[piece != PADDING], minlength=len(counts))
+            found[: len(counts)] += counts
+            counts = found
+        return torch.from_numpy(counts)
 
     def for_display(self, episode: Episode) -> Episode | None:
         """The episode with images between 0 and 1; None if its items cannot be pictured."""

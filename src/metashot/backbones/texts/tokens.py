@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 TokenKind = Literal["characters", "words", "bytepairs"]
 
@@ -36,3 +36,30 @@ def hashed(ids: Tensor, buckets: int) -> Tensor:
     """Any integers from 0 to 2^32 in [0, buckets)."""
     mixed = (ids * _MULTIPLIER) & _BITS
     return torch.remainder(mixed ^ (mixed >> 15), buckets)
+
+
+class Frequencies(nn.Module):
+    """How often each token is among those of the training split; it is kept in checkpoints.
+
+    Args:
+        tokens: The number of ids.
+    """
+
+    shares: Tensor
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.register_buffer("shares", torch.zeros(tokens))
+
+    def learn(self, counts: Tensor) -> None:
+        """Take the counts of the tokens of the training split.
+
+        Args:
+            counts: [ids], of which the last ones may be left out.
+        """
+        self.shares.zero_()
+        self.shares[: len(counts)] = counts.to(self.shares) / counts.sum().clamp(min=1)
+
+    def rarity(self, ids: Tensor, smoothing: float) -> Tensor:
+        """a / (a + p(w)) of tokens w, where a is the smoothing: between 0 and 1, and 1 for tokens that were never seen."""
+        return smoothing / (smoothing + self.shares[ids])
