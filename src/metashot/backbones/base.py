@@ -30,6 +30,7 @@ class Backbone(nn.Module):
     starts_trained: ClassVar[bool] = False  # whether it has published weights, so that `init_from` is not needed
     has_weights: ClassVar[bool] = True  # False where inputs are features already
     of_texts: ClassVar[bool] = False  # whether inputs are texts [2, length]: token ids, and a mask that is 1 at tokens
+    reads_labels: ClassVar[bool] = False  # whether features of a task may depend on the labels of its support set
     reads_text: ClassVar[bool] = False  # whether it also embeds texts, by `text_features`
     public_digest: str | None = None  # of published weights, hexadecimal
     external_data: str | None = None  # the data beyond the training split that its weights were trained on
@@ -111,6 +112,15 @@ class Backbone(nn.Module):
 
         Args:
             counts: How often each token id is in the training split, [ids].
+        """
+        raise NotImplementedError
+
+    def learn_labels(self, support: Tensor, memberships: Tensor) -> Any:
+        """Look at labelled support sets, if it `reads_labels`; its forward pass then takes the result as `labels`.
+
+        Args:
+            support: Inputs [T, S, ...].
+            memberships: Their one-hot labels [T, S, ways].
         """
         raise NotImplementedError
 
