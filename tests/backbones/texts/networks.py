@@ -18,22 +18,42 @@ LENGTH = 16
 
 def textcnn(protocol: Protocol = "running", **own: Any) -> TextCNN:
     settings: dict[str, Any] = {
-        **{"tokens": "characters", "buckets": 32, "length": LENGTH, "dimensions": 5, "widths": [1, 3, 4], "channels": 3},
-        **{"dropout": 0.0, "parts": 1},
+        "tokens": "characters",
+        "buckets": 32,
+        "length": LENGTH,
+        "dimensions": 5,
+        "widths": [1, 3, 4],
+        "channels": 3,
+        "dropout": 0.0,
+        "parts": 1,
     }
     return TextCNN((2, LENGTH), normalisation=protocol, **(settings | own))
 
 
 def transformer(protocol: Protocol = "running", **own: Any) -> Transformer:
     settings: dict[str, Any] = {
-        **{"tokens": "characters", "buckets": 32, "length": LENGTH, "dimensions": 8, "heads": 2, "layers": 2, "hidden": 6},
-        **{"dropout": 0.0, "parts": 1},
+        "tokens": "characters",
+        "buckets": 32,
+        "length": LENGTH,
+        "dimensions": 8,
+        "heads": 2,
+        "layers": 2,
+        "hidden": 6,
+        "dropout": 0.0,
+        "parts": 1,
     }
     return Transformer((2, LENGTH), normalisation=protocol, **(settings | own))
 
 
 def ngrams(protocol: Protocol = "running", **own: Any) -> Ngrams:
-    settings: dict[str, Any] = {"sizes": [1, 2, 3], "buckets": 64, "length": LENGTH, "lower": True, "features": 7}
+    settings: dict[str, Any] = {
+        "sizes": [1, 2, 3],
+        "buckets": 64,
+        "length": LENGTH,
+        "lower": True,
+        "features": 7,
+        "weighted": False,
+    }
     return Ngrams((2, LENGTH), normalisation=protocol, **(settings | own))
 
 
@@ -44,6 +64,7 @@ NETWORKS: dict[str, Callable[..., Backbone]] = {
     "transformer, maps": lambda protocol="running": transformer(protocol, parts=4),
     "ngrams": ngrams,
     "ngrams, buckets": lambda protocol="running": ngrams(protocol, features=None),
+    "ngrams, weighted": lambda protocol="running": ngrams(protocol, features=None, weighted=True),
 }
 
 

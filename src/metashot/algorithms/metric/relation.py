@@ -56,8 +56,8 @@ class Relation(FeatureLearner):
             if len(backbone.input_shape) != 3:
                 inputs, advice = "inputs", "choose one with maps, such as backbone=textcnn_maps for texts"
             raise BadInput(
-                f"a relation network compares feature maps of at least {LEAST}x{LEAST}, and from these {inputs} the backbone "
-                f"makes {given}: {advice}"
+                f"a relation network compares feature maps of at least {LEAST}x{LEAST}, and from these {inputs} the "
+                f"backbone makes {given}: {advice}"
             )
         self.regresses = loss == "mse"
         self.module = RelationModule(shape, channels, hidden, backbone.normalisation)

@@ -3,7 +3,8 @@
 N-grams of characters are those of fastText: Bojanowski, Grave, Joulin, Mikolov 2017, "Enriching word vectors with subword
 information", arXiv:1607.04606. They are hashed into buckets: Weinberger, Dasgupta, Langford, Smola, Attenberg 2009, "Feature
 hashing for large scale multitask learning", arXiv:0902.2206. A text has a space before and behind it, as its words have, so
-that n-grams tell beginnings and ends of words. The vector x of a text has log(1 + count) for each bucket, and length 1.
+that n-grams tell beginnings and ends of words. The vector x of a text has log(1 + count) for each bucket, times the bucket's
+weight where weights are learned, and length 1.
 
 The features are W x. W is drawn from N(0, 1/features), always with the same seed, which preserves cosines: Johnson,
 Lindenstrauss 1984. So nearest class means work without training, and algorithms may train or adapt W like any weights.
@@ -38,6 +39,7 @@ class Ngrams(Backbone):
         length: The most characters that are read of a text.
         lower: Whether letters are brought to lower case.
         features: The number of features; None for the buckets themselves, without a map.
+        weighted: Whether each bucket has a weight, which starts at 1 and is trained.
     """
 
     of_texts = True
@@ -52,6 +54,7 @@ class Ngrams(Backbone):
         length: TokensOfText,
         lower: bool,
         features: Units | None,
+        weighted: bool,
         normalisation: Protocol,
     ) -> None:
         super().__init__(input_shape, normalisation)
@@ -62,6 +65,7 @@ class Ngrams(Backbone):
         self.buckets = buckets
         self.lower = lower
         self.register_buffer("bits", torch.zeros(()))  # has the precision that weights have
+        self.weights = nn.Parameter(torch.zeros(buckets)) if weighted else None  # logarithms of the weights
         self.register_buffer("lowered", lower_case() if lower else torch.zeros(0, dtype=torch.int64), persistent=False)
         self.map = None if features is None else nn.Linear(buckets, features, bias=False)
         if self.map is not None and features is not None:
@@ -93,9 +97,12 @@ class Ngrams(Backbone):
 
     def _mapped(self, ids: Tensor, mask: Tensor) -> Tensor:
         x = self._counts(ids, mask).log1p()  # [N, buckets]
-        length = x.norm(dim=1, keepdim=True).clamp(min=_LEAST)
+        if self.weights is not None:
+            x = x * self.weights.exp()
+        # The second derivative of a norm is not defined at an empty text.
+        length = x.square().sum(1, keepdim=True).clamp(min=_LEAST**2).sqrt()
         mapped: Tensor = x if self.map is None else self.map(x)
-        return mapped / length
+        return mapped.div(length)
 
     def _counts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """How often the n-grams of each bucket occur in each text: [N, buckets]."""
