@@ -179,3 +179,20 @@ def test_core_does_not_import_scikit_learn(importing: dict[str, set[str]]) -> No
 
 def test_importing_maml_does_not_import_learn2learn(importing: dict[str, set[str]]) -> None:
     assert "learn2learn" not in importing["maml"]
+
+
+# Packages and modules that are about texts.
+ABOUT_TEXT = ("tokenizers", "transformers", "sentence_transformers", "wordllama")
+ROOMS_OF_TEXTS = ("metashot.backbones.texts", "metashot.data.tokenizers", "metashot.data.token_bank", "metashot.sources.texts")
+
+
+def test_no_algorithm_but_setfit_knows_of_texts() -> None:
+    """Texts are a source, a presentation and backbones, and every algorithm that runs on features runs on them."""
+    found = {
+        str(module): name
+        for module in MODULES
+        if module.parts[0] == "algorithms" and module.stem != "setfit"
+        for name in imported(module)
+        if name.startswith(ROOMS_OF_TEXTS) or name.split(".")[0] in ABOUT_TEXT
+    }
+    assert not found
