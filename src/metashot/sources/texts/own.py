@@ -30,6 +30,7 @@ from metashot.sources.texts.code_points import cleaned
 from metashot.sources.texts.encodings import (
     Encoding,
     encoding_of,
+    excerpt_of,
     given_encoding,
     guess,
     lines_of,
@@ -271,8 +272,8 @@ class OwnTexts(Texts):
             raise unguessed_encoding(root / others[0], undecodable_line(_content(root / others[0])))
         many = f"{len(others):,} files are" if len(others) > 1 else "1 file is"
         self.notes.append(
-            f"{many} not UTF-8 and read as {name_of_it}, which is a guess (give data.source.encoding if letters are wrong): "
-            f"{listed(others)}"
+            f"{many} not UTF-8 and read as {name_of_it}, which is a guess (if letters are wrong in "
+            f"{excerpt_of(bytes(sample), name_of_it)!r}, give data.source.encoding): {listed(others)}"
         )
         return Encoding(name_of_it, is_guessed=True)
 

@@ -249,9 +249,9 @@ def in_lists(found: Mapping[str, int], lists: Mapping[str, Sequence[str]], where
     for split, names in lists.items():
         for name in names:
             if name not in found:
+                allowed = f"names such as {next(iter(found))}" if found else "nothing, since no class is left"
                 raise BadInput(
-                    f"{where}: the {split} list has {printable(name)}, which {source} does not; allowed: names such as "
-                    f"{next(iter(found))}"
+                    f"{where}: the {split} list has {printable(name)}, which {source} does not; allowed: {allowed}"
                 )
         given[split] = {name: found[name] for name in names}
     refuse_few_classes(where, given)
