@@ -95,7 +95,8 @@ class Ngrams(Backbone):
         x = self._counts(ids, mask).log1p()  # [N, buckets]
         length = x.norm(dim=1, keepdim=True).clamp(min=_LEAST)
         mapped: Tensor = x if self.map is None else self.map(x)
-        return mapped / length
+        found: Tensor = mapped / length
+        return found
 
     def _counts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """How often the n-grams of each bucket occur in each text: [N, buckets]."""
