@@ -14,33 +14,26 @@ from metashot.backbones.texts.transformer import Transformer
 from metashot.sources.texts.code_points import code_points
 
 LENGTH = 16
+_COMMON: dict[str, Any] = {"tokens": "characters", "buckets": 32, "length": LENGTH, "dropout": 0.0, "parts": 1}
 
 
 def textcnn(protocol: Protocol = "running", **own: Any) -> TextCNN:
     settings: dict[str, Any] = {
-        "tokens": "characters",
-        "buckets": 32,
-        "length": LENGTH,
+        **_COMMON,
         "dimensions": 5,
         "widths": [1, 3, 4],
         "channels": 3,
-        "dropout": 0.0,
-        "parts": 1,
     }
     return TextCNN((2, LENGTH), normalisation=protocol, **(settings | own))
 
 
 def transformer(protocol: Protocol = "running", **own: Any) -> Transformer:
     settings: dict[str, Any] = {
-        "tokens": "characters",
-        "buckets": 32,
-        "length": LENGTH,
+        **_COMMON,
         "dimensions": 8,
         "heads": 2,
         "layers": 2,
         "hidden": 6,
-        "dropout": 0.0,
-        "parts": 1,
     }
     return Transformer((2, LENGTH), normalisation=protocol, **(settings | own))
 

@@ -52,12 +52,12 @@ class Relation(FeatureLearner):
             )
         if len(shape) != 3 or min(shape[1:]) < LEAST:
             given = f"maps of {shape[1]}x{shape[2]}" if len(shape) == 3 else f"{shape[0]} numbers without height and width"
-            inputs, advice = "images", "choose backbone=conv4_maps or backbone.halvings=2"
+            what, advice = "images", "choose backbone=conv4_maps or backbone.halvings=2"
             if len(backbone.input_shape) != 3:
-                inputs, advice = "inputs", "choose one with maps, such as backbone=textcnn_maps for texts"
+                what, advice = "inputs", "choose one with maps, such as backbone=textcnn_maps for texts"
             raise BadInput(
-                f"a relation network compares feature maps of at least {LEAST}x{LEAST}, and from these {inputs} the "
-                f"backbone makes {given}: {advice}"
+                f"a relation network compares feature maps of at least {LEAST}x{LEAST}, and from these {what} the backbone "
+                f"makes {given}: {advice}"
             )
         self.regresses = loss == "mse"
         self.module = RelationModule(shape, channels, hidden, backbone.normalisation)

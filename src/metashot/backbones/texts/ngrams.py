@@ -102,7 +102,8 @@ class Ngrams(Backbone):
         # The second derivative of a norm is not defined at an empty text.
         length = x.square().sum(1, keepdim=True).clamp(min=_LEAST**2).sqrt()
         mapped: Tensor = x if self.map is None else self.map(x)
-        return mapped.div(length)
+        found: Tensor = mapped / length
+        return found
 
     def _counts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """How often the n-grams of each bucket occur in each text: [N, buckets]."""
