@@ -173,9 +173,9 @@ def warning_of_cut(cut: int, texts: int, reader: TextReader) -> str | None:
     """What to say of texts that are longer than a learner reads; None where there are none."""
     if not cut:
         return None
-    are = "text is" if cut == 1 else "texts are"
+    are = "is" if cut == 1 else "are"
     return (
-        f"{cut:,} of {texts:,} {are} longer than this learner reads, and cut: it reads {reader.tokens:,} tokens of a text, "
+        f"{cut:,} of {texts:,} {'text' if texts == 1 else 'texts'} {are} longer than this learner reads, and cut: it reads {reader.tokens:,} tokens of a text, "
         f"and at most {reader.longest:,} characters"
     )
 
@@ -185,8 +185,9 @@ def warning_of_empty(empty: NDArray[np.bool_]) -> str | None:
     if not empty.any():
         return None
     count, first = int(empty.sum()), int(empty.argmax())
-    have, answers = ("text has", "its answer means") if count == 1 else ("texts have", "their answers mean")
-    return f"{count:,} of {len(empty):,} {have} nothing to read (the first: text {first}), so that {answers} nothing"
+    have, answers = ("has", "its answer means") if count == 1 else ("have", "their answers mean")
+    texts = "text" if len(empty) == 1 else "texts"
+    return f"{count:,} of {len(empty):,} {texts} {have} nothing to read (the first: text {first}), so that {answers} nothing"
 
 
 def _refuse_other_tokenizer(presentation: Tokens, wanted: Mapping[str, Any]) -> None:
