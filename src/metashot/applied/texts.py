@@ -175,8 +175,8 @@ def warning_of_cut(cut: int, texts: int, reader: TextReader) -> str | None:
         return None
     given, are = "text" if texts == 1 else "texts", "is" if cut == 1 else "are"
     return (
-        f"{cut:,} of {texts:,} {given} {are} longer than this learner reads, and cut: it reads {reader.tokens:,} tokens of a "
-        f"text, and at most {reader.longest:,} characters"
+        f"{cut:,} of {texts:,} {given} {are} longer than this learner reads, and cut: it reads {reader.tokens:,} tokens "
+        f"of a text, and at most {reader.longest:,} characters"
     )
 
 
