@@ -143,6 +143,8 @@ def given_texts(given: Any) -> list[str]:
         what = "; images are for another learner, such as metashot.load('photos')" if len(shape) > 2 else ""
         raise BadValue(f"texts of the shape {tuple(shape)} cannot be used; {_ALLOWED}, or an array [N] of them{what}")
     texts = list(given)
+    if not texts:
+        raise BadValue(f"no text was given; {_ALLOWED}")
     for place, text in enumerate(texts):
         if not isinstance(text, str):
             raise BadValue(f"text {place} {_what_it_is(text)}; {_ALLOWED}")

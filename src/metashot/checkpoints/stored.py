@@ -270,11 +270,8 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
         if any(part.numel() * part.element_size() > part.untyped_storage().nbytes() for part in (x, y)):
             raise BadInput("its examples are broken: they are the same values again and again")
         of_texts = origin.get("presentation") == TOKENS  # whose examples are characters, of any length
-        if (
-            x.dim() != 2 or not 1 <= x.shape[1] <= LONGEST_TEXT
-            if of_texts
-            else tuple(x.shape[1:]) != tuple(origin["input_shape"])
-        ):
+        is_text = x.dim() == 2 and 1 <= x.shape[1] <= LONGEST_TEXT
+        if not (is_text if of_texts else tuple(x.shape[1:]) == tuple(origin["input_shape"])):
             raise BadInput(f"its examples have the shape {list(x.shape)}, which its origin.input_shape does not allow")
         kept = _PROBLEMS[origin["problem"]]
         if not kept.fitted:
