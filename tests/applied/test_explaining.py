@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from rich.console import Console
 
 import metashot
@@ -17,6 +18,7 @@ from metashot.applied.explaining import Explanation, Word
 from metashot.applied.texts import TextsCut
 from metashot.bad_input import BadInput, BadValue
 from metashot.data.tokenizers.words import places_of, words_of
+from metashot.episodes import Examples
 from metashot.sources.texts.code_points import cleaned
 from tests.applied.text_learners import LABELS, LENGTH, TEXTS, WORDS, checkpoint, of_byte_pairs
 
@@ -92,19 +94,44 @@ def test_the_two_classes_of_a_task_have_opposite_weights(tmp_path: Path) -> None
     assert max(abs(word.weight) for word in one.words) > 1e-3
 
 
+KEYWORDS = ("send", "refund", "cancel", "exchange", "repair", "order", "return", "track")
+FILLERS = ("please", "would", "you", "it", "now", "me", "today", "us", "can", "we", "i", "want", "to", "the", "thing")
+
+
+def sentences(random: np.random.Generator, keyword: str, count: int) -> list[str]:
+    """Sentences of which one word says what they are about."""
+    return [" ".join(random.permutation([keyword, *random.permutation(FILLERS)[:5]])) for _ in range(count)]
+
+
 def test_the_word_that_decides_has_the_largest_weight(tmp_path: Path) -> None:
-    """Classes differ in one word, and only that can decide."""
-    path = checkpoint(tmp_path, "protonet", *WORDS, f"backbone.widths={[1] * 16}", "backbone.dimensions=32")
-    learner = metashot.load(path, device="cpu")
-    with torch.no_grad():
-        learner.algorithm.backbone.table.weight.normal_(generator=torch.Generator().manual_seed(0))
-    texts = ["please send it to me", "please refund it to me", "please send it to us", "please refund it to us"]
-    learner.fit(texts, ["send", "refund"] * 2)
-    for word in ("send", "refund"):
-        found = learner.explain(f"please {word} it to them")  # type: ignore[attr-defined]
-        assert found.label == word
-        assert max(found.words, key=lambda each: each.weight).word == word
-        assert f"[++{word}]" in str(found)
+    """After training, in which fillers are of no use."""
+    learner: Any = metashot.load(checkpoint(tmp_path, "protonet", *WORDS, "backbone.widths=[1]"), device="cpu")
+    random, reader, algorithm = np.random.default_rng(0), learner.reader, learner.algorithm
+    optimizer, y = torch.optim.Adam(algorithm.parameters(), lr=0.02), torch.arange(4).repeat_interleave(3)[None]
+    algorithm.train()
+    for _ in range(60):
+        chosen = random.permutation(KEYWORDS)[:4]
+        support, query = (
+            reader.inputs(
+                reader.read([text for keyword in chosen for text in sentences(random, keyword, 3)])[:], torch.device("cpu")
+            )[None]
+            for _ in range(2)
+        )
+        loss = F.cross_entropy(algorithm(Examples(support, y), query)[0], y[0])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    algorithm.eval()
+    chosen = KEYWORDS[:3]
+    learner.fit([text for keyword in chosen for text in sentences(random, keyword, 5)], np.repeat(chosen, 5))
+    default = learner.predict([" ".join(FILLERS[:5])])[0]  # for which no word is needed
+    for keyword in set(chosen) - {default}:
+        for text in sentences(random, keyword, 3):
+            found = learner.explain(text)
+            assert found.label == keyword
+            assert max(found.words, key=lambda each: each.weight).word == keyword
+            assert f"[++{keyword}]" in str(found)
+            assert f'points lost without a word: "{keyword}" +' in str(found)
 
 
 @pytest.mark.parametrize("kind", ["characters", "words"])
