@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,20 +31,40 @@ def csv_rows(path: Path, largest: int) -> Iterator[Row]:
     Raises:
         BadInput: if the file cannot be read, is too large, or is not a CSV file.
     """
-    text = _read_text(path, largest)
-    header = next((line for line in io.StringIO(text) if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    return rows_in(io.StringIO(_read_text(path, largest), newline=""), path)
+
+
+def rows_in(lines: Iterable[str], path: Path | str, delimiters: str = _DELIMITERS) -> Iterator[Row]:
+    """Parse the lines of a CSV file, of which no more are held than a row has.
+
+    Args:
+        lines: the lines with their ends.
+        path: the file, for messages.
+        delimiters: the allowed delimiters; the file has the one that its header has most often.
+
+    Yields:
+        The rows, including the header, without empty lines.
+
+    Raises:
+        BadInput: if it is not a CSV file.
+    """
+    lines, before = iter(lines), []
+    for line in lines:
+        before.append(line)
+        if line.strip():
+            break
+    delimiter = max(delimiters, key=(before or [""])[-1].count)
+    reader = csv.reader(chain(before, lines), delimiter=delimiter, strict=True, skipinitialspace=True)
     while True:
-        line = reader.line_num + 1
+        line_number = reader.line_num + 1
         try:
             fields = [field.strip() for field in next(reader)]
         except StopIteration:
             return
         except csv.Error as error:
-            raise BadInput(f"{printable(path)} is no CSV file: line {line}: {error}") from error
+            raise BadInput(f"{printable(path)} is no CSV file: line {line_number}: {error}") from error
         if any(fields):
-            yield Row(line, fields)
+            yield Row(line_number, fields)
 
 
 def _read_text(path: Path, largest: int) -> str:

@@ -91,7 +91,7 @@ def texts_of(items: NDArray[np.integer[Any]]) -> list[str]:
         is_there = piece != PADDING
         ends = np.cumsum(is_there.sum(1)).tolist()
         flat = piece[is_there]
-        if len(flat) and not (flat.min() >= 0 and flat.max() <= 0x10FFFF):
+        if len(flat) and (flat.min() < 0 or flat.max() > 0x10FFFF):
             raise ValueError("items that are no texts: a number is not a code point of Unicode")
         joined = flat.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
         texts += [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
