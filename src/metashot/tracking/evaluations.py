@@ -1,4 +1,4 @@
-"""Evaluations in W&B: a table of the episodes, a table of the texts of one, the pictures, the metrics, and the checkpoint as an artifact."""
+"""Evaluations in W&B: tables of the episodes and of the texts of one, the pictures, the metrics, and the checkpoint."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,8 +41,7 @@ def show_in_wandb(evaluation: Evaluation, pictures: Sequence[Path], logger: Wand
     run = logger.experiment
     columns, rows = episode_rows(evaluation)
     pictures_by_key = {
-        f"test/{path.stem}": wandb.Html(str(path)) if path.suffix == ".html" else [wandb.Image(str(path))]
-        for path in pictures
+        f"test/{path.stem}": wandb.Html(path) if path.suffix == ".html" else [wandb.Image(str(path))] for path in pictures
     }
     if pictures_by_key:
         run.log(pictures_by_key)

@@ -85,16 +85,20 @@ def texts_page(episode: TextEpisode, path: Path, key: str | None = None) -> None
 
 
 def text_rows(episode: TextEpisode) -> list[list[str | float | bool | None]]:
-    """All texts of an episode with answers, as rows with the columns `ROWS`."""
+    """All texts of an episode with answers, cut where they are long, as rows with the columns `ROWS`."""
     assert episode.probabilities is not None
     rows: list[list[str | float | bool | None]] = [
-        ["support", text, episode.names[label], None, None, None]
+        ["support", _cut(text), episode.names[label], None, None, None]
         for text, label in zip(episode.support, episode.support_y.tolist(), strict=True)
     ]
     for text, label, each in zip(episode.query, episode.query_y.tolist(), episode.probabilities, strict=True):
         best = int(each.argmax())
-        rows.append(["query", text, episode.names[label], episode.names[best], float(each[best]), best == label])
+        rows.append(["query", _cut(text), episode.names[label], episode.names[best], float(each[best]), best == label])
     return rows
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= pages.LONGEST else f"{text[: pages.LONGEST]}…"
 
 
 def _without_answers(episode: TextEpisode) -> str:
