@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from metashot.arguments import Positive, Seed, Side
 from metashot.bad_input import BadInput
+from metashot.sources.class_folders import listed, split_folders
 from metashot.sources.getting.csv_rows import csv_rows
 from metashot.sources.getting.files import LARGEST_FILE, Folder, printable
 from metashot.sources.images.decoding import Decoded, Fit, decode
@@ -31,7 +31,6 @@ _UNSUPPORTED = {
 }
 _CSV = (".csv", ".tsv", ".txt")
 _COLUMNS = ("file", "class")  # and "split"
-_NAMED = 5  # files or lines listed in a message about many
 _ALLOWED = "allowed: a folder class/image or train|val|test/class/image, or a .csv file with the columns file,class[,split]"
 
 
@@ -118,7 +117,7 @@ class OwnImages(ImageFiles):
         others = [name for name in names if _kind(name) not in _IMAGES and _kind(name) not in _UNSUPPORTED]
         beside = [name for name in others if "/" not in name or name.partition("/")[0] in tops]
         self._say(beside, "{} no {} and left out", "is|are", "image|images")
-        splits = _split_folders(root, images)
+        splits = split_folders(root, images, "images", _ALLOWED)
         above = 2 if splits else 1  # the number of folders above an image
         given: Listing = {}
         loose = []
@@ -155,10 +154,10 @@ class OwnImages(ImageFiles):
                 missing.append(f"line {row.line}: {path}")
         if missing:
             count = f"{len(missing)} of its files {'is' if len(missing) == 1 else 'are'}"
-            raise BadInput(f"{printable(root)}: {count} not there: {_listed(missing)}; files are sought beside the CSV file")
+            raise BadInput(f"{printable(root)}: {count} not there: {listed(missing)}; files are sought beside the CSV file")
         if otherwise:
             raise BadInput(
-                f"{printable(root)} gives a file two classes or splits: {_listed(otherwise)}; keep one line of each"
+                f"{printable(root)} gives a file two classes or splits: {listed(otherwise)}; keep one line of each"
             )
         self._say(again, "{} named twice in the CSV file and counted once", "is|are")
         given: Listing = {}
@@ -192,7 +191,7 @@ class OwnImages(ImageFiles):
         if names:
             number = len(names) > 1
             noun, *words = (form.split("|")[number] for form in (thing, *forms))
-            self.notes.append(f"{len(names)} {noun} {what.format(*words)}: {_listed(names)}")
+            self.notes.append(f"{len(names)} {noun} {what.format(*words)}: {listed(names)}")
 
     def _noted(self) -> str:
         return f" ({'; '.join(self.notes)})" if self.notes else ""
@@ -200,38 +199,6 @@ class OwnImages(ImageFiles):
 
 def _kind(name: str) -> str:
     return name.rpartition(".")[2].lower()
-
-
-def _listed(names: Collection[str]) -> str:
-    """The first few names and the number of further ones."""
-    more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return "; ".join(printable(name) for name in list(names)[:_NAMED]) + more
-
-
-def _split_folders(root: Path, images: Iterable[str]) -> dict[str, str]:
-    """The folders that are splits and not classes: all of them have names of splits and contain class folders."""
-    holds_folders: dict[str, bool] = {}
-    for name in images:
-        top, is_inside, rest = name.partition("/")
-        if is_inside:
-            holds_folders[top] = holds_folders.get(top, False) or "/" in rest
-    splits: dict[str, str] = {top: split for top in sorted(holds_folders) if (split := split_called(top))}
-    others = sorted(holds_folders.keys() - splits.keys())
-    flat = [top for top in splits if not holds_folders[top]]
-    if not splits or (others and flat):
-        return {}  # a class may be called train
-    if others:
-        raise BadInput(
-            f"data.root={printable(root)} has folders of splits ({', '.join(splits)}) and others beside them "
-            f"({_listed(others)}); move the others away, or rename a class that is called like a split"
-        )
-    if flat:
-        raise BadInput(f"{printable(root / flat[0])} has images and no class folders; {_ALLOWED}")
-    for found, count in Counter(splits.values()).items():
-        if count > 1:
-            twice = " and ".join(top for top in splits if splits[top] == found)
-            raise BadInput(f"data.root={printable(root)} has {twice}, which are the same split; keep one of them")
-    return splits
 
 
 def _read_rows(path: Path) -> list[_Row]:
@@ -255,7 +222,7 @@ def _read_rows(path: Path) -> list[_Row]:
             rows.append(_Row(line, fields[file], fields[label], None if split is None else split_called(fields[split])))
     if wrong:
         raise BadInput(
-            f"{printable(path)} has {len(wrong)} line{'s' if len(wrong) > 1 else ''} that cannot be used: {_listed(wrong)}"
+            f"{printable(path)} has {len(wrong)} line{'s' if len(wrong) > 1 else ''} that cannot be used: {listed(wrong)}"
         )
     if not rows:
         what = "has a header and no lines below it" if columns else "is empty"

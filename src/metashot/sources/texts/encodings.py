@@ -142,10 +142,7 @@ def encoding_of(file: BinaryIO, path: Path | str) -> Encoding:
             "file as UTF-8"
         )
     if guessed is None:
-        raise BadInput(
-            f"{printable(path)} is not UTF-8 text: line {first_other} cannot be decoded, and no other encoding was "
-            "recognised; save it as UTF-8, or give data.source.encoding"
-        )
+        raise unguessed_encoding(path, first_other)
     return Encoding(guessed, is_guessed=True)
 
 
@@ -155,6 +152,24 @@ def is_utf8(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def undecodable_line(content: bytes) -> int:
+    """The first line of a file that is not UTF-8; 0 if there is none, or the file is UTF-16 or UTF-32."""
+    if _wide(io.BytesIO(content)) is not None:
+        return 0
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return content.count(b"\n", 0, error.start) + 1
+    return 0
+
+
+def unguessed_encoding(path: Path | str, line: int) -> BadInput:
+    return BadInput(
+        f"{printable(path)} is not UTF-8 text: line {line} cannot be decoded, and no other encoding was recognised; save it "
+        "as UTF-8, or give data.source.encoding"
+    )
 
 
 def guess(sample: bytes) -> str | None:
