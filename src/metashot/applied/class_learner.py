@@ -16,7 +16,7 @@ from metashot.applied.estimating import Estimate
 from metashot.applied.images import Form, Ink, each_prepared, form_of, ink_of
 from metashot.applied.labelling import NotBetterThanRandom, Suggestions
 from metashot.applied.labels import UNKNOWN, Labels, as_array, distinct, is_plain, labels_of
-from metashot.applied.learner import Device, Fitted, Learner
+from metashot.applied.learner import Device, Fitted, Items, Learner
 from metashot.applied.network import TrainedNetwork
 from metashot.applied.photographs import PhotographsGiven, warning_of
 from metashot.bad_input import BadInput, BadValue, shown
@@ -121,7 +121,7 @@ class Classifier(Learner):
         """
         fitted = self._state()
         items = self._prepared(images, fitted)
-        found = fitted.next_to_label(torch.from_numpy(items), number_of(n, len(items), f"the number of {self._noun}, "))
+        found = fitted.next_to_label(items, number_of(n, len(items), f"the number of {self._noun}, "))
         if not found.better_than_random:
             warnings.warn(str(found), NotBetterThanRandom, stacklevel=2)
         return found
@@ -147,12 +147,16 @@ class Classifier(Learner):
             made = made[:, 0] if made.shape[1] == 1 else np.moveaxis(made, 1, -1)
         return made, np.repeat(as_array(fitted.classes), count)
 
-    def unknown(self, items: NDArray[Any], rate: float, together: bool) -> NDArray[np.bool_]:
-        """Whether items in the form in which examples are saved belong to none of the classes; see `predict`."""
+    def probabilities(self, items: Items) -> NDArray[np.float64]:
+        """Like `predict_proba`, for items in the form in which examples are saved, or texts that are read already."""
+        return _probabilities(self._state(), items)
+
+    def unknown(self, items: Items, rate: float, together: bool) -> NDArray[np.bool_]:
+        """Whether items, given as in `probabilities`, belong to none of the classes; see `predict`."""
         return self._unknown(self._state(), items, rate, together)
 
-    def _unknown(self, fitted: Fitted, items: NDArray[Any], rate: float, together: bool) -> NDArray[np.bool_]:
-        return fitted.are_unknown(torch.from_numpy(items), rate, together)
+    def _unknown(self, fitted: Fitted, items: Items, rate: float, together: bool) -> NDArray[np.bool_]:
+        return fitted.are_unknown(items, rate, together)
 
     def predict_proba(self, queries: Any) -> NDArray[np.float64]:
         """The class probabilities of each query, the softmax of the logits.
@@ -174,15 +178,15 @@ class Classifier(Learner):
 
     def score(self, queries: Any, answers: Any) -> float:
         """The accuracy: the share of queries whose predicted label is the given one."""
-        labels, predicted = labels_of(answers), self.predict(queries).tolist()
+        labels, predicted = labels_of(answers, self._one), self.predict(queries).tolist()
         refuse_other_length(len(predicted), self._noun, len(labels), "labels")
         return sum(bool(a == b) for a, b in zip(predicted, labels, strict=True)) / len(labels)
 
     _noun: str  # what messages call the inputs, in the plural
 
     @abstractmethod
-    def _prepared(self, queries: Any, fitted: Fitted) -> NDArray[Any]:
-        """The queries in the form in which examples are saved: [N, ...]."""
+    def _prepared(self, queries: Any, fitted: Fitted) -> Items:
+        """The queries in the form in which examples are saved, [N, ...], or read."""
 
     def _fit(self, items: NDArray[Any], labels: Sequence[Hashable], form: Form | None) -> Self:
         network = self.network
@@ -260,10 +264,6 @@ class ClassLearner(Classifier):
     def fit_pixels(self, pixels: NDArray[np.uint8], labels: Sequence[Hashable]) -> Self:
         """Like `fit`, for images that are already in the learner's form: [images, channels, height, width]."""
         return self._fit(pixels, labels, self.form)
-
-    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Like `predict_proba`, for images that are already in the learner's form."""
-        return _probabilities(self._state(), pixels)
 
     def restore(self, content: Mapping[str, Any]) -> None:
         examples = Examples(content["x"], content["y"])
@@ -351,6 +351,6 @@ def _rate_of(unknown: bool | float) -> float | None:
     return float(unknown)
 
 
-def _probabilities(fitted: Fitted, items: NDArray[Any]) -> NDArray[np.float64]:
-    answers = torch.from_numpy(fitted.answers(torch.from_numpy(items)))
+def _probabilities(fitted: Fitted, items: Items) -> NDArray[np.float64]:
+    answers = torch.from_numpy(fitted.answers(items))
     return np.asarray(answers[:, : len(fitted.classes)].softmax(-1).numpy())

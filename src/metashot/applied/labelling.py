@@ -48,6 +48,7 @@ class Suggestions:
     low: float  # of the 95 % interval of the gain
     high: float
     tasks: int  # simulated ones
+    noun: str = "image"  # what messages call one of them
 
     @property
     def better_than_random(self) -> bool:
@@ -57,23 +58,23 @@ class Suggestions:
     def __str__(self) -> str:
         gain, low, high = (round(100 * value, 1) + 0.0 for value in (self.gain, self.low, self.high))  # without -0.0
         shown = f"{gain:+.1f} points of accuracy (95 % interval {low:+.1f} to {high:+.1f})"
-        count = "1 image" if len(self.indices) == 1 else f"{len(self.indices):,} images"
+        count = f"1 {self.noun}" if len(self.indices) == 1 else f"{len(self.indices):,} {self.noun}s"
         verdict = "better" if self.low > 0 else "worse" if self.high < 0 else "not shown to be better"
         return f"{count} to label next, {verdict} than random ones: {shown} in {self.tasks:,} simulated tasks"
 
 
-def refuse_labelling(algorithm: FeatureLearner) -> None:
-    """Raise `BadInput` where it cannot be simulated what labels gain."""
+def refuse_labelling(algorithm: FeatureLearner, noun: str = "image") -> None:
+    """Raise `BadInput` where it cannot be simulated what labels gain; `noun` is what messages call an item."""
     if algorithm.transductive:
         raise BadInput(
-            "next_to_label() compares single images, and this learner answers many queries together, from which it learns "
+            f"next_to_label() compares single {noun}s, and this learner answers many queries together, from which it learns "
             "without labels: use one such as protonet"
         )
-    refuse_simulation(algorithm, "next_to_label()", _FEWEST, "label any images")
+    refuse_simulation(algorithm, "next_to_label()", _FEWEST, f"label any {noun}s")
 
 
 @torch.no_grad()
-def suggested(algorithm: FeatureLearner, support: Examples, pool: Tensor, n: int) -> Suggestions:
+def suggested(algorithm: FeatureLearner, support: Examples, pool: Tensor, n: int, noun: str = "image") -> Suggestions:
     """Choose images to label next.
 
     Args:
@@ -81,13 +82,14 @@ def suggested(algorithm: FeatureLearner, support: Examples, pool: Tensor, n: int
         support: Support features [S, features] with their labels [S].
         pool: Features [N, features] of unlabelled images.
         n: The number of images to choose.
+        noun: What messages call one of them.
     """
     indices = chosen(algorithm, Examples(support.x[None], support.y[None]), pool[None], n)[0]
     ways = int(support.y.max()) + 1
     ours, random = simulated(algorithm, ways, round(len(support.y) / ways), len(pool), n)
     difference = paired_difference(ours.tolist(), random.tolist())
     margin = difference.ci95 or 0.0
-    return Suggestions(indices, difference.mean, difference.mean - margin, difference.mean + margin, len(ours))
+    return Suggestions(indices, difference.mean, difference.mean - margin, difference.mean + margin, len(ours), noun)
 
 
 @torch.no_grad()

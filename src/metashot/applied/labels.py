@@ -15,18 +15,18 @@ UNKNOWN = "unknown"  # the answer to a query that belongs to none of the classes
 _PLAIN = (str, int, float, bool, type(None))  # types of labels that can be saved, also in tuples
 
 
-def labels_of(labels: Any) -> list[Hashable]:
-    """Convert labels, one per image, to plain Python values where they are numpy's or torch's.
+def labels_of(labels: Any, noun: str = "image") -> list[Hashable]:
+    """Convert labels, one per image or what else messages call it, to plain Python values where they are numpy's or torch's.
 
     Raises:
         BadValue: The labels are not a sequence of hashable values, or one of them is NaN or NaT.
     """
     if isinstance(labels, str | bytes | Mapping | Set) or not isinstance(labels, Iterable):
-        raise BadValue(f"labels={labels!r} cannot be used; allowed: a list with one label for each image")
+        raise BadValue(f"labels={labels!r} cannot be used; allowed: a list with one label for each {noun}")
     if isinstance(labels, np.ndarray | Tensor):
         if labels.ndim != 1:
             raise BadValue(
-                f"labels of shape {tuple(labels.shape)} cannot be used; allowed: one label for each image, [images]"
+                f"labels of shape {tuple(labels.shape)} cannot be used; allowed: one label for each {noun}, [{noun}s]"
             )
         labels = list(labels) if str(labels.dtype).startswith(("datetime64", "timedelta64")) else labels.tolist()
     plain = [_as_plain(label) for label in labels]
@@ -39,7 +39,7 @@ def labels_of(labels: Any) -> list[Hashable]:
             ) from error
         if label != label:
             what = "a time (NaT)" if isinstance(label, np.datetime64 | np.timedelta64) else "a number (NaN)"
-            raise BadValue(f"label {place} is not {what}: leave such images out or give them a label")
+            raise BadValue(f"label {place} is not {what}: leave such {noun}s out or give them a label")
     return plain
 
 

@@ -27,18 +27,20 @@ from metashot.applied.estimating import Deadline, Estimate
 from metashot.applied.images import Form, as_inputs
 from metashot.applied.labelling import Suggestions
 from metashot.applied.labels import Labels
-from metashot.applied.network import FORMAT, Support, TrainedNetwork, fitted_content, read_network
+from metashot.applied.network import FORMAT, Inputs, Support, TrainedNetwork, fitted_content, read_network
+from metashot.applied.texts import ReadTexts
 from metashot.bad_input import BadInput, BadValue
-from metashot.checkpoints.restoring import Origin
+from metashot.checkpoints.restoring import Origin, items_of
 from metashot.data.presentation.features import Features
 from metashot.episodes import Examples
 from metashot.files.outputs import FITTED, named_file, refuse_to_replace, write_output
 from metashot.problems import PROBLEMS
 from metashot.sources.getting.files import printable
-from metashot.sources.source import FEATURES, PIXELS
+from metashot.sources.source import FEATURES, PIXELS, TOKENS
 from metashot.version import __version__
 
 Device = str | torch.device
+Items = NDArray[Any] | ReadTexts  # queries: in the form in which examples are saved, or as the tokens of texts
 
 
 class Unavailable(BadInput, AttributeError):
@@ -56,6 +58,7 @@ class Fitted:
     classes: tuple[Hashable, ...]  # empty for regression
     form: Form | None  # for images only
     in_rows: bool  # whether predictions are [N, outputs] or, like the y that was given, [N]
+    cut: int  # of texts: how many of those that are kept are longer than the learner reads
 
     @classmethod
     def to(
@@ -68,20 +71,24 @@ class Fitted:
     ) -> "Fitted":
         with torch.inference_mode(False):  # tensors that are made in inference mode can never have gradients
             examples = Examples(examples.x.clone(), examples.y.clone())
-            support = Support(partial(_as_inputs, examples.x, network, form), examples.y)
+            items: Items = examples.x.numpy()
+            cut = 0
+            if items_of(network.origin) == TOKENS:
+                items = network.reader.read_kept(examples.x.numpy())
+                cut = items.cut
+            support = Support(partial(_as_inputs, items[:], network, form), examples.y)
             learned = network.learn(support, classes)
-        return cls(network, examples, support, learned, tuple(classes), form, in_rows)
+        return cls(network, examples, support, learned, tuple(classes), form, in_rows, cut)
 
-    def answers(self, x: Tensor) -> NDArray[np.float64]:
-        """The outputs for queries x [N, ...]: [N, outputs]."""
+    def answers(self, items: Items) -> NDArray[np.float64]:
+        """The outputs for N queries: [N, outputs]."""
         with torch.inference_mode(False):
-            return self.network.answers(self.learned, _as_inputs(x, self.network, self.form))
+            return self.network.answers(self.learned, self._inputs(items))
 
-    def are_unknown(self, x: Tensor, rate: float, together: bool) -> NDArray[np.bool_]:
-        """Whether queries x [N, ...] belong to none of the classes: [N]."""
+    def are_unknown(self, items: Items, rate: float, together: bool) -> NDArray[np.bool_]:
+        """Whether N queries belong to none of the classes: [N]."""
         with torch.inference_mode(False):
-            asked = _as_inputs(x, self.network, self.form)
-            return self.network.are_unknown(self.support, asked, rate, together)
+            return self.network.are_unknown(self.support, self._inputs(items), rate, together)
 
     def estimate(self, within: float | None) -> Estimate:
         deadline = Deadline(within)
@@ -89,16 +96,18 @@ class Fitted:
         with torch.inference_mode(False):
             return self.network.estimate(self.support, names, deadline)
 
-    def next_to_label(self, x: Tensor, n: int) -> Suggestions:
-        """Choose n of the unlabelled inputs x [N, ...] to label next."""
+    def next_to_label(self, items: Items, n: int) -> Suggestions:
+        """Choose n of N unlabelled items to label next."""
         with torch.inference_mode(False):
-            unlabelled = _as_inputs(x, self.network, self.form)
-            return self.network.next_to_label(self.support, unlabelled, n)
+            return self.network.next_to_label(self.support, self._inputs(items), n)
 
     def generate(self, n: int) -> NDArray[np.float64]:
         """Make n examples of each class, class by class."""
         with torch.inference_mode(False):
             return self.network.generate(self.support, n)
+
+    def _inputs(self, items: Items) -> Inputs:
+        return Inputs(len(items), lambda part: _as_inputs(items[part], self.network, self.form))
 
     def __reduce__(self) -> Any:
         """The adapted state may be bound to a device, so unpickling adapts again."""
@@ -142,6 +151,7 @@ class Learner(ABC):
 
     checkpoint: str | os.PathLike[str]
     device: Device
+    _one = "image"  # what messages call an example
 
     @property
     def network(self) -> TrainedNetwork:
@@ -233,6 +243,12 @@ class Learner(ABC):
     def generate(self, n: int = 10) -> tuple[NDArray[np.float64], Labels]:
         """Make further examples of each class."""
         raise self._has_no_classes("generate")
+
+    def explain(self, query: Any, words: int | None = None, of: Any = None) -> Any:
+        """Say which words of a text decide how it is answered."""
+        raise Unavailable(
+            f"explain() is for learners of texts, and this {self.name} was trained on {self.origin['name']}, which has none"
+        )
 
     @abstractmethod
     def score(self, queries: Any, answers: Any) -> float:
@@ -335,7 +351,7 @@ class Learner(ABC):
         """The current fit. Each call reads it once, since another thread may fit in the meantime."""
         fitted = self._fitted
         if fitted is None:
-            raise _not_fitted()("this learner has not seen any examples yet: call fit(images, labels) first")
+            raise _not_fitted()(f"this learner has not seen any examples yet: call fit({self._one}s, labels) first")
         return fitted
 
     def _has_no_classes(self, what: str) -> Unavailable:
@@ -350,7 +366,7 @@ class Learner(ABC):
 
 # Keyed by the problem that a network was trained on, then by the kind of its items.
 _KINDS: Mapping[str, Mapping[str, str]] = {
-    "Classification": {PIXELS: "ClassLearner", FEATURES: "VectorLearner"},
+    "Classification": {PIXELS: "ClassLearner", FEATURES: "VectorLearner", TOKENS: "TextLearner"},
     "Regression": {PIXELS: "NumberLearner"},
 }
 
@@ -371,16 +387,18 @@ def kind_of(network: TrainedNetwork) -> str:
     return _KINDS[problem][presentation]
 
 
-def _as_inputs(x: Tensor, network: TrainedNetwork, form: Form | None) -> Tensor:
-    """Examples or queries [N, ...] as inputs of the algorithm, on its device."""
+def _as_inputs(x: NDArray[Any], network: TrainedNetwork, form: Form | None) -> Tensor:
+    """Examples or queries [N, ...] as inputs of the algorithm, on its device; of texts, their tokens."""
+    if form is None and items_of(network.origin) == TOKENS:
+        return network.reader.inputs(x, network.device)
     if form is None and network.origin.get("presentation") == FEATURES:
         features = Features(standardise=False)
         features.expect(tuple(network.origin["input_shape"]))
         features.look_like(network.origin, network.origin["name"])
-        return features.inputs(x.to(network.device)).to(network.dtype)
+        return features.inputs(torch.from_numpy(x).to(network.device)).to(network.dtype)
     if form is None:
-        return x.to(network.device, network.dtype)
-    return as_inputs(x.numpy(), form, network.device, network.dtype)
+        return torch.from_numpy(x).to(network.device, network.dtype)
+    return as_inputs(x, form, network.device, network.dtype)
 
 
 def _not_fitted() -> type[Unavailable]:

@@ -4,9 +4,10 @@ learner share it."""
 import os
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from metashot.algorithms.generative.learner import GenerativeLearner
 from metashot.applied.estimating import Deadline, Estimate, estimated, refuse_estimate
 from metashot.applied.forking import lock_for_forks
 from metashot.applied.labelling import Suggestions, refuse_labelling, suggested
+from metashot.applied.texts import TextReader
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
-from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
+from metashot.checkpoints.restoring import Origin, items_of, origin_of, trained_algorithm
 from metashot.checkpoints.stored import BEST, OURS, checked_fitted, find_checkpoint
 from metashot.configuration.buildable import TARGET, target_of
 from metashot.configuration.plugins import enable, enabled
@@ -34,6 +36,7 @@ from metashot.episodes import Examples
 from metashot.files.archives import Unusable, read_archive
 from metashot.files.outputs import FITTED, holds_fit
 from metashot.sources.getting.files import printable
+from metashot.sources.source import TOKENS
 from metashot.version import __version__
 
 FORMAT = 1  # version of the fitted learner's file
@@ -43,6 +46,21 @@ _PATIENCE = 10.0  # seconds after which the user is told what takes so long
 _BUILT = ("backbone", "engine", "algo")  # the configuration groups that define a learner
 _LEARN2LEARN, _AUTO = "metashot.engines.learn2learn.Learn2Learn", "metashot.engines.choice.Auto"
 _COMPILED = ("compile", "cuda_graph")
+_NOUNS = {TOKENS: "text"}
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Inputs of an algorithm, of which some are made at a time: those of many queries may not fit into memory together."""
+
+    count: int
+    made: Callable[[slice], Tensor]  # [n, ...] of the places of a slice
+
+    def __len__(self) -> int:
+        return self.count
+
+    def parts(self, size: int) -> Iterator[Tensor]:
+        yield from (self.made(slice(first, first + size)) for first in range(0, self.count, size))
 
 
 @dataclass(eq=False)
@@ -85,6 +103,24 @@ class TrainedNetwork:
         return f"{public} and {self.origin['name']}" if self.algorithm.trains_for_tasks else public
 
     @property
+    def noun(self) -> str:
+        """What messages call an item."""
+        return _NOUNS.get(items_of(self.origin), "image")
+
+    @cached_property
+    def reader(self) -> TextReader:
+        """How a learner of texts reads them.
+
+        Raises:
+            BadInput: The tokenizer of its checkpoint cannot be used, or is not that of its backbone.
+        """
+        try:
+            wanted = next((module.wants for module in self.algorithm.modules() if isinstance(module, Backbone)), None)
+            return TextReader(self.origin, wanted)
+        except BadInput as error:
+            raise BadInput(f"{printable(self.path)} cannot be used: {error}") from error
+
+    @property
     def dtype(self) -> torch.dtype:
         dtype = self.algorithm.dtype
         assert isinstance(dtype, torch.dtype)
@@ -111,17 +147,17 @@ class TrainedNetwork:
             # Where there are more examples, adapting embeds them in one batch, which may round features differently.
             if len(x) > _AT_ONCE or not isinstance(algorithm, FeatureLearner) or not algorithm.embeds_independently:
                 return algorithm.adapt(examples)
-            features = _embedded(algorithm, x)
+            features = _embedded(algorithm, torch.split(x, _AT_ONCE))
             learned = algorithm.summary(replace(examples, x=features))
             self._keep(support, features[0])
             return learned
 
-    def answers(self, learned: Any, x: Tensor) -> NDArray[np.float64]:
-        """The outputs [N, outputs] for queries [N, ...], from the adapted state; logits are calibrated."""
+    def answers(self, learned: Any, x: Inputs) -> NDArray[np.float64]:
+        """The outputs [N, outputs] for N queries, from the adapted state; logits are calibrated."""
         size = len(x) if self.algorithm.transductive else _AT_ONCE
         parts = []
         with self._announced(f"answering {len(x):,} queries"):
-            for part in torch.split(x, size):
+            for part in x.parts(size):
                 with self._used, _own_modes():
                     parts.append(self.algorithm.answer_queries(learned, part[None])[0])
         answers = self.algorithm.calibration(torch.cat(parts).detach().cpu().double()).numpy()
@@ -132,8 +168,8 @@ class TrainedNetwork:
             )
         return np.asarray(answers)
 
-    def are_unknown(self, support: Support, queries: Tensor, rate: float, together: bool) -> NDArray[np.bool_]:
-        """Whether each query [N, ...] belongs to none of the classes of a support set, at a rate of false alarms.
+    def are_unknown(self, support: Support, queries: Inputs, rate: float, together: bool) -> NDArray[np.bool_]:
+        """Whether each of N queries belongs to none of the classes of a support set, at a rate of false alarms.
 
         Raises:
             BadInput: This learner cannot tell.
@@ -142,7 +178,7 @@ class TrainedNetwork:
         algorithm.refuse_strangers()
         assert isinstance(algorithm, FeatureLearner)
         with self._used, _own_modes(), self._announced(f"comparing {len(queries):,} queries"):
-            known, asked = self._known(support), _embedded(algorithm, queries)
+            known, asked = self._known(support), _embedded(algorithm, queries.parts(_AT_ONCE))
             shown = Examples(known.x[None], known.y[None])
             familiar, threshold = algorithm.judge(shown, asked, rate, together)
         return np.asarray((familiar[0] < threshold[0]).cpu().numpy())
@@ -165,16 +201,17 @@ class TrainedNetwork:
             )
         return found
 
-    def next_to_label(self, support: Support, pool: Tensor, n: int) -> Suggestions:
-        """Choose n of the unlabelled images of a pool [N, ...] to label next, given a support set.
+    def next_to_label(self, support: Support, pool: Inputs, n: int) -> Suggestions:
+        """Choose n of the unlabelled items of a pool to label next, given a support set.
 
         Raises:
-            BadInput: This learner cannot compare images, or its checkpoint has no validation classes.
+            BadInput: This learner cannot compare items, or its checkpoint has no validation classes.
         """
         algorithm = self._comparing("next_to_label()", "label any images")
-        refuse_labelling(algorithm)
-        with self._used, _own_modes(), self._announced(f"comparing {len(pool):,} images"):
-            return suggested(algorithm, self._known(support), _embedded(algorithm, pool)[0], n)
+        refuse_labelling(algorithm, self.noun)
+        with self._used, _own_modes(), self._announced(f"comparing {len(pool):,} {self.noun}s"):
+            features = _embedded(algorithm, pool.parts(_AT_ONCE))[0]
+            return suggested(algorithm, self._known(support), features, n, self.noun)
 
     def generate(self, support: Support, n: int) -> NDArray[np.float64]:
         """Make n examples of each class of a support set, class by class: [classes * n, ...].
@@ -210,7 +247,7 @@ class TrainedNetwork:
         features = support.features
         if features is None:
             assert isinstance(self.algorithm, FeatureLearner)
-            features = _embedded(self.algorithm, support.inputs(), deadline)[0]
+            features = _embedded(self.algorithm, torch.split(support.inputs(), _AT_ONCE), deadline)[0]
             self._keep(support, features)
         return Examples(features, support.y.to(self.device))
 
@@ -264,10 +301,10 @@ class TrainedNetwork:
         return made, (self.config, self.origin, self.weights(), self.path, str(self.device), enabled())
 
 
-def _embedded(algorithm: FeatureLearner, images: Tensor, deadline: Deadline | None = None) -> Tensor:
-    """The features of images [N, ...], each by itself: [1, N, features]."""
+def _embedded(algorithm: FeatureLearner, batches: Iterable[Tensor], deadline: Deadline | None = None) -> Tensor:
+    """The features of inputs [n, ...] in batches, each by itself: [1, N, features]."""
     parts = []
-    for part in torch.split(images, _AT_ONCE):
+    for part in batches:
         if deadline is not None:
             deadline.check()
         parts.append(algorithm.embed(part[None], support=0))
@@ -325,7 +362,10 @@ def made(
         double = any(value.dtype == torch.float64 for value in weights.values())
         algorithm = trained_algorithm(config, origin, weights, path, double)
         algorithm.to(place).eval()
-    return TrainedNetwork(algorithm, config, origin, place, path)
+    network = TrainedNetwork(algorithm, config, origin, place, path)
+    if items_of(origin) == TOKENS:
+        _ = network.reader  # a tokenizer that cannot be used is refused here, and not when something is fitted
+    return network
 
 
 def fitted_content(path: Path) -> dict[str, Any]:

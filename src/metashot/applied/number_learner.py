@@ -77,7 +77,7 @@ class NumberLearner(Learner):
             )
         points = inputs_of(x, fitted.network)
         self._warn_of_one(fitted.network, len(points))
-        answers = fitted.answers(torch.from_numpy(points))
+        answers = fitted.answers(points)
         if not gives_deviations:
             return answers if fitted.in_rows else answers[:, 0]
         parts = (part.numpy() for part in mean_and_deviation(torch.from_numpy(answers)))

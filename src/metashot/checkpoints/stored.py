@@ -48,7 +48,7 @@ _Size = Annotated[int, AtLeast(1), AtMost(1024)]  # pixels of an image side, or 
 _Length = Annotated[int, AtLeast(1), AtMost(65_536)]  # the length of a vector, or the tokens of a text
 _DTYPES = {PIXELS: "torch.uint8", FEATURES: "torch.float32", TOKENS: "torch.int32"}  # of a fitted learner's examples
 _MOST_VOCABULARY = 2**25  # bytes of a compressed vocabulary
-_LONGEST_TEXT = 2**20  # characters of an example
+LONGEST_TEXT = 100_000  # characters of an example
 _Step = Annotated[int, AtLeast(0), AtMost(2**53)]
 
 
@@ -267,7 +267,7 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
         if not tensors or not x.dim() or not y.dim() or len(x) != len(y) or not len(x):
             raise BadInput("its examples are missing or broken")
         of_texts = origin.get("presentation") == TOKENS  # whose examples are characters, of any length
-        if x.dim() != 2 or x.shape[1] > _LONGEST_TEXT if of_texts else tuple(x.shape[1:]) != tuple(origin["input_shape"]):
+        if x.dim() != 2 or x.shape[1] > LONGEST_TEXT if of_texts else tuple(x.shape[1:]) != tuple(origin["input_shape"]):
             raise BadInput(f"its examples have the shape {list(x.shape)}, which its origin.input_shape does not allow")
         kept = _PROBLEMS[origin["problem"]]
         if not kept.fitted:

@@ -62,6 +62,11 @@ class Vocabulary(Tokenizer):
         """The number of ids."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
+    @property
+    def largest(self) -> int:
+        """The largest id. A vocabulary of anyone may leave out some below it."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+
     def encode(self, texts: Sequence[str], length: int) -> Encoded:
         longest = _CHARACTERS * length
         self._tokenizer.enable_truncation(max_length=length)
