@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from metashot.applied.texts import is_blank
 from metashot.bad_input import BadInput
 from metashot.files.paths import given_path, printable, read_file, reason_of
 from metashot.sources.class_folders import listed
@@ -112,7 +113,7 @@ def support_texts(given: str, keys: Keys) -> TextsOfUser:
     if not found.texts:
         raise BadInput(f"support={printable(given)} has no texts; {_SUPPORT}")
     for text, place in zip(found.texts, found.places, strict=True):
-        if not cleaned(text):
+        if is_blank(cleaned(text)):
             raise BadInput(f"{place} has an empty text, from which nothing can be learned: leave it out")
     assert found.labels is not None
     if len(classes := set(found.labels)) < 2:
@@ -152,7 +153,7 @@ def query_texts(given: str | Sequence[str], keys: Keys) -> TextsOfUser:
                 " is an image, and the learner was trained on texts" if path.suffix.lower() in _IMAGES else " has no texts"
             )
             raise BadInput(f"query={printable(given)}{what}; {_QUERY}")
-    if not any(map(cleaned, found.texts)):
+    if all(is_blank(cleaned(text)) for text in found.texts):
         raise BadInput(f"query={printable(given)} has no texts{', but empty ones' if found.texts else ''}; {_QUERY}")
     return found
 
