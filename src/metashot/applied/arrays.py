@@ -73,12 +73,12 @@ def refuse_other_length(number: int, what: str, other: int, of_what: str) -> Non
         raise BadValue(f"{number} {what} and {other} {of_what} were given; allowed: as many of one as of the other")
 
 
-def number_of(n: Any, most: int, what: str = "") -> int:
+def number_of(n: Any, most: int, what: str = "", argument: str = "n") -> int:
     """A number of examples, which is refused if it is not from 1 to `most`; `what` is what a message calls the latter."""
     try:
         count = 0 if isinstance(n, bool | np.bool_) else operator.index(n)
     except (TypeError, ValueError):
         count = 0
     if not 1 <= count <= most:
-        raise BadValue(f"n={shown(n)} cannot be used; allowed: a whole number from 1 to {what}{most:,}")
+        raise BadValue(f"{argument}={shown(n)} cannot be used; allowed: a whole number from 1 to {what}{most:,}")
     return count

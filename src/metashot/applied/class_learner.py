@@ -71,7 +71,7 @@ class Classifier(Learner):
             raise BadValue("together=True is for queries that may be unknown: give unknown=0.05, too, or leave it out")
         items = self._prepared(queries, fitted)
         self._warn_of_one(fitted.network, len(items))
-        labels: Labels = as_array(fitted.classes)[_probabilities(fitted, items).argmax(1)]
+        labels: Labels = as_array(fitted.classes)[self._probabilities(fitted, items).argmax(1)]
         if rate is None:
             return labels
         if UNKNOWN in fitted.classes:
@@ -149,7 +149,7 @@ class Classifier(Learner):
 
     def probabilities(self, items: Items) -> NDArray[np.float64]:
         """Like `predict_proba`, for items in the form in which examples are saved, or texts that are read already."""
-        return _probabilities(self._state(), items)
+        return self._probabilities(self._state(), items)
 
     def unknown(self, items: Items, rate: float, together: bool) -> NDArray[np.bool_]:
         """Whether items, given as in `probabilities`, belong to none of the classes; see `predict`."""
@@ -174,13 +174,18 @@ class Classifier(Learner):
         fitted = self._state()
         items = self._prepared(queries, fitted)
         self._warn_of_one(fitted.network, len(items))
-        return _probabilities(fitted, items)
+        return self._probabilities(fitted, items)
 
     def score(self, queries: Any, answers: Any) -> float:
         """The accuracy: the share of queries whose predicted label is the given one."""
         labels, predicted = labels_of(answers, self._one), self.predict(queries).tolist()
         refuse_other_length(len(predicted), self._noun, len(labels), "labels")
         return sum(bool(a == b) for a, b in zip(predicted, labels, strict=True)) / len(labels)
+
+    @staticmethod
+    def _probabilities(fitted: Fitted, items: Items) -> NDArray[np.float64]:
+        answers = torch.from_numpy(fitted.answers(items))
+        return np.asarray(answers[:, : len(fitted.classes)].softmax(-1).numpy())
 
     _noun: str  # what messages call the inputs, in the plural
 
@@ -349,8 +354,3 @@ def _rate_of(unknown: bool | float) -> float | None:
             f"{_USUAL_RATE}, or False"
         )
     return float(unknown)
-
-
-def _probabilities(fitted: Fitted, items: Items) -> NDArray[np.float64]:
-    answers = torch.from_numpy(fitted.answers(items))
-    return np.asarray(answers[:, : len(fitted.classes)].softmax(-1).numpy())

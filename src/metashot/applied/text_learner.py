@@ -2,13 +2,23 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metashot.applied.arrays import number_of
 from metashot.applied.class_learner import Classifier
+from metashot.applied.explaining import (
+    MOST_WORDS,
+    PREDICTED,
+    Explanation,
+    explained,
+    explained_text,
+    place_of,
+    refuse_explanation,
+)
 from metashot.applied.labels import labels_of
 from metashot.applied.learner import Device, Fitted, Items
 from metashot.applied.texts import (
@@ -81,6 +91,37 @@ class TextLearner(Classifier):
             BadInput: They cannot be used.
         """
         return self.reader.read(given_texts(texts))
+
+    def explain(self, query: Any, words: int | None = None, of: Any = PREDICTED) -> Explanation:
+        """Say which words of a text decide how it is answered.
+
+        Each word is left out once, and the text without it is read like any other. A word that is there twice is left out at
+        one place at a time.
+
+        Args:
+            query: The text.
+            words: How many words to leave out, the first ones; None for all that are read, up to 1,000.
+            of: The class whose probability is looked at; the predicted one if it is not given.
+
+        Returns:
+            The text, the probability of the class, and by how much it falls without each word. It is printed with the
+            deciding words marked, by `rich` in colours, and `to_html()` is a page of it.
+
+        Raises:
+            Unavailable: The learner is not fitted.
+            BadInput: The text has nothing to read, the class is none of the learner's, or the learner answers all queries of
+                a call together.
+        """
+        fitted, reader = self._state(), self.reader
+        refuse_explanation(fitted.network.algorithm, fitted.network.name)
+        text = explained_text(query)
+        place = None if of is PREDICTED else place_of(of, fitted.classes)
+        most = MOST_WORDS if words is None else number_of(words, MOST_WORDS, argument="words")
+
+        def asked(texts: Sequence[str]) -> NDArray[np.float64]:
+            return self._probabilities(fitted, reader.read(texts))
+
+        return explained(text, fitted.classes, place, most, reader, asked)
 
     def restore(self, content: Mapping[str, Any]) -> None:
         self._fitted = Fitted.to(self.network, Examples(content["x"], content["y"]), content["classes"], None)

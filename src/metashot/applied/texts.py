@@ -173,10 +173,10 @@ def warning_of_cut(cut: int, texts: int, reader: TextReader) -> str | None:
     """What to say of texts that are longer than a learner reads; None where there are none."""
     if not cut:
         return None
-    are = "is" if cut == 1 else "are"
+    given, are = "text" if texts == 1 else "texts", "is" if cut == 1 else "are"
     return (
-        f"{cut:,} of {texts:,} {'text' if texts == 1 else 'texts'} {are} longer than this learner reads, and cut: it reads {reader.tokens:,} tokens of a text, "
-        f"and at most {reader.longest:,} characters"
+        f"{cut:,} of {texts:,} {given} {are} longer than this learner reads, and cut: it reads {reader.tokens:,} tokens of a "
+        f"text, and at most {reader.longest:,} characters"
     )
 
 

@@ -5,6 +5,7 @@ Scripts without spaces between words, such as Chinese, have a token for each cha
 """
 
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -19,10 +20,43 @@ _WITHOUT_SPACES = (
 )
 _WORD = re.compile(rf"[{_WITHOUT_SPACES}]|(?:(?![{_WITHOUT_SPACES}])[\w'’])+|[^\w\s]")
 
+_WITHOUT_SPACE = re.compile(f"[{_WITHOUT_SPACES}]")
+_JOINERS = "\u200c\u200d"
+_MODIFIERS = {*map(chr, range(0x1F3FB, 0x1F400)), *map(chr, range(0xE0020, 0xE0080))}  # of emoji: skin tones, and tags
+_FLAGS = {*map(chr, range(0x1F1E6, 0x1F200))}  # two letters are one flag
+
 
 def words_of(text: str) -> Iterator[str]:
     """The words and the punctuation marks of a text, in lower case."""
     return (found[0].lower() for found in _WORD.finditer(text))
+
+
+def places_of(text: str) -> Iterator[tuple[int, int]]:
+    """The places of the words and the punctuation marks of a text, for people to look at.
+
+    What is read as one stays in one piece: letters with their marks, as in Hindi, and emoji that are joined.
+    """
+    start = end = 0
+    for found in _WORD.finditer(text):
+        if end and found.start() == end and _goes_on(text[start:end], found[0]):
+            end = found.end()
+            continue
+        if end:
+            yield start, end
+        start, end = found.span()
+    if end:
+        yield start, end
+
+
+def _goes_on(before: str, piece: str) -> bool:
+    """Whether a piece belongs to what stands directly before it."""
+    first, last = piece[0], before[-1]
+    if first in _JOINERS or unicodedata.category(first)[0] == "M" or first in _MODIFIERS or last in _JOINERS:
+        return True
+    if first in _FLAGS:
+        return len(before) == 1 and last in _FLAGS
+    is_word = before[0].isalnum() and first.isalnum() and not _WITHOUT_SPACE.match(first)
+    return is_word and unicodedata.category(last)[0] == "M"
 
 
 class Words(Tokenizer):
