@@ -31,6 +31,11 @@ def test_no_file_is_written_after_a_signal(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("metashot.applied.export.export", lambda *_: file("the graph"))
     monkeypatch.setattr(learner, "save", lambda *_: file("the learner"))
     with pytest.raises(Stopped):
-        _write(learner, outputs, Images(pixels, files, [], 0, 0), Answers(["a", "b"], np.full((2, 2), 0.5), np.zeros(2, np.bool_)))
+        _write(
+            learner,
+            outputs,
+            Images(pixels, files, [], 0, 0),
+            Answers(["a", "b"], np.full((2, 2), 0.5), np.zeros(2, np.bool_)),
+        )
     assert written == {"what comes before": [], "the graph": ["the graph"]}.get(during, ["the graph", "the learner"])
     assert not place.exists()

@@ -24,7 +24,12 @@ from metashot.sources.getting.files import printable
 
 GROUPS = ("backbone", "engine", "algo")  # groups of the stored configuration that the command line may override
 
-_OF_TEXTS: dict[str, Any] = {"text": "text", "label": "label", "encoding": None, "explain": False}  # and what they usually are
+_OF_TEXTS: dict[str, Any] = {
+    "text": "text",
+    "label": "label",
+    "encoding": None,
+    "explain": False,
+}  # and what they usually are
 
 
 def predict_files(composed: DictConfig) -> None:
@@ -116,6 +121,7 @@ def _explanations_file(given: str | bool, table: Path) -> Path | None:
     path = table.with_name(f"{table.stem}_explained.html") if given is True else named_file(given, "explain", "words.html")
     if path.suffix.lower() != ".html":
         raise BadInput(
-            f"explain={printable(str(given))} cannot be used; allowed: true, or the name of a page, such as explain=words.html"
+            f"explain={printable(str(given))} cannot be used; allowed: true, or the name of a page, such as "
+            "explain=words.html"
         )
     return path
