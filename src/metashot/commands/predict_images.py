@@ -15,6 +15,7 @@ from metashot.applied.images import ink_of
 from metashot.applied.learner import warning_of_one
 from metashot.applied.photographs import are_told, warning_of
 from metashot.applied.sheet import UNCERTAIN, sheet
+from metashot.applied.text_files import is_of_texts
 from metashot.bad_input import BadInput
 from metashot.commands.predictions import (
     SHOWN,
@@ -78,6 +79,11 @@ def _fit(learner: ClassLearner, folder: str | None, outputs: Outputs) -> tuple[I
     """Fit the learner to a support folder, if given. Returns its images, and the files outside of any class folder."""
     if folder is None:
         return None, []
+    if is_of_texts(folder):
+        raise BadInput(
+            f"support={printable(folder)} has texts, and this {learner.name} was trained on images: give a learner of "
+            "texts, or a folder with a sub-folder of images for each class"
+        )
     classes, loose = support_files(folder)
     outputs.refuse_to_replace_any([*loose, *(file for files in classes.values() for file in files)])
     support, labels = read_support(classes, learner.form)
