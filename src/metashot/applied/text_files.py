@@ -158,12 +158,13 @@ def query_texts(given: str | Sequence[str], keys: Keys) -> TextsOfUser:
     return found
 
 
-def files_read(given: str | Sequence[str]) -> list[Path]:
-    """The files that a user gave, of which none may be replaced."""
+def files_read(given: str | Sequence[str], key: str) -> list[Path]:
+    """The files that a user gave for a key, of which none may be replaced."""
     found = []
     for one in [given] if isinstance(given, str) else given:
-        path = Path(one).expanduser()
-        found += [path / name for name in Folder(path).names()] if path.is_dir() else [path]
+        path = given_path(one, key)
+        names = Folder(path).names() if path.is_dir() else []
+        found += [path / name for name in names if name.lower().endswith(PLAIN)] if path.is_dir() else [path]
     return found
 
 
@@ -224,11 +225,11 @@ def _take(
         for key, name, what in (("text", keys.text, "texts"), ("label", keys.label, "classes")):
             if name in row or (key == "label" and not needs_label):
                 continue
-            where = (
-                f"line {line} has no {_quoted(name)}" if path.suffix.lower() in JSON_LINES else f"no column {_quoted(name)}"
-            )
             has = _quoted(", ".join(row), 200)
-            _refuse(path, f"{where}, but {has}: name the column of the {what} with {key}=")
+            lacks = f"it has no column {_quoted(name)}; its header has {has}"
+            if path.suffix.lower() in JSON_LINES:
+                lacks = f"line {line} has no {_quoted(name)}, but {has}"
+            _refuse(path, f"{lacks}: name the {what} with {key}=")
         columns |= dict.fromkeys(row)
         if line == 0:  # the header
             continue
@@ -351,7 +352,7 @@ def _decoded(folder: Path, names: Sequence[str], keys: Keys, notes: list[str]) -
 
 
 def _text(content: bytes, encoding: Encoding, path: Path) -> str:
-    return "".join(lines_of(io.BytesIO(content), encoding.name, path))
+    return "".join(lines_of(io.BytesIO(content), encoding.name, path)).strip()
 
 
 def _content(path: Path) -> bytes:

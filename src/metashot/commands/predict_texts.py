@@ -58,10 +58,10 @@ def predict_texts(learner: TextLearner, config: dict[str, Any], outputs: Outputs
     keys = Keys(config["text"], config["label"], config["encoding"])
     support, told = None, list[str]()
     if config["support"] is not None:
-        outputs.refuse_to_replace_any(files_read(config["support"]))
+        outputs.refuse_to_replace_any(files_read(config["support"], "support"))
         support = support_texts(config["support"], keys)
         told = _fit(learner, support)
-    outputs.refuse_to_replace_any(files_read(config["query"]))
+    outputs.refuse_to_replace_any(files_read(config["query"], "query"))
     queries = query_texts(config["query"], keys)
     read = learner.read(queries.texts)
     probabilities = learner.probabilities(read)
