@@ -76,7 +76,7 @@ def test_what_is_kept_is_what_was_embedded_before_to_the_last_bit(checkpoint: Pa
         inputs = fitted.support.inputs()
         support = Examples(inputs[None], fitted.support.y[None], names=(tuple(fitted.classes),))
         torch.testing.assert_close(learner.algorithm.adapt(support), fitted.learned, rtol=0, atol=0)
-        before = network._embedded(learner.algorithm, inputs)[0]  # type: ignore[arg-type]
+        before = network._embedded(learner.algorithm, [inputs])[0]  # type: ignore[arg-type]
     assert fitted.support.features is not None
     assert torch.equal(before, fitted.support.features)
     found = asked(learner)

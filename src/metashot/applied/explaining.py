@@ -65,7 +65,7 @@ class Explanation:
     unread: int
 
     def __str__(self) -> str:
-        """The text, with deciding words in brackets: [++for] the class, or [-against] it; two signs where they decide most."""
+        """The text with deciding words in brackets: [+for] the class, or [-against] it; two signs where they decide most."""
         return self.to_terminal().plain
 
     def to_terminal(self) -> Text:

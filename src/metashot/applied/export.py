@@ -24,6 +24,7 @@ from metashot.algorithms.features import FeatureLearner
 from metashot.applied.class_learner import ClassLearner, VectorLearner
 from metashot.applied.images import Form, as_inputs, normalised
 from metashot.applied.learner import Learner
+from metashot.applied.text_learner import TextLearner
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, normalisations
 from metashot.bad_input import BadInput
@@ -44,9 +45,10 @@ def refuse_export(learner: Learner) -> None:
         # Without the bound on numpy, the dependencies of onnx would install numpy 2, which learn2learn does not support.
         wanted = " ".join([*(f"{name}=={version}" for name, version in NEEDED.items()), "'numpy<2'"])
         raise BadInput(f"export= needs {' and '.join(missing)}, which the extra onnx installs: pip install {wanted}")
-    if isinstance(learner, VectorLearner):
+    if isinstance(learner, VectorLearner | TextLearner):
+        items = "texts" if isinstance(learner, TextLearner) else "vectors"
         raise BadInput(
-            f"export is for learners of images, and this {learner.name} was trained on vectors: keep it with learner.save"
+            f"export is for learners of images, and this {learner.name} was trained on {items}: keep it with learner.save"
         )
     if not isinstance(learner, ClassLearner) or not isinstance(learner.algorithm, FeatureLearner):
         raise BadInput(

@@ -143,6 +143,8 @@ def given_texts(given: Any) -> list[str]:
         what = "; images are for another learner, such as metashot.load('photos')" if len(shape) > 2 else ""
         raise BadValue(f"texts of the shape {tuple(shape)} cannot be used; {_ALLOWED}, or an array [N] of them{what}")
     texts = list(given)
+    if not texts:
+        raise BadValue(f"no text was given; {_ALLOWED}")
     for place, text in enumerate(texts):
         if not isinstance(text, str):
             raise BadValue(f"text {place} {_what_it_is(text)}; {_ALLOWED}")
@@ -175,8 +177,8 @@ def warning_of_cut(cut: int, texts: int, reader: TextReader) -> str | None:
         return None
     given, are = "text" if texts == 1 else "texts", "is" if cut == 1 else "are"
     return (
-        f"{cut:,} of {texts:,} {given} {are} longer than this learner reads, and cut: it reads {reader.tokens:,} tokens of a "
-        f"text, and at most {reader.longest:,} characters"
+        f"{cut:,} of {texts:,} {given} {are} longer than this learner reads, and cut: it reads {reader.tokens:,} tokens "
+        f"of a text, and at most {reader.longest:,} characters"
     )
 
 

@@ -26,6 +26,7 @@ from metashot.files.archives import Outline, Unusable, outline
 from metashot.files.outputs import holds_fit
 from metashot.files.paths import given_path, kind_of_file, read_file
 from metashot.sources.source import FEATURES, PIXELS, TOKENS
+from metashot.sources.texts.code_points import PADDING
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 CONFIG = "config.yaml"  # in a run's folder
@@ -266,8 +267,11 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
         tensors = hasattr(x, "untyped_storage") and hasattr(y, "untyped_storage")
         if not tensors or not x.dim() or not y.dim() or len(x) != len(y) or not len(x):
             raise BadInput("its examples are missing or broken")
+        if any(part.numel() * part.element_size() > part.untyped_storage().nbytes() for part in (x, y)):
+            raise BadInput("its examples are broken: they are the same values again and again")
         of_texts = origin.get("presentation") == TOKENS  # whose examples are characters, of any length
-        if x.dim() != 2 or x.shape[1] > LONGEST_TEXT if of_texts else tuple(x.shape[1:]) != tuple(origin["input_shape"]):
+        is_text = x.dim() == 2 and 1 <= x.shape[1] <= LONGEST_TEXT
+        if not (is_text if of_texts else tuple(x.shape[1:]) == tuple(origin["input_shape"])):
             raise BadInput(f"its examples have the shape {list(x.shape)}, which its origin.input_shape does not allow")
         kept = _PROBLEMS[origin["problem"]]
         if not kept.fitted:
@@ -281,8 +285,8 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
                 raise BadInput("its examples or classes are missing or broken")
             if x.is_floating_point() and not x.isfinite().all():
                 raise BadInput("its examples have non-finite numbers")
-            if of_texts and not -1 <= int(x.min()) <= int(x.max()) <= sys.maxunicode:
-                raise BadInput("its examples have numbers that are no characters")
+            if of_texts:
+                _refuse_broken_texts(x)
             if len(classes) == 1:
                 raise BadInput("its examples are of one class, and at least two are needed")
             if len(classes) > len(y) or not can_be_stored(classes):
@@ -297,6 +301,21 @@ def checked_fitted(content: dict[str, Any]) -> dict[str, Any]:
     except BadInput as error:
         raise Unusable(str(error)) from error
     return content
+
+
+def _refuse_broken_texts(x: Any) -> None:
+    """Validate examples that are texts, as code points [N, length]."""
+    if not PADDING <= int(x.min()) <= int(x.max()) <= sys.maxunicode:
+        raise BadInput("its examples have numbers that are no characters")
+    # Control characters could change what a terminal shows.
+    for first, last, what in ((0, 0x1F, "control"), (0x7F, 0x9F, "control"), (0xD800, 0xDFFF, "halves of")):
+        if bool(((x >= first) & (x <= last)).any()):
+            raise BadInput(f"its examples have {what} characters")
+    is_there = x != PADDING
+    if not bool(is_there[:, 0].all()):
+        raise BadInput("its examples have texts without characters")
+    if bool((is_there[:, 1:] & ~is_there[:, :-1]).any()):
+        raise BadInput("its examples have texts with gaps")
 
 
 def can_be_stored(classes: Sequence[Any]) -> bool:
