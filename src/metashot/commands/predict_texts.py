@@ -9,7 +9,7 @@ import numpy as np
 from rich.cells import cell_len
 from rich.console import Console
 
-from metashot.applied.explaining import Explanation
+from metashot.applied.explaining import Explanation, refuse_explanation
 from metashot.applied.folders import Outputs
 from metashot.applied.labels import UNKNOWN
 from metashot.applied.learner import warning_of_one
@@ -55,6 +55,8 @@ def predict_texts(learner: TextLearner, config: dict[str, Any], outputs: Outputs
     """
     if outputs.graph is not None:
         raise BadInput(f"export={config['export']} is for learners of images: leave it out")
+    if outputs.explanations is not None:
+        refuse_explanation(learner.algorithm, learner.name)
     keys = Keys(config["text"], config["label"], config["encoding"])
     support, told = None, list[str]()
     if config["support"] is not None:
