@@ -84,7 +84,9 @@ def test_outputs_at_one_place_are_refused_however_they_are_written(tmp_path: Pat
     (tmp_path / "link.csv").symlink_to(other)
     for one, two in ways.values():
         for graph, learner in ((None, two), (two, None)):
-            with pytest.raises(BadInput, match="would be written twice: give out=, export= and save= different names"):
+            with pytest.raises(
+                BadInput, match="would be written twice: give out=, export=, save= and explain= different names"
+            ):
                 Outputs(one, one.with_suffix(".png"), graph, learner)
         with pytest.raises(BadInput, match=f"^{re.escape(str(two))} is .*, which would be written twice"):
             Outputs(one, one.with_suffix(".png"), None, two)

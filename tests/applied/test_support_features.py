@@ -16,7 +16,7 @@ import metashot
 from metashot.applied import network
 from metashot.applied.class_learner import EqualExamples
 from metashot.bad_input import BadInput
-from metashot.commands.predict import _estimate
+from metashot.commands.predictions import estimate_rows
 from metashot.episodes import Examples
 
 from .learners import drawings, tiny
@@ -186,13 +186,13 @@ def test_equal_examples_are_warned_of(checkpoint: Path, recwarn: pytest.Warnings
     learner: Any = metashot.load(checkpoint).fit(IMAGES[:6], LABELS)
     learner.estimate()
     assert not recwarn.list
-    assert [name for name, _ in _estimate(learner, True)] == ["estimate"]
+    assert [name for name, _ in estimate_rows(learner, True, "images")] == ["estimate"]
     for places, said in (([0, 1, 2, 0, 4, 5], "1 example is a copy of another"), ([0, 1, 2] * 2, "3 examples are copies")):
         learner.fit(IMAGES[places], LABELS)
         with pytest.warns(EqualExamples, match=f"^{said}.*: the estimate may be too high; give each once") as given:
             learner.estimate()
         assert given[0].filename == __file__
         recwarn.clear()
-        (_, note) = _estimate(learner, "auto")
+        (_, note) = estimate_rows(learner, "auto", "images")
         assert note == ("note", str(given[0].message))
         assert not recwarn.list

@@ -284,11 +284,11 @@ def test_contact_sheet_that_is_asked_about_is_not_replaced(command: Command, fir
     (folder / "sheets" / "it.csv").unlink()
     before = contents(folder)
     for query in ("query=sheets", "query=sheets/*.png", "query=sheets/it.png"):
-        refused(command.run(PREDICT, *arguments, query, "out=sheets/it.csv"), ["out=", "it.png", "among the images to read"])
+        refused(command.run(PREDICT, *arguments, query, "out=sheets/it.csv"), ["out=", "it.png", "among the files to read"])
     (folder / "support" / CLASSES[0] / "it.png").write_bytes((folder / "sheets" / "it.png").read_bytes())
     before = contents(folder)
     out = f"out=support/{CLASSES[0]}/it.csv"
-    refused(command.run(PREDICT, *arguments, "query=query", out), ["out=", "it.png", "among the images to read"])
+    refused(command.run(PREDICT, *arguments, "query=query", out), ["out=", "it.png", "among the files to read"])
     assert contents(folder) == before
 
 

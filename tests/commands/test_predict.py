@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metashot.applied.class_learner import ClassLearner
-from metashot.commands.predict import calibration_note
+from metashot.commands.predictions import calibration_note
 
 
 def learner(

@@ -8,7 +8,8 @@ import pytest
 
 import metashot
 from metashot.applied.folders import Images, Outputs
-from metashot.commands.predict import _write
+from metashot.commands.predict_images import _write
+from metashot.commands.predictions import Answers
 from metashot.process.interruption import STOP, Stopped
 from tests.applied.learners import drawings, tiny
 
@@ -30,6 +31,11 @@ def test_no_file_is_written_after_a_signal(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("metashot.applied.export.export", lambda *_: file("the graph"))
     monkeypatch.setattr(learner, "save", lambda *_: file("the learner"))
     with pytest.raises(Stopped):
-        _write(learner, outputs, ["a", "b"], Images(pixels, files, [], 0, 0), np.full((2, 2), 0.5), ["a", "b"])
+        _write(
+            learner,
+            outputs,
+            Images(pixels, files, [], 0, 0),
+            Answers(["a", "b"], np.full((2, 2), 0.5), np.zeros(2, np.bool_)),
+        )
     assert written == {"what comes before": [], "the graph": ["the graph"]}.get(during, ["the graph", "the learner"])
     assert not place.exists()

@@ -1,5 +1,6 @@
 """What W&B is shown of an evaluation; the checkpoint becomes an artifact of a run that is online, and of no other."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 
+from metashot.evaluation.pictures.texts import ROWS, text_rows, texts_page
 from metashot.tracking.evaluations import log_evaluation
+from tests.evaluation.pictures.test_texts import EPISODE
 from tests.evaluation.test_documents import classification, regression
 
 
@@ -73,3 +76,21 @@ def test_regression_has_no_classes_to_show(picture: Path) -> None:
     log_evaluation(regression(), [picture], [shown_in(run)])
     assert run.summary["test/episodes_table"].columns == ["number", "mse", "loss"]
     assert "test/worst_class" not in run.summary
+
+
+def test_an_episode_of_texts_is_a_page_and_a_table(tmp_path: Path, picture: Path) -> None:
+    run, page = Online(offline=True), tmp_path / "episode.html"
+    texts_page(EPISODE, page)
+    log_evaluation(replace(classification(), texts=EPISODE), [page, picture], [shown_in(run)])
+    (row,) = run.logged
+    assert set(row) == {"test/episode", "test/histogram"}
+    assert isinstance(row["test/episode"], wandb.Html)
+    table = run.summary["test/texts_table"]
+    assert (table.columns, table.data) == (list(ROWS), text_rows(EPISODE))
+    assert "test/texts_table" not in shown_without_texts(picture)
+
+
+def shown_without_texts(picture: Path) -> dict[str, Any]:
+    run = Online(offline=True)
+    log_evaluation(classification(), [picture], [shown_in(run)])
+    return run.summary

@@ -28,6 +28,7 @@ _SLACK = 64  # characters behind the longest text, which move up where a word is
 _STRONG, _WEAK = 0.5, 0.15  # shares of the largest weight from which on words are marked
 _LEAST = 5e-4  # a change of the probability that is shown as none
 _LISTED = 5  # words below the text
+_LONGEST_WORD = 100  # characters that are shown of a word
 _BEHIND = 200  # characters that are shown behind the last word that was left out
 # Control characters, overrides of the direction, which would show letters in another order, and halves of surrogate pairs.
 _UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -134,14 +135,14 @@ class Explanation:
         for word in self.words:
             if word.start > place:
                 yield self.text[place : word.start], None
-            yield self.text[word.start : word.end], word
+            yield _short(self.text[word.start : word.end]), word
             place = word.end
         if rest := self.text[place : place + _BEHIND]:
             yield rest + ("…" if len(self.text) > place + _BEHIND else ""), None
 
     def _remarks(self) -> list[str]:
         strongest = sorted(self.words, key=lambda word: -abs(word.weight))[:_LISTED]
-        told = [f'"{word.word}" {100 * word.weight:+.1f}' for word in strongest if abs(word.weight) >= _LEAST]
+        told = [f'"{_short(word.word)}" {100 * word.weight:+.1f}' for word in strongest if abs(word.weight) >= _LEAST]
         lines = [
             f"points lost without a word: {in_one_line(', '.join(told))}"
             if told
@@ -154,6 +155,11 @@ class Explanation:
                 + (f"; {self.unread:,} of the others are not read" if self.unread else "")
             )
         return lines
+
+
+def _short(word: str) -> str:
+    """A word as it is shown: letters without a space may go on for a megabyte."""
+    return word if len(word) <= _LONGEST_WORD else f"{word[:_LONGEST_WORD]}…"
 
 
 def refuse_explanation(algorithm: Algorithm, name: str) -> None:

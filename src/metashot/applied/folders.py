@@ -37,9 +37,10 @@ class Outputs:
     """The files that a call will write."""
 
     table: Path
-    picture: Path
+    picture: Path  # a contact sheet, or a page of HTML
     graph: Path | None
     learner: Path | None
+    explanations: Path | None = None
 
     def __post_init__(self) -> None:
         for key, path, kind in self._all():
@@ -48,7 +49,7 @@ class Outputs:
         for _, path, _ in self._all():
             if (other := found.get(_real(path))) is not None:
                 both = printable(path) if path == other else f"{printable(path)} is {printable(other)}, which"
-                raise BadInput(f"{both} would be written twice: give out=, export= and save= different names")
+                raise BadInput(f"{both} would be written twice: give out=, export=, save= and explain= different names")
             found[_real(path)] = path
 
     def of_an_earlier_call(self) -> set[Path]:
@@ -62,16 +63,18 @@ class Outputs:
         for file in files:
             if key := keys.get(_real(file)):
                 raise BadInput(
-                    f"{key}= would replace {printable(file)}, which is among the images to read: choose another name"
+                    f"{key}= would replace {printable(file)}, which is among the files to read: choose another name"
                 )
 
     def _all(self) -> Iterator[tuple[str, Path, Kind]]:
         yield "out", self.table, "table"
-        yield "out", self.picture, "picture"
+        yield "out", self.picture, "page" if self.picture.suffix.lower() == ".html" else "picture"
         if self.graph is not None:
             yield "export", self.graph, "graph"
         if self.learner is not None:
             yield "save", self.learner, "fitted learner"
+        if self.explanations is not None:
+            yield "explain", self.explanations, "page"
 
 
 def support_files(given: str) -> tuple[dict[str, list[Path]], list[Path]]:

@@ -18,6 +18,7 @@ from metashot.files.paths import open_lock, place_to_write, printable
 from metashot.process.leftovers import RUN_FOLDER, is_child_of_lightning
 
 METRICS, REPORT, PICTURE = "metrics.csv", "report.json", "episode.png"
+PAGE = "episode.html"  # the picture of an episode of texts
 REPORT_FOR_PEOPLE, EPISODES = "report.md", "episodes.csv"
 
 

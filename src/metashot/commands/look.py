@@ -1,4 +1,4 @@
-"""python -m metashot.data: shows the facts of a data set, and draws one of its episodes as a contact sheet."""
+"""python -m metashot.data: the facts of a data set, and one of its episodes as a contact sheet or, of texts, as a page."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import DictConfig
+from rich.cells import cell_len
 from rich.console import Console
 
 from metashot import configuration
@@ -14,13 +15,18 @@ from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.module import EpisodicDataModule
 from metashot.episodes import Episode
 from metashot.evaluation.pictures.episodes import contact_sheet, curves_sheet
-from metashot.files.outputs import named_file, refuse_to_replace
+from metashot.evaluation.pictures.texts import TextEpisode, first_texts, texts_page
+from metashot.files.outputs import Kind, named_file, refuse_to_replace
+from metashot.process.terminal_text import padded_text, shortened_text
 from metashot.sources.building import build_notes, read_manifest
 from metashot.sources.getting.files import printable
-from metashot.sources.source import PIXELS
+from metashot.sources.source import PIXELS, TOKENS
 from metashot.sources.splitting import Split
 
 _NAMED = 10  # the most files that are listed
+_SHOWN_TEXTS = 25  # of the support set, and of the queries
+_NAME_CELLS = 24  # of a terminal, for the name of a class
+_LEAST_CELLS = 20  # for a text, however narrow the terminal is
 
 
 def look_at_data(composed: DictConfig) -> None:
@@ -34,11 +40,10 @@ def look_at_data(composed: DictConfig) -> None:
     """
     config = configuration.plain(composed)
     split: Split = config["split"]
-    out = named_file(config["out"], "out", "episode.png")
-    refuse_to_replace(out, "out", "picture")
     data: EpisodicDataModule = configuration.build(config["data"], seed=config["seed"])
+    out = _output(config["out"], data)
     data.seeds[split] = config["seed"]
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     _print(console, _facts(data))
     if split == "train" and data.shuffled:
         raise BadInput("data.train.batch trains on shuffled images, and these have no episodes to look at: leave it out")
@@ -46,12 +51,51 @@ def look_at_data(composed: DictConfig) -> None:
     numbers, device = np.array([config["number"]]), torch.device("cpu")
     (episode,) = data.training_batch(numbers, device) if split == "train" else data.batch(split, numbers, device)
     _print(console, [("episode", f"{split} {config['number']}, {data.shape_of(split)}"), *_classes(data, split, episode)])
+    texts = first_texts(data, split, episode, None)
+    if texts is not None:
+        _print_texts(console, texts)
+        texts_page(texts, out, "out")
+        _print(console, [("page", printable(out))])
+        return
     drawn = _draw(data, split, episode, out)
-    _print(console, [("sheet", str(out) if drawn else "none: these items have no picture")])
+    _print(console, [("sheet", printable(out) if drawn else "none: these items have no picture")])
+
+
+def _output(given: str | None, data: EpisodicDataModule) -> Path:
+    """The file that is written: a page for texts, and a picture for other items."""
+    of_texts = isinstance(data, ClassEpisodes) and data.items == TOKENS
+    kind: Kind = "page" if of_texts else "picture"
+    suffix = ".html" if of_texts else ".png"
+    out = named_file(data.name + suffix if given is None else given, "out", f"episode{suffix}")
+    if of_texts and out.suffix.lower() not in (".html", ".htm"):
+        raise BadInput(
+            f"out={printable(out)} cannot be used: an episode of texts is written as a page of HTML; allowed: a name such "
+            f"as {printable(out.with_suffix(suffix))}"
+        )
+    refuse_to_replace(out, "out", kind)
+    return out
 
 
 def _print(console: Console, rows: Iterable[tuple[str, str]]) -> None:
     console.print("\n".join(f"{name:<9} {value}".rstrip() for name, value in rows))
+
+
+def _print_texts(console: Console, episode: TextEpisode) -> None:
+    """Print the texts of an episode, each on a line of its own, behind what set it is in and its class."""
+    # The name of a class is cut first, since texts are what is to be seen.
+    names = [shortened_text(name, _NAME_CELLS) for name in episode.names]
+    widest = max(map(cell_len, names))
+    console.print()
+    for kind, texts, labels in (
+        ("support", episode.support, episode.support_y),
+        ("query", episode.query, episode.query_y),
+    ):
+        for text, label in zip(texts[:_SHOWN_TEXTS], labels.tolist(), strict=False):
+            start = f"{kind:<9} {padded_text(names[label], widest)}  "
+            console.print(start + shortened_text(text, max(_LEAST_CELLS, console.width - cell_len(start))))
+        if len(texts) > _SHOWN_TEXTS:
+            console.print(f"{kind:<9} and {len(texts) - _SHOWN_TEXTS:,} more in the page")
+    console.print()
 
 
 def _facts(data: EpisodicDataModule) -> Iterator[tuple[str, str]]:
@@ -89,6 +133,8 @@ def _bank_facts(data: ClassEpisodes) -> Iterator[tuple[str, str]]:
 def _form(data: ClassEpisodes) -> str:
     """Describe the form of one item."""
     shape = data.presentation.item_shape
+    if data.presentation.kind == TOKENS:
+        return f"at most {shape[0]:,} characters"
     if data.presentation.kind != PIXELS:
         return f"shape {'x'.join(map(str, shape))}, {data.source.dtype}"
     channels, height, width = shape

@@ -39,7 +39,7 @@ def predict() -> None:
 
 
 def data() -> None:
-    """Show the facts of a data set, and draw one of its episodes."""
+    """Show the facts of a data set, and one of its episodes."""
     run_script(_look, LOOKING)
 
 
@@ -91,5 +91,5 @@ def _refuse_looking(config: Container) -> None:
     configuration.check(config)
     check_value(config["split"], _Split, "split")
     check_value(config["number"], Annotated[int, AtLeast(0), AtMost(2**63 - 1)], "number")
-    check_value(config["out"], str, "out")
+    check_value(config["out"], str | None, "out")
     build_banks(config["data"])

@@ -73,8 +73,13 @@ def for_people(evaluation: Evaluation, pictures: Sequence[Path]) -> str:
         rows = [[of_class.name, plain_score("accuracy", of_class.accuracy), str(of_class.queries)] for of_class in worst]
         parts += ["## Classes that were hardest", table(["class", "accuracy", "queries"], rows)]
     if pictures:
-        parts += ["## Pictures", *(f"![{path.stem}]({path.name})" for path in pictures)]
+        parts += ["## Pictures", *map(_linked, pictures)]
     return "\n\n".join(parts) + "\n"
+
+
+def _linked(path: Path) -> str:
+    """A picture is shown in the report, and a page is linked."""
+    return f"{'' if path.suffix == '.html' else '!'}[{path.stem}]({path.name})"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

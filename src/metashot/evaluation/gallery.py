@@ -11,7 +11,7 @@ from torch import Tensor
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.generative.learner import GenerativeLearner
 from metashot.algorithms.similarities import squared_distances
-from metashot.checkpoints.run_folder import EPISODES, PICTURE, REPORT, REPORT_FOR_PEOPLE
+from metashot.checkpoints.run_folder import EPISODES, PAGE, PICTURE, REPORT, REPORT_FOR_PEOPLE
 from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.module import EpisodicDataModule, in_double
 from metashot.episodes import Episode, Examples
@@ -27,6 +27,7 @@ from metashot.evaluation.pictures.scores import (
     histogram_picture,
     reliability_picture,
 )
+from metashot.evaluation.pictures.texts import texts_page
 from metashot.evaluation.testing import Evaluation
 from metashot.files.outputs import refuse_to_replace
 from metashot.problems import Picture
@@ -40,7 +41,7 @@ _EPISODE_PICTURES: Mapping[Picture, Callable[[Episode, Tensor, Sequence[str], Pa
     "bands": bands_picture,
     "masks": masks_picture,
 }
-_NAMES = (REPORT, REPORT_FOR_PEOPLE, EPISODES, PICTURE, *(f"{name}.png" for name in _DRAWN))
+_NAMES = (REPORT, REPORT_FOR_PEOPLE, EPISODES, PICTURE, PAGE, *(f"{name}.png" for name in _DRAWN))
 
 
 def refuse_to_replace_evaluation(folder: Path) -> None:
@@ -67,7 +68,7 @@ def write_evaluation(
         folder: The folder to write to.
 
     Returns:
-        The paths of the pictures.
+        The paths of the pictures; that of an episode of texts is a page of HTML.
     """
     write_numbers(evaluation, folder)
     pictures = [] if wanted == "none" else _draw(evaluation, algorithm, data, wanted, folder)
@@ -92,6 +93,9 @@ def _draw(
     if seen is not None:
         drawn.append(folder / PICTURE)
         _EPISODE_PICTURES[results.problem.picture](seen, first_answers, names, drawn[0])
+    if evaluation.texts is not None:
+        drawn.append(folder / PAGE)
+        texts_page(evaluation.texts, drawn[0])
     if wanted == "episode":
         return drawn
 

@@ -16,6 +16,7 @@ from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Episode, format_amount
 from metashot.evaluation.answers import Answers, calibration_error, class_accuracies
 from metashot.evaluation.made import made_report
+from metashot.evaluation.pictures.texts import TextEpisode, first_texts
 from metashot.evaluation.protocol import EpisodeResults, Scoring
 from metashot.evaluation.report import AfterSteps, Measure, Report
 from metashot.evaluation.statistics import mean_and_interval, mean_of_worst
@@ -56,6 +57,7 @@ class Evaluation:
     answers: Answers | None  # None where queries have no predicted class
     names: Sequence[str]  # the names of the split's classes
     first_batch: tuple[Episode, Tensor] | None = None  # some episodes with their answers, for the picture
+    texts: TextEpisode | None = None  # the first of these episodes, where its items are texts
 
 
 def test(
@@ -143,7 +145,8 @@ def test(
         measures={name: Measure(*mean_and_interval(values)) for name, values in results.measures.items()},
         made=None if scoring.with_made is None else made_report(scoring.with_made, results.scores),
     )
-    return Evaluation(report, results, answers, names, scoring.first_batch)
+    texts = None if scoring.first_batch is None else first_texts(data, split, *scoring.first_batch)
+    return Evaluation(report, results, answers, names, scoring.first_batch, texts)
 
 
 def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Split, algo: str) -> None:

@@ -1,7 +1,7 @@
 """Writes files atomically for a user, and never replaces a file that metashot did not write.
 
-metashot recognises its own files: pictures name their software, tables have a header of their own, reports and graphs name
-metashot, and a fitted learner begins with a marker.
+metashot recognises its own files: pictures name their software, tables have a header of their own, reports, pages and graphs
+name metashot, and a fitted learner begins with a marker.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from typing import BinaryIO, Literal
 from metashot.bad_input import BadInput
 from metashot.files.paths import place_to_write, printable
 
-Kind = Literal["picture", "table", "report", "document", "graph", "fitted learner"]
+Kind = Literal["picture", "page", "table", "report", "document", "graph", "fitted learner"]
 
 SOFTWARE = {"Software": "metashot"}  # metadata of our pictures
-DOCUMENT_END = "<!-- written by metashot -->\n"
+DOCUMENT_END = "<!-- written by metashot -->\n"  # the last line of reports in Markdown and of pages
 WRITTEN_BY = "written_by"  # a key of reports, whose value names metashot
 PRODUCER = "metashot"  # the producer in an ONNX graph
 FITTED = "metashot_fitted"  # the first key in a fitted learner's file
@@ -30,7 +30,7 @@ _HEAD = 1 << 16  # bytes in which a file's origin can be recognised
 _PNG = b"\x89PNG\r\n\x1a\n"
 # The headers of tables: predictions, and the episodes of one checkpoint or of several.
 _HEADERS = re.compile(
-    rb"file,label,probability,\"?p\(.*|number,(accuracy|mse),loss(,classes)?|number(,(accuracy|mse)_\d+,loss_\d+)+(,classes)?"
+    rb"file,label,probability,\"?p\(.*|(.+,)?text,label,probability,\"?p\(.*|number,(accuracy|mse),loss(,classes)?|number(,(accuracy|mse)_\d+,loss_\d+)+(,classes)?"
 )
 LEFTOVER = re.compile(r"\..+\.\d+(-[0-9a-f]{8})?\.writing")  # a temporary file that a killed process left
 _RUN_FILES = (  # files in a run's folder in which older versions did not name metashot
@@ -40,6 +40,7 @@ _RUN_FILES = (  # files in a run's folder in which older versions did not name m
 _STREAMS = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 _KINDS: dict[str, Kind] = {
     ".png": "picture",
+    ".html": "page",
     ".csv": "table",
     ".json": "report",
     ".md": "document",
@@ -287,6 +288,7 @@ def _is_fitted_learner(file: BinaryIO) -> bool:
 
 _RECOGNISED: dict[Kind, Callable[[BinaryIO], bool]] = {
     "picture": _is_picture,
+    "page": _is_document,
     "table": _is_table,
     "report": _is_report,
     "document": _is_document,

@@ -1,4 +1,4 @@
-"""Evaluations in W&B: a table of the episodes, the pictures, the metrics, and the checkpoint as an artifact."""
+"""Evaluations in W&B: tables of the episodes and of the texts of one, the pictures, the metrics, and the checkpoint."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 
 from metashot import configuration
 from metashot.evaluation.documents import episode_rows
+from metashot.evaluation.pictures.texts import ROWS, text_rows
 from metashot.evaluation.testing import Evaluation
 
 
@@ -39,11 +40,15 @@ def show_in_wandb(evaluation: Evaluation, pictures: Sequence[Path], logger: Wand
 
     run = logger.experiment
     columns, rows = episode_rows(evaluation)
-    pictures_by_key = {f"test/{path.stem}": [wandb.Image(str(path))] for path in pictures}
+    pictures_by_key = {
+        f"test/{path.stem}": wandb.Html(path) if path.suffix == ".html" else [wandb.Image(str(path))] for path in pictures
+    }
     if pictures_by_key:
         run.log(pictures_by_key)
     # Logged to the history, the table's row and column counts would appear as curves with one point.
     run.summary["test/episodes_table"] = wandb.Table(columns=columns, data=rows)
+    if evaluation.texts is not None:
+        run.summary["test/texts_table"] = wandb.Table(columns=list(ROWS), data=text_rows(evaluation.texts))
     seconds = evaluation.report.seconds_of_a_task
     of_a_task = {} if seconds is None else {f"test/seconds_{name}": value for name, value in seconds._asdict().items()}
     for name, value in (evaluation.report.metrics() | of_a_task).items():
