@@ -183,7 +183,12 @@ def test_importing_maml_does_not_import_learn2learn(importing: dict[str, set[str
 
 # Packages and modules that are about texts.
 ABOUT_TEXT = ("tokenizers", "transformers", "sentence_transformers", "wordllama")
-ROOMS_OF_TEXTS = ("metashot.backbones.texts", "metashot.data.tokenizers", "metashot.data.token_bank", "metashot.sources.texts")
+ROOMS_OF_TEXTS = (
+    "metashot.backbones.texts",
+    "metashot.data.tokenizers",
+    "metashot.data.token_bank",
+    "metashot.sources.texts",
+)
 
 
 def test_no_algorithm_but_setfit_knows_of_texts() -> None:
