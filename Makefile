@@ -45,6 +45,7 @@ $(VENV)/installed: requirements.txt pyproject.toml setup.py
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps wordllama==0.4.0.post1
 	touch $@
 
 clean:

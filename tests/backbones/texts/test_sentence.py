@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from metashot import configuration
 from metashot.backbones.texts.sentence import Sentence
 from metashot.bad_input import BadInput
+from metashot.episodes import Examples
 from metashot.problems import Classification
 from tests.backbones.texts.vector_files import tokenizers
 from tests.configuration.test_configuration import composed
@@ -149,6 +150,22 @@ def test_tasks_can_be_batched_by_vmap(folders: dict[str, Path], kind: str) -> No
     x = inputs(folders[kind], TEXTS, 12).expand(2, -1, -1, -1)
     together = torch.func.vmap(lambda one: made(one[None], 0)[0])(x)
     torch.testing.assert_close(together, made(x, 0), rtol=1e-4, atol=1e-5)
+
+
+def test_setfit_fine_tunes_a_copy_for_each_task(folders: dict[str, Path]) -> None:
+    config = composed("train", "algo=setfit", "algo.lr=0.01")
+    made: Any = configuration.build_algorithm(config, backbone=built(folders["bert"]), problem=Classification(2)).eval()
+    support = Examples(
+        inputs(folders["bert"], ["the cat", "dog ran", "a cat sat", "on dog"], 12), torch.tensor([[0, 1, 0, 1]])
+    )
+    query = inputs(folders["bert"], TEXTS, 12)
+    frozen = made.answer(made.summary(Examples(made.embed(support.x, 0), support.y)), made.embed(query, 0))
+    state = {name: value.clone() for name, value in made.backbone.network.state_dict().items()}
+    answers = made(support, query)
+    assert (answers.softmax(-1) - frozen.softmax(-1)).abs().max() > 0.05
+    assert all(torch.equal(value, state[name]) for name, value in made.backbone.network.state_dict().items())
+    told = made.answer_queries(made.adapt(support), support.x)
+    assert torch.equal(told.argmax(-1), support.y)
 
 
 def test_folders_that_cannot_be_used_get_one_message_each(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def loaded(found: EncoderFolder) -> dict[str, Tensor]:
 def without_pooler(network: nn.Module) -> nn.Module:
     """The network without the layer behind the first token, which is not used, and whose weights are often missing."""
     if getattr(network, "pooler", None) is not None:
-        network.pooler = None
+        network.add_module("pooler", None)
     return network
 
 
@@ -145,8 +145,9 @@ def imported_transformers() -> Any:
             )
     import transformers
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    said: Any = transformers.logging
+    said.set_verbosity_error()
+    said.disable_progress_bar()
     return transformers
 
 

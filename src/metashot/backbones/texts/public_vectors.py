@@ -83,6 +83,7 @@ class PublicVectors(PublishedNetwork):
     """
 
     of_texts = True
+    may_adapt = False
     network: nn.Embedding
 
     def __init__(self, input_shape: tuple[int, ...], files: VectorFiles) -> None:

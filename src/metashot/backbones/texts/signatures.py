@@ -169,7 +169,7 @@ class BidirectionalLSTM(nn.Module):
         found = []
         for place in range(x.shape[1]):
             gates = gates_of_x[:, :, place] + hidden @ self.of_hidden
-            i, f, g, o = gates.split(size, dim=-1)
+            i, f, g, o = gates.chunk(4, dim=-1)
             there = is_there[:, :, place]
             cell = (f.sigmoid() * cell + i.sigmoid() * g.tanh()) * there
             hidden = o.sigmoid() * cell.tanh()
