@@ -274,11 +274,13 @@ CSV = {
     "text,label\n": ["has no texts"],
     "text,label\n ,x\n,y\n": ["has no texts"],
     "text,label\na,x\nb,x\n": ["1 class", "at least 6"],
+    "\n \n\r\ntext,label\na,x\n\nb\n": ["line 7 has 1 values"],
     "text,label\na,x\nb\n": ["line 3 has 1 values", "header has 2"],
     "text,label\na,b,x\n": ["line 2 has 3 values"],
     "text,label\na,\n": ["line 2 has nothing as 'label'"],
     f"text,label\na,{'x' * 300}\n": ["line 2 has 300 characters as 'label'", "data.source.label="],
     'text,label\n"a,x\nb,y\n': ["no CSV file", "line 2"],
+    'text,label\na,x\n"a,' + ("y" * 10_000 + "\n") * 2000: ["no CSV file", "line 3", "field limit"],
     'text,label\n"a" b,x\n': ["no CSV file", "line 2"],
     "text,label,split\na,x,dev\n": ["line 2 has split 'dev'", "train, val, test"],
     "text,label,split\na,x,train\nb,x,test\n": ["class x is in both train and test"],
@@ -384,7 +386,7 @@ def test_what_is_no_file_of_texts_is_refused(tmp_path: Path) -> None:
         file.truncate(2**32 + 1)
     assert "larger than 4,295 MB" in complaint(source(), tmp_path / "large.csv", tmp_path / "scratch")
     with (root / CLASSES[0] / "large.txt").open("wb") as file:
-        file.truncate(2**26 + 1)
+        file.truncate(2**24 + 1)
     assert "large.txt cannot be read" in complaint(source(), root, tmp_path / "scratch")
 
 
@@ -392,7 +394,7 @@ def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
     with (tmp_path / "it.csv").open("wb") as file:
         file.write(b"text,label\n")
         file.truncate(2**27)
-    assert "line 2 is longer than 67 MB" in complaint(source(), tmp_path / "it.csv", tmp_path / "scratch")
+    assert "line 2 is longer than 17 MB" in complaint(source(), tmp_path / "it.csv", tmp_path / "scratch")
 
 
 def test_the_same_name_in_another_place_is_another_class(tmp_path: Path) -> None:

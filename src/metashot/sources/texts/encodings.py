@@ -26,7 +26,7 @@ _MARKS = (  # those of UTF-32 begin like those of UTF-16
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _WIDE = re.compile(r"utf[-_ ]?(16|32)", re.IGNORECASE)
-_LONGEST_LINE = 2**26  # bytes
+_LONGEST_LINE = 2**24  # bytes
 _SAMPLE = 2**18  # bytes of lines that are not UTF-8
 # In these encodings two bytes are often UTF-8 by chance.
 _MULTIBYTE = {
