@@ -51,7 +51,13 @@ def test_buckets_alone_have_nothing_to_train(texts: Command) -> None:
 
 
 def test_a_learner_of_byte_pairs_is_scored_without_the_texts_that_it_was_trained_on(texts: Command) -> None:
-    own = ("backbone=transformer", "backbone.dimensions=8", "backbone.hidden=8", "backbone.buckets=300", "backbone.length=12")
+    own = (
+        "backbone=transformer",
+        "backbone.dimensions=8",
+        "backbone.hidden=8",
+        "backbone.buckets=300",
+        "backbone.length=12",
+    )
     outcome = texts.run("train.py", *SMALL, *own, "algo=anil", "algo.inner_steps=1", "folder=run")
     assert outcome.code == 0, outcome
     assert "are longer than 12 tokens, and are cut" in outcome.out

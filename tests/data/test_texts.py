@@ -96,11 +96,13 @@ REFUSED = {
     "prompted": r"no text tower: use backbone=clip",
     "vae_images": r"algo=vae_images draws pixels",
 }
+MAPS, OTHERS = ("textcnn_maps", "transformer_maps"), ("textcnn", "ngrams", "transformer")
+FEW = {("learn2learn", "ngrams"), ("learn2learn", "transformer"), ("batched", "textcnn")}  # whose other engine is run always
 COMBINATIONS = [
-    (algo, engine, backbone)
+    pytest.param(algo, engine, backbone, marks=[pytest.mark.long] if (engine, backbone) in FEW and algo != "maml" else [])
     for algo in ALGORITHMS
     for engine in engines_of(algo)
-    for backbone in (("textcnn_maps", "transformer_maps") if algo == "relation" else ("textcnn", "ngrams", "transformer"))
+    for backbone in (MAPS if algo == "relation" else OTHERS)
 ]
 
 
