@@ -71,7 +71,7 @@ class Ngrams(Backbone):
         if self.map is not None and features is not None:
             drawn = torch.randn(features, buckets, generator=torch.Generator().manual_seed(_SEED))
             self.map.weight = nn.Parameter((drawn * features**-0.5).to(self.map.weight.dtype))
-        self.normalisation_of_features = None if features is None else Normalisation(features, normalisation)
+        self.normalisations = nn.ModuleList([] if features is None else [Normalisation(features, normalisation)])
         self.feature_shape = (buckets if features is None else features,)
 
     @property
@@ -91,8 +91,8 @@ class Ngrams(Backbone):
             self._mapped(*piece) for piece in zip(torch.split(ids, rows), torch.split(mask, rows), strict=True)
         ]
         x: Tensor = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-        if self.normalisation_of_features is not None:
-            x = self.normalisation_of_features(x, tasks, support)
+        for layer in self.normalisations:
+            x = layer(x, tasks, support)
         return x.view(tasks, count, self.features)
 
     def _mapped(self, ids: Tensor, mask: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class TextCNN(Backbone):
         self.table = nn.Embedding(buckets, dimensions)
         nn.init.uniform_(self.table.weight, -_INITIAL, _INITIAL)
         self.filters = nn.ModuleList(nn.Conv2d(dimensions, channels, (1, width), bias=False) for width in widths)
-        self.normalisation_of_features = Normalisation(channels * len(widths), normalisation)
+        self.normalisations = nn.ModuleList([Normalisation(channels * len(widths), normalisation)])
         self.dropout = dropout
         self.draws = dropout > 0
         self.feature_shape = shape_of_parts(parts, channels * len(widths))
@@ -79,7 +79,7 @@ class TextCNN(Backbone):
         pool = largest if self.parts == 1 else partial(means, parts=self.parts)
         pooled = torch.cat([pool(values, mask) for values in found], dim=2)
         flat = pooled.flatten(0, 1)  # [T * N * parts, maps]
-        features = F.relu(self.normalisation_of_features(flat, tasks, support * self.parts))
+        features = F.relu(self.normalisations[0](flat, tasks, support * self.parts))
         features = F.dropout(features, self.dropout, self.training and self.dropout > 0)
         return features.view(tasks, count, self.parts, -1).transpose(2, 3).reshape(tasks, count, self.features)
 

@@ -74,7 +74,7 @@ class Transformer(Backbone):
         nn.init.normal_(self.table.weight, std=_INITIAL)
         self.blocks = nn.ModuleList(Block(dimensions, heads, hidden, layers, dropout) for _ in range(layers))
         self.last = LayerNormalisation(dimensions)
-        self.normalisation_of_features = Normalisation(dimensions, normalisation)
+        self.normalisations = nn.ModuleList([Normalisation(dimensions, normalisation)])
         self.draws = dropout > 0
         self.feature_shape = shape_of_parts(parts, dimensions)
 
@@ -86,7 +86,7 @@ class Transformer(Backbone):
         for block in self.blocks:
             x = block(x, mask)
         pooled = means(self.last(x), mask, self.parts).flatten(0, 1)  # [T * N * parts, dimensions]
-        features: Tensor = self.normalisation_of_features(pooled, tasks, support * self.parts)
+        features: Tensor = self.normalisations[0](pooled, tasks, support * self.parts)
         return features.view(tasks, count, self.parts, -1).transpose(2, 3).reshape(tasks, count, self.features)
 
 
