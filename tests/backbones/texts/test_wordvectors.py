@@ -64,31 +64,48 @@ def test_frequent_words_count_less(files: Files) -> None:
         np.testing.assert_allclose(feature.numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_attention_is_the_one_of_the_paper_with_rarity_added(files: Files) -> None:
-    made = built(files, pooling="attention", heads=2)
-    found = made(inputs(TEXTS), 0)[0].detach().numpy()
-    first, second = (made.scorer[place] for place in (0, 2))
+def attention_by_hand(made: WordVectors, files: Files, text: list[int], read: Any) -> Any:
+    """Equation (7) of Lin et al., for two heads."""
+    assert made.scorer is not None
+    first, second = (made.scorer[place] for place in (0, 2))  # type: ignore[index]
     w, b, u = (value.detach().double().numpy() for value in (first.weight, first.bias, second.weight))
+    scores = np.tanh(read @ w.T + b) @ u.T  # [L, heads]
+    weights = np.exp(scores) / np.exp(scores).sum(0)
+    return (weights.T @ files.vectors[text]).reshape(-1)
+
+
+@pytest.mark.parametrize("pooling", ["attention", "statistics"])
+def test_attention_is_the_one_of_the_paper(files: Files, pooling: str) -> None:
+    made = built(files, pooling=pooling, heads=2)
+    assert made.scorer is not None
+    torch.nn.init.normal_(made.scorer[2].weight)  # type: ignore[index, arg-type, union-attr]
+    found = made(inputs(TEXTS), 0)[0].detach().numpy()
     shares = COUNTS.double().numpy() / COUNTS.sum().item()
     for text, feature in zip(TEXTS[:3], found, strict=False):
-        vectors = files.vectors[text].astype(np.float64)
-        for head in range(2):
-            scores = np.tanh(vectors @ w.T + b) @ u[head]
-            weights = np.exp(scores) * 0.05 / (0.05 + shares[text])
-            expected = (weights / weights.sum()) @ vectors
-            np.testing.assert_allclose(feature[head * DIMENSIONS : (head + 1) * DIMENSIONS], expected, rtol=1e-4, atol=1e-6)
+        read = files.vectors[text].astype(np.float64)
+        if pooling == "statistics":
+            length, place = np.log(np.linalg.norm(read, axis=1)) - 2.5, np.arange(len(text)) / 10
+            read = np.stack([0.05 / (0.05 + shares[text]), length, place], axis=1)
+        np.testing.assert_allclose(feature, attention_by_hand(made, files, text, read), rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(found[3], 0)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "frequency", "attention"])
+@pytest.mark.parametrize("pooling", ["attention", "statistics"])
+def test_what_is_learned_starts_as_the_mean(files: Files, pooling: str) -> None:
+    mean = built(files)(inputs(TEXTS), 0)
+    torch.testing.assert_close(built(files, pooling=pooling)(inputs(TEXTS), 0), mean, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(built(files, features=4)(inputs(TEXTS), 0), mean[..., :4])
+
+
+@pytest.mark.parametrize("pooling", ["mean", "frequency", "attention", "statistics"])
 def test_more_padding_changes_nothing(files: Files, pooling: str) -> None:
     made = built(files, pooling=pooling)
     torch.testing.assert_close(made(inputs(TEXTS, 8), 0), made(inputs(TEXTS, 13), 0))
 
 
-@pytest.mark.parametrize("features", [None, 4])
-def test_tasks_can_be_batched_by_vmap_with_second_derivatives(files: Files, features: int | None) -> None:
-    made = built(files, pooling="attention", features=features).double()
+@pytest.mark.parametrize(("pooling", "features"), [("attention", None), ("attention", 4), ("statistics", None)])
+def test_tasks_can_be_batched_by_vmap_with_second_derivatives(files: Files, pooling: str, features: int | None) -> None:
+    made = built(files, pooling=pooling, features=features).double()
     x = torch.stack([inputs(TEXTS)[0], inputs(TEXTS[::-1])[0]])[:, None]
     names = {name: value for name, value in made.named_parameters() if value.requires_grad}
 

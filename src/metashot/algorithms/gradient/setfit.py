@@ -11,7 +11,7 @@ of all pairs exists, whose length would be S^2. All draws are a function of the 
 its own class offers the example itself, whose pair has no gradient.
 
 Where this departs from the authors' package (huggingface/setfit): nothing is dropped at random, so that an episode's answers
-are reproducible; features are divided by their lengths before the logistic regression, as its encoders usually do themselves.
+are reproducible; features are divided by their lengths before the logistic regression, as its encoders mostly do anyway.
 """
 
 from collections.abc import Iterator

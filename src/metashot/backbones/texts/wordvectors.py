@@ -1,13 +1,18 @@
 """Published vectors of words, pooled: the mean of a text's vectors, weighted by inverse frequency or by learned attention.
 
-`mean` is the plain mean. `frequency` is that of Arora, Liang, Ma 2017, "A simple but tough-to-beat baseline for sentence
-embeddings": the mean of a / (a + p(w)) v_w, where p(w) is how often token w is among the tokens of the training split; the
-common component that the paper then removes is left in. `attention` is that of Lin et al. 2017, "A structured self-attentive
-sentence embedding", arXiv:1703.03130: each head weighs the vectors by a softmax of u' tanh(W v), and their sums are
-concatenated; to u' tanh(W v) the logarithm of a / (a + p(w)) is added here, so that attention starts from the weights of
-`frequency`.
+- `mean`: the plain mean.
+- `frequency`: Arora, Liang, Ma 2017, "A simple but tough-to-beat baseline for sentence embeddings": the mean of
+  a / (a + p(w)) v_w, where p(w) is the share of token w among the tokens of the training split. The common component that
+  the paper then removes is left in.
+- `attention`: Lin et al. 2017, "A structured self-attentive sentence embedding", arXiv:1703.03130: each head weighs the
+  vectors by a softmax of u' tanh(W v), and the sums of the heads are concatenated. With few training classes it learns which
+  words name them, and is worse than the mean on others.
+- `statistics`: the same attention, which reads three numbers of a token instead of its vector, so that it transfers to
+  other classes: a / (a + p(w)), the logarithm of its vector's length, and its place. This is in the spirit of distributional
+  signatures (`signatures.py`), without labels and without an LSTM.
 
-The vectors stay as they were published. With `mean` or `frequency` and no projection there is nothing to train.
+Attention starts as the mean, and a projection as the first numbers of what is pooled. The vectors stay as they were
+published. With `mean` or `frequency` and no projection there is nothing to train.
 """
 
 from collections.abc import Mapping
@@ -22,6 +27,11 @@ from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.backbones.texts.public_vectors import PublicVectors, vector_files
 from metashot.backbones.texts.tokens import Frequencies, ids_and_mask
 
+_STATISTICS, _UNITS = 3, 16  # numbers that attention reads of a token with `statistics`, and its hidden units
+_INITIAL = 0.01  # the standard deviation of u
+_LEAST_LENGTH, _USUAL_LENGTH = 1e-3, 2.5  # of a vector; the logarithm of that of wordllama's
+_PLACES = 10.0  # tokens, over which attention may change
+
 
 class WordVectors(Backbone):
     """Maps texts [T, N, 2, L] to features [T, N, features].
@@ -31,8 +41,8 @@ class WordVectors(Backbone):
         tokenizer: The `tokenizer.json` that belongs to that file; None for wordllama.
         length: The most tokens that are read of a text.
         pooling: How the vectors of a text become one.
-        smoothing: a, for `frequency` and `attention`.
-        heads: The heads of `attention`.
+        smoothing: a, for `frequency` and `statistics`.
+        heads: The heads of `attention` and `statistics`.
         features: The size of a learned linear projection of what is pooled; None for none.
 
     Raises:
@@ -48,7 +58,7 @@ class WordVectors(Backbone):
         weights: str,
         tokenizer: str | None,
         length: TokensOfText,
-        pooling: Literal["mean", "frequency", "attention"],
+        pooling: Literal["mean", "frequency", "attention", "statistics"],
         smoothing: Positive,
         heads: Annotated[int, AtLeast(1), AtMost(64)],
         features: Units | None,
@@ -63,16 +73,22 @@ class WordVectors(Backbone):
         self.smoothing = smoothing
         self.vectors = PublicVectors(input_shape, files)
         size = files.dimensions
-        if pooling != "mean":
+        if self.reads_frequencies:
             self.frequencies = Frequencies(files.rows)
-        if pooling == "attention":
-            self.scorer = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, heads, bias=False))
+        self.scorer: nn.Module | None = None
+        if pooling in ("attention", "statistics"):
+            inputs, hidden = (size, size) if pooling == "attention" else (_STATISTICS, _UNITS)
+            u = nn.Linear(hidden, heads, bias=False)
+            nn.init.normal_(u.weight, std=_INITIAL)
+            self.scorer = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), u)
             size *= heads
-        self.projection = nn.Linear(size, features, bias=False) if features is not None else None
+        self.projection: nn.Linear | None = None
         if features is not None:
+            self.projection = nn.Linear(size, features, bias=False)
+            nn.init.eye_(self.projection.weight)
             self.normalisation_of_features = Normalisation(features, normalisation)
         self.feature_shape = (features or size,)
-        if pooling != "attention" and features is None:
+        if self.scorer is None and features is None:
             self.freeze()
 
     @property
@@ -84,7 +100,7 @@ class WordVectors(Backbone):
 
     @property
     def reads_frequencies(self) -> bool:
-        return self.pooling != "mean"
+        return self.pooling in ("frequency", "statistics")
 
     def learn_frequencies(self, counts: Tensor) -> None:
         self.frequencies.learn(counts)
@@ -101,12 +117,19 @@ class WordVectors(Backbone):
     def _weights(self, ids: Tensor, mask: Tensor, vectors: Tensor) -> Tensor:
         """The weight of each token for each head: [T * N, heads, L]."""
         is_there = mask.unsqueeze(1).to(vectors.dtype)
-        if self.pooling == "attention":
-            rarity = self.frequencies.rarity(ids, self.smoothing).log()
-            scores: Tensor = (self.scorer(vectors) + rarity.unsqueeze(-1)).mT  # [T * N, heads, L]
+        if self.scorer is not None:
+            read = self._statistics(ids, vectors) if self.pooling == "statistics" else vectors
+            scores: Tensor = self.scorer(read).mT  # [T * N, heads, L]
             lowest = torch.finfo(scores.dtype).min
             return scores.masked_fill(~mask.unsqueeze(1), lowest).softmax(-1) * is_there  # zeros for a text without tokens
         weights = is_there / is_there.sum(-1, keepdim=True).clamp(min=1)
         if self.pooling == "frequency":
             weights = weights * self.frequencies.rarity(ids, self.smoothing).unsqueeze(1)
         return weights
+
+    def _statistics(self, ids: Tensor, vectors: Tensor) -> Tensor:
+        """Three numbers of each token, of a size around 1: [T * N, L, 3]."""
+        rarity = self.frequencies.rarity(ids, self.smoothing)
+        length = vectors.norm(dim=-1).clamp(min=_LEAST_LENGTH).log()
+        place = torch.arange(ids.shape[1], dtype=vectors.dtype, device=ids.device) / _PLACES
+        return torch.stack([rarity, length - _USUAL_LENGTH, place.expand_as(length)], dim=-1)
