@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,13 +48,14 @@ def rows_in(lines: Iterable[str], path: Path | str, delimiters: str = _DELIMITER
     Raises:
         BadInput: if it is not a CSV file.
     """
-    lines, before = iter(lines), []
-    for line in lines:
-        before.append(line)
-        if line.strip():
+    lines, empty, header = iter(lines), 0, ""
+    for header in lines:
+        if header.strip():
             break
-    delimiter = max(delimiters, key=(before or [""])[-1].count)
-    reader = csv.reader(chain(before, lines), delimiter=delimiter, strict=True, skipinitialspace=True)
+        empty += 1  # counted and not kept, since a file may consist of them
+    delimiter = max(delimiters, key=header.count)
+    counted = chain(repeat("\n", empty), [header], lines)
+    reader = csv.reader(counted, delimiter=delimiter, strict=True, skipinitialspace=True)
     while True:
         line_number = reader.line_num + 1
         try:

@@ -16,7 +16,7 @@ _AT_ONCE = 2**22  # code points handled at a time, which bounds the memory of ma
 _REMOVED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # Marks in a row are sorted in quadratic time, so long texts keep as many as Unicode's stream-safe form has (UAX 15).
-_LONG, _MARKS_IN_A_ROW = 1000, 30
+_LONG, _MARKS_IN_A_ROW = 200, 30
 
 
 def cleaned(text: str) -> str:

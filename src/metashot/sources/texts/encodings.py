@@ -15,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 from metashot.bad_input import BadInput
 from metashot.files.paths import open_file, printable, reason_of
+from metashot.sources.texts.code_points import cleaned
 
 UTF8 = "utf-8-sig"  # without or with a mark
 _MARKS = (  # those of UTF-32 begin like those of UTF-16
@@ -25,7 +26,7 @@ _MARKS = (  # those of UTF-32 begin like those of UTF-16
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _WIDE = re.compile(r"utf[-_ ]?(16|32)", re.IGNORECASE)
-_LONGEST_LINE = 2**26  # bytes
+_LONGEST_LINE = 2**24  # bytes
 _SAMPLE = 2**18  # bytes of lines that are not UTF-8
 # In these encodings two bytes are often UTF-8 by chance.
 _MULTIBYTE = {
@@ -42,6 +43,9 @@ _MULTIBYTE = {
     "gb2312",
 }
 _MULTIBYTE |= {"gbk", "johab", "shift_jis", "shift_jis_2004", "shift_jisx0213"}
+_EXCERPT = 40  # characters
+_USUAL = "cp1252"  # which is chosen among equally plausible ones
+_NO_TEXT = {"idna", "punycode", "raw_unicode_escape", "unicode_escape", "utf_7"}  # not what files of texts have
 _MARK = "\udfff"  # stands for bytes that cannot be decoded; no decoder returns it otherwise
 codecs.register_error("metashot.mark", lambda error: (_MARK, error.end))  # type: ignore[attr-defined]
 
@@ -49,13 +53,14 @@ codecs.register_error("metashot.mark", lambda error: (_MARK, error.end))  # type
 class Encoding(NamedTuple):
     name: str
     is_guessed: bool
+    excerpt: str = ""  # of a file with a guessed encoding
 
     def note(self, path: Path | str) -> str | None:
         """What a user has to know about it."""
         if self.is_guessed:
             return (
-                f"{printable(path)} is not UTF-8 and is read as {self.name}, which is a guess: save it as UTF-8, or give "
-                "data.source.encoding, if letters are wrong"
+                f"{printable(path)} is not UTF-8 and is read as {self.name}, which is a guess: if letters are wrong in "
+                f"{self.excerpt!r}, give data.source.encoding"
             )
         return f"{printable(path)} is read as {self.name}" if self.name != UTF8 else None
 
@@ -92,7 +97,8 @@ def given_encoding(name: str) -> Encoding:
     """
     try:
         found = codecs.lookup(name)
-        usable = found._is_text_encoding and (bool(_WIDE.match(found.name)) or "a,\n".encode(found.name) == b"a,\n")
+        usable = found._is_text_encoding and found.name.replace("-", "_") not in _NO_TEXT
+        usable = usable and (bool(_WIDE.match(found.name)) or "a,\n".encode(found.name) == b"a,\n")
     except (LookupError, ValueError):
         usable = False
     if not usable:
@@ -143,7 +149,7 @@ def encoding_of(file: BinaryIO, path: Path | str) -> Encoding:
         )
     if guessed is None:
         raise unguessed_encoding(path, first_other)
-    return Encoding(guessed, is_guessed=True)
+    return Encoding(guessed, is_guessed=True, excerpt=excerpt_of(bytes(sample), guessed))
 
 
 def is_utf8(content: bytes) -> bool:
@@ -172,12 +178,20 @@ def unguessed_encoding(path: Path | str, line: int) -> BadInput:
     )
 
 
+def excerpt_of(sample: bytes, encoding: str) -> str:
+    """The first letters of a sample that are not ASCII, with those around them, for people to check its encoding."""
+    text = cleaned(sample.decode(encoding, "replace"))
+    place = next((number for number, letter in enumerate(text) if not letter.isascii()), 0)
+    return text[max(0, place - _EXCERPT // 2) :][:_EXCERPT]
+
+
 def guess(sample: bytes) -> str | None:
     """The encoding of text that is not UTF-8, as `charset-normalizer` guesses it."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample, cp_exclusion=["utf_7", "utf_8"]).best()
-    return None if best is None or best.encoding == "ascii" else best.encoding
+    found = list(from_bytes(sample, cp_exclusion=["utf_7", "utf_8", "ascii"]))  # the most plausible first
+    usual = [match for match in found if match.encoding == _USUAL and match.chaos <= found[0].chaos]
+    return (usual or found)[0].encoding if found else None
 
 
 def lines_of(file: BinaryIO, encoding: str, path: Path | str) -> Iterator[str]:

@@ -6,6 +6,7 @@ import io
 import math
 import os
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -30,6 +31,7 @@ from metashot.sources.texts.code_points import cleaned
 from metashot.sources.texts.encodings import (
     Encoding,
     encoding_of,
+    excerpt_of,
     given_encoding,
     guess,
     lines_of,
@@ -45,8 +47,8 @@ _SPLIT = "split"
 _TABLES = (".csv", ".tsv")
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _LARGEST_TABLE = 2**32  # bytes; it is read row by row
-_LARGEST_FILE = 2**26  # bytes of a .txt file
-_LONGEST_FIELD = 2**26  # characters
+_LARGEST_FILE = 2**24  # bytes of a .txt file
+_LONGEST_FIELD = 2**24  # characters
 _LONGEST_LABEL = 200  # characters
 _LONGEST_QUOTE = 60  # characters of a value quoted in a message
 _SAMPLE = 2**18  # bytes from which an encoding is guessed
@@ -216,7 +218,7 @@ class OwnTexts(Texts):
             _refuse(root, f"it is empty; {_ALLOWED}")
 
     def _label(self, root: Path, line: int, given: str) -> str:
-        label = printable(cleaned(given))
+        label = _class_name(given)
         if not label:
             _refuse(root, f"line {line} has nothing as {_quoted(self.label)}, which names its class")
         if len(label) > _LONGEST_LABEL:
@@ -242,7 +244,7 @@ class OwnTexts(Texts):
         for name in inside:
             parts = name.split("/", above)
             text = _decoded(_content(root / name), self.given or guessed, root / name)
-            label = printable(cleaned(printable(parts[above - 1])))
+            label = _class_name(printable(parts[above - 1]))
             yield Labelled(label, text, name, splits.get(parts[0], "train"))
 
     def _note_others(self, every: list[str], names: list[str], inside: list[str]) -> None:
@@ -271,10 +273,15 @@ class OwnTexts(Texts):
             raise unguessed_encoding(root / others[0], undecodable_line(_content(root / others[0])))
         many = f"{len(others):,} files are" if len(others) > 1 else "1 file is"
         self.notes.append(
-            f"{many} not UTF-8 and read as {name_of_it}, which is a guess (give data.source.encoding if letters are wrong): "
-            f"{listed(others)}"
+            f"{many} not UTF-8 and read as {name_of_it}, which is a guess (if letters are wrong in "
+            f"{excerpt_of(bytes(sample), name_of_it)!r}, give data.source.encoding): {listed(others)}"
         )
         return Encoding(name_of_it, is_guessed=True)
+
+
+@lru_cache(maxsize=2**14)  # there are fewer classes than texts
+def _class_name(given: str) -> str:
+    return printable(cleaned(given))
 
 
 def _is_text(name: str) -> bool:

@@ -124,19 +124,20 @@ class Texts(DataSource, ABC):
         unpacked.mkdir(exist_ok=True)
         store = TextStore(scratch / "texts", self.longest)
         found: Found = {}
-        empty: list[int | str] = []
+        empty = 0
+        first_empty: int | str = 0
         number = 0
         for text in self.read(root, unpacked):
             classes = found.setdefault(text.split or "train", {})
             label = classes.setdefault(text.label, number)
             number += label == number
             if not store.add(label, text.text):
-                empty.append(text.place)
+                empty, first_empty = empty + 1, first_empty or text.place
         store.close()
         if empty:
-            one = len(empty) == 1
-            place = f"line {empty[0]}" if isinstance(empty[0], int) else printable(empty[0])
-            self.notes.append(f"{len(empty):,} {'text is' if one else 'texts are'} empty and left out, first: {place}")
+            place = f"line {first_empty}" if isinstance(first_empty, int) else printable(first_empty)
+            are = "text is" if empty == 1 else "texts are"
+            self.notes.append(f"{empty:,} {are} empty and left out, first: {place}")
         counts = np.bincount(store.labels, minlength=number)
         found = {
             split: {name: label for name, label in classes.items() if counts[label]} for split, classes in found.items()
@@ -249,9 +250,9 @@ def in_lists(found: Mapping[str, int], lists: Mapping[str, Sequence[str]], where
     for split, names in lists.items():
         for name in names:
             if name not in found:
+                allowed = f"names such as {next(iter(found))}" if found else "nothing, since no class is left"
                 raise BadInput(
-                    f"{where}: the {split} list has {printable(name)}, which {source} does not; allowed: names such as "
-                    f"{next(iter(found))}"
+                    f"{where}: the {split} list has {printable(name)}, which {source} does not; allowed: {allowed}"
                 )
         given[split] = {name: found[name] for name in names}
     refuse_few_classes(where, given)
