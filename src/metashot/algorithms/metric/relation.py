@@ -45,16 +45,19 @@ class Relation(FeatureLearner):
     ) -> None:
         super().__init__(backbone, problem, optimizer)
         shape = backbone.feature_shape
-        if len(backbone.input_shape) != 3:
+        if len(shape) != 3 and len(backbone.input_shape) == 1:  # no backbone would make maps of them
             raise BadInput(
                 f"relation networks compare feature maps, and inputs of shape {list(backbone.input_shape)} have none: use "
                 "images, or an algorithm that compares vectors, such as algo=protonet"
             )
         if len(shape) != 3 or min(shape[1:]) < LEAST:
             given = f"maps of {shape[1]}x{shape[2]}" if len(shape) == 3 else f"{shape[0]} numbers without height and width"
+            what, advice = "images", "choose backbone=conv4_maps or backbone.halvings=2"
+            if len(backbone.input_shape) != 3:
+                what, advice = "inputs", "choose one with maps, such as backbone=textcnn_maps for texts"
             raise BadInput(
-                f"a relation network compares feature maps of at least {LEAST}x{LEAST}, and from these images the backbone "
-                f"makes {given}: choose backbone=conv4_maps or backbone.halvings=2"
+                f"a relation network compares feature maps of at least {LEAST}x{LEAST}, and from these {what} the backbone "
+                f"makes {given}: {advice}"
             )
         self.regresses = loss == "mse"
         self.module = RelationModule(shape, channels, hidden, backbone.normalisation)

@@ -1,14 +1,14 @@
 """A convolutional network on texts: Kim 2014, "Convolutional neural networks for sentence classification", arXiv:1408.5882.
 
-Each token has a vector x_i. A filter of width h computes c_i = w . x_{i:i+h-1} at each place of a text, and the feature is the
-largest of them. There are `channels` filters of each width.
+Each token has a vector x_i. A filter of width h computes c_i = w . x_{i:i+h-1} at each place of a text, and the feature is
+the largest of them. There are `channels` filters of each width.
 
-Where this departs from the paper: vectors start at random, tokens are characters unless `tokens` says otherwise, and features
-are normalised in batches before the ReLU, which replaces the filters' bias. With `parts` > 1 a text is divided into as many
-parts of equal length, and features are means over a part instead, in a square map for networks that compare maps.
+Where this departs from the paper: vectors start at random, tokens are characters unless `tokens` says otherwise, and
+features are normalised in batches before the ReLU, which replaces the filters' bias. With `parts` > 1 a text is divided into
+as many parts of equal length, and features are means over a part instead, in a square map for networks that compare maps.
 """
 
-import math
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from metashot.arguments import AtLeast, AtMost, Below, Buckets, Channels, TokensOfText, Units
 from metashot.backbones.base import Backbone
 from metashot.backbones.normalisation import Normalisation, Protocol
+from metashot.backbones.texts.pooling import Parts, largest, means, shape_of_parts
 from metashot.backbones.texts.tokens import TokenKind, hashed, ids_and_mask, wanted
 from metashot.bad_input import BadInput
 
@@ -50,13 +51,10 @@ class TextCNN(Backbone):
         widths: list[Annotated[int, AtLeast(1), AtMost(32)]],
         channels: Channels,
         dropout: Annotated[float, AtLeast(0), Below(1)],
-        parts: Annotated[int, AtLeast(1), AtMost(64)],
+        parts: Parts,
         normalisation: Protocol,
     ) -> None:
         super().__init__(input_shape, normalisation)
-        side = math.isqrt(parts)
-        if side**2 != parts:
-            raise BadInput(f"backbone.parts={parts} cannot be used; allowed: a square number, such as 1 or 16")
         if not widths:
             raise BadInput("backbone.widths=[] has no filter: give at least one width, such as [3,4,5]")
         self.wants = wanted(tokens, buckets, length)
@@ -64,35 +62,30 @@ class TextCNN(Backbone):
         self.parts = parts
         self.table = nn.Embedding(buckets, dimensions)
         nn.init.uniform_(self.table.weight, -_INITIAL, _INITIAL)
-        self.filters = nn.ModuleList(nn.Linear(width * dimensions, channels, bias=False) for width in widths)
-        self.widths = widths
+        self.filters = nn.ModuleList(nn.Conv2d(dimensions, channels, (1, width), bias=False) for width in widths)
         self.normalisation_of_features = Normalisation(channels * len(widths), normalisation)
         self.dropout = dropout
         self.draws = dropout > 0
-        maps = channels * len(widths)
-        self.feature_shape = (maps,) if parts == 1 else (maps, side, side)
+        self.feature_shape = shape_of_parts(parts, channels * len(widths))
 
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]
         ids, mask = ids_and_mask(images)  # [T * N, L]
         rows = ids if self.buckets is None else hashed(ids, self.buckets)
         x = self.table(rows) * mask.unsqueeze(-1)  # [T * N, L, dimensions]
-        pooled = torch.cat([self._pooled(x, mask, *pair) for pair in zip(self.filters, self.widths, strict=True)], dim=-1)
+        # In one dimension torch would first copy x into another order, which takes twice the time.
+        x = x.transpose(1, 2).unsqueeze(2)  # [T * N, dimensions, 1, L]
+        found = [_found(x, filters).squeeze(2).transpose(1, 2) for filters in self.filters]  # [T * N, L, channels] each
+        pool = largest if self.parts == 1 else partial(means, parts=self.parts)
+        pooled = torch.cat([pool(values, mask) for values in found], dim=2)
         flat = pooled.flatten(0, 1)  # [T * N * parts, maps]
         features = F.relu(self.normalisation_of_features(flat, tasks, support * self.parts))
         features = F.dropout(features, self.dropout, self.training and self.dropout > 0)
         return features.view(tasks, count, self.parts, -1).transpose(2, 3).reshape(tasks, count, self.features)
 
-    def _pooled(self, x: Tensor, mask: Tensor, filters: nn.Module, width: int) -> Tensor:
-        """What filters of one width find in each part of a text: [T * N, parts, channels]."""
-        windows = F.pad(x, (0, 0, 0, width - 1)).unfold(1, width, 1)  # [T * N, L, dimensions, width]
-        found = filters(windows.flatten(2))  # [T * N, L, channels]
-        if self.parts == 1:
-            lowest = torch.finfo(found.dtype).min
-            largest = found.masked_fill(~mask.unsqueeze(-1), lowest).amax(1, keepdim=True)
-            return largest * mask.any(1)[:, None, None]
-        sizes = mask.sum(1, keepdim=True).clamp(min=1)
-        part = torch.arange(mask.shape[1], device=mask.device) * self.parts // sizes  # [T * N, L]
-        members = (part.unsqueeze(1) == torch.arange(self.parts, device=mask.device)[:, None]) & mask.unsqueeze(1)
-        weights = members.to(found.dtype)  # [T * N, parts, L]
-        return (weights @ found) / weights.sum(2, keepdim=True).clamp(min=1)
+
+def _found(x: Tensor, filters: nn.Module) -> Tensor:
+    """What filters find at each place, with nothing behind the last one."""
+    assert isinstance(filters, nn.Conv2d)
+    found: Tensor = filters(F.pad(x, (0, filters.kernel_size[1] - 1)))
+    return found

@@ -1,4 +1,4 @@
-"""What the backbones of texts share: the tokenizers that they may ask for, and ids that are hashed into the rows of a table."""
+"""What backbones of texts share: the tokenizers that they may ask for, and ids hashed into the rows of a table."""
 
 from typing import Any, Literal
 
