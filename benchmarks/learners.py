@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ import torch
 import yaml
 
 from metashot.checkpoints.reading import read_checkpoint
-from metashot.checkpoints.ready_made import FOLDER, READY_MADE
-from metashot.checkpoints.restoring import origin_of
+from metashot.checkpoints.ready_made import FOLDER
+from metashot.checkpoints.restoring import items_of, origin_of
 from metashot.checkpoints.run_folder import REPORT
 from metashot.checkpoints.stored import BEST, OURS, find_checkpoint
 from metashot.configuration.buildable import CONF
 from metashot.data.seen_classes import TrainingClasses
 from metashot.files.outputs import atomic_file
+from metashot.sources.source import TOKENS
 from metashot.version import __version__
 
 CARDS = Path("docs/learners")
@@ -129,7 +130,7 @@ licences that allow it. The learner: that of metashot.""",
 def run(arguments: Sequence[str]) -> None:
     """Pack a learner, score it, and write its card."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks learners", description=__doc__)
-    parser.add_argument("name", choices=sorted(READY_MADE), help="the learner")
+    parser.add_argument("name", choices=sorted(LEARNERS), help="the learner")
     parser.add_argument(
         "--run", help="the folder of the run of experiment=NAME; without it, the packed learner is scored again"
     )
@@ -181,9 +182,11 @@ def card(name: str, packed: Path, reports: Sequence[dict[str, Any]]) -> Iterator
     whole = read_checkpoint(packed)
     config, origin = whole[OURS]["config"], whole[OURS]["origin"]
     yield from (f"# The ready-made learner `{name}`", "", about.what, "", "```python", "import metashot", "")
-    yield from (f'learner = metashot.load("{name}").fit(images, labels)', "learner.predict(queries)", "```", "", "```")
+    items = items_of(origin)
+    noun, given = ("texts", "FILE") if items == TOKENS else ("images", "FOLDER")
+    yield from (f'learner = metashot.load("{name}").fit({noun}, labels)', "learner.predict(queries)", "```", "", "```")
     yield from (
-        f"python -m metashot.predict ckpt={name} support=FOLDER query=FOLDER",
+        f"python -m metashot.predict ckpt={name} support={given} query={given}",
         "```",
         "",
         "## Facts",
@@ -191,11 +194,10 @@ def card(name: str, packed: Path, reports: Sequence[dict[str, Any]]) -> Iterator
         "| | |",
         "|---|---|",
     )
-    side = "x".join(map(str, origin["input_shape"][1:]))
     external = next((report["external_data"] for report in reports if report["external_data"]), "none")
     yield f"| file | `{packed.name}`, {len(content) / 1000:,.0f} kB, sha256 {hashlib.sha256(content).hexdigest()[:16]} |"
     yield f"| algorithm | {config['algo']['name']}, {whole['global_step']:,} training steps, seed {config['seed']} |"
-    yield f"| images | {side}, {'grey' if origin['input_shape'][0] == 1 else 'colour'} |"
+    yield f"| {noun} | {_form(origin)} |"
     yield f"| data beyond the training split | {external} |"
     yield f"| version | {whole[OURS]['version']} |"
     yield from ("", "## Data", "", about.data, "", "## Licence", "", about.licence, "", "## Scores", "")
@@ -209,6 +211,15 @@ def card(name: str, packed: Path, reports: Sequence[dict[str, Any]]) -> Iterator
     yield from (f"python evaluate.py {' '.join(scores.arguments(name))} data.root=FOLDER" for scores in about.scores)
     yield from ("```", "", "## Limits", "", *(f"- {limit}" for limit in about.limits), "")
     yield f"Written by `python -m benchmarks learners {name}`, metashot {__version__}."
+
+
+def _form(origin: Mapping[str, Any]) -> str:
+    """What is read of an image or a text."""
+    first, *sides = origin["input_shape"]
+    if items_of(origin) == TOKENS:
+        kind = {"characters": "characters", "words": "words"}.get(origin["tokenizer"]["kind"], "parts of words")
+        return f"the first {sides[0]:,} {kind}"
+    return f"{'x'.join(map(str, sides))}, {'grey' if first == 1 else 'colour'}"
 
 
 COLUMNS = (

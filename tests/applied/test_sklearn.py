@@ -20,6 +20,7 @@ from metashot.checkpoints.reading import metashot_part, write_checkpoint
 from tests.configuration.test_configuration import composed
 
 from .learners import built, drawings, tiny
+from .text_learners import checkpoint
 
 sklearn = pytest.importorskip("sklearn")
 
@@ -63,6 +64,11 @@ def protonet(tmp_path: Path) -> Learner:
 
 
 @pytest.fixture
+def words(tmp_path: Path) -> Learner:
+    return metashot.load(checkpoint(tmp_path), device="cpu")
+
+
+@pytest.fixture
 def sinusoid(tmp_path: Path) -> Learner:
     origin = {"name": "sinusoid", "problem": "Regression", "outputs": 1, "input_shape": [1]}
     config = composed("train", "experiment=sinusoid", "data=sinusoid", "backbone=mlp_sinusoid", "backbone.hidden=[8]")
@@ -99,6 +105,35 @@ def test_learner_of_images_passes_what_needs_no_table(protonet: Learner, check: 
                 getattr(estimator_checks, check)("learner", protonet)
         else:
             getattr(estimator_checks, check)("learner", protonet)
+
+
+@pytest.mark.parametrize("check", WITHOUT_DATA)
+def test_learner_of_texts_passes_what_needs_no_table(words: Learner, check: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if check in OF_IMAGES_CANNOT:
+            with pytest.raises(BadInput, match=r"^text 0 is of the type float64 and not text: "):
+                getattr(estimator_checks, check)("learner", words)
+        else:
+            getattr(estimator_checks, check)("learner", words)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, tuple])
+def test_texts_are_split_searched_and_stand_at_the_end_of_a_pipeline(words: Learner, kind: Any) -> None:
+    texts = kind([f"{name} {place}" for place in range(4) for name in ("a cat", "my dog", "owls")])
+    tags = words.__sklearn_tags__().input_tags
+    assert (tags.one_d_array, tags.two_d_array, tags.string) == (True, False, True)
+    assert is_classifier(words)
+    other = clone(words)
+    assert other.get_params() == words.get_params() == {"checkpoint": words.checkpoint, "device": "cpu"}
+    assert other.algorithm is words.algorithm
+    scores = cross_val_score(words, texts, LABELS, cv=2)
+    assert scores[1] == words.fit(texts[:6], LABELS[:6]).score(texts[6:], LABELS[6:])
+    np.testing.assert_array_equal(cross_val_score(words, texts, LABELS, cv=2, n_jobs=2), scores)
+    assert cross_val_predict(words, texts, LABELS, cv=2, method="predict_proba").shape == (12, 3)
+    assert GridSearchCV(words, {"device": ["cpu", "auto"]}, cv=2).fit(texts, LABELS).predict(texts).shape == (12,)
+    lower = make_pipeline(FunctionTransformer(lambda given: [text.lower() for text in given]), words)
+    assert cross_val_score(lower, texts, LABELS, cv=2).shape == (2,)
 
 
 def test_clone_is_not_fitted_has_the_same_parameters_and_reads_nothing(tmp_path: Path) -> None:
