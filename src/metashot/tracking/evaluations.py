@@ -41,7 +41,8 @@ def show_in_wandb(evaluation: Evaluation, pictures: Sequence[Path], logger: Wand
     run = logger.experiment
     columns, rows = episode_rows(evaluation)
     pictures_by_key = {
-        f"test/{path.stem}": wandb.Html(path) if path.suffix == ".html" else [wandb.Image(str(path))] for path in pictures
+        f"test/{path.stem}": wandb.Html(path, inject=False) if path.suffix == ".html" else [wandb.Image(str(path))]
+        for path in pictures
     }
     if pictures_by_key:
         run.log(pictures_by_key)
