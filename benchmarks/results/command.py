@@ -1,4 +1,4 @@
-"""`python -m benchmarks results`: figures of model-based and generative learners, beside those that they are held against.
+"""`python -m benchmarks results`: learners beside those that they are held against, as tables with their commands.
 
 `python -m benchmarks results --data FOLDER` measures everything, or the questions that are named, and
 `python -m benchmarks results table` writes the tables. What has a report is not measured again, so a call that ran out of
@@ -23,7 +23,7 @@ def run(arguments: list[str]) -> None:
     names = {question.name: question for question in QUESTIONS}
     parser.add_argument("questions", nargs="*", help=f"which: {', '.join(names)} (all), or table")
     parser.add_argument("--folder", type=Path, default=Path("runs/results"), help="where runs and reports are kept")
-    parser.add_argument("--data", type=Path, help="the folder that has cifar-fs/ and omniglot/")
+    parser.add_argument("--data", type=Path, help="the folder that has cifar-fs/, omniglot/ and text/")
     parser.add_argument("--episodes", type=int, default=600, help="test episodes (600)")
     parser.add_argument("--minutes", type=float, default=20, help="the time after which this call stops (20)")
     parser.add_argument(
@@ -42,6 +42,6 @@ def run(arguments: list[str]) -> None:
         parser.error(f"{unknown[0]} is none of {', '.join(names)}, table")
     chosen = [names[name] for name in options.questions] or list(QUESTIONS)
     if options.data is None and (real := [question.name for question in chosen if question.data]):
-        parser.error(f"{real[0]} needs real data: --data FOLDER, which has cifar-fs/ and omniglot/")
+        parser.error(f"{real[0]} needs real data: --data FOLDER, which has cifar-fs/, omniglot/ and text/")
     planned = measurements(chosen, options.folder, options.data, options.episodes)
     measure_or_exit(parser, planned, options.minutes, lambda: failures(options.folder))

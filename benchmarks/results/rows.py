@@ -6,8 +6,8 @@ from pathlib import Path
 
 from benchmarks.measuring import Measurement
 
-CIFARFS, OMNIGLOT = "cifar-fs", "omniglot"  # folders of the real data sets, below the folder of all data
-_DATA = {CIFARFS: "data=cifarfs", OMNIGLOT: "data=omniglot"}
+CIFARFS, OMNIGLOT, GLOSSES, LANGUAGES = "cifarfs", "omniglot", "glosses", "languages"
+_FOLDERS = {CIFARFS: "cifar-fs", OMNIGLOT: "omniglot", GLOSSES: "text", LANGUAGES: "text"}  # below the folder of all data
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Question:
         wanted: What the first learner should reach.
         learners: By name, the arguments of train.py that only this one has.
         shared: Those that all of them have.
-        data: `CIFARFS` or `OMNIGLOT`; None for data that are made.
+        data: The real data set, such as `CIFARFS`; None for data that are made.
         starts: Arguments of train.py for a run whose backbone the learners start from; none if they start from nothing.
     """
 
@@ -38,6 +38,9 @@ _PROTONETS = {
     f"protonet{'' if kind == 'none' else f' {kind}'}": ("algo=protonet", f"algo.normalise={kind}", "trainer.max_steps=0")
     for kind in ("none", "l2", "centre_l2")
 }
+_COSINE = ("algo.normalise=l2", "algo.distance=cosine")
+_VECTORS = ("backbone=wordvectors",)
+_NGRAMS = ("backbone=ngrams", "backbone.buckets=2048", "backbone.features=null")
 _CONV4 = ("backbone=conv4", "backbone.normalisation=transductive", "trainer.max_steps=3000", "trainer.validate_every=1000")
 QUESTIONS = (
     Question(
@@ -118,6 +121,87 @@ QUESTIONS = (
         "a higher accuracy with made examples than without",
         {"vae_images": ("experiment=made_drawings",)},
     ),
+    *(
+        Question(
+            f"glosses-{shots}shot",
+            f"Definitions of nouns by word vectors, 5-way {shots}-shot",
+            "a meta-trained learner on the same word vectors above their mean; the best of all heads",
+            {
+                "learned attention": (
+                    *("algo=protonet", "backbone=signatures", *_COSINE, "algo.temperature=0.1", "algo.optimizer.lr=0.003"),
+                    *("data.train.ways=5", "data.train.queries=10", "trainer.max_steps=600", "trainer.validate_every=150"),
+                ),
+                "learned attention from statistics": (
+                    *("algo=protonet", *_VECTORS, "backbone.pooling=statistics", *_COSINE, "algo.temperature=0.1"),
+                    *("algo.optimizer.lr=0.003", "data.train.ways=5", "data.train.queries=10"),
+                    *("trainer.max_steps=600", "trainer.validate_every=150"),
+                ),
+                "mean": ("algo=protonet", *_VECTORS, *_COSINE),
+                "centred mean": ("algo=protonet", *_VECTORS, "algo.normalise=centre_l2", "algo.distance=cosine"),
+                "inverse frequency": ("algo=protonet", *_VECTORS, "backbone.pooling=frequency", *_COSINE),
+                "character n-grams": ("algo=protonet", *_NGRAMS, *_COSINE, "trainer.max_steps=0"),
+                "signatures": ("experiment=signatures",),
+                **{
+                    head: (f"algo={head}", *_VECTORS)
+                    for head in ("r2d2", "logistic", "svm", "tim", "ptmap", "laplacianshot")
+                },
+            },
+            (f"data.shots={shots}",),
+            GLOSSES,
+        )
+        for shots in (1, 5)
+    ),
+    Question(
+        "languages-100way",
+        "Which language is it? 100-way 5-shot",
+        "a meta-trained encoder above n-grams",
+        {
+            "weighted n-grams with ridge regression": (
+                *("algo=r2d2", *_NGRAMS, "backbone.weighted=true", "algo.regularisation=0.002", "algo.scale=20"),
+                *("algo.optimizer.lr=0.01", "data.train.ways=80", "data.train.queries=5", "data.tasks_per_step=1"),
+                *("trainer.max_steps=200", "trainer.validate_every=100"),
+            ),
+            "character n-grams": ("algo=protonet", *_NGRAMS, *_COSINE, "trainer.max_steps=0"),
+        },
+        (
+            "data.shots=5",
+            "data.val.ways=79",
+            "data.val.episodes=30",
+            "data.test.ways=100",
+            "data.tasks_per_evaluation_step=4",
+        ),
+        LANGUAGES,
+    ),
+    Question(
+        "languages-20way",
+        "Which language is it? 20-way 1-shot",
+        "a meta-trained encoder above n-grams",
+        {
+            "weighted n-grams with class means": (
+                *("algo=protonet", *_NGRAMS, "backbone.weighted=true", *_COSINE, "algo.temperature=0.05"),
+                *("algo.optimizer.lr=0.01", "data.train.ways=60", "data.tasks_per_step=1"),
+                *("trainer.max_steps=200", "trainer.validate_every=100"),
+            ),
+            "character n-grams": ("algo=protonet", *_NGRAMS, *_COSINE, "trainer.max_steps=0"),
+        },
+        ("data.ways=20",),
+        LANGUAGES,
+    ),
+    Question(
+        "languages-maml",
+        "Which language is it? MAML from scratch, 5-way 1-shot",
+        "at least 95 %",
+        {
+            "maml": (
+                *("algo=maml", "backbone=ngrams", "backbone.features=256", "backbone.weighted=true", "algo.inner_lr=1.0"),
+                *("data.tasks_per_step=8", "trainer.max_steps=900", "trainer.validate_every=300"),
+            ),
+            "maml on a text CNN": ("algo=maml", "trainer.validate_every=600"),
+            "character n-grams": ("algo=protonet", *_NGRAMS, *_COSINE, "trainer.max_steps=0"),
+        },
+        (),
+        LANGUAGES,
+    ),
 )
 
 
@@ -132,7 +216,9 @@ def measurements(questions: Sequence[Question], folder: Path, data: Path | None,
     """
     found = []
     for question in questions:
-        real = () if question.data is None else (_DATA[question.data], f"data.root={(data or Path('data')) / question.data}")
+        real: tuple[str, ...] = ()
+        if question.data is not None:
+            real = (f"data={question.data}", f"data.root={(data or Path('data')) / _FOLDERS[question.data]}")
         shared = (*real, *question.shared)
         also = (f"data.test.episodes={episodes}", "logger=none", "pictures=none")
         starts: tuple[Path, ...] = (folder / question.name / "start",) if question.starts else ()
