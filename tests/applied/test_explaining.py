@@ -134,25 +134,26 @@ def test_the_word_that_decides_has_the_largest_weight(tmp_path: Path) -> None:
             assert f'points lost without a word: "{keyword}" +' in str(found)
 
 
-@pytest.mark.parametrize("kind", ["characters", "words"])
+@pytest.mark.parametrize("kind", ["characters", "words", "long words"])
 def test_of_a_long_text_the_words_that_are_read_are_left_out(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network, "_AT_ONCE", 7)
-    learner = fitted(checkpoint(tmp_path, "protonet", *(WORDS if kind == "words" else ())))
-    text = " ".join(f"word{place:04}" for place in range(100_000))
+    learner = fitted(checkpoint(tmp_path, "protonet", *(WORDS if "words" in kind else ())))
+    text = " ".join(f"{'long' * 6 if kind == 'long words' else ''}word{place:05}" for place in range(100_000))
     found = learner.explain(text)
-    read = {"characters": -(-LENGTH // 9), "words": LENGTH}[kind]
+    # Of long words, the most characters are read before the most tokens.
+    read = {"characters": -(-LENGTH // 10), "words": LENGTH, "long words": -(-20 * LENGTH // 34)}[kind]
     assert (len(found.words), found.more, found.unread) == (read, 100_000 - read, 100_000 - read)
     assert f"the first {read} of 100,000 words were left out" in str(found)
     assert "of the others are not read" in str(found)
     assert len(str(found)) < 3000
     assert len(found.to_html()) < 30_000
-    last = found.words[-1]
-    with pytest.warns(TextsCut):
-        whole, without = learner.predict_proba([text, text[: last.start] + text[last.end :]])
     place = learner.classes_.tolist().index(found.label)
-    assert last.weight == pytest.approx(whole[place] - without[place], abs=1e-6)
+    for word in (found.words[0], found.words[-1]):
+        with pytest.warns(TextsCut):
+            whole, without = learner.predict_proba([text, text[: word.start] + text[word.end :]])
+        assert word.weight == pytest.approx(whole[place] - without[place], abs=1e-6)
 
 
 def test_no_more_words_are_left_out_than_asked(tmp_path: Path) -> None:

@@ -194,6 +194,10 @@ class Classifier(Learner):
         """The queries in the form in which examples are saved, [N, ...], or read."""
 
     def _fit(self, items: NDArray[Any], labels: Sequence[Hashable], form: Form | None) -> Self:
+        self._fitted = self._adapted(items, labels, form)
+        return self
+
+    def _adapted(self, items: NDArray[Any], labels: Sequence[Hashable], form: Form | None) -> Fitted:
         network = self.network
         refuse_other_length(len(items), self._noun, len(labels), "labels")
         classes = distinct(labels)
@@ -209,8 +213,7 @@ class Classifier(Learner):
         y = np.array([places[label] for label in labels], dtype=np.int64)
         order = np.argsort(y, kind="stable")  # sorted by label, as in an episode
         examples = Examples(torch.from_numpy(items[order]), torch.from_numpy(y[order]))
-        self._fitted = Fitted.to(network, examples, classes, form)
-        return self
+        return Fitted.to(network, examples, classes, form)
 
     def _saved(self, fitted: Fitted) -> dict[str, Any]:
         odd = next((label for label in fitted.classes if not is_plain(label)), None)

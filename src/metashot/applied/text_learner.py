@@ -74,9 +74,9 @@ class TextLearner(Classifier):
         """
         reader, given = self.reader, [cleaned(text) for text in given_texts(texts)]
         refuse_blank(given)
-        self._fit(reader.kept(given), labels_of(labels, self._one), None)
+        fitted = self._fitted = self._adapted(reader.kept(given), labels_of(labels, self._one), None)
         longer = [text[: reader.longest] for text in given if len(text) > reader.longest]
-        cut = self._state().cut + sum(map(reader.takes_whole, longer))
+        cut = fitted.cut + sum(map(reader.takes_whole, longer))
         if message := warning_of_cut(cut, len(given), reader):
             warnings.warn(message, TextsCut, stacklevel=2)
         return self
