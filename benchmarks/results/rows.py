@@ -39,7 +39,7 @@ _PROTONETS = {
     for kind in ("none", "l2", "centre_l2")
 }
 _COSINE = ("algo.normalise=l2", "algo.distance=cosine")
-_VECTORS = ("backbone=wordvectors",)
+_VECTORS = ("backbone=wordvectors", "data.train.ways=5")  # there are 12 classes
 _NGRAMS = ("backbone=ngrams", "backbone.buckets=2048", "backbone.features=null")
 _CONV4 = ("backbone=conv4", "backbone.normalisation=transductive", "trainer.max_steps=3000", "trainer.validate_every=1000")
 QUESTIONS = (
@@ -133,7 +133,7 @@ QUESTIONS = (
                 ),
                 "learned attention from statistics": (
                     *("algo=protonet", *_VECTORS, "backbone.pooling=statistics", *_COSINE, "algo.temperature=0.1"),
-                    *("algo.optimizer.lr=0.003", "data.train.ways=5", "data.train.queries=10"),
+                    *("algo.optimizer.lr=0.003", "data.train.queries=10"),
                     *("trainer.max_steps=600", "trainer.validate_every=150"),
                 ),
                 "mean": ("algo=protonet", *_VECTORS, *_COSINE),

@@ -25,8 +25,7 @@ def test_texts_are_looked_at_with_one_command(command: Command, tmp_path: Path) 
     outcome = command.run(LOOK, "data=texts", "data.root=it.csv", "data.banks=banks", *shape)
     assert outcome.code == 0, outcome
     for words in (
-        f"{len(CLASSES) * EACH} of shape",
-        "int32",
+        f"texts     {len(CLASSES) * EACH} of at most ",
         "train     4 classes, 12 texts",
         "read as utf-16",
         "class 0   class ",

@@ -16,6 +16,7 @@ SMALL = (
     *("data.train.ways=null", "data.train.queries=null", "data.val.episodes=4", "data.test.episodes=20"),
     *("trainer.max_steps=6", "trainer.validate_every=3", "logger=none", "pictures=none", "data.banks=banks"),
 )
+CONSTANT = "algo.optimizer.schedule=constant"  # other schedules depend on the number of steps
 CNN = ("backbone.dimensions=8", "backbone.channels=4", "backbone.length=24")
 
 
@@ -31,7 +32,7 @@ def run(scripts: Scripts, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("texts")
     table(folder / "it.csv")
     command = Command(scripts, folder / "banks", folder)
-    outcome = command.run("train.py", *SMALL, *CNN, "algo=protonet", "backbone.dropout=0.3", "folder=run")
+    outcome = command.run("train.py", *SMALL, *CNN, "algo=protonet", "backbone.dropout=0.3", CONSTANT, "folder=run")
     assert outcome.code == 0, outcome
     return Trained(outcome, folder, folder / "run")
 
@@ -69,7 +70,7 @@ def test_a_learner_of_byte_pairs_is_scored_without_the_texts_that_it_was_trained
 
 
 def test_a_resumed_run_draws_the_dropout_of_one_that_was_never_stopped(texts: Command, run: Trained) -> None:
-    given = (*SMALL, *CNN, "algo=protonet", "backbone.dropout=0.3", "trainer.checkpoint_every=3", "folder=run")
+    given = (*SMALL, *CNN, "algo=protonet", "backbone.dropout=0.3", CONSTANT, "trainer.checkpoint_every=3", "folder=run")
     stopped = texts.run("train.py", *given, "trainer.max_steps=3")
     assert stopped.code == 0, stopped
     resumed = texts.run("train.py", "resume=run", "trainer.max_steps=6")
@@ -80,7 +81,7 @@ def test_a_resumed_run_draws_the_dropout_of_one_that_was_never_stopped(texts: Co
     ]
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():
-        torch.testing.assert_close(value, weights[1][name], rtol=0, atol=0)
+        torch.testing.assert_close(value, weights[1][name], rtol=0, atol=0, msg=lambda said, name=name: f"{name}: {said}")
 
 
 @pytest.mark.parametrize("backbone", ["textcnn", "ngrams", "transformer"])

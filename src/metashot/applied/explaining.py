@@ -5,8 +5,6 @@ arXiv:1311.2901, for images; Li, Monroe, Jurafsky 2016, "Understanding neural ne
 arXiv:1612.08220, for words.
 """
 
-import html
-import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +17,7 @@ from metashot.algorithms.base import Algorithm
 from metashot.applied.texts import TextReader, is_blank
 from metashot.bad_input import BadInput, BadValue, in_one_line, one_of, shown
 from metashot.data.tokenizers.words import places_of
+from metashot.evaluation.pages import escaped
 from metashot.sources.texts.code_points import cleaned
 
 MOST_WORDS = 1000
@@ -30,8 +29,6 @@ _LEAST = 5e-4  # a change of the probability that is shown as none
 _LISTED = 5  # words below the text
 _LONGEST_WORD = 100  # characters that are shown of a word
 _BEHIND = 200  # characters that are shown behind the last word that was left out
-# Control characters, overrides of the direction, which would show letters in another order, and halves of surrogate pairs.
-_UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _FOR, _AGAINST = ("bold cyan", "cyan"), ("bold red", "red")  # strong and weak
 _COLOURS = {True: "31,119,180", False: "214,39,40"}  # for the class, and against it
 
@@ -87,7 +84,7 @@ class Explanation:
 
     def to_html(self) -> str:
         """A page of HTML, which needs no other file and runs no script."""
-        title = f"{_safe(str(self.label))}: {100 * self.probability:.1f} %"
+        title = f"{escaped(str(self.label))}: {100 * self.probability:.1f} %"
         return (
             '<!DOCTYPE html>\n<html lang="">\n<head>\n<meta charset="utf-8">\n'
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
@@ -100,21 +97,21 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        pieces = "".join(_safe(piece) if word is None else self._marked(piece, word) for piece, word in self._pieces())
-        remarks = "<br>\n".join(map(_safe, self._remarks()))
+        pieces = "".join(escaped(piece) if word is None else self._marked(piece, word) for piece, word in self._pieces())
+        remarks = "<br>\n".join(map(escaped, self._remarks()))
         return (
-            f"<div>\n<p><b><bdi>{_safe(str(self.label))}</bdi></b>: {100 * self.probability:.1f} %</p>\n"
+            f"<div>\n<p><b><bdi>{escaped(str(self.label))}</bdi></b>: {100 * self.probability:.1f} %</p>\n"
             f'<p dir="auto" style="overflow-wrap:anywhere">{pieces}</p>\n<p dir="auto"><small>{remarks}</small></p>\n</div>'
         )
 
     def _marked(self, piece: str, word: Word) -> str:
         if abs(word.weight) < _LEAST:
-            return _safe(piece)
+            return escaped(piece)
         share = 0.6 * abs(word.weight) / self._largest
         colour = f"rgba({_COLOURS[word.weight > 0]},{share:.2f})"
         number = f'<sup dir="ltr">{100 * word.weight:+.0f}</sup>' if self._strength(word) else ""
         return (
-            f'<span style="background:{colour};border-radius:3px" title="{100 * word.weight:+.1f}">{_safe(piece)}</span>'
+            f'<span style="background:{colour};border-radius:3px" title="{100 * word.weight:+.1f}">{escaped(piece)}</span>'
             + number
         )
 
@@ -245,7 +242,3 @@ def _read(text: str, places: Sequence[tuple[int, int]], reader: TextReader) -> i
         fewest, most = (middle, most) if reader.takes_whole(text[: places[middle - 1][1]]) else (fewest, middle)
     is_begun = fewest < len(places) and reader.takes_whole(text[: places[fewest][0] + 1])
     return max(1, fewest + is_begun)
-
-
-def _safe(text: str) -> str:
-    return html.escape(_UNREADABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text))

@@ -10,7 +10,7 @@ from metashot.files.outputs import DOCUMENT_END
 LONGEST = 1000  # characters that are shown of a text
 _BLANK = re.compile(r"[\t\n\r]")
 # Control characters, overrides of the direction, which would show letters in another order, and halves of surrogate pairs.
-_UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff\ufffe\uffff]")
+_UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _STYLE = """
 :root { color-scheme: light dark; --right: #1a7f37; --wrong: #cf222e; --line: #8888; --pale: #666; }
 @media (prefers-color-scheme: dark) { :root { --right: #57ab5a; --wrong: #f47067; --pale: #aaa; } }
@@ -48,9 +48,14 @@ def page(title: str, parts: Iterable[str]) -> bytes:
 
 def shown(text: str, longest: int = LONGEST) -> str:
     """Plain text as HTML, cut where it is long."""
-    kept = _UNREADABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), _BLANK.sub(" ", text[:longest]))
+    kept = escaped(_BLANK.sub(" ", text[:longest]))
     more = f"… and {len(text) - longest:,} more characters" if len(text) > longest else ""
-    return html.escape(kept) + (f' <span class="pale" dir="ltr">{more}</span>' if more else "")
+    return kept + (f' <span class="pale" dir="ltr">{more}</span>' if more else "")
+
+
+def escaped(text: str) -> str:
+    """Plain text as HTML, with characters that cannot be seen as their codes."""
+    return html.escape(_UNREADABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text))
 
 
 def cell(text: str, kind: str = "") -> str:

@@ -28,11 +28,11 @@ _FLAGS = {*map(chr, range(0x1F1E6, 0x1F200))}  # two letters are one flag
 
 def words_of(text: str) -> Iterator[str]:
     """The words and the punctuation marks of a text, in lower case."""
-    return (found[0].lower() for found in _WORD.finditer(text))
+    return (text[start:end].lower() for start, end in places_of(text))
 
 
 def places_of(text: str) -> Iterator[tuple[int, int]]:
-    """The places of the words and the punctuation marks of a text, for people to look at.
+    """The places of the words and the punctuation marks of a text.
 
     What is read as one stays in one piece: letters with their marks, as in Hindi, and emoji that are joined.
     """
