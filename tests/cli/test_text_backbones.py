@@ -15,6 +15,7 @@ SMALL = (
     *("data=texts", "data.root=it.csv", "data.source.shares=[1,1,1]", "data.ways=3", "data.shots=2", "data.queries=3"),
     *("data.train.ways=null", "data.train.queries=null", "data.val.episodes=4", "data.test.episodes=20"),
     *("trainer.max_steps=6", "trainer.validate_every=3", "logger=none", "pictures=none", "data.banks=banks"),
+    "algo.optimizer.schedule=constant",  # whatever the number of steps
 )
 CONSTANT = "algo.optimizer.schedule=constant"  # other schedules depend on the number of steps
 CNN = ("backbone.dimensions=8", "backbone.channels=4", "backbone.length=24")
