@@ -20,6 +20,7 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: start; vertical-align: top; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere; }
+th[scope=col] { white-space: nowrap; } td { min-width: 6rem; } td.number, td.right, td.wrong { min-width: 0; }
 th[scope=row] { font-weight: 600; min-width: 7rem; max-width: 16rem; }
 .text { min-width: 16rem; } .number { white-space: nowrap; font-variant-numeric: tabular-nums; }
 ul { margin: 0; padding-inline-start: 1.1rem; } p.note, .pale { color: var(--pale); }
