@@ -22,9 +22,9 @@ import yaml
 
 from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.ready_made import FOLDER
-from metashot.checkpoints.restoring import items_of, origin_of
+from metashot.checkpoints.restoring import origin_of
 from metashot.checkpoints.run_folder import REPORT
-from metashot.checkpoints.stored import BEST, OURS, find_checkpoint
+from metashot.checkpoints.stored import BEST, OURS, find_checkpoint, items_of
 from metashot.configuration.buildable import CONF
 from metashot.data.seen_classes import TrainingClasses
 from metashot.files.outputs import atomic_file

@@ -87,10 +87,11 @@ def test_every_imported_distribution_is_a_dependency() -> None:
     import sys
 
     distributions = {"yaml": "pyyaml", "PIL": "pillow", "hydra": "hydra-core", "fontTools": "fonttools"}
+    distributions["charset_normalizer"] = "charset-normalizer"
     distributions |= {"pytorch_lightning": "pytorch-lightning", "lightning_fabric": "pytorch-lightning"}
     # Imported where a user asks for them.
     optional = {"learn2learn", "onnx", "onnxruntime", "onnxscript", "sklearn", "timm", "safetensors", "huggingface_hub"}
-    optional |= {"open_clip"}
+    optional |= {"open_clip", "tokenizers", "transformers"}
     imported = set()
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -30,7 +30,8 @@ from metashot.applied.labels import Labels
 from metashot.applied.network import FORMAT, Inputs, Support, TrainedNetwork, fitted_content, read_network
 from metashot.applied.texts import ReadTexts
 from metashot.bad_input import BadInput, BadValue
-from metashot.checkpoints.restoring import Origin, items_of
+from metashot.checkpoints.restoring import Origin
+from metashot.checkpoints.stored import items_of
 from metashot.data.presentation.features import Features
 from metashot.episodes import Examples
 from metashot.files.outputs import FITTED, named_file, refuse_to_replace, write_output

@@ -27,8 +27,8 @@ from metashot.applied.texts import TextReader
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
 from metashot.checkpoints.reading import read_checkpoint
-from metashot.checkpoints.restoring import Origin, items_of, origin_of, trained_algorithm
-from metashot.checkpoints.stored import BEST, OURS, checked_fitted, find_checkpoint
+from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
+from metashot.checkpoints.stored import BEST, OURS, checked_fitted, find_checkpoint, items_of
 from metashot.configuration.buildable import TARGET, target_of
 from metashot.configuration.plugins import enable, enabled
 from metashot.engines.learn2learn import is_installed

@@ -10,12 +10,11 @@ from torch import Tensor
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.bad_input import BadInput
-from metashot.checkpoints.stored import OURS
+from metashot.checkpoints.stored import OURS, items_of
 from metashot.configuration import signatures
 from metashot.configuration.buildable import target_of
-from metashot.problems import PROBLEMS, Regression
+from metashot.problems import PROBLEMS
 from metashot.sources.getting.files import printable
-from metashot.sources.source import FEATURES, PIXELS
 
 Origin = Mapping[str, Any]  # the description of the training data in a checkpoint
 
@@ -27,12 +26,6 @@ def origin_of(checkpoint: Mapping[str, Any], path: Path) -> Origin:
             f"{printable(path)} was written by an older version of metashot, which did not record its training data"
         )
     return origin
-
-
-def items_of(origin: Origin) -> str:
-    """The kind of the items that a learner was trained on, such as `pixels`."""
-    usual = PIXELS if origin["problem"] != Regression.__name__ else FEATURES
-    return str(origin.get("presentation", usual))
 
 
 def trained_algorithm(

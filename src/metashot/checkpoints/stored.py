@@ -331,6 +331,12 @@ def _is_label(label: Any, depth: int = 0) -> bool:
     return label is None or (isinstance(label, int | float) and label == label)  # excludes NaN
 
 
+def items_of(origin: Mapping[str, Any]) -> str:
+    """The kind of the items that a learner was trained on, such as `pixels`."""
+    usual = PIXELS if _PROBLEMS[origin["problem"]].of_items else FEATURES
+    return str(origin.get("presentation", usual))
+
+
 def refuse_broken_weights(weights: Any) -> None:
     if not isinstance(weights, dict) or not weights:
         raise BadInput("its state_dict is missing, empty or broken")

@@ -97,3 +97,11 @@ def test_buckets_alone_have_nothing_to_train_and_nothing_to_normalise() -> None:
 def test_no_size_is_refused() -> None:
     with pytest.raises(BadInput, match=r"backbone\.sizes=\[\]"):
         ngrams(sizes=[])
+
+
+def test_a_network_that_was_built_without_values_first_has_its_letters() -> None:
+    """As checkpoints are tried on the meta device before they are loaded; the table of letters is kept."""
+    lower_case.cache_clear()
+    with torch.device("meta"):
+        ngrams()
+    assert not ngrams().lowered.is_meta

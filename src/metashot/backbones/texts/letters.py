@@ -15,7 +15,8 @@ def lower_case() -> Tensor:
     """
     pairs = [(point, chr(point).lower()) for point in range(sys.maxunicode + 1)]
     changed = [(point, ord(lower)) for point, lower in pairs if len(lower) == 1 and ord(lower) != point]
-    table = torch.arange(changed[-1][0] + 1)
     points, lowered = zip(*changed, strict=True)
-    table[list(points)] = torch.tensor(lowered)
+    with torch.device("cpu"):  # it may be asked for first where a network is built without values
+        table = torch.arange(changed[-1][0] + 1)
+        table[list(points)] = torch.tensor(lowered)
     return table
