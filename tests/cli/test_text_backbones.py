@@ -86,8 +86,8 @@ def test_a_resumed_run_draws_the_dropout_of_one_that_was_never_stopped(texts: Co
 
 
 @pytest.mark.parametrize("backbone", ["textcnn", "ngrams", "transformer"])
-def test_images_are_not_given_to_networks_that_read_texts(texts: Command, backbone: str) -> None:
-    outcome = texts.run("train.py", "data=glyphs", "algo=protonet", f"backbone={backbone}", "data.banks=banks")
+def test_images_are_not_given_to_networks_that_read_texts(texts: Command, command: Command, backbone: str) -> None:
+    outcome = texts.run("train.py", "data=glyphs", "algo=protonet", f"backbone={backbone}", f"data.banks={command.banks}")
     refused(outcome, [f"backbone={backbone} reads texts", "data=glyphs has images", "conv4"])
 
 
