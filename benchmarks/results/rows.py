@@ -39,7 +39,8 @@ _PROTONETS = {
     for kind in ("none", "l2", "centre_l2")
 }
 _COSINE = ("algo.normalise=l2", "algo.distance=cosine")
-_VECTORS = ("backbone=wordvectors", "data.train.ways=5")  # there are 12 classes
+_VECTORS = ("backbone=wordvectors",)
+_FIVE_WAYS = ("data.train.ways=5",)  # of 12 classes
 _NGRAMS = ("backbone=ngrams", "backbone.buckets=2048", "backbone.features=null")
 _CONV4 = ("backbone=conv4", "backbone.normalisation=transductive", "trainer.max_steps=3000", "trainer.validate_every=1000")
 QUESTIONS = (
@@ -133,18 +134,19 @@ QUESTIONS = (
                 ),
                 "learned attention from statistics": (
                     *("algo=protonet", *_VECTORS, "backbone.pooling=statistics", *_COSINE, "algo.temperature=0.1"),
-                    *("algo.optimizer.lr=0.003", "data.train.queries=10"),
+                    *("algo.optimizer.lr=0.003", *_FIVE_WAYS, "data.train.queries=10"),
                     *("trainer.max_steps=600", "trainer.validate_every=150"),
                 ),
                 "mean": ("algo=protonet", *_VECTORS, *_COSINE),
-                "centred mean": ("algo=protonet", *_VECTORS, "algo.normalise=centre_l2", "algo.distance=cosine"),
+                "centred mean": (
+                    *("algo=protonet", *_VECTORS, "algo.normalise=centre_l2", "algo.distance=cosine"),
+                    *_FIVE_WAYS,
+                ),
                 "inverse frequency": ("algo=protonet", *_VECTORS, "backbone.pooling=frequency", *_COSINE),
                 "character n-grams": ("algo=protonet", *_NGRAMS, *_COSINE, "trainer.max_steps=0"),
                 "signatures": ("experiment=signatures",),
-                **{
-                    head: (f"algo={head}", *_VECTORS)
-                    for head in ("r2d2", "logistic", "svm", "tim", "ptmap", "laplacianshot")
-                },
+                "r2d2": ("algo=r2d2", *_VECTORS, *_FIVE_WAYS),
+                **{head: (f"algo={head}", *_VECTORS) for head in ("logistic", "svm", "tim", "ptmap", "laplacianshot")},
             },
             (f"data.shots={shots}",),
             GLOSSES,
