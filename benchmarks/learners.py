@@ -106,16 +106,16 @@ the definitions of WordNet. It needs the extra `text`: `pip install 'metashot[te
 Llama 2 70B; they are installed by it and are not part of this file, which has its tokenizer. The terms of Llama 2 are those
 of its owners. WordNet 3.1: its own licence, which allows any use.""",
         limits=(
-            "A mean of word vectors knows neither the order of words nor negation: 'not good' and 'good' are almost "
-            "the same. What differs by topic is told apart better than what differs by mood or by grammar.",
+            "A mean of word vectors does not know the order of words: 'man bites dog' is 'dog bites man', and a 'not' "
+            "counts as one word among the others.",
             "The vectors are of English. Words of other languages are spelled from parts, about which they know little: "
             "train a learner of your own, such as `algo=protonet data=languages`, or take a multilingual encoder "
             "with `backbone=sentence`.",
             "The classes of the scores are those of a dictionary's definitions, which are short and hard to tell apart, "
             "such as acts, states and events. How well topics, intents or moods are told apart was not measured. "
-            "`learner.estimate()` estimates the accuracy from your examples.",
+            "`learner.estimate()` estimates the accuracy from your examples, by tasks of WordNet.",
             "What looks like none of the classes is hardly recognised: see the table.",
-            "Probabilities are calibrated for five examples of each class. With one, they are wrong by more: see the table.",
+            "Probabilities are too high on average, most with one example of each class: see the table.",
             "What lies behind the first 128 parts of words is not read.",
             "The vectors reflect the prejudices of the texts that they were trained on. Do not use them to judge people.",
         ),

@@ -125,7 +125,7 @@ QUESTIONS = (
     *(
         Question(
             f"glosses-{shots}shot",
-            f"Definitions of nouns by word vectors, 5-way {shots}-shot",
+            f"Definitions of nouns, 5-way {shots}-shot",
             "a meta-trained learner on the same word vectors above their mean; the best of all heads",
             {
                 "learned attention": (
@@ -162,6 +162,9 @@ QUESTIONS = (
                 *("algo=r2d2", *_NGRAMS, "backbone.weighted=true", "algo.regularisation=0.002", "algo.scale=20"),
                 *("algo.optimizer.lr=0.01", "data.train.ways=80", "data.train.queries=5", "data.tasks_per_step=1"),
                 *("trainer.max_steps=200", "trainer.validate_every=100"),
+            ),
+            "n-grams with ridge regression": (
+                *("algo=r2d2", *_NGRAMS, "algo.regularisation=0.002", "algo.scale=20", "trainer.max_steps=0"),
             ),
             "character n-grams": ("algo=protonet", *_NGRAMS, *_COSINE, "trainer.max_steps=0"),
         },

@@ -3,7 +3,8 @@ arXiv:1908.06039: features that depend on the labels of the support set, and a r
 
 The backbone first looks at the labelled support set and then embeds support examples and queries for this task
 (`backbone=signatures`). The head is the one of R2-D2 as the paper has it: W minimises |X W - Y|^2 + lambda |W|^2 over the
-support set, and logits are a X W + b with learned a, b and lambda; lambda and a are learned as logarithms.
+support set, and logits are a X W + b with learned a and lambda, as natural logarithms (of base 10 in the authors' code);
+b stays 1, since a constant added to all logits changes no probability.
 
 On a backbone that reads no labels this is the head alone. The linear system is solved in double precision as in `algo=r2d2`.
 """
@@ -46,7 +47,6 @@ class DistributionalSignatures(FeatureLearner):
         super().__init__(backbone, problem, optimizer)
         self.log_lambda = nn.Parameter(torch.tensor(math.log(regularisation)))
         self.log_a = nn.Parameter(torch.tensor(math.log(scale)))
-        # A constant added to all logits changes no probability, so b has no gradient but rounding errors.
         self.b = nn.Parameter(torch.ones([]), requires_grad=False)
 
     @property

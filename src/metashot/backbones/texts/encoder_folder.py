@@ -19,7 +19,6 @@ _CONFIG, _TOKENIZER, _MODULES = "config.json", "tokenizer.json", "modules.json"
 _FROM_HUB = [_CONFIG, _TOKENIZER, _MODULES, "*.safetensors", "*.safetensors.index.json", "*/config.json"]
 _MOST_BYTES = 2**26  # of a file that is no weights
 _INSIDE = re.compile(r"[\w.-]{0,100}", re.ASCII)  # the path of a module of sentence-transformers in its folder
-_SHIFTED = {"roberta", "xlm-roberta", "camembert", "mpnet", "xmod", "longformer", "roberta-prelayernorm"}
 _POOLINGS: dict[str, Pooling] = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 

@@ -14,7 +14,8 @@ through s and t.
 Only `algo=signatures` hands the labels of the support set over; with other algorithms t is 0 for every word.
 
 Where this departs from the paper: P(x) counts the whole training split, where the paper leaves the classes of a training
-episode out of the source pool; tokens are those of the vectors' tokenizer instead of words.
+episode out of the source pool; tokens are those of the vectors' tokenizer instead of words. From the authors' code: eps is
+1e-3 instead of 1e-5, padding is not counted in P(x), and entropies are at least 1e-3.
 """
 
 import math

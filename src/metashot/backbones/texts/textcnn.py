@@ -4,7 +4,8 @@ Each token has a vector x_i. A filter of width h computes c_i = w . x_{i:i+h-1} 
 the largest of them. There are `channels` filters of each width.
 
 Where this departs from the paper: vectors start at random, tokens are characters unless `tokens` says otherwise, and
-features are normalised in batches before the ReLU, which replaces the filters' bias. With `parts` > 1 a text is divided into
+features are normalised in batches before the ReLU, which replaces the filters' bias; filters also reach over the end of a
+text, where there are zeros; weights are not bounded, and dropout is off by default. With `parts` > 1 a text is divided into
 as many parts of equal length, and features are means over a part instead, in a square map for networks that compare maps.
 """
 

@@ -5,13 +5,14 @@
   a / (a + p(w)) v_w, where p(w) is the share of token w among the tokens of the training split. The common component that
   the paper then removes is left in.
 - `attention`: Lin et al. 2017, "A structured self-attentive sentence embedding", arXiv:1703.03130: each head weighs the
-  vectors by a softmax of u' tanh(W v), and the sums of the heads are concatenated. With few training classes it learns which
+  vectors by a softmax of u' tanh(W v), and the sums of the heads are concatenated. The paper's LSTM below it and its
+  penalty on similar heads are left out, and W v has a bias. With few training classes it learns which
   words name them, and is worse than the mean on others.
 - `statistics`: the same attention, which reads three numbers of a token instead of its vector, so that it transfers to
   other classes: a / (a + p(w)), the logarithm of its vector's length, and its place. This is in the spirit of distributional
   signatures (`signatures.py`), without labels and without an LSTM.
 
-Attention starts as the mean, and a projection as the first numbers of what is pooled. The vectors stay as they were
+Attention starts near the mean, and a projection as the first numbers of what is pooled. The vectors stay as they were
 published. With `mean` or `frequency` and no projection there is nothing to train.
 """
 
