@@ -109,8 +109,8 @@ of its owners. WordNet 3.1: its own licence, which allows any use.""",
             "A mean of word vectors does not know the order of words: 'man bites dog' is 'dog bites man', and a 'not' "
             "counts as one word among the others.",
             "The vectors are of English. Words of other languages are spelled from parts, about which they know little: "
-            "train a learner of your own, such as `algo=protonet data=languages`, or take a multilingual encoder "
-            "with `backbone=sentence`.",
+            "train on texts of your own with such topics as classes, or take a multilingual encoder with "
+            "`backbone=sentence`.",
             "The classes of the scores are those of a dictionary's definitions, which are short and hard to tell apart, "
             "such as acts, states and events. How well topics, intents or moods are told apart was not measured. "
             "`learner.estimate()` estimates the accuracy from your examples, by tasks of WordNet.",

@@ -63,6 +63,8 @@ def test_a_learner_of_byte_pairs_is_scored_without_the_texts_that_it_was_trained
     outcome = texts.run("train.py", *SMALL, *own, "algo=anil", "algo.inner_steps=1", "folder=run")
     assert outcome.code == 0, outcome
     assert "are longer than 12 tokens, and are cut" in outcome.out
+    resumed = texts.run("train.py", "resume=run", "trainer.max_steps=7")
+    assert resumed.code == 0, resumed
     table(texts.folder / "it.csv", classes=18)
     other = ("data.root=it.csv", "allow_seen_classes=true", "episodes=8", "pictures=none", "data.banks=others")
     outcome = texts.run("evaluate.py", "ckpt=run", *other, "out=again")

@@ -93,4 +93,4 @@ def test_the_shell_answers_as_python_does_and_keeps_apart_images_and_texts(comma
     (command.folder / "pets" / "cat" / "1.png").write_bytes(b"\x89PNG")
     refused(command.run(PREDICT, *given[:1], "support=pets", "query=q.txt"), ["support=pets has images, such as cat/1.png"])
     picked = command.run(PREDICT, "support=support.csv", "query=q.txt")
-    assert picked.out.startswith("ckpt=text: the support set has texts"), picked
+    assert picked.out.startswith("ckpt=text, for texts in English: the support set has texts"), picked

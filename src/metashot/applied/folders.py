@@ -17,7 +17,10 @@ from metashot.sources.getting.files import is_junk, printable
 from metashot.sources.images.decoding import Unreadable
 
 _NAMED = 10  # the most files that one message names
-_ALLOWED = "allowed: a folder with a sub-folder of images for each class, such as support/cat and support/dog"
+_ALLOWED = (
+    "allowed: a folder with a sub-folder of images for each class, such as support/cat and support/dog; for texts, a .csv, "
+    ".tsv or .jsonl table, or such a folder of .txt files"
+)
 
 
 @dataclass

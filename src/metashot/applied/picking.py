@@ -27,7 +27,8 @@ class Picked(NamedTuple):
 
     def __str__(self) -> str:
         if not self.of:
-            return f"ckpt={self.name}: the support set has texts; give a checkpoint to choose otherwise"
+            what = READY_MADE[self.name]
+            return f"ckpt={self.name}, for {what}: the support set has texts; give a checkpoint to choose otherwise"
         other = _DRAWINGS if self.name == _PHOTOS else _PHOTOS
         kind = _KINDS[self.name]
         return (

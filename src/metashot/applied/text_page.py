@@ -62,7 +62,10 @@ def answers_page(
             said = ["nothing to read"] if empty[place] else ["? uncertain"] if doubtful[place] else []
             cells += [pages.span("" if unknown[place] else share, "number"), pages.span("".join(said), "mark")]
             if given is not None:
-                cells += [pages.cell(given[place]), _judged(given[place], UNKNOWN if unknown[place] else classes[best])]
+                cells += [
+                    pages.cell(given[place]),
+                    _judged(given[place], UNKNOWN if unknown[place] else classes[best], classes, bool(empty[place])),
+                ]
             yield cells
 
     head = ["row", "text", "answer", "probability", "", *(["class", "right?"] if given is not None else [])]
@@ -94,8 +97,10 @@ def explanations_page(explanations: Sequence[tuple[int, Explanation]], queries: 
     return pages.page("What decides the answers", parts)
 
 
-def _judged(given: str, answer: str) -> str:
-    """Whether an answer is right, where the class is given."""
-    if not given:
+def _judged(given: str, answer: str, classes: Sequence[str], is_empty: bool) -> str:
+    """Whether an answer is right, where the class is given and there is something to read."""
+    if not given or is_empty:
         return "<td></td>"
+    if given not in classes:
+        return pages.span("✓ right", "right") if answer == UNKNOWN else pages.span("of no class here", "pale")
     return pages.span("✓ right", "right") if given == answer else pages.span("✗ wrong", "wrong")

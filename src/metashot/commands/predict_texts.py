@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -86,7 +87,7 @@ def predict_texts(learner: TextLearner, config: dict[str, Any], outputs: Outputs
         console.print()
     if config["unknown"] is not None:
         print_rows(console, unknown_rows(unknown, config["together"]))
-    remarks = [*_scores(queries, answers), *uncertain_rows(answers.uncertain, UNCERTAIN, "page")]
+    remarks = [*_scores(queries, answers, read.empty), *uncertain_rows(answers.uncertain, UNCERTAIN, "page")]
     print_rows(console, [*remarks, *(("note", line) for line in queries.notes), *made_files])
 
 
@@ -178,12 +179,13 @@ def _warnings(learner: TextLearner, queries: TextsOfUser, read: ReadTexts) -> It
         yield message
 
 
-def _scores(queries: TextsOfUser, answers: Answers) -> list[tuple[str, str]]:
+def _scores(queries: TextsOfUser, answers: Answers, empty: NDArray[np.bool_]) -> list[tuple[str, str]]:
     """The accuracy, where the queries come with their classes."""
     if queries.labels is None:
         return []
-    known = [place for place, label in enumerate(queries.labels) if label in set(answers.names)]
-    others = [place for place, label in enumerate(queries.labels) if label and label not in set(answers.names)]
+    asked = [(place, label) for place, label in enumerate(queries.labels) if not empty[place]]
+    known = [place for place, label in asked if label in set(answers.names)]
+    others = [place for place, label in asked if label and label not in set(answers.names)]
     rows = []
     if known:
         right = sum(answers.label(place) == queries.labels[place] for place in known)
@@ -191,15 +193,17 @@ def _scores(queries: TextsOfUser, answers: Answers) -> list[tuple[str, str]]:
         rows.append(
             (
                 "accuracy",
-                f"{100 * right / len(known):.1f} % of the {len(known):,} queries whose class is given "
+                f"{100 * right / len(known):.1f} % of the {len(known):,} queries of these classes "
                 f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)",
             )
         )
     if others:
-        of = f"{len(others):,} {'query is' if len(others) == 1 else 'queries are'} of other classes than the support set"
+        of = f"{len(others):,} {'query is' if len(others) == 1 else 'queries are'} of other classes"
         count = sum(answers.label(place) == UNKNOWN for place in others)
-        told = f", of which {count:,} answered with {UNKNOWN}" if answers.unknown.any() else ""
-        rows.append(("note", f"{of}{told}, such as {printable(queries.labels[others[0]])}"))
+        told = (
+            f"; {count:,} of them {'is' if count == 1 else 'are'} answered with {UNKNOWN}" if answers.unknown.any() else ""
+        )
+        rows.append(("note", f"{of}, such as {printable(queries.labels[others[0]])}{told}"))
     return rows
 
 

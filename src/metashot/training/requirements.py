@@ -61,11 +61,13 @@ def refuse_other_batches(algorithm: Algorithm, data: EpisodicDataModule, name: s
         raise BadInput(
             f"data.train.batch shuffles images, but algo={name} is trained on episodes: use data.train.batch=null"
         )
-    sampler = data.shuffled_sampler if isinstance(data, ClassEpisodes) else None
+    if not isinstance(data, ClassEpisodes):
+        return
+    sampler = data.shuffled_sampler
     if sampler is not None and sampler.size > len(sampler.labels):
         raise BadInput(
             f"data.train.batch={sampler.size} cannot be used: the training split of data={data.name} has "
-            f"{len(sampler.labels)} images; give at most as many"
+            f"{len(sampler.labels)} {data.presentation.noun}; give at most as many"
         )
 
 

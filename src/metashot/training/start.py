@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from metashot.bad_input import BadInput
 from metashot.checkpoints.compatibility import refuse_another_experiment
 from metashot.checkpoints.reading import read_checkpoint, write_checkpoint
@@ -73,7 +76,7 @@ class Start:
 
     def refuse_other_images(self, data: EpisodicDataModule) -> None:
         noted = {key: value for key, value in (self.origin or {}).items() if key != "classes"}  # `images` identifies them
-        if self.origin is not None and noted != data.origin():
+        if self.origin is not None and not _are_equal(noted, data.origin()):
             raise BadInput(
                 f"the images of data={data.name} are not those that {self.checkpoint} was trained on, and a resumed run "
                 "goes on as it was: give their folder with data.root, or start a new run with repeat= instead of resume="
@@ -93,3 +96,12 @@ class Start:
         if best is not None and best.is_file():
             write_checkpoint(read_checkpoint(best), folder.checkpoints / BEST)  # still the best score to beat
         return folder
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Whether plain containers are equal, in which tensors such as a vocabulary may be."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_are_equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    return bool(one == other)

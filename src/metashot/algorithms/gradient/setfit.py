@@ -4,8 +4,8 @@ For each task a copy of a trained encoder is fine-tuned on pairs of support exam
 features is 1 for a pair of one class and 0 for a pair of two; a logistic regression is then fitted to the features of the
 support set. Nothing is learned from training episodes, so `trainer.max_steps` is 0, and the encoder itself stays as it is.
 
-In each of R rounds (`iterations`, as in the authors' package) every support example is an anchor twice: with an example of
-its own class and with one of another. These 2 R S pairs come in random order, `pairs` in a step of AdamW, whose learning rate
+In each of R rounds (`iterations`, as in the authors' package) every support example is an anchor twice: with an example
+of its own class and with one of another. These 2 R S pairs come in random order, `pairs` in a step of AdamW, whose rate
 rises over the first tenth of the steps and then falls to zero. A partner is drawn when its pair is needed, so that no list
 of all pairs exists, whose length would be S^2. All draws are a function of the labels alone. With one example of a class,
 its own class offers the example itself, whose pair has no gradient.

@@ -17,9 +17,7 @@ from metashot.files.paths import given_path, quoted, read_file, reason_of
 
 WORDLLAMA = "wordllama"
 _WEIGHTS, _TOKENIZER = "weights/l2_supercat_256.safetensors", "tokenizers/l2_supercat_tokenizer_config.json"
-_OF_WORDLLAMA = (
-    "wordllama's l2_supercat_256 (the token embeddings of Llama 2 70B, trained on pairs of texts that it does not name)"
-)
+_OF_WORDLLAMA = "wordllama's l2_supercat_256 (the token embeddings of Llama 2 70B, trained on unnamed pairs of texts)"
 _MOST_BYTES = 2**26  # of a tokenizer
 _KINDS = {"F16", "BF16", "F32", "F64"}  # of numbers in a safetensors file
 _ADVICE = "pip install 'metashot[text]', or choose backbone=textcnn or backbone=ngrams, which need none"
