@@ -80,8 +80,8 @@ def _refuse_features_that_change(config: dict[str, Any]) -> None:
     if config["init_from"] is None and not starts_trained:
         raise BadInput(
             f"missing key init_from: algo={name} learns from the features of a trained backbone, as in init_from=runs/... "
-            "freeze_backbone=true; or use backbone=pretrained, backbone=wordvectors for texts, or backbone=identity for data "
-            "that are features already"
+            "freeze_backbone=true; or use backbone=pretrained, backbone=wordvectors for texts, or backbone=identity for "
+            "data that are features already"
         )
     if not config["freeze_backbone"] and (trained or not starts_trained):
         what = f"backbone.train={trained}" if trained else "freeze_backbone=false"
