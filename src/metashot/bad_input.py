@@ -5,9 +5,8 @@ import re
 from collections.abc import Iterable
 
 _LONGEST = 100  # characters of a value in a message
-_UNPRINTABLE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"  # control characters and undecodable bytes
-)
+# Control characters, those of the direction of writing among them, and undecodable bytes.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def in_one_line(text: str) -> str:

@@ -107,3 +107,8 @@ def test_a_learner_of_texts_is_not_scored_on_images(texts: Command, run: Trained
 def test_a_learner_of_images_is_not_scored_on_texts(texts: Command, first: Trained) -> None:
     outcome = texts.run("evaluate.py", f"ckpt={first.run}", "data=texts", "data.root=it.csv", "data.banks=banks")
     refused(outcome, ["data=texts has texts", "trained on glyphs"])
+
+
+def test_a_vocabulary_of_byte_pairs_has_room_for_all_bytes(texts: Command) -> None:
+    own = ("algo=protonet", "backbone=textcnn", "backbone.tokens=bytepairs", "backbone.buckets=256")
+    refused(texts.run("train.py", *SMALL, *own), ["backbone.buckets=256 is too small a vocabulary of byte pairs", "257"])

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from rich.cells import cell_len
 
 import metashot
+from metashot.applied.text_files import Keys, query_texts
 from metashot.bad_input import BadInput
 from metashot.checkpoints.recipes import PREDICTION
 from metashot.commands.predict import predict_files
@@ -263,3 +264,9 @@ def test_a_learner_of_images_is_given_no_texts(predict: Predict) -> None:
         predict(query="q.txt", ckpt="drawings")
     with pytest.raises(BadInput, match=r"explain=True is for learners of texts"):
         predict(query="q.txt", ckpt="drawings", explain=True)
+
+
+def test_tables_with_a_column_for_each_row_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps({"text": "x", f"k{place}": 1}) for place in range(1100)))
+    with pytest.raises(BadInput, match="more than 1,000 columns"):
+        query_texts(str(tmp_path / "q.jsonl"), Keys("text", "label", None))

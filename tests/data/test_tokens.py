@@ -1,5 +1,6 @@
 """How texts become tokens: each kind of tokenizer, the vocabulary that is trained, and the folder where tokens are kept."""
 
+import json
 import multiprocessing
 import os
 import zlib
@@ -244,3 +245,50 @@ def test_a_presentation_says_how_many_texts_are_cut(tmp_path: Path) -> None:
     assert line == "1 of 3 texts are longer than 2 tokens, and are cut"
     x = presentation.inputs(torch.from_numpy(np.array(banks["train"].items))[None])
     assert x.tolist()[0][1] == [[Words(50).encode(["one"], 1).ids[0, 0], 0], [1, 0]]
+
+
+_PLAIN = dict(
+    version="1.0", truncation=None, padding=None, added_tokens=[], normalizer=None, post_processor=None, decoder=None
+)
+_WORDS = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "[UNK]"}
+_SLOW = {"type": "Split", "pattern": {"Regex": r"(a|a)*b\z"}, "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.parametrize(
+    ("pre_tokenizer", "text"),
+    [({"type": "Whitespace"}, "neither a nor b"), ({"type": "FixedLength", "length": 0}, "a"), (_SLOW, "a" * 40 + "bx")],
+    ids=["unknown token", "panic", "slow pattern"],
+)
+def test_a_vocabulary_that_breaks_when_it_is_used_is_one_message(pre_tokenizer: dict[str, Any], text: str) -> None:
+    hostile = Vocabulary(json.dumps({**_PLAIN, "pre_tokenizer": pre_tokenizer, "model": _WORDS}).encode(), marks=False)
+    with pytest.raises(BadInput, match="its vocabulary cannot be used on these texts"):
+        hostile.encode([text], 1000)
+
+
+def test_ids_without_a_vector_are_refused() -> None:
+    model = {"type": "WordLevel", "vocab": {"a": 0, "b": 70}, "unk_token": "a"}
+    content = json.dumps({**_PLAIN, "pre_tokenizer": {"type": "Whitespace"}, "model": model}).encode()
+    assert Vocabulary(content, marks=False, rows=71).encode(["a b"], 4).ids.tolist() == [[0, 70, PADDING, PADDING]]
+    with pytest.raises(BadInput, match="the tokenizer does not fit the vectors: it gives the id 70, and there are 70"):
+        Vocabulary(content, marks=False, rows=70).encode(["a b"], 4)
+
+
+@pytest.mark.parametrize("damage", ["ids", "cut", "pipe"])
+def test_tampered_tokens_are_computed_again(tmp_path: Path, damage: str) -> None:
+    items = code_points(["one text", "another text"], 20)[0]
+    bank = Bank(items, ["a"], np.array([2]))
+    expected = np.array(token_bank(bank, Words(50), 3, {}, tmp_path).bank.items)
+    (folder,) = tmp_path.glob("tokens-*")
+    if damage == "ids":
+        tampered = expected.copy()
+        tampered[0, 0] = 10**6
+        np.save(folder / "tokens.npy", tampered)
+    elif damage == "cut":
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"cut": float("inf")}))
+    else:
+        (folder / "manifest.json").unlink()
+        os.mkfifo(folder / "manifest.json")
+    again = token_bank(bank, Words(50), 3, {}, tmp_path)
+    assert again.cut == 0
+    assert np.array_equal(again.bank.items, expected)

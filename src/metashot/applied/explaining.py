@@ -188,6 +188,10 @@ def place_of(label: Any, classes: Sequence[Hashable]) -> int:
     Raises:
         BadValue: It is none of them.
     """
+    try:
+        hash(label)
+    except TypeError:
+        raise BadValue(f"of={shown(label)} is none of the classes; allowed: {one_of(map(str, classes))}") from None
     found = [place for place, known in enumerate(classes) if type(known) is type(label) and known == label] or [
         place for place, known in enumerate(classes) if known == label
     ]

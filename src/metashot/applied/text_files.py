@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ TABLES, JSON_LINES, PLAIN = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json"), ".
 _LARGEST = 2**28  # bytes of a file, all of which is held in memory
 _LARGEST_FOLDER = 2**28  # bytes of the texts in a folder
 _LONGEST_FIELD = 2**26  # characters
+_MOST_COLUMNS = 1000  # which come back with each answer
 _LONGEST_LABEL = 200  # characters
 _LONGEST_QUOTE = 60  # characters of a value quoted in a message
 _SAMPLE = 2**18  # bytes from which an encoding is guessed
@@ -189,8 +191,9 @@ def _csv(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]
     if header is None:
         _refuse(path, "it is empty")
     columns = header.fields
-    if twice := next((name for place, name in enumerate(columns) if name in columns[:place]), None):
-        _refuse(path, f"it has {columns.count(twice)} columns named {_quoted(twice)}; keep one of them")
+    counts = Counter(columns)
+    if twice := next((name for name in columns if counts[name] > 1), None):
+        _refuse(path, f"it has {counts[twice]} columns named {_quoted(twice)}; keep one of them")
     yield 0, dict.fromkeys(columns, "")
     for line, fields in rows:
         if len(fields) != len(columns):
@@ -231,6 +234,8 @@ def _take(
                 lacks = f"line {line} has no {_quoted(name)}, but {has}"
             _refuse(path, f"{lacks}: name the {what} with {key}=")
         columns |= dict.fromkeys(row)
+        if len(columns) > _MOST_COLUMNS:
+            _refuse(path, f"line {line} brings it to more than {_MOST_COLUMNS:,} columns, which are kept of each row")
         if line == 0:  # the header
             continue
         text = row[keys.text]

@@ -9,13 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metashot.bad_input import BadInput, BadValue, shown
+from metashot.bad_input import BadValue, shown
 from metashot.checkpoints.restoring import Origin
 from metashot.checkpoints.stored import LONGEST_TEXT
 from metashot.data.presentation.tokens import Tokens
-from metashot.data.tokenizers.described import tokenizer_of
 from metashot.data.tokenizers.tokenizer import Encoded
-from metashot.data.tokenizers.vocabulary import BytePairs, Vocabulary
 from metashot.sources.texts.code_points import PADDING, cleaned, code_points, texts_of
 
 _AT_ONCE, _NUMBERS = 1024, 2**22  # texts that become tokens together, and numbers that these may be
@@ -83,7 +81,7 @@ class TextReader:
         self.tokens = int(origin["input_shape"][1])
         self.longest = min(LONGEST_TEXT, _CHARACTERS * self.tokens)
         if wanted is not None and "tokenizer" in wanted:
-            _refuse_other_tokenizer(self._presentation, wanted)
+            self._presentation.refuse_other(wanted)
 
     def kept(self, texts: Sequence[str]) -> NDArray[np.int32]:
         """Cleaned texts in the form in which examples are saved: code points [N, length]."""
@@ -190,18 +188,3 @@ def warning_of_empty(empty: NDArray[np.bool_]) -> str | None:
     have, answers = ("has", "its answer means") if count == 1 else ("have", "their answers mean")
     texts = "text" if len(empty) == 1 else "texts"
     return f"{count:,} of {len(empty):,} {texts} {have} nothing to read (the first: text {first}), so that {answers} nothing"
-
-
-def _refuse_other_tokenizer(presentation: Tokens, wanted: Mapping[str, Any]) -> None:
-    """Refuse a tokenizer whose ids are not those that a backbone has vectors for."""
-    own, described = presentation.tokenizer, dict(wanted["tokenizer"])
-    fits: bool
-    if described["kind"] == BytePairs.kind:
-        fits = isinstance(own, Vocabulary) and not own.marks and own.largest < described["vocabulary"]
-    else:
-        fits = own.identity() == tokenizer_of(described).identity()
-    if not fits or list(presentation.input_shape) != list(wanted["input_shape"]):
-        raise BadInput(
-            "how its origin.tokenizer and its origin.input_shape make tokens of texts does not fit the network that "
-            "backbone.* describes"
-        )

@@ -9,12 +9,15 @@ from torch import Tensor
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
+from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
 from metashot.checkpoints.stored import OURS, items_of
 from metashot.configuration import signatures
 from metashot.configuration.buildable import target_of
+from metashot.data.presentation.tokens import Tokens
 from metashot.problems import PROBLEMS
 from metashot.sources.getting.files import printable
+from metashot.sources.source import TOKENS
 
 Origin = Mapping[str, Any]  # the description of the training data in a checkpoint
 
@@ -55,7 +58,21 @@ def trained_algorithm(
     if double:
         algorithm.double()
     _load(algorithm, weights, path)
+    if items_of(origin) == TOKENS:
+        _refuse_other_tokens(algorithm, origin, path)
     return algorithm
+
+
+def _refuse_other_tokens(algorithm: Algorithm, origin: Origin, path: Path) -> None:
+    """Refuse a tokenizer whose ids are not those that the backbone has vectors for."""
+    try:
+        presentation = Tokens()
+        presentation.look_like(origin, str(origin["name"]))
+        for module in algorithm.modules():
+            if isinstance(module, Backbone) and module.wants is not None and "tokenizer" in module.wants:
+                presentation.refuse_other(module.wants)
+    except BadInput as error:
+        raise BadInput(f"{printable(path)} cannot be used: {error}") from error
 
 
 def _solves(algorithm: str, problem: str) -> bool:

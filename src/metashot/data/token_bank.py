@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,15 @@ from metashot.bad_input import BadInput
 from metashot.data.bank import Bank
 from metashot.data.tokenizers.tokenizer import Tokenizer
 from metashot.data.tokenizers.vocabulary import BytePairs
+from metashot.files.paths import read_file
 from metashot.files.whole_folders import make_once, whole_folder
 from metashot.sources.texts.code_points import texts_of
 
 _AT_ONCE = 10_000  # texts in memory at a time
 _TOKENS, _MANIFEST, _VOCABULARY = "tokens.npy", "manifest.json", "tokenizer.json"
 _VERSION = 1  # of what tokenizers return
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)
+_MOST_BYTES = 2**26  # of a vocabulary
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError)
 
 
 class TokenBank(NamedTuple):
@@ -56,7 +59,7 @@ def token_bank(bank: Bank, tokenizer: Tokenizer, length: int, of: Mapping[str, A
                 kept[first : first + len(texts)] = found.ids
                 cut, first = cut + found.cut, first + len(texts)
             kept.flush()
-            (temporary / _MANIFEST).write_text(json.dumps({"identity": identity, "cut": cut}))
+            (temporary / _MANIFEST).write_text(json.dumps({"identity": identity, "cut": cut, "checksum": _checksum(kept)}))
 
     with _writing(banks):
         make_once(folder, lambda: _found(folder, shape) is not None, make)
@@ -83,7 +86,7 @@ def train_vocabulary(tokenizer: BytePairs, bank: Bank, of: Mapping[str, Any], ba
 
     def is_current() -> bool:
         try:
-            tokenizer.restore((folder / _VOCABULARY).read_bytes())
+            tokenizer.restore(read_file(folder / _VOCABULARY, _MOST_BYTES))
             return True
         except (OSError, BadInput):
             return False
@@ -107,14 +110,23 @@ def _found(folder: Path, shape: tuple[int, int]) -> tuple[NDArray[np.int32], int
     """The stored tokens, and how many texts were cut; None if they are missing or damaged."""
     path = folder / _TOKENS
     try:
-        if path.is_symlink():
+        if path.is_symlink() or not path.is_file():
             return None
         items = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
         if items.dtype != np.int32 or items.shape != shape or not items.flags.c_contiguous:
             return None
-        return items, int(json.loads((folder / _MANIFEST).read_text())["cut"])
+        manifest = json.loads(read_file(folder / _MANIFEST, _MOST_BYTES))
+        cut, is_whole = manifest["cut"], manifest["checksum"] == _checksum(items)
+        return (items, cut) if type(cut) is int and is_whole else None
     except _DAMAGE:
         return None
+
+
+def _checksum(items: NDArray[np.int32]) -> int:
+    found = 0
+    for first in range(0, len(items), _AT_ONCE):
+        found = zlib.crc32(np.ascontiguousarray(items[first : first + _AT_ONCE]).view(np.uint8).data, found)
+    return found
 
 
 def _digest(identity: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from metashot.files.outputs import DOCUMENT_END
 LONGEST = 1000  # characters that are shown of a text
 _BLANK = re.compile(r"[\t\n\r]")
 # Control characters, overrides of the direction, which would show letters in another order, and halves of surrogate pairs.
-_UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _STYLE = """
 :root { color-scheme: light dark; --right: #1a7f37; --wrong: #cf222e; --line: #8888; --pale: #666; }
 @media (prefers-color-scheme: dark) { :root { --right: #57ab5a; --wrong: #f47067; --pale: #aaa; } }

@@ -204,7 +204,16 @@ def test_folders_that_cannot_be_used_get_one_message_each(folders: dict[str, Pat
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     refused(folder, "has no weights in the form of safetensors, and others could run code")
     (folder / "model.safetensors").write_bytes(b"no weights")
-    refused(folder, "has weights that cannot be loaded")
+    refused(folder, "has weights that do not fit its config.json: it describes 4,768 numbers, and the weights are 10 bytes")
+
+    folder = copied()
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | {"model_type": []}))
+    refused(folder, r"names the type \[\]")
+
+    for named in ("evil.bin", "../outside.safetensors", "/absolute.safetensors", ""):
+        folder = copied()
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"embeddings": named}}))
+        refused(folder, f"names '{named}'; allowed: files of safetensors beside it")
     folder = copied()
     weights = safetensors_of(folder)
     del weights["encoder.layer.1.output.dense.weight"]

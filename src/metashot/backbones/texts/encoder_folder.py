@@ -19,6 +19,8 @@ _CONFIG, _TOKENIZER, _MODULES = "config.json", "tokenizer.json", "modules.json"
 _FROM_HUB = [_CONFIG, _TOKENIZER, _MODULES, "*.safetensors", "*.safetensors.index.json", "*/config.json"]
 _MOST_BYTES = 2**26  # of a file that is no weights
 _INSIDE = re.compile(r"[\w.-]{0,100}", re.ASCII)  # the path of a module of sentence-transformers in its folder
+_INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"[\w.-]{1,200}\.safetensors")
 _POOLINGS: dict[str, Pooling] = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
@@ -33,6 +35,7 @@ class EncoderFolder(NamedTuple):
     normalise: bool  # whether features are divided by their lengths
     longest: int | None  # the most tokens of a text; None if any number
     padding: int  # the id of padding
+    rows: int  # of its table of tokens
 
 
 def encoder_folder(name: str, weights: str, pooling: Literal["auto", "mean", "cls"]) -> EncoderFolder:
@@ -56,8 +59,8 @@ def encoder_folder(name: str, weights: str, pooling: Literal["auto", "mean", "cl
     folder = top / modules.get("Transformer", "")
     # Read by us first, since the package's messages advise to run code of a folder.
     described = _json(folder / _CONFIG, what)
-    if not isinstance(described, dict) or described.get("model_type") not in transformers.CONFIG_MAPPING:
-        kind = described.get("model_type") if isinstance(described, dict) else None
+    kind = described.get("model_type") if isinstance(described, dict) else None
+    if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
         raise BadInput(
             f"{what} is no encoder that transformers itself knows: its {_CONFIG} names the type {str(kind)[:100]}"
         )
@@ -70,6 +73,9 @@ def encoder_folder(name: str, weights: str, pooling: Literal["auto", "mean", "cl
             f"{what} has a decoder, so that it is not clear what its features are: choose an encoder such as BERT"
         )
     content = _read(folder / _TOKENIZER, what)
+    rows, padding = getattr(config, "vocab_size", None), getattr(config, "pad_token_id", None) or 0
+    if type(rows) is not int or type(padding) is not int or not 0 <= padding < rows:
+        raise BadInput(f"{what} cannot be used: its {_CONFIG} has the ids {padding} for padding and {rows} in all")
     return EncoderFolder(
         folder,
         what,
@@ -78,7 +84,8 @@ def encoder_folder(name: str, weights: str, pooling: Literal["auto", "mean", "cl
         _pooling_of(top / modules["Pooling"], what) if pooling == "auto" and "Pooling" in modules else _given(pooling),
         "Normalize" in modules,
         _longest(config),
-        getattr(config, "pad_token_id", None) or 0,
+        padding,
+        rows,
     )
 
 
@@ -88,13 +95,49 @@ def built(found: EncoderFolder) -> nn.Module:
     Raises:
         BadInput: If transformers cannot build it.
     """
+    make = imported_transformers().AutoModel.from_config
     try:
-        network: nn.Module = imported_transformers().AutoModel.from_config(
-            found.config, trust_remote_code=False, attn_implementation="eager"
-        )
+        with torch.device("meta"):  # a configuration may describe a network larger than the memory of any machine
+            outline = make(found.config, trust_remote_code=False, attn_implementation="eager")
+        numbers, held = sum(value.numel() for value in outline.parameters()), _bytes_of_weights(found)
+        if numbers > held:
+            raise BadInput(
+                f"{found.what} has weights that do not fit its {_CONFIG}: it describes {numbers:,} numbers, and the weights "
+                f"are {held:,} bytes"
+            )
+        network: nn.Module = make(found.config, trust_remote_code=False, attn_implementation="eager")
+    except BadInput:
+        raise
     except Exception as error:
         raise BadInput(f"{found.what} cannot be built by transformers: {_reason(error)}") from error
     return without_pooler(network).float().eval()
+
+
+def _bytes_of_weights(found: EncoderFolder) -> int:
+    """The size of the files with weights, which have to be safetensors in the folder itself.
+
+    Raises:
+        BadInput: If an index names other files: they could be of another form, and lie anywhere.
+    """
+    index = found.folder / _INDEX
+    if index.exists():
+        content = _json(index, found.what)
+        named = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(named, dict):
+            raise BadInput(f"{found.what} has an {_INDEX} without a weight_map")
+        if odd := [name for name in named.values() if not isinstance(name, str) or not _SHARD.fullmatch(name)]:
+            raise BadInput(
+                f"{found.what} has an {_INDEX} that names {str(odd[0])[:100]!r}; allowed: files of safetensors beside it"
+            )
+    files = sorted(found.folder.glob("*.safetensors"))
+    if odd_file := next((file for file in files if not file.is_file()), None):
+        raise BadInput(f"{found.what} has weights that cannot be loaded: {odd_file.name} is no file")
+    if not files:
+        raise BadInput(
+            f"{found.what} has no weights in the form of safetensors, and others could run code: convert them, or choose "
+            "another encoder"
+        )
+    return sum(file.stat().st_size for file in files)
 
 
 def loaded(found: EncoderFolder) -> dict[str, Tensor]:
@@ -103,11 +146,7 @@ def loaded(found: EncoderFolder) -> dict[str, Tensor]:
     Raises:
         BadInput: If they are missing, are no safetensors, or do not fit.
     """
-    if not any(found.folder.glob("*.safetensors")):
-        raise BadInput(
-            f"{found.what} has no weights in the form of safetensors, and others could run code: convert them, or choose "
-            "another encoder"
-        )
+    _bytes_of_weights(found)
     try:
         with torch.device("cpu"):
             network, said = imported_transformers().AutoModel.from_pretrained(

@@ -58,7 +58,7 @@ class Sentence(PublishedNetwork):
                 "texts are cut"
             )
         super().__init__((2, length), "none")
-        described = {"kind": "json", "json": found.tokenizer, "marks": True}
+        described = {"kind": "json", "json": found.tokenizer, "marks": True, "rows": found.rows}
         self.wants: Mapping[str, Any] = {"input_shape": [2, length], "tokenizer": described}
         self.network = built(found)
         self.pooling = found.pooling

@@ -67,7 +67,7 @@ class Signatures(Backbone):
     ) -> None:
         files = vector_files(weights, tokenizer)
         super().__init__(input_shape, "none")
-        described = {"kind": "json", "json": files.tokenizer, "marks": False}
+        described = {"kind": "json", "json": files.tokenizer, "marks": False, "rows": files.rows}
         self.wants: Mapping[str, Any] = {"input_shape": [2, length], "tokenizer": described}
         self.smoothing = smoothing
         self.regularisation = regularisation

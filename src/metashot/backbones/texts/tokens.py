@@ -5,6 +5,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from metashot.bad_input import BadInput
+
+FEWEST_BYTEPAIRS = 257  # ids of the bytes and of the padding
+
 TokenKind = Literal["characters", "words", "bytepairs"]
 
 _MULTIPLIER, _BITS = 0x9E3779B1, 0xFFFFFFFF  # of Fibonacci hashing: Knuth, "The art of computer programming", volume 3
@@ -18,6 +22,11 @@ def wanted(tokens: TokenKind, buckets: int, length: int) -> dict[str, Any]:
         buckets: The rows of the table.
         length: The most tokens that are read of a text.
     """
+    if tokens == "bytepairs" and buckets < FEWEST_BYTEPAIRS:
+        raise BadInput(
+            f"backbone.buckets={buckets} is too small a vocabulary of byte pairs, which has the 256 bytes and the padding: "
+            f"give at least {FEWEST_BYTEPAIRS}, such as 4096"
+        )
     tokenizer: dict[str, Any] = {"kind": tokens}
     if tokens == "words":
         tokenizer["buckets"] = buckets

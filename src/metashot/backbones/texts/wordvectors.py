@@ -68,7 +68,7 @@ class WordVectors(Backbone):
         files = vector_files(weights, tokenizer)
         # Without a projection there is nothing that could be normalised.
         super().__init__(input_shape, normalisation if features is not None else "none")
-        described = {"kind": "json", "json": files.tokenizer, "marks": False}
+        described = {"kind": "json", "json": files.tokenizer, "marks": False, "rows": files.rows}
         self.wants: Mapping[str, Any] = {"input_shape": [2, length], "tokenizer": described}
         self.pooling = pooling
         self.smoothing = smoothing

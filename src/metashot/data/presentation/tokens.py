@@ -14,7 +14,7 @@ from metashot.data.token_bank import token_bank, train_vocabulary
 from metashot.data.tokenizers.characters import Characters
 from metashot.data.tokenizers.described import tokenizer_of
 from metashot.data.tokenizers.tokenizer import Tokenizer
-from metashot.data.tokenizers.vocabulary import BytePairs
+from metashot.data.tokenizers.vocabulary import BytePairs, Vocabulary
 from metashot.episodes import Episode
 from metashot.sources.source import PIXELS, TOKENS
 from metashot.sources.texts.code_points import PADDING
@@ -89,3 +89,26 @@ class Tokens(Presentation):
         self._length = int(origin["input_shape"][1])
         self.input_shape = (2, self._length)
         return None
+
+    def refuse_other(self, wanted: Mapping[str, Any]) -> None:
+        """Refuse a tokenizer from a checkpoint whose ids are not those that a backbone has vectors for.
+
+        Args:
+            wanted: the inputs that the backbone wants.
+
+        Raises:
+            BadInput: if it is another one.
+        """
+        own, described = self.tokenizer, dict(wanted["tokenizer"])
+        fits: bool
+        if described["kind"] == BytePairs.kind:
+            fits = isinstance(own, Vocabulary) and not own.marks and own.largest < described["vocabulary"]
+        else:
+            fits = own.identity() == tokenizer_of(described).identity()
+        if not fits or list(self.input_shape) != list(wanted["input_shape"]):
+            raise BadInput(
+                "how its origin.tokenizer and its origin.input_shape make tokens of texts does not fit the network that "
+                "backbone.* describes"
+            )
+        if isinstance(own, Vocabulary):
+            own.rows = described.get("rows", described.get("vocabulary"))

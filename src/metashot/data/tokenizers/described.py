@@ -24,4 +24,4 @@ def tokenizer_of(described: Mapping[str, Any]) -> Tokenizer:
         return Words(described["buckets"])
     if described["kind"] == BytePairs.kind:
         return BytePairs(described["vocabulary"])
-    return Vocabulary.of(described["json"], described["marks"])
+    return Vocabulary.of(described["json"], described["marks"], described.get("rows"))

@@ -6,7 +6,8 @@ They belong to published vectors and encoders, or are trained on the texts of th
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ class Vocabulary(Tokenizer):
     Args:
         content: The content, in UTF-8.
         marks: Whether the marks that an encoder expects around a text, such as [CLS] and [SEP], are added.
+        rows: The vectors that there are for ids; None if it is not known.
 
     Raises:
         BadInput: The package tokenizers is missing, or does not read it.
@@ -35,19 +37,20 @@ class Vocabulary(Tokenizer):
 
     kind: ClassVar[str] = "json"
 
-    def __init__(self, content: bytes, marks: bool) -> None:
+    def __init__(self, content: bytes, marks: bool, rows: int | None = None) -> None:
         self.marks = marks
+        self.rows = rows
         self._read(content)
 
     @classmethod
-    def of(cls, packed: Tensor | bytes, marks: bool) -> "Vocabulary":
+    def of(cls, packed: Tensor | bytes, marks: bool, rows: int | None = None) -> "Vocabulary":
         """The vocabulary from a checkpoint, where it is compressed in a tensor, or from its content.
 
         Raises:
             BadInput: It is broken.
         """
         if isinstance(packed, bytes):
-            return cls(packed, marks)
+            return cls(packed, marks, rows)
         unpacking = zlib.decompressobj()
         try:
             content = unpacking.decompress(packed.numpy().tobytes(), _MOST_BYTES)
@@ -55,7 +58,7 @@ class Vocabulary(Tokenizer):
             raise BadInput(f"its vocabulary cannot be read: {error}") from error
         if unpacking.unconsumed_tail:
             raise BadInput(f"its vocabulary has more than {_MOST_BYTES:,} bytes")
-        return cls(content, marks)
+        return cls(content, marks, rows)
 
     @property
     def size(self) -> int:
@@ -69,10 +72,15 @@ class Vocabulary(Tokenizer):
 
     def encode(self, texts: Sequence[str], length: int) -> Encoded:
         longest = _CHARACTERS * length
-        self._tokenizer.enable_truncation(max_length=length)
-        # A text of a megabyte would be tokenised as a whole before it is cut.
-        found = self._tokenizer.encode_batch([text[:longest] for text in texts], add_special_tokens=self.marks)
+        with _its_errors("its vocabulary cannot be used on these texts"):
+            self._tokenizer.enable_truncation(max_length=length)
+            # A text of a megabyte would be tokenised as a whole before it is cut.
+            found = self._tokenizer.encode_batch([text[:longest] for text in texts], add_special_tokens=self.marks)
         ids = padded([one.ids for one in found], length).ids
+        if self.rows is not None and int(ids.max(initial=0)) >= self.rows:
+            raise BadInput(
+                f"the tokenizer does not fit the vectors: it gives the id {int(ids.max()):,}, and there are {self.rows:,}"
+            )
         cut = sum(bool(one.overflowing) or len(text) > longest for one, text in zip(found, texts, strict=True))
         return Encoded(ids, cut)
 
@@ -87,22 +95,16 @@ class Vocabulary(Tokenizer):
         if len(content) > _MOST_BYTES:
             raise BadInput(f"its vocabulary has {len(content):,} bytes; allowed: at most {_MOST_BYTES:,}")
         self._content = content
-        try:
-            self._tokenizer = imported_tokenizers().Tokenizer.from_buffer(content)
-        except BadInput:
-            raise
-        except BaseException as error:  # the package raises plain exceptions, and panics that are no Exception
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            reason = " ".join(str(error).split())[:200]
-            raise BadInput(f"its vocabulary is no tokenizer.json that the package tokenizers reads: {reason}") from error
-        self._tokenizer.no_padding()
+        package = imported_tokenizers()
+        with _its_errors("its vocabulary is no tokenizer.json that the package tokenizers reads"):
+            self._tokenizer = package.Tokenizer.from_buffer(content)
+            self._tokenizer.no_padding()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"marks": self.marks, "_content": self._content}
+        return {"marks": self.marks, "rows": self.rows, "_content": self._content}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.marks = state["marks"]
+        self.marks, self.rows = state["marks"], state["rows"]
         self._read(state["_content"])
 
 
@@ -117,7 +119,7 @@ class BytePairs(Vocabulary):
 
     def __init__(self, size: int) -> None:
         imported_tokenizers()
-        self.marks = False
+        self.marks, self.rows = False, size
         self._wanted = size
         self._content = b""
 
@@ -151,6 +153,18 @@ class BytePairs(Vocabulary):
     def restore(self, content: bytes) -> None:
         """Take a vocabulary that was trained before."""
         self._read(content)
+
+
+@contextmanager
+def _its_errors(what: str) -> Iterator[None]:
+    """Turn what the package raises on a broken vocabulary, panics that are no `Exception` among it, into one message."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+        raise
+    except BaseException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{what}: {reason}") from error
 
 
 def imported_tokenizers() -> ModuleType:

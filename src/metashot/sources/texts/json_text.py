@@ -1,6 +1,7 @@
 """JSON from files of texts, whose damage is said with its place."""
 
 import json
+from collections import Counter
 from typing import Any
 
 from metashot.bad_input import BadInput
@@ -38,15 +39,15 @@ def kind_of(value: Any) -> str:
         return "a list"
     if isinstance(value, str):
         return repr(value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}...")
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, "a number") if not isinstance(value, float) else "a number"
-    )
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return "a number"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise ValueError(f"an object has the key {twice!r} twice")
     return found
