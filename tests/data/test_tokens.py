@@ -247,9 +247,8 @@ def test_a_presentation_says_how_many_texts_are_cut(tmp_path: Path) -> None:
     assert x.tolist()[0][1] == [[Words(50).encode(["one"], 1).ids[0, 0], 0], [1, 0]]
 
 
-_PLAIN = dict(
-    version="1.0", truncation=None, padding=None, added_tokens=[], normalizer=None, post_processor=None, decoder=None
-)
+_NOT_SET = ("truncation", "padding", "normalizer", "post_processor", "decoder")
+_PLAIN: dict[str, Any] = {"version": "1.0", "added_tokens": [], **dict.fromkeys(_NOT_SET)}
 _WORDS = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "[UNK]"}
 _SLOW = {"type": "Split", "pattern": {"Regex": r"(a|a)*b\z"}, "behavior": "Isolated", "invert": False}
 
