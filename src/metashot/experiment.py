@@ -159,11 +159,13 @@ class Experiment:
         self.data.refuse_undrawable(SPLITS if self._options.max_steps else ("val", "test"))  # without steps, nothing trains
         refuse_changing_features(self.algorithm, config["algo"]["name"])
         refuse_other_batches(self.algorithm, self.data, config["algo"]["name"])
-        self._start.refuse_other_images(self.data)
+        self._start.refuse_other_items(self.data)
         self._classes = self._start.classes(config["init_from"])
         if self._start.checkpoint is None:
             self._classes = self._classes.before(self.data)
-        if self._options.max_steps or backbone.reads_frequencies:  # otherwise nothing is learned from any class
+        if (
+            self._options.max_steps or backbone.reads_frequencies
+        ):  # otherwise no weights and no frequencies are from any class
             self._classes |= TrainingClasses.of(self.data)
         if not config["allow_seen_classes"]:
             refuse_seen_classes(self._classes, self.data, config["init_from"])

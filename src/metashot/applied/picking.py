@@ -44,14 +44,9 @@ def picked(support: str) -> Picked:
         support: The folder, with a sub-folder of images or texts for each class, or a table of texts.
 
     Raises:
-        BadInput: It cannot be used, has no image that can be read, or has texts, which no ready-made learner is for.
+        BadInput: It cannot be used, or has no image that can be read.
     """
     if is_of_texts(support):
-        if _TEXTS not in READY_MADE:
-            raise BadInput(
-                f"missing key ckpt: support={quoted(support)} has texts, which no ready-made learner is for; give the run "
-                "of a learner of texts, as in ckpt=RUN"
-            )
         return Picked(_TEXTS)
     classes, _ = support_files(support)
     files = [file for of_class in classes.values() for file in of_class]

@@ -3,22 +3,17 @@
 Files are read with the readers of data sets, which detect encodings and name the line where something is wrong.
 """
 
-import csv
 import io
-import json
-import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from metashot.applied.texts import is_blank
 from metashot.bad_input import BadInput
 from metashot.files.paths import given_path, printable, read_file, reason_of
 from metashot.sources.class_folders import listed
-from metashot.sources.getting.csv_rows import rows_in
 from metashot.sources.getting.files import Folder
 from metashot.sources.texts.code_points import cleaned
 from metashot.sources.texts.encodings import (
@@ -31,15 +26,25 @@ from metashot.sources.texts.encodings import (
     undecodable_line,
     unguessed_encoding,
 )
-from metashot.sources.texts.json_text import kind_of, parsed
+from metashot.sources.texts.tables import (
+    JSON_LINES,
+    PLAIN,
+    TABLES,
+    as_text,
+    class_in,
+    class_name,
+    csv_rows,
+    json_objects,
+    open_table,
+    quoted,
+    refuse,
+    text_in,
+)
 
-TABLES, JSON_LINES, PLAIN = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json"), ".txt"
 _LARGEST = 2**28  # bytes of a file, all of which is held in memory
 _LARGEST_FOLDER = 2**28  # bytes of the texts in a folder
 _LONGEST_FIELD = 2**26  # characters
 _MOST_COLUMNS = 1000  # which come back with each answer
-_LONGEST_LABEL = 200  # characters
-_LONGEST_QUOTE = 60  # characters of a value quoted in a message
 _SAMPLE = 2**18  # bytes from which an encoding is guessed
 _SUPPORT = (
     "allowed: a .csv or .tsv file with a header, a .jsonl file with an object in each line, or a folder with a sub-folder "
@@ -120,7 +125,7 @@ def support_texts(given: str, keys: Keys) -> TextsOfUser:
     assert found.labels is not None
     if len(classes := set(found.labels)) < 2:
         raise BadInput(
-            f"support={printable(given)} has one class, {_quoted(next(iter(classes)))}; at least two classes are needed"
+            f"support={printable(given)} has one class, {quoted(next(iter(classes)))}; at least two classes are needed"
         )
     return found
 
@@ -171,49 +176,20 @@ def files_read(given: str | Sequence[str], key: str) -> list[Path]:
 
 
 def _read_table(path: Path, keys: Keys, found: TextsOfUser, needs_label: bool) -> None:
-    with open_text(path, _LARGEST) as file:
-        encoding = given_encoding(keys.encoding) if keys.encoding is not None else encoding_of(file, path)
+    given = None if keys.encoding is None else given_encoding(keys.encoding)
+    with open_table(path, _LARGEST, _LONGEST_FIELD, given) as (encoding, lines):
         if note := encoding.note(path):
             found.notes.append(_with_own_keys(note))
-        lines = lines_of(file, encoding.name, path)
-        limit = csv.field_size_limit(_LONGEST_FIELD)
-        try:
-            rows = _csv(path, lines) if path.suffix.lower() in TABLES else _json(path, lines)
-            _take(path, rows, keys, found, needs_label)
-        finally:
-            csv.field_size_limit(limit)
+        rows = _csv(path, lines) if path.suffix.lower() in TABLES else json_objects(lines, path)
+        _take(path, rows, keys, found, needs_label)
 
 
 def _csv(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The header with empty values, so that a table without rows has columns, and then each row."""
-    rows = rows_in(lines, path, "\t" if path.suffix.lower() == ".tsv" else ",;\t")
-    header = next(rows, None)
-    if header is None:
-        _refuse(path, "it is empty")
-    columns = header.fields
-    counts = Counter(columns)
-    if twice := next((name for name in columns if counts[name] > 1), None):
-        _refuse(path, f"it has {counts[twice]} columns named {_quoted(twice)}; keep one of them")
+    columns, rows = csv_rows(lines, path)
     yield 0, dict.fromkeys(columns, "")
     for line, fields in rows:
-        if len(fields) != len(columns):
-            hint = "; texts with commas have to be in quotes" if len(fields) > len(columns) else ""
-            _refuse(path, f"line {line} has {len(fields)} values, and its header has {len(columns)}{hint}")
         yield line, dict(zip(columns, fields, strict=True))
-
-
-def _json(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    is_first = True
-    for line, content in enumerate(lines, 1):
-        if not content.strip():
-            continue
-        if is_first and content.lstrip().startswith("["):
-            _refuse(path, "it is a list; write one object in each line instead (JSON lines)")
-        value = parsed(content, f"{printable(path)}: line {line}")
-        if not isinstance(value, dict):
-            _refuse(path, f"line {line} is {kind_of(value)}, and no object")
-        is_first = False
-        yield line, value
 
 
 def _take(
@@ -228,51 +204,26 @@ def _take(
         for key, name, what in (("text", keys.text, "texts"), ("label", keys.label, "classes")):
             if name in row or (key == "label" and not needs_label):
                 continue
-            has = _quoted(", ".join(row), 200)
-            lacks = f"it has no column {_quoted(name)}; its header has {has}"
+            has = quoted(", ".join(row), 200)
+            lacks = f"it has no column {quoted(name)}; its header has {has}"
             if path.suffix.lower() in JSON_LINES:
-                lacks = f"line {line} has no {_quoted(name)}, but {has}"
-            _refuse(path, f"{lacks}: name the {what} with {key}=")
+                lacks = f"line {line} has no {quoted(name)}, but {has}"
+            refuse(path, f"{lacks}: name the {what} with {key}=")
         columns |= dict.fromkeys(row)
         if len(columns) > _MOST_COLUMNS:
-            _refuse(path, f"line {line} brings it to more than {_MOST_COLUMNS:,} columns, which are kept of each row")
+            refuse(path, f"line {line} brings it to more than {_MOST_COLUMNS:,} columns, which are kept of each row")
         if line == 0:  # the header
             continue
-        text = row[keys.text]
-        if not isinstance(text, str):
-            _refuse(path, f"line {line} has {kind_of(text)} as {_quoted(keys.text)}; allowed: a text in quotes")
-        found.texts.append(text)
+        found.texts.append(text_in(row[keys.text], path, line, keys.text))
         found.places.append(f"{printable(path)}: line {line}")
         values.append(row)
         if needs_label:
             assert found.labels is not None
-            found.labels.append(_label(path, line, row[keys.label], keys.label))
+            found.labels.append(class_in(row[keys.label], path, line, keys.label, "label"))
     found.columns = [name for name in columns if name != keys.text]
-    found.others = [[_as_text(row.get(name)) for name in found.columns] for row in values]
+    found.others = [[as_text(row.get(name)) for name in found.columns] for row in values]
     if not needs_label and keys.label in columns:
-        found.labels = [printable(cleaned(_as_text(row.get(keys.label)))) for row in values]
-
-
-def _label(path: Path, line: int, given: Any, key: str) -> str:
-    if given is None or isinstance(given, dict | list) or (isinstance(given, float) and not math.isfinite(given)):
-        _refuse(path, f"line {line} has {kind_of(given)} as {_quoted(key)}; allowed: a text or a number")
-    label = printable(cleaned(_as_text(given)))
-    if not label:
-        _refuse(path, f"line {line} has nothing as {_quoted(key)}, which names its class")
-    if len(label) > _LONGEST_LABEL:
-        _refuse(
-            path,
-            f"line {line} has {len(label):,} characters as {_quoted(key)}, and the name of a class has at most "
-            f"{_LONGEST_LABEL}: name the column of the classes with label=",
-        )
-    return label
-
-
-def _as_text(value: Any) -> str:
-    """A value of a table as a cell of another one."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        found.labels = [class_name(as_text(row.get(keys.label))) for row in values]
 
 
 def _read_lines(path: Path, keys: Keys, found: TextsOfUser) -> None:
@@ -306,7 +257,7 @@ def _read_class_folders(folder: Path, keys: Keys, found: TextsOfUser) -> None:
     if loose := [name for name in names if "/" not in name]:
         found.notes.append(f"{len(loose)} in the support folder lie in no class folder and are left out: {listed(loose)}")
     found.texts = _decoded(folder, inside, keys, found.notes)
-    found.labels = [printable(cleaned(printable(name.partition("/")[0]))) for name in inside]
+    found.labels = [class_name(printable(name.partition("/")[0])) for name in inside]
     found.places = [printable(folder / name) for name in inside]
     folders = {name.partition("/")[0] for name in inside}
     if len(set(found.labels)) < len(folders):
@@ -378,11 +329,3 @@ def _own_keys() -> Iterator[None]:
 
 def _with_own_keys(message: str) -> str:
     return message.replace("data.source.", "")
-
-
-def _quoted(text: str, longest: int = _LONGEST_QUOTE) -> str:
-    return printable(repr(text if len(text) <= longest else f"{text[:longest]}..."))
-
-
-def _refuse(path: Path, reason: str) -> NoReturn:
-    raise BadInput(f"{printable(path)}: {reason}")

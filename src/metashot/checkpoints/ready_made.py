@@ -8,13 +8,12 @@ from metashot.bad_input import BadInput
 from metashot.files.paths import printable
 
 FOLDER = Path(__file__).resolve().parent.parent / "learners"
-_DESCRIBED: Mapping[str, str] = {
+# What each is for, as help and messages say it.
+READY_MADE: Mapping[str, str] = {
     "drawings": "drawings, handwriting and printed characters",
     "photos": "photographs",
     "text": "texts in English",
 }
-# What each is for, as help and messages say it. A checkout may lack one that is trained only now.
-READY_MADE: Mapping[str, str] = {name: what for name, what in _DESCRIBED.items() if (FOLDER / f"{name}.ckpt").is_file()}
 
 
 def ready_made(given: str | os.PathLike[str], key: str) -> Path | None:

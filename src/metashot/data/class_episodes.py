@@ -175,6 +175,10 @@ class ClassEpisodes(EpisodicDataModule):
         return self.presentation.kind
 
     @property
+    def noun(self) -> str:
+        return self.presentation.noun
+
+    @property
     def shuffled(self) -> bool:
         return self.batch_size is not None
 

@@ -191,6 +191,11 @@ class EpisodicDataModule(pl.LightningDataModule):
         """The kind of its items, such as `pixels`."""
         return FEATURES
 
+    @property
+    def noun(self) -> str:
+        """The plural noun for its items in messages."""
+        return "points"
+
     def for_display(self, episode: Episode) -> Episode | None:
         """Convert an episode for people to look at.
 

@@ -67,7 +67,7 @@ def refuse_other_batches(algorithm: Algorithm, data: EpisodicDataModule, name: s
     if sampler is not None and sampler.size > len(sampler.labels):
         raise BadInput(
             f"data.train.batch={sampler.size} cannot be used: the training split of data={data.name} has "
-            f"{len(sampler.labels)} {data.presentation.noun}; give at most as many"
+            f"{len(sampler.labels)} {data.noun}; give at most as many"
         )
 
 

@@ -74,11 +74,11 @@ class Start:
         path = find_checkpoint(init_from, "init_from", BEST)
         return TrainingClasses.noted_in(read_checkpoint(path)[OURS].get("origin"), path)
 
-    def refuse_other_images(self, data: EpisodicDataModule) -> None:
-        noted = {key: value for key, value in (self.origin or {}).items() if key != "classes"}  # `images` identifies them
+    def refuse_other_items(self, data: EpisodicDataModule) -> None:
+        noted = {key: value for key, value in (self.origin or {}).items() if key != "classes"}
         if self.origin is not None and not _are_equal(noted, data.origin()):
             raise BadInput(
-                f"the images of data={data.name} are not those that {self.checkpoint} was trained on, and a resumed run "
+                f"the {data.noun} of data={data.name} are not those that {self.checkpoint} was trained on, and a resumed run "
                 "goes on as it was: give their folder with data.root, or start a new run with repeat= instead of resume="
             )
 

@@ -1,14 +1,11 @@
 """A user's own texts: a CSV, TSV or JSON lines file with a text and a class in each row, or .txt files in class folders."""
 
-import csv
 import hashlib
 import io
-import math
 import os
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +14,6 @@ from metashot.arguments import AtLeast, AtMost, Positive, Seed
 from metashot.bad_input import BadInput
 from metashot.files.paths import printable, read_file, reason_of
 from metashot.sources.class_folders import listed, split_folders
-from metashot.sources.getting.csv_rows import rows_in
 from metashot.sources.getting.files import Folder
 from metashot.sources.splitting import (
     SPLITS,
@@ -27,7 +23,6 @@ from metashot.sources.splitting import (
     split_called,
     take_from_train,
 )
-from metashot.sources.texts.code_points import cleaned
 from metashot.sources.texts.encodings import (
     Encoding,
     encoding_of,
@@ -35,22 +30,29 @@ from metashot.sources.texts.encodings import (
     given_encoding,
     guess,
     lines_of,
-    open_text,
     undecodable_line,
     unguessed_encoding,
 )
-from metashot.sources.texts.json_text import kind_of, parsed
+from metashot.sources.texts.json_text import kind_of
+from metashot.sources.texts.tables import (
+    JSON_LINES,
+    TABLES,
+    class_in,
+    class_name,
+    csv_rows,
+    json_objects,
+    open_table,
+    quoted,
+    refuse,
+    text_in,
+)
 from metashot.sources.texts.text_source import Found, Labelled, Longest, Texts
 
 TEXT, LABEL = "text", "label"  # the default columns
 _SPLIT = "split"
-_TABLES = (".csv", ".tsv")
-_JSON_LINES = (".jsonl", ".ndjson", ".json")
 _LARGEST_TABLE = 2**32  # bytes; it is read row by row
 _LARGEST_FILE = 2**24  # bytes of a .txt file
 _LONGEST_FIELD = 2**24  # characters
-_LONGEST_LABEL = 200  # characters
-_LONGEST_QUOTE = 60  # characters of a value quoted in a message
 _SAMPLE = 2**18  # bytes from which an encoding is guessed
 _ALLOWED = (
     "allowed: a .csv or .tsv file with a header, a .jsonl file with an object in each line, or a folder "
@@ -119,7 +121,7 @@ class OwnTexts(Texts):
             yield from self._in_folders(root)
         elif not root.exists():
             raise BadInput(f"data.root={printable(root)} does not exist; {_ALLOWED}")
-        elif kind in (*_TABLES, *_JSON_LINES):
+        elif kind in (*TABLES, *JSON_LINES):
             yield from self._in_table(root, kind)
         else:
             raise BadInput(f"data.root={printable(root)} is of no kind that has texts; {_ALLOWED}")
@@ -145,89 +147,55 @@ class OwnTexts(Texts):
         return given
 
     def _in_table(self, root: Path, kind: str) -> Iterator[Labelled]:
-        with open_text(root, _LARGEST_TABLE) as file:
-            encoding = self.given or encoding_of(file, root)
+        with open_table(root, _LARGEST_TABLE, _LONGEST_FIELD, self.given) as (encoding, lines):
             if note := encoding.note(root):
                 self.notes.append(note)
-            lines = lines_of(file, encoding.name, root)
-            limit = csv.field_size_limit(_LONGEST_FIELD)
-            try:
-                yield from self._in_csv(lines, root, kind) if kind in _TABLES else self._in_json(lines, root)
-            finally:
-                csv.field_size_limit(limit)
+            yield from self._in_csv(lines, root) if kind in TABLES else self._in_json(lines, root)
 
-    def _in_csv(self, lines: Iterator[str], root: Path, kind: str) -> Iterator[Labelled]:
-        rows = rows_in(lines, root, "\t" if kind == ".tsv" else ",;\t")
-        header = next(rows, None)
-        if header is None:
-            _refuse(root, f"it is empty; {_ALLOWED}")
-        columns = header.fields
+    def _in_csv(self, lines: Iterator[str], root: Path) -> Iterator[Labelled]:
+        columns, rows = csv_rows(lines, root, _ALLOWED)
         of_text, of_label = self._column(root, columns, "text"), self._column(root, columns, "label")
         of_split = columns.index(_SPLIT) if _SPLIT in columns and _SPLIT not in (self.text, self.label) else None
         self._is_divided = of_split is not None
         for line, fields in rows:
-            if len(fields) != len(columns):
-                _refuse(root, f"line {line} has {len(fields)} values, and its header has {len(columns)}")
             split = None if of_split is None else _split(root, line, fields[of_split])
             yield Labelled(self._label(root, line, fields[of_label]), fields[of_text], line, split)
 
     def _column(self, root: Path, columns: list[str], key: str) -> int:
         name: str = getattr(self, key)
-        if columns.count(name) > 1:
-            _refuse(root, f"it has {columns.count(name)} columns named {_quoted(name)}; keep one of them")
         if name not in columns:
-            _refuse(
+            refuse(
                 root,
-                f"it has no column {_quoted(name)}; its header has {_quoted(', '.join(columns), 200)}: name the column of "
+                f"it has no column {quoted(name)}; its header has {quoted(', '.join(columns), 200)}: name the column of "
                 f"the {'texts' if key == 'text' else 'classes'} with data.source.{key}=",
             )
         return columns.index(name)
 
     def _in_json(self, lines: Iterator[str], root: Path) -> Iterator[Labelled]:
         first = None
-        for line, content in enumerate(lines, 1):
-            if not content.strip():
-                continue
-            if first is None and content.lstrip().startswith("["):
-                _refuse(root, "it is a list; write one object in each line instead (JSON lines)")
-            value = parsed(content, f"{printable(root)}: line {line}")
-            if not isinstance(value, dict):
-                _refuse(root, f"line {line} is {kind_of(value)}, and no object")
+        for line, value in json_objects(lines, root):
             for key in ("text", "label"):
                 name = getattr(self, key)
                 if name not in value:
-                    found = _quoted(", ".join(value), 200)
-                    _refuse(root, f"line {line} has no {_quoted(name)}, but {found}: name the key with data.source.{key}=")
-            text, label = value[self.text], value[self.label]
-            if not isinstance(text, str):
-                _refuse(root, f"line {line} has {kind_of(text)} as {_quoted(self.text)}; allowed: a text in quotes")
-            if label is None or isinstance(label, dict | list) or (isinstance(label, float) and not math.isfinite(label)):
-                _refuse(root, f"line {line} has {kind_of(label)} as {_quoted(self.label)}; allowed: a text or a number")
+                    found = quoted(", ".join(value), 200)
+                    refuse(root, f"line {line} has no {quoted(name)}, but {found}: name the key with data.source.{key}=")
+            text = text_in(value[self.text], root, line, self.text)
+            label = self._label(root, line, value[self.label])
             split = value.get(_SPLIT) if _SPLIT not in (self.text, self.label) else None
             if first is None:
                 first = line
                 self._is_divided = split is not None
             if self._is_divided is (split is None):
-                _refuse(root, f"line {first} has {'a' if self._is_divided else 'no'} split, unlike line {line}")
+                refuse(root, f"line {first} has {'a' if self._is_divided else 'no'} split, unlike line {line}")
             if split is not None and not isinstance(split, str):
-                _refuse(root, f"line {line} has {kind_of(split)} as its split; allowed: {', '.join(SPLITS)}")
+                refuse(root, f"line {line} has {kind_of(split)} as its split; allowed: {', '.join(SPLITS)}")
             named = None if split is None else _split(root, line, split)
-            as_text = str(label).lower() if isinstance(label, bool) else str(label)
-            yield Labelled(self._label(root, line, as_text), text, line, named)
+            yield Labelled(label, text, line, named)
         if first is None:
-            _refuse(root, f"it is empty; {_ALLOWED}")
+            refuse(root, f"it is empty; {_ALLOWED}")
 
-    def _label(self, root: Path, line: int, given: str) -> str:
-        label = _class_name(given)
-        if not label:
-            _refuse(root, f"line {line} has nothing as {_quoted(self.label)}, which names its class")
-        if len(label) > _LONGEST_LABEL:
-            _refuse(
-                root,
-                f"line {line} has {len(label):,} characters as {_quoted(self.label)}, and the name of a class has at most "
-                f"{_LONGEST_LABEL}: name the column of the classes with data.source.label=",
-            )
-        return label
+    def _label(self, root: Path, line: int, given: Any) -> str:
+        return class_in(given, root, line, self.label, "data.source.label")
 
     def _in_folders(self, root: Path) -> Iterator[Labelled]:
         folder = Folder(root)
@@ -244,7 +212,7 @@ class OwnTexts(Texts):
         for name in inside:
             parts = name.split("/", above)
             text = _decoded(_content(root / name), self.given or guessed, root / name)
-            label = _class_name(printable(parts[above - 1]))
+            label = class_name(printable(parts[above - 1]))
             yield Labelled(label, text, name, splits.get(parts[0], "train"))
 
     def _note_others(self, every: list[str], names: list[str], inside: list[str]) -> None:
@@ -279,11 +247,6 @@ class OwnTexts(Texts):
         return Encoding(name_of_it, is_guessed=True)
 
 
-@lru_cache(maxsize=2**14)  # there are fewer classes than texts
-def _class_name(given: str) -> str:
-    return printable(cleaned(given))
-
-
 def _is_text(name: str) -> bool:
     return name.lower().endswith(".txt")
 
@@ -310,13 +273,5 @@ def _decoded(content: bytes, encoding: Encoding | None, path: Path) -> str:
 def _split(root: Path, line: int, given: str) -> str:
     named = split_called(given.strip())
     if named is None:
-        _refuse(root, f"line {line} has split {_quoted(given)}; allowed: {', '.join(SPLITS)}")
+        refuse(root, f"line {line} has split {quoted(given)}; allowed: {', '.join(SPLITS)}")
     return named
-
-
-def _quoted(text: str, longest: int = _LONGEST_QUOTE) -> str:
-    return printable(repr(text if len(text) <= longest else f"{text[:longest]}..."))
-
-
-def _refuse(path: Path, reason: str) -> NoReturn:
-    raise BadInput(f"{printable(path)}: {reason}")
