@@ -11,7 +11,7 @@ import torch
 from benchmarks.compare.peers import task_sets
 from benchmarks.timing import Row, alternate
 from metashot.data.bank import Bank
-from metashot.data.class_episodes import gather
+from metashot.data.gathering import gather
 from metashot.data.presentation.augmentation import Augmentation
 from metashot.data.presentation.pixels import Pixels
 from metashot.episodes import EpisodeSampler, EpisodeSpec

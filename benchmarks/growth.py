@@ -29,7 +29,7 @@ from benchmarks.outputs import between, refuse_json, write_json
 from benchmarks.steps import protonet, random_images, training_step
 from metashot.backbones.conv4 import Conv4
 from metashot.data.bank import Bank
-from metashot.data.class_episodes import gather
+from metashot.data.gathering import gather
 from metashot.engines.choice import Auto
 from metashot.episodes import Episode, EpisodeSampler, EpisodeSpec
 from metashot.problems import Classification

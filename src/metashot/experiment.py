@@ -163,9 +163,7 @@ class Experiment:
         self._classes = self._start.classes(config["init_from"])
         if self._start.checkpoint is None:
             self._classes = self._classes.before(self.data)
-        if (
-            self._options.max_steps or backbone.reads_frequencies
-        ):  # otherwise no weights and no frequencies are from any class
+        if self._options.max_steps or backbone.reads_frequencies:  # which are of training classes
             self._classes |= TrainingClasses.of(self.data)
         if not config["allow_seen_classes"]:
             refuse_seen_classes(self._classes, self.data, config["init_from"])

@@ -131,7 +131,7 @@ def test_the_word_that_decides_has_the_largest_weight(tmp_path: Path) -> None:
             assert found.label == keyword
             assert max(found.words, key=lambda each: each.weight).word == keyword
             assert f"[++{keyword}]" in str(found)
-            assert f'points lost without a word: "{keyword}" +' in str(found)
+            assert f'points that the probability falls without a word: "{keyword}" +' in str(found)
 
 
 @pytest.mark.parametrize("kind", ["characters", "words", "long words"])
@@ -203,7 +203,7 @@ EXPLAINED = Explanation(
 def test_an_explanation_can_be_read_without_colours() -> None:
     expected = (
         "go\\u202eod: 75.0 %\n[--not] <b>[++bad]</b> & [+cheap]\n"
-        'points lost without a word: "bad" +30.0, "not" -21.0, "cheap" +5.0'
+        'points that the probability falls without a word: "bad" +30.0, "not" -21.0, "cheap" +5.0'
     )
     assert str(EXPLAINED) == expected
     for colours in (None, "truecolor"):

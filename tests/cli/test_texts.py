@@ -87,7 +87,7 @@ def test_the_shell_answers_as_python_does_and_keeps_apart_images_and_texts(comma
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == learner.predict(queries).tolist()
     assert [float(row["p(a)"]) for row in rows] == pytest.approx(learner.predict_proba(queries)[:, 0].tolist(), abs=2e-6)
-    assert "points lost without a word" in outcome.out
+    assert "points that the probability falls without a word" in outcome.out
     assert sorted(path.name for path in (command.folder / "made").iterdir()) == ["it.csv", "it.html", "it_explained.html"]
     (command.folder / "pets" / "cat").mkdir(parents=True)
     (command.folder / "pets" / "cat" / "1.png").write_bytes(b"\x89PNG")

@@ -180,8 +180,8 @@ def test_a_fitted_learner_answers_without_support_and_explains(predict: Predict)
     predict(query="q.txt", save="it.fewshot", out="first.csv")
     out = predict(query="q.txt", ckpt="it.fewshot", support=None, out="second.csv", explain="words.html")
     assert Path("first.csv").read_bytes() == Path("second.csv").read_bytes()
-    assert "points lost without a word" in out
-    assert "points lost without a word" in Path("words.html").read_text()
+    assert "points that the probability falls without a word" in out
+    assert "points that the probability falls without a word" in Path("words.html").read_text()
     assert "Row 1" in Path("words.html").read_text()
 
 

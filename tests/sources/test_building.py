@@ -451,7 +451,7 @@ import resource
 import numpy as np, torch
 from pathlib import Path
 from metashot.data.bank import Bank
-from metashot.data.class_episodes import gather
+from metashot.data.gathering import gather
 from metashot.episodes import EpisodeSampler, EpisodeSpec
 used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (used + 600 * 2**20, used + 600 * 2**20))

@@ -141,7 +141,7 @@ class Explanation:
         strongest = sorted(self.words, key=lambda word: -abs(word.weight))[:_LISTED]
         told = [f'"{_short(word.word)}" {100 * word.weight:+.1f}' for word in strongest if abs(word.weight) >= _LEAST]
         lines = [
-            f"points lost without a word: {in_one_line(', '.join(told))}"
+            f"points that the probability falls without a word: {in_one_line(', '.join(told))}"
             if told
             else "no word changes this by itself: without any one of them, the probability is the same"
         ]

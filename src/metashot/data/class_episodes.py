@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,10 +16,11 @@ from metashot.arguments import AtLeast, AtMost, Concentration, Episodes, Images,
 from metashot.bad_input import BadInput
 from metashot.data.bank import Bank
 from metashot.data.feature_bank import FeatureBank
+from metashot.data.gathering import gather
 from metashot.data.module import ClassIdentity, Counts, EpisodicDataModule, amount, own_seeds
 from metashot.data.presentation.presentation import Presentation
 from metashot.data.shuffling import ShuffledSampler
-from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, Examples, Names, maximum
+from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, EpisodeSpec, maximum
 from metashot.files.paths import given_path
 from metashot.problems import Classification
 from metashot.sources.building import build_bank, read_digests, read_manifest
@@ -457,45 +458,6 @@ class ClassEpisodes(EpisodicDataModule):
         """The episode with its values converted to inputs."""
         support, query = (replace(part, x=self.presentation.inputs(part.x)) for part in (episode.support, episode.query))
         return replace(episode, support=support, query=query)
-
-
-def gather(
-    bank: Bank | FeatureBank,
-    indices: EpisodeIndices,
-    device: torch.device,
-    values: Callable[[Tensor], Tensor] = lambda items: items,
-    names: Sequence[str] = (),
-) -> Episode:
-    """Read the items of episodes of one shape in one pass over a bank.
-
-    Args:
-        bank: the items, or the features in their place.
-        indices: the positions of the items of each episode.
-        device: where the episodes are needed.
-        values: converts items to values; by default they stay unchanged.
-        names: what the classes are called; by default support sets have no names.
-
-    Returns:
-        The episodes, with values as x.
-    """
-    count = indices.support.shape[1]
-    x = values(bank.gather(np.concatenate([indices.support, indices.query], axis=1), device))
-
-    def placed(array: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(array).to(device)
-
-    return Episode(
-        support=Examples(x[:, :count], placed(indices.support_y), names=_names_of(indices, names)),
-        query=Examples(x[:, count:], placed(indices.query_y)),
-        number=placed(indices.number),
-        classes=placed(indices.classes),
-    )
-
-
-def _names_of(indices: EpisodeIndices, names: Sequence[str]) -> Names | None:
-    if not names or not indices.support.shape[1]:  # batches of shuffled items have no support set
-        return None
-    return tuple(tuple(names[place] for place in classes) for classes in indices.classes.tolist())
 
 
 def _spec(split: Split, own: SplitOptions, for_all: EpisodeSpec) -> EpisodeSpec:

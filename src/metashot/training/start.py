@@ -78,8 +78,8 @@ class Start:
         noted = {key: value for key, value in (self.origin or {}).items() if key != "classes"}
         if self.origin is not None and not _are_equal(noted, data.origin()):
             raise BadInput(
-                f"the {data.noun} of data={data.name} are not those that {self.checkpoint} was trained on, and a resumed run "
-                "goes on as it was: give their folder with data.root, or start a new run with repeat= instead of resume="
+                f"the {data.noun} of data={data.name} are not those that {self.checkpoint} was trained on, and a resumed "
+                "run goes on as it was: give their folder with data.root, or start a new run with repeat= instead of resume="
             )
 
     def folder(self, wanted: str, experiment: dict[str, Any]) -> RunFolder:

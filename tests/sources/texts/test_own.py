@@ -205,7 +205,7 @@ def test_fields_with_everything_inside_are_read(tmp_path: Path) -> None:
     every = {text for classes in found.values() for text in classes}
     assert every == {'"zwei Zeilen" und "mehr"', long[:1000], "ab", "\u200fعربي\u200f", "👩‍👩‍👧", "ok,;"}
     assert "2 texts are empty and left out, first: line 8" in made.notes
-    assert "2 of 12 texts have more than 1,000 characters and lost the others (data.source.longest)" in made.notes
+    assert "2 of 12 texts have more than 1,000 characters and were cut there (data.source.longest)" in made.notes
     assert csv.field_size_limit() == 131_072  # as it was
 
 

@@ -178,7 +178,7 @@ class Texts(DataSource, ABC):
         if cut:
             has = "text has" if cut == 1 else "texts have"
             self.notes.append(
-                f"{cut:,} of {len(order):,} {has} more than {self.longest:,} characters and lost the others "
+                f"{cut:,} of {len(order):,} {has} more than {self.longest:,} characters and were cut there "
                 "(data.source.longest)"
             )
         self._texts, self._places = store.path, scratch / "places"
