@@ -21,7 +21,8 @@ from metashot.checkpoints.reading import read_checkpoint
 from metashot.checkpoints.recipes import TRAINING
 from metashot.checkpoints.run_folder import METRICS, RunFolder, refuse_missing_folder
 from metashot.checkpoints.stored import BEST
-from metashot.configuration import Container
+from metashot.configuration import Container, signatures
+from metashot.configuration.buildable import target_of
 from metashot.configuration.composing import composed
 from metashot.configuration.plugins import enable
 from metashot.data.class_episodes import ClassEpisodes
@@ -139,6 +140,7 @@ class Experiment:
         self.data = configuration.build(config["data"], seed=config["seed"])
         tasks_of_each_device(self.data.tasks_per_step, self._options.all_devices)
         self.data.open()
+        self.data.tell_tasks(signatures.constant(target_of(config["algo"], "algo"), "is_told"))
         backbone = configuration.build_backbone(config["backbone"], self.data.items, self.data.name, self.data.input_shape)
         if backbone.is_published and self._start.checkpoint is None:
             backbone.bring_back()

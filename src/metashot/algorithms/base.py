@@ -77,6 +77,8 @@ class Algorithm(pl.LightningModule):
     takes_head = True  # `init_from` also restores the head, if one fits
     needs_head = False  # `init_from` must provide a head
     fixed_ways: int | None = None  # the number of classes, if the head fixes it
+    answers_queries: ClassVar[bool] = True  # False if it acts in worlds instead
+    is_told: ClassVar[bool] = False  # whether it is told the task, where that can be told
     gives_deviations: ClassVar[bool] = False  # whether answers are means and logarithms of standard deviations
 
     def __init__(self, optimizer: Optimization, transductive: bool, problem: Problem) -> None:

@@ -83,7 +83,7 @@ def _built(config: configuration.Container, origin: Origin) -> Algorithm:
     backbone = configuration.build_backbone(
         config["backbone"], items_of(origin), origin["name"], tuple(origin["input_shape"])
     )
-    problem = PROBLEMS[origin["problem"]](origin["outputs"])
+    problem = PROBLEMS[origin["problem"]].described(origin)
     algorithm: Algorithm = configuration.build_algorithm(config, backbone=backbone, problem=problem)
     return algorithm
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 
-from metashot.arguments import AtLeast, AtMost, Buckets, Matching, Positive, Seed, Watched, check_value
+from metashot.arguments import AtLeast, AtMost, Buckets, Horizon, Matching, Positive, Seed, Watched, check_value
 from metashot.bad_input import BadInput, one_of
 from metashot.checkpoints.ready_made import READY_MADE, ready_made
 from metashot.configuration import signatures
@@ -60,17 +60,30 @@ class _Kept(NamedTuple):
     most_outputs: int
     fitted: bool  # whether fitted learners of this problem can be stored
     named_classes: bool = False  # whether their files contain class names
+    of_worlds: bool = False  # whether inputs are what is observed in worlds
+
+    @property
+    def described_by(self) -> Mapping[str, Any]:
+        """What an origin without items says beside the keys that all have."""
+        return _ORIGIN_OF_WORLDS if self.of_worlds else {}
 
 
 _PROBLEMS: Mapping[str, _Kept] = {
     "Classification": _Kept(of_items=True, most_outputs=1_000_000, fitted=True, named_classes=True),
     "Regression": _Kept(of_items=False, most_outputs=1_000_000, fitted=True),
     "DenseLabels": _Kept(of_items=True, most_outputs=255, fitted=False),
+    "Returns": _Kept(of_items=False, most_outputs=16_384, fitted=False, of_worlds=True),
 }
 _ORIGIN: Mapping[str, Any] = {
     "name": Name,
     "problem": signatures.alias("metashot.problems.ProblemName"),
     "input_shape": list[_Size],
+}
+_ORIGIN_OF_WORLDS: Mapping[str, Any] = {
+    "actions": Literal["discrete", "continuous"],
+    "horizon": Horizon,
+    "told": bool,
+    "input_shape": list[_Length],
 }
 _MOST_NUMBERS, _MOST_DIMENSIONS = 10**7, 4  # limits of the shape of an input
 _CONSTANTS: Mapping[str, Any] = {"mean": list[float] | None, "std": list[Positive] | None}
@@ -365,13 +378,15 @@ def refuse_broken_origin(origin: Any) -> None:
     kept, kind = _PROBLEMS[origin["problem"]], origin.get("presentation", PIXELS)
     check_value(kind, Name, "its origin.presentation")
     outputs = Annotated[int, AtLeast(1), AtMost(kept.most_outputs)]
-    more = _ORIGIN_OF_ITEMS.get(kind, _ORIGIN_OF_ITEMS["others"]) if kept.of_items else {}
+    more = _ORIGIN_OF_ITEMS.get(kind, _ORIGIN_OF_ITEMS["others"]) if kept.of_items else kept.described_by
     for key, hint in {**_ORIGIN, "outputs": outputs, **more}.items():
         check_value(origin.get(key), hint, f"its origin.{key}")
     shape, constants = origin["input_shape"], [origin.get("mean"), origin.get("std")]
     if not kept.of_items:
         if len(shape) != 1:
             raise BadInput(f"its origin.input_shape={shape} is not that of vectors")
+        if kept.of_worlds:
+            _refuse_broken_worlds(origin)
         return
     if kind == PIXELS and (len(shape) != 3 or shape[0] not in (1, 3)):
         raise BadInput(f"its origin.input_shape={shape} is not that of images")
@@ -385,6 +400,43 @@ def refuse_broken_origin(origin: Any) -> None:
     given = [len(values) for values in constants if values is not None]
     if len(given) == 1 or any(length != expected for length in given):
         raise BadInput("its origin.mean and origin.std do not belong to its origin.input_shape")
+
+
+def _refuse_broken_worlds(origin: Mapping[str, Any]) -> None:
+    """Validate what is observed and done in the worlds that a policy was trained in."""
+    spaces = origin.get("spaces")
+    if not isinstance(spaces, dict) or spaces.keys() != {"observations", "actions"}:
+        raise BadInput("its origin.spaces is missing or broken")
+    for name, space in spaces.items():
+        _refuse_broken_space(space, f"its origin.spaces.{name}")
+    seen, done = (_size_of(spaces[name]) for name in ("observations", "actions"))
+    if not (seen == origin["input_shape"][0] or (origin["told"] and seen < origin["input_shape"][0])):
+        raise BadInput("its origin.spaces.observations do not belong to its origin.input_shape")
+    continuous = spaces["actions"]["kind"] == "box"
+    expected = ("continuous", 2 * done) if continuous else ("discrete", done)
+    if expected != (origin["actions"], origin["outputs"]):
+        raise BadInput("its origin.spaces.actions do not belong to its origin.actions and origin.outputs")
+
+
+def _refuse_broken_space(space: Any, key: str) -> None:
+    if not isinstance(space, dict):
+        raise BadInput(f"{key} is missing or broken")
+    check_value(space.get("kind"), Literal["discrete", "box"], f"{key}.kind")
+    if space["kind"] == "discrete":
+        check_value(space.get("n"), _Length, f"{key}.n")
+        check_value(space.get("start"), Annotated[int, AtLeast(-(2**53)), AtMost(2**53)], f"{key}.start")
+        return
+    check_value(space.get("shape"), list[_Length], f"{key}.shape")
+    for bound in ("low", "high"):
+        check_value(space.get(bound), list[float | None], f"{key}.{bound}")
+        if len(space[bound]) != math.prod(space["shape"]):
+            raise BadInput(f"{key}.{bound} does not belong to its shape")
+        if not all(value is None or math.isfinite(value) for value in space[bound]):
+            raise BadInput(f"{key}.{bound} has numbers that are not finite")
+
+
+def _size_of(space: Mapping[str, Any]) -> int:
+    return space["n"] if space["kind"] == "discrete" else len(space["low"])
 
 
 def _refuse_broken_tokenizer(described: Any) -> None:

@@ -18,6 +18,7 @@ from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples, max
 from metashot.problems import Problem
 from metashot.sources.source import FEATURES
 from metashot.sources.splitting import SPLITS, Split
+from metashot.worlds import Worlds
 
 TEST_SEED = 0  # if a stored configuration has none
 
@@ -196,6 +197,9 @@ class EpisodicDataModule(pl.LightningDataModule):
         """The plural noun for its items in messages."""
         return "points"
 
+    def tell_tasks(self, tells: bool) -> None:
+        """Whether inputs also describe the task, for a learner that is told it; nothing changes where none can be."""
+
     def for_display(self, episode: Episode) -> Episode | None:
         """Convert an episode for people to look at.
 
@@ -319,8 +323,11 @@ class EpisodeNumbers:
         return self.length
 
 
-def in_double(episode: Episode) -> Episode:
-    """The episode in double precision, for a network with weights in double precision; integers stay unchanged."""
+def in_double(episode: Any) -> Any:
+    """The episode or the worlds in double precision, for a network with weights in double precision; integers stay
+    unchanged."""
+    if isinstance(episode, Worlds):
+        return episode.in_double()
     support, query = (
         Examples(
             *(values.double() if values.is_floating_point() else values for values in (part.x, part.y)), names=part.names

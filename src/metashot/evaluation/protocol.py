@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from metashot.algorithms.base import Familiar
 from metashot.episodes import Batch, Episode
-from metashot.evaluation.measured_episodes import MeasuredEpisodes
+from metashot.evaluation.measured_episodes import EnvironmentSteps, MeasuredEpisodes
 from metashot.evaluation.statistics import mean_and_interval
 from metashot.evaluation.strangers import measured_familiarity
 from metashot.problems import Predictions, Problem
@@ -173,6 +173,7 @@ class Scoring(pl.Callback):
         self.with_made: NDArray[np.float64] | None = None  # the measures of each episode, if the learner makes examples
         self.results: EpisodeResults | None = None
         self.answered: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None  # for problems with classes
+        self.environment_steps = EnvironmentSteps()
         self.first_batch: tuple[Episode, Tensor] | None = None  # the first test batch, with its answers
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -180,7 +181,7 @@ class Scoring(pl.Callback):
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin(pl_module)
-        for metric in (self.queries, self.familiarities, self.made):
+        for metric in (self.queries, self.familiarities, self.made, self.environment_steps):
             metric.reset()
             metric.to(pl_module.device)
         self.with_strangers = self.with_made = None
@@ -207,10 +208,14 @@ class Scoring(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         self._add(outputs["episodes"], batch)
-        problem = self._problem(pl_module)
+        problem, answers_queries = self._problem(pl_module), pl_module.answers_queries
         for episode, found in zip(batch, outputs["episodes"], strict=True):
+            if "environment_steps" in found:
+                self.environment_steps.update(found["environment_steps"])
             if "made" in found:
                 self.made.update(episode.number, found["made"])
+            if not answers_queries:
+                continue
             predictions = problem.predictions(pl_module.calibration(found["answers"]), episode.query.y)  # type: ignore[operator]
             if predictions is not None:
                 self.queries.update(episode, predictions)

@@ -90,7 +90,8 @@ def test(
         GaveUp: Answers are not finite, or an episode has no score.
     """
     refuse_other_ways(algorithm, data, split, tested.algo)
-    algorithm.watched_episodes = watched
+    # Between updates in a world, a policy has to act anyway.
+    algorithm.watched_episodes = watched if algorithm.answers_queries else data.episodes[split] or 0
     data.evaluated_split = split
     start = time.perf_counter()
     trainer.test(algorithm, data, verbose=False)

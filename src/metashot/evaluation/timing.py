@@ -49,6 +49,9 @@ class Timing(pl.Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data: EpisodicDataModule = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, Algorithm)
+        self.seconds = None
+        if not pl_module.answers_queries:
+            return
         numbers, device = data.evaluation_numbers(data.evaluated_split), pl_module.device
         seconds = []
         with trainer.precision_plugin.test_step_context(), torch.no_grad():

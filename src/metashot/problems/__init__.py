@@ -12,9 +12,10 @@ from metashot.problems.dense import DenseLabels as DenseLabels
 from metashot.problems.regression import COVERAGE
 from metashot.problems.regression import Regression as Regression
 from metashot.problems.regression import mean_and_deviation as mean_and_deviation
+from metashot.problems.returns import Returns as Returns
 
-ProblemName = Literal["Classification", "Regression", "DenseLabels"]  # the names stored in checkpoints
+ProblemName = Literal["Classification", "Regression", "DenseLabels", "Returns"]  # the names stored in checkpoints
 
-PROBLEMS: dict[str, type[Problem]] = {kind.__name__: kind for kind in (Classification, Regression, DenseLabels)}
+PROBLEMS: dict[str, type[Problem]] = {kind.__name__: kind for kind in (Classification, Regression, DenseLabels, Returns)}
 # Scores and measures that are shares, printed in percent. A set of names, because a report may be read without its problem.
 IN_PERCENT = frozenset({*(kind.metric for kind in PROBLEMS.values() if kind.in_percent), COVERAGE})

@@ -6,7 +6,7 @@ Each problem is one file. Training, scoring, reports and pictures use this inter
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from metashot.bad_input import BadInput
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (answers, targets) to a scalar
-Picture = Literal["classes", "curves", "bands", "masks"]  # what an answered episode is drawn as
+Picture = Literal["classes", "curves", "bands", "masks", "worlds"]  # what an answered episode is drawn as
 
 
 class Predictions(NamedTuple):
@@ -46,6 +46,11 @@ class Problem(ABC):
     # Not a dataclass, since Hydra would pass it on as a dictionary.
     def __init__(self, outputs: int) -> None:
         self.outputs = outputs
+
+    @classmethod
+    def described(cls, origin: Mapping[str, Any]) -> Self:
+        """The problem of the data that a checkpoint describes."""
+        return cls(origin["outputs"])
 
     @abstractmethod
     def losses(self, answers: Tensor, y: Tensor) -> Tensor:

@@ -1,0 +1,90 @@
+"""Trajectories: an actor plays some in each of T worlds at once, with random numbers that depend on the worlds alone."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from metashot.bad_input import GaveUp
+from metashot.problems import Returns
+from metashot.worlds import Discrete, Trajectories, Worlds
+
+
+class Actor(Protocol):
+    """Chooses actions in N trajectories of T worlds."""
+
+    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Actions for observations.
+
+        Args:
+            observations: [T, N, inputs]
+            noise: [T, N, size], as `Returns.sample` takes it.
+
+        Returns:
+            Choices [T, N], or [T, N, size].
+        """
+
+    def saw(self, actions: Tensor, rewards: Tensor, ended: Tensor) -> None:
+        """Learn what came of the last actions: rewards [T, N], and whether trajectories have ended [T, N]."""
+
+
+@torch.no_grad()
+def play(worlds: Worlds, actor: Actor, problem: Returns, trajectories: int, round: int) -> Trajectories:
+    """Play trajectories.
+
+    Args:
+        worlds: T worlds.
+        actor: Who acts.
+        problem: The problem, which knows how actions are drawn.
+        trajectories: N, of each world.
+        round: The number of the round of trajectories in these worlds; each has random numbers of its own.
+
+    Raises:
+        GaveUp: An environment fails, or returns rewards or observations that are not finite.
+    """
+    spaces, dtype, shape = worlds.family.spaces, worlds.dtype, (len(worlds), trajectories)
+    draw = worlds.uniform_noise if isinstance(spaces.actions, Discrete) else worlds.normal_noise
+    noise = draw(trajectories, round, problem.action_size)
+    told = worlds.descriptions()[:, None].expand(*shape, -1) if worlds.tells else None
+    environment = worlds.environment(trajectories, round)
+    found, _ = environment.reset()
+    alive = torch.ones(shape, dtype=torch.bool, device=worlds.number.device)
+    observations, actions, rewards, taken = [], [], [], []
+    for step in range(worlds.family.horizon):
+        seen = spaces.inputs(found, dtype).view(*shape, -1)
+        seen = seen if told is None else torch.cat([seen, told], -1)
+        chosen = actor.act(seen, noise[:, :, step])
+        found, reward, terminated, truncated, _ = environment.step(spaces.moves(chosen.flatten(0, 1)))
+        reward = torch.where(alive, reward.view(shape), 0)
+        _refuse_non_finite(worlds, reward, spaces.inputs(found, dtype).view(*shape, -1), alive, step)
+        ended = (terminated | truncated).view(shape)
+        actor.saw(chosen, reward, ended)
+        observations.append(seen)
+        actions.append(chosen)
+        rewards.append(reward)
+        taken.append(alive)
+        alive = alive & ~ended
+        if not alive.any():
+            break
+    left = worlds.family.horizon - len(rewards)
+    parts = (_with_rest(torch.stack(part, dim=2), left) for part in (observations, actions, rewards, taken))
+    return Trajectories(*parts)
+
+
+def _with_rest(values: Tensor, left: int) -> Tensor:
+    """Values [T, N, steps, ...] with zeros for the steps that no trajectory has taken."""
+    if not left:
+        return values
+    return torch.cat([values, values.new_zeros(*values.shape[:2], left, *values.shape[3:])], dim=2)
+
+
+def _refuse_non_finite(worlds: Worlds, rewards: Tensor, observations: Tensor, alive: Tensor, step: int) -> None:
+    for what, values in (("the reward", rewards[..., None]), ("an observation", observations)):
+        broken = alive & ~values.isfinite().all(-1)
+        if broken.any():
+            task, trajectory = broken.nonzero()[0].tolist()
+            value = values[task, trajectory][~values[task, trajectory].isfinite()][0]
+            raise GaveUp(
+                f"{worlds.family.name}: the environment of world {int(worlds.number[task])} returned {what} {value:g} in "
+                f"step {step + 1} of trajectory {trajectory + 1}"
+            )
