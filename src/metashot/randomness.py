@@ -98,7 +98,7 @@ def _first_occurrences(values: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return result
 
 
-def uniform(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:
+def uniform(key: tuple[int, int], number: NDArray[np.int64], stream: Any, size: int) -> NDArray[np.float64]:
     """As `random_words`, numbers in [0, 1)."""
     return random_words(key, number, stream, size) / 2.0**32
 
@@ -112,6 +112,6 @@ def normal(key: tuple[int, int], number: NDArray[np.int64], stream: Any, size: i
     return found
 
 
-def uniform_inside(key: tuple[int, int], number: NDArray[np.int64], stream: int, size: int) -> NDArray[np.float64]:
+def uniform_inside(key: tuple[int, int], number: NDArray[np.int64], stream: Any, size: int) -> NDArray[np.float64]:
     """As `random_words`, numbers in (0, 1), which neither end is among."""
     return (random_words(key, number, stream, size) + 0.5) / 2.0**32

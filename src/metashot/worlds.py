@@ -132,8 +132,10 @@ def refuse_other_spaces(given: Spaces, origin: Mapping[str, Any], what: str) -> 
 
 
 class Environment(Protocol):
-    """T * N copies of environments, N of each of T worlds one after the other, as gymnasium's `VectorEnv`; they are not reset
-    by themselves (`AutoresetMode.DISABLED`)."""
+    """T * N environments, N of each of T worlds one after the other, with the interface of gymnasium's `VectorEnv`.
+
+    They are not reset by themselves (`AutoresetMode.DISABLED`).
+    """
 
     def reset(self) -> tuple[Any, dict[str, Any]]: ...
 

@@ -122,12 +122,12 @@ class WorldEpisodes(EpisodicDataModule):
             origin: the description of the worlds of their training.
         """
         refuse_other_spaces(self.source.spaces, origin, f"data={self.name}")
-        if origin.get("told"):
-            if origin["input_shape"] != [self.source.spaces.observations.size + self.source.described_by]:
-                raise BadInput(
-                    f"data={self.name} cannot be used: the policy was trained to be told tasks of other worlds, those of "
-                    f"{origin['name']}"
-                )
+        told = self.source.spaces.observations.size + self.source.described_by
+        if origin.get("told") and origin["input_shape"] != [told]:
+            raise BadInput(
+                f"data={self.name} cannot be used: the policy was trained to be told tasks of other worlds, those of "
+                f"{origin['name']}"
+            )
         self.tell_tasks(bool(origin.get("told")))
 
     def batch(self, split: Split, numbers: NDArray[np.int64], device: torch.device) -> Any:

@@ -36,7 +36,7 @@ def linear_baseline(trajectories: Trajectories, discount: float) -> Tensor:
     returns = (discounted_sums(trajectories.rewards.double(), discount)[..., None] * taken).flatten(1, 2)
     square = weighted.mT @ weighted + _RIDGE * torch.eye(features.shape[-1], dtype=seen.dtype, device=seen.device)
     weights = torch.linalg.solve(square, weighted.mT @ returns)  # [T, F, 1]
-    values = (features.view(tasks, -1, features.shape[-1]) @ weights).view(seen.shape[:3]) * taken[..., 0]
+    values: Tensor = (features.view(tasks, -1, features.shape[-1]) @ weights).view(seen.shape[:3]) * taken[..., 0]
     return values.to(trajectories.rewards)
 
 

@@ -262,7 +262,7 @@ class MAMLRL(PolicyLearner):
             gradients = torch.autograd.grad(self.ppo.penalty * penalty - gain, parameters, materialize_grads=True)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = self.mean_over_devices(gradient)
-            norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients])
+            norm = torch.nn.utils.get_total_norm(list(gradients))
             if epoch == self.ppo.epochs or not norm.isfinite():
                 break
             self._clip(parameters)

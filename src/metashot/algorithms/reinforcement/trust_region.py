@@ -142,4 +142,4 @@ def _flat(values: Sequence[Tensor]) -> Tensor:
 
 def _like(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     sizes = [parameter.numel() for parameter in parameters]
-    return [part.view_as(parameter) for part, parameter in zip(flat.split(sizes), parameters, strict=True)]
+    return [part.view_as(parameter) for part, parameter in zip(torch.split(flat, sizes), parameters, strict=True)]

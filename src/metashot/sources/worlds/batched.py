@@ -1,7 +1,7 @@
 """Environments that are a few formulas: a gymnasium vector environment that steps all of its worlds at once in torch."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -35,7 +35,7 @@ class BatchedWorlds(VectorEnv[Tensor, Tensor, Tensor]):
         horizon: The number of steps after which a trajectory ends.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.DISABLED}
+    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.DISABLED}
 
     def __init__(self, spaces: Spaces, count: int, horizon: int) -> None:
         self.num_envs = count
