@@ -153,6 +153,17 @@ class Family(Protocol):
     def descriptions(self, key: tuple[int, int], numbers: NDArray[np.int64]) -> NDArray[np.float64]:
         """What tells the tasks with these numbers from others: [T, described_by]."""
 
+    def regrets(
+        self, key: tuple[int, int], numbers: NDArray[np.int64], actions: NDArray[np.int64]
+    ) -> NDArray[np.float64] | None:
+        """How much less each action is expected to pay than the best one; None where that is not known.
+
+        Args:
+            key: The key of the random numbers.
+            numbers: The numbers [T] of the tasks.
+            actions: What was done in their trajectories [T, N, H].
+        """
+
     def environment(
         self,
         key: tuple[int, int],
@@ -213,6 +224,11 @@ class Worlds:
         """[T, described_by]"""
         found = self.family.descriptions(self.key, self.numbers)
         return torch.from_numpy(found).to(self.number.device, self.dtype)
+
+    def regrets(self, actions: Tensor) -> Tensor | None:
+        """How much less each action [T, N, H] is expected to pay than the best one; None where that is not known."""
+        found = self.family.regrets(self.key, self.numbers, np.asarray(actions.cpu().numpy()))
+        return None if found is None else torch.from_numpy(found).to(actions.device)
 
     def uniform_noise(self, trajectories: int, round: int, size: int = 1) -> Tensor:
         """Numbers in (0, 1) for the actions of each trajectory and step: [T, N, horizon, size]."""

@@ -37,6 +37,12 @@ class Bandits:
         """The probabilities [T, arms]."""
         return uniform_inside(key, numbers, stream_of_tasks(), self.arms)
 
+    def regrets(self, key: tuple[int, int], numbers: NDArray[np.int64], actions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The probability of the best arm minus that of the chosen one: [T, N, H]."""
+        chances = self.descriptions(key, numbers)
+        chosen = np.take_along_axis(chances[:, None], actions, axis=-1)
+        return chances.max(-1)[:, None, None] - chosen
+
     def environment(
         self,
         key: tuple[int, int],

@@ -1,7 +1,7 @@
 """Environments that are a few formulas: a gymnasium vector environment that steps all of its worlds at once in torch."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -35,9 +35,8 @@ class BatchedWorlds(VectorEnv[Tensor, Tensor, Tensor]):
         horizon: The number of steps after which a trajectory ends.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.DISABLED}
-
     def __init__(self, spaces: Spaces, count: int, horizon: int) -> None:
+        self.metadata = {"autoreset_mode": AutoresetMode.DISABLED}
         self.num_envs = count
         self.horizon = horizon
         self.single_observation_space, self.single_action_space = map(gymnasium_space, spaces)

@@ -58,6 +58,9 @@ class Mazes:
         shares = shares.reshape(-1, states, choices, states)
         return rewards, shares / shares.sum(-1, keepdims=True)
 
+    def regrets(self, key: tuple[int, int], numbers: NDArray[np.int64], actions: NDArray[np.int64]) -> None:
+        """Nothing is known of the best actions."""
+
     def environment(
         self,
         key: tuple[int, int],

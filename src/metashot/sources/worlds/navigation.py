@@ -50,6 +50,9 @@ class Navigation:
         goals: NDArray[np.float64] = self.side * (uniform_inside(key, numbers, stream_of_tasks(), 2) - 0.5)
         return goals
 
+    def regrets(self, key: tuple[int, int], numbers: NDArray[np.int64], actions: NDArray[np.int64]) -> None:
+        """Nothing is known of the best actions."""
+
     def environment(
         self,
         key: tuple[int, int],
