@@ -41,7 +41,8 @@ class Bandits:
         """The probability of the best arm minus that of the chosen one: [T, N, H]."""
         chances = self.descriptions(key, numbers)
         chosen = np.take_along_axis(chances[:, None], actions, axis=-1)
-        return chances.max(-1)[:, None, None] - chosen
+        found: NDArray[np.float64] = chances.max(-1)[:, None, None] - chosen
+        return found
 
     def environment(
         self,
