@@ -14,6 +14,8 @@ initial parameters through the inner steps:
 `pretrained`, the paper's baseline, is this class without inner steps in training, and `oracle` is the same and is told the
 task. Advantages are generalised advantage estimates over a linear baseline, normalised in each world.
 
+In tests, updates after those of training have half the step size, as in the paper.
+
 Where this departs from the paper: with several inner steps, each has trajectories of its own in training too.
 """
 
@@ -57,6 +59,7 @@ class MAMLRL(PolicyLearner):
         problem: The problem.
         engine: How inner steps run and are differentiated.
         inner_lr: alpha, the size of an inner step.
+        later_inner_lr: That of the updates in tests that come after those of training.
         inner_steps: The updates in training.
         test_inner_steps: The updates in validation, tests and use.
         first_order: Whether to omit second derivatives.
@@ -75,6 +78,7 @@ class MAMLRL(PolicyLearner):
         problem: Problem,
         engine: Engine,
         inner_lr: Positive,
+        later_inner_lr: Positive,
         inner_steps: Annotated[int, AtLeast(0), AtMost(100)],
         test_inner_steps: Annotated[int, AtLeast(0), AtMost(100)],
         first_order: bool,
@@ -95,6 +99,7 @@ class MAMLRL(PolicyLearner):
         self.network = PolicyNetwork(backbone, self.problem, deviation)
         self.engine = engine
         self.alpha = inner_lr
+        self.later_alpha = later_inner_lr
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
         self.first_order = first_order
@@ -125,7 +130,7 @@ class MAMLRL(PolicyLearner):
             steps = steps + judged.steps
             if update < self.test_inner_steps:
                 tried = self.tried(worlds, theta, worlds.shots, 2 * update + 1)
-                theta = self.updated(theta, tried.examples)
+                theta = self.updated(theta, tried.examples, update)
                 steps = steps + tried.trajectories.steps
         return Played(torch.stack(returns, 1), steps, judged=judged)
 
@@ -170,26 +175,27 @@ class MAMLRL(PolicyLearner):
         advantages, weights, old = y[..., size:].unbind(-1)
         return actions, advantages, weights, old
 
-    def inner_update(
-        self, theta: Parameters, gradients: Parameters, state: OptimizerState, step: int, loss: Tensor
-    ) -> tuple[Parameters, OptimizerState]:
-        """theta' = theta - alpha * gradient"""
-        return descended(theta, self.alpha, gradients), state
-
-    def updated(self, theta: Parameters, examples: Examples) -> Parameters:
-        """Parameters [T, ...] after one update with these examples, without a graph."""
+    def updated(self, theta: Parameters, examples: Examples, update: int) -> Parameters:
+        """Parameters [T, ...] after the update with this number, from 0, with these examples; without a graph."""
+        alpha = self.alpha if update < max(self.inner_steps, 1) else self.later_alpha
         with torch.no_grad():
-            found = self.engine(self._inner_loop(1, ()), examples, examples.x[:, :0], start=theta)
+            found = self.engine(self._inner_loop(1, (), alpha), examples, examples.x[:, :0], start=theta)
         return {name: value.detach() for name, value in found.parameters.items()}
 
-    def _inner_loop(self, steps: int, answer_after: tuple[int, ...]) -> InnerLoop:
+    def _inner_loop(self, steps: int, answer_after: tuple[int, ...], alpha: float) -> InnerLoop:
+        def inner_update(
+            theta: Parameters, gradients: Parameters, state: OptimizerState, step: int, loss: Tensor
+        ) -> tuple[Parameters, OptimizerState]:
+            """theta' = theta - alpha * gradient"""
+            return descended(theta, alpha, gradients), state
+
         return InnerLoop(
             network=self.network,
             adapted_names=tuple(name for name, _ in self.network.named_parameters()),
             outer_parameters=tuple(self.trainable_parameters()),
             loss=self.inner_loss,
             initial_state=lambda theta: {},
-            update=self.inner_update,
+            update=inner_update,
             steps=steps,
             first_order=self.first_order,
             answer_after=answer_after,
@@ -205,7 +211,7 @@ class MAMLRL(PolicyLearner):
             examples = tried[step].examples
             return Examples(examples.x[chunk], examples.y[chunk])
 
-        found = self.engine(self._inner_loop(len(tried), (len(tried),)), collected, x)
+        found = self.engine(self._inner_loop(len(tried), (len(tried),), self.alpha), collected, x)
         return found.answers[:, 0], found.losses
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
@@ -213,7 +219,7 @@ class MAMLRL(PolicyLearner):
         theta, tried = self.initial(len(worlds)), []
         for step in range(self.inner_steps):
             tried.append(self.tried(worlds, theta, worlds.shots, 2 * step + 1))
-            theta = self.updated(theta, tried[-1].examples)
+            theta = self.updated(theta, tried[-1].examples, step)
         judged = self.tried(worlds, theta, worlds.queries, 2 * self.inner_steps)
         self.count(sum((one.trajectories.steps for one in tried), judged.trajectories.steps))
         losses = -judged.trajectories.returns.mean(1)
