@@ -42,8 +42,35 @@ _COSINE = ("algo.normalise=l2", "algo.distance=cosine")
 _VECTORS = ("backbone=wordvectors",)
 _FIVE_WAYS = ("data.train.ways=5",)  # of 12 classes
 _NGRAMS = ("backbone=ngrams", "backbone.buckets=2048", "backbone.features=null")
+_WORLDS = {  # the two ends of every comparison
+    "oracle": ("algo=oracle",),
+    "random": ("algo=random",),
+}
 _CONV4 = ("backbone=conv4", "backbone.normalisation=transductive", "trainer.max_steps=3000", "trainer.validate_every=1000")
 QUESTIONS = (
+    Question(
+        "navigation",
+        "The point robot of Finn et al. 2017",
+        "after one update clearly above before it, and above `pretrained`",
+        {
+            "maml_rl": ("experiment=navigation",),
+            "maml_rl by PPO": ("experiment=navigation", "algo.outer=ppo"),
+            "pretrained": ("algo=pretrained",),
+            **_WORLDS,
+        },
+        ("data=navigation",),
+    ),
+    Question(
+        "bandits",
+        "Bandits with 5 arms and 10 pulls, as in Duan et al. 2016",
+        "6.6 or more (published: 6.7 for RL2, 6.6 for Gittins indices, 5.0 by chance)",
+        {
+            "rl2": ("experiment=bandits",),
+            **{rule: (f"algo={rule}",) for rule in ("gittins", "thompson", "ucb1")},
+            **_WORLDS,
+        },
+        ("data=bandits",),
+    ),
     Question(
         "hyper-sinusoid",
         "One step from generated parameters, on sinusoids",

@@ -50,6 +50,11 @@ class Tried(NamedTuple):
     outputs: Tensor  # [T, N * H, outputs]
     trajectories: Trajectories
 
+    def of_worlds(self, places: Tensor) -> "Tried":
+        """What was tried in some of the worlds; the trajectories themselves are those of all."""
+        examples = Examples(self.examples.x[places], self.examples.y[places])
+        return self._replace(examples=examples, outputs=self.outputs[places])
+
 
 class MAMLRL(PolicyLearner):
     """A policy that adapts to a world by policy gradients.
@@ -225,7 +230,9 @@ class MAMLRL(PolicyLearner):
         losses = -judged.trajectories.returns.mean(1)
         inner_losses = torch.stack([self._losses(one) for one in tried], 1) if tried else None
         self.task_losses = [TaskLosses(worlds.number, losses, inner_losses)]
-        terms = self._trust_region_step(tried, judged) if self.outer == "trpo" else self._proximal_steps(tried, judged)
+        terms = (
+            self._trust_region_step(worlds, tried, judged) if self.outer == "trpo" else self._proximal_steps(tried, judged)
+        )
         before = tried[0].trajectories if tried else judged.trajectories
         found = {"loss": -judged.trajectories.returns.mean(), "score": judged.trajectories.returns.mean()}
         return found | {"return_before": before.returns.mean(), "environment_steps": self.environment_steps.float()} | terms
@@ -243,14 +250,15 @@ class MAMLRL(PolicyLearner):
         divergences = self.problem.divergences(judged.outputs, outputs)
         return Objective((weights * ratios * advantages).sum(1).mean(), (weights * divergences).sum(1).mean())
 
-    def _trust_region_step(self, tried: list[Tried], judged: Tried) -> dict[str, Tensor]:
+    def _trust_region_step(self, worlds: Worlds, tried: list[Tried], judged: Tried) -> dict[str, Tensor]:
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         parameters = self.trainable_parameters()
-        some = self._some(judged)
+        some = self._some(worlds)
+        few = [one.of_worlds(some) for one in tried], judged.of_worlds(some)
 
         def divergence() -> Tensor:
-            return self.objective(tried, some).divergence
+            return self.objective(*few).divergence
 
         taken = self.trpo.step(parameters, lambda: self.objective(tried, judged), divergence, self.mean_over_devices)
         for parameter, difference in zip(parameters, taken.difference, strict=True):
@@ -295,17 +303,15 @@ class MAMLRL(PolicyLearner):
             parts.append((weights * self.problem.divergences(one.outputs, outputs)).sum(1).mean())
         return torch.stack(parts).mean()
 
-    def _some(self, judged: Tried) -> Tried:
-        """The trajectories whose divergence is differentiated twice."""
-        count, all_of_them = self.trpo.curvature_trajectories, judged.trajectories.rewards.shape[1]
-        if count is None or count >= all_of_them:
-            return judged
-        steps = count * judged.trajectories.rewards.shape[2]
-        x, y, outputs = (part[:, :steps] for part in (judged.examples.x, judged.examples.y, judged.outputs))
-        size = self.problem.action_size + 1  # the place of the weights
-        y = y.clone()
-        y[..., size] /= y[..., size].sum(1, keepdim=True).clamp(min=1e-8)
-        return Tried(Examples(x, y), outputs, judged.trajectories)
+    def _some(self, worlds: Worlds) -> Tensor:
+        """The places of the worlds whose divergence is differentiated twice, the same ones on any number of devices."""
+        every = self.trpo.curvature_every
+        if len(worlds) % every:
+            raise BadInput(
+                f"algo.trpo.curvature_every={every} takes every {every}th world of a step, but each device has {len(worlds)}: "
+                "give a number that divides it, or 1 for all"
+            )
+        return (worlds.number % every == 0).nonzero()[:, 0]
 
     def configure_optimizers(self) -> Any:
         if self.outer == "trpo":

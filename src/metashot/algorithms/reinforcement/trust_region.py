@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from metashot.arguments import Above, AtLeast, AtMost, Below, Images, NotNegative, Positive
+from metashot.arguments import Above, AtLeast, AtMost, Below, NotNegative, Positive
 
 Mean = Callable[[Tensor], Tensor]  # over all devices
 _LEAST = 1e-10  # of the squared residual, at which conjugate gradients are done
@@ -43,7 +43,7 @@ class TrustRegion:
         damping: What is added to the diagonal of the Hessian.
         backtracks: How often a step is shortened before it is given up.
         shrink: The factor of each shortening.
-        curvature_trajectories: The number of trajectories of a world whose divergence is differentiated twice; None for all.
+        curvature_every: The divergence is differentiated twice in every n-th world alone.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class TrustRegion:
         damping: NotNegative,
         backtracks: Annotated[int, AtLeast(1), AtMost(1000)],
         shrink: Annotated[float, Above(0), Below(1)],
-        curvature_trajectories: Images | None,
+        curvature_every: Tasks,
     ) -> None:
         self.max_divergence = max_divergence
         self.conjugate_gradients = conjugate_gradients
         self.damping = damping
         self.backtracks = backtracks
         self.shrink = shrink
-        self.curvature_trajectories = curvature_trajectories
+        self.curvature_every = curvature_every
 
     def step(
         self,
