@@ -308,10 +308,11 @@ class MAMLRL(PolicyLearner):
         every = self.trpo.curvature_every
         if len(worlds) % every:
             raise BadInput(
-                f"algo.trpo.curvature_every={every} takes every {every}th world of a step, but each device has {len(worlds)}: "
-                "give a number that divides it, or 1 for all"
+                f"algo.trpo.curvature_every={every} takes one of {every} worlds, but each device has {len(worlds)} in a "
+                "step: give a number that divides it, or 1 for all"
             )
-        return (worlds.number % every == 0).nonzero()[:, 0]
+        places: Tensor = (worlds.number % every == 0).nonzero()[:, 0]
+        return places
 
     def configure_optimizers(self) -> Any:
         if self.outer == "trpo":

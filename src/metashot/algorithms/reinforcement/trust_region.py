@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from metashot.arguments import Above, AtLeast, AtMost, Below, NotNegative, Positive
+from metashot.arguments import Above, AtLeast, AtMost, Below, NotNegative, Positive, Tasks
 
 Mean = Callable[[Tensor], Tensor]  # over all devices
 _LEAST = 1e-10  # of the squared residual, at which conjugate gradients are done
