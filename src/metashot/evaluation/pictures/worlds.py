@@ -18,7 +18,7 @@ from metashot.evaluation.pictures.drawing import new_figure, write_picture
 from metashot.worlds import Trajectories, Worlds
 
 SHOWN_WORLDS = 6
-_SHOWN_PATHS = 5  # of each stage in a world
+_SHOWN_PATHS = 3  # of each stage in a world
 _STAGES = ("0.6", "#e69f00", "#0072b2")  # before adapting, then, and in the end; also apart in grey
 _STYLES = ((0, (1, 1)), "--", "-")
 _ROOM = 1.15  # of the square of goals, and at most of the paths that leave it
@@ -148,26 +148,30 @@ def _draw_paths(worlds: Worlds, stages: Mapping[str, Trajectories]) -> Figure:
     count = min(SHOWN_WORLDS, len(worlds))
     figure, panels = _panels(count, 2.7, 2.8)
     maps = {name: worlds.map(found) for name, found in stages.items()}
+    side, farthest = next(iter(maps.values())).side, 0.0
     for task, axes in enumerate(panels[:count]):
-        farthest = 0.0
         for (name, on_map), colour in zip(maps.items(), _styles(stages), strict=True):
             taken = stages[name].taken[task, :_SHOWN_PATHS].cpu()
             paths = on_map.paths[task, :_SHOWN_PATHS].double().cpu().masked_fill(~taken[..., None], math.nan)
-            for place, positions in enumerate(paths):
+            for place, (positions, steps) in enumerate(zip(paths, taken.sum(-1).tolist(), strict=True)):
                 label = name if place == 0 else None
-                axes.plot(positions[:, 0], positions[:, 1], color=colour[0], linewidth=1.1, alpha=0.85, label=label)
-            farthest = float(paths.nan_to_num(0).abs().max())  # of the last stage
-        goal, side = on_map.goals[task].double().cpu(), on_map.side
+                axes.plot(positions[:, 0], positions[:, 1], color=colour[0], linewidth=1, alpha=0.9, label=label)
+                axes.plot(
+                    *positions[steps - 1], "o", color=colour[0], markersize=3.5, markeredgecolor="white", markeredgewidth=0.5
+                )
+        farthest = max(farthest, float(paths.nan_to_num(0).abs().max()))  # of the last stage
+        goal = on_map.goals[task].double().cpu()
         axes.add_patch(Rectangle((-side / 2, -side / 2), side, side, fill=False, edgecolor="0.75", linewidth=1))
         axes.plot(0, 0, "o", color="black", markersize=4, linestyle="none", label="start")
         star: dict[str, Any] = {"marker": "*", "markersize": 15, "markerfacecolor": "#cf222e", "markeredgecolor": "white"}
         axes.plot(goal[0], goal[1], linestyle="none", zorder=5, label="goal", **star)
-        half = min(_ROOM * max(side / 2, farthest), _FARTHEST * side / 2)
-        axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
         axes.xaxis.set_major_locator(FixedLocator([-side / 2, 0, side / 2]))
         axes.yaxis.set_major_locator(FixedLocator([-side / 2, 0, side / 2]))
         axes.tick_params(labelsize=7)
         axes.set_title(_title(worlds, stages, task), fontsize=8)
+    half = min(_ROOM * max(side / 2, farthest), _FARTHEST * side / 2)
+    for axes in panels[:count]:
+        axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
     _hide(panels[count:])
     _shared_legend(figure, panels[0])
     return figure
