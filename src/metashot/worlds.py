@@ -6,7 +6,7 @@ batch plays N trajectories in each of its worlds at once, with the interface of 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from metashot.bad_input import BadInput
 from metashot.randomness import normal, uniform_inside
 
 MOST_TRAJECTORIES, MOST_ROUNDS = 2**17, 2**10
+# How trajectories are drawn: as paths in the plane, as the arms that are pulled, or as the rewards of each step.
+Drawing = Literal["paths", "arms", "rewards"]
 _TASK, _ENVIRONMENT, _ACTIONS = range(3)  # uses of random numbers
 
 
@@ -143,7 +145,11 @@ class Environment(Protocol):
 
 
 class Family(Protocol):
-    """Worlds that differ in what a task draws."""
+    """Worlds that differ in what a task draws.
+
+    A family that is drawn as something else than rewards says so by an attribute `drawn_as`; one that is drawn as paths also
+    has a method `map`.
+    """
 
     name: str
     spaces: Spaces
@@ -185,6 +191,14 @@ class Family(Protocol):
         """
 
 
+class Map(NamedTuple):
+    """Trajectories in the plane."""
+
+    paths: Tensor  # [T, N, H, 2], the positions before each step
+    goals: Tensor  # [T, 2]
+    side: float  # of the square around the origin in which goals lie
+
+
 @dataclass(frozen=True)
 class Worlds:
     """A batch of T worlds, each a pure function of seed, split and number: the counterpart of `Episode`."""
@@ -214,6 +228,9 @@ class Worlds:
         for first in range(0, len(self), size):
             yield replace(self, number=self.number[first : first + size])
 
+    def to(self, device: torch.device) -> "Worlds":
+        return replace(self, number=self.number.to(device))
+
     def in_double(self) -> "Worlds":
         return replace(self, dtype=torch.float64)
 
@@ -229,6 +246,15 @@ class Worlds:
         """How much less each action [T, N, H] is expected to pay than the best one; None where that is not known."""
         found = self.family.regrets(self.key, self.numbers, np.asarray(actions.cpu().numpy()))
         return None if found is None else torch.from_numpy(found).to(actions.device)
+
+    @property
+    def drawn_as(self) -> Drawing:
+        return cast(Drawing, getattr(self.family, "drawn_as", "rewards"))
+
+    def map(self, trajectories: "Trajectories") -> Map:
+        """Trajectories of a family that is drawn as paths."""
+        found: Map = self.family.map(self.key, self.numbers, trajectories.observations)  # type: ignore[attr-defined]
+        return found
 
     def uniform_noise(self, trajectories: int, round: int, size: int = 1) -> Tensor:
         """Numbers in (0, 1) for the actions of each trajectory and step: [T, N, horizon, size]."""
@@ -276,5 +302,5 @@ class Trajectories:
 
     @property
     def steps(self) -> Tensor:
-        """The number of all steps that were taken."""
-        return self.taken.sum()
+        """The number of steps that were taken in each world: [T]."""
+        return self.taken.sum((1, 2))

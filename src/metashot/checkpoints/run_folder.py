@@ -20,6 +20,7 @@ from metashot.process.leftovers import RUN_FOLDER, is_child_of_lightning
 METRICS, REPORT, PICTURE = "metrics.csv", "report.json", "episode.png"
 PAGE = "episode.html"  # the picture of an episode of texts
 REPORT_FOR_PEOPLE, EPISODES = "report.md", "episodes.csv"
+WORLDS_PICTURE, REGRET_CURVE = "worlds.png", "regret.csv"  # of policies
 
 
 class _Dumper(yaml.SafeDumper):

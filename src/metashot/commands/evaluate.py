@@ -31,12 +31,18 @@ from metashot.configuration.composing import explained
 from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
+from metashot.data.worlds import WorldEpisodes
 from metashot.episodes import format_amount
 from metashot.evaluation.checks import check_of_evaluation, checkpoints_of, wants_grid
 from metashot.evaluation.comparison import Comparison, Scored
 from metashot.evaluation.documents import write_document
 from metashot.evaluation.embedding import EmbedOnce
-from metashot.evaluation.gallery import Pictures, refuse_to_replace_evaluation, write_evaluation
+from metashot.evaluation.gallery import (
+    Pictures,
+    refuse_to_replace_evaluation,
+    write_comparison_pictures,
+    write_evaluation,
+)
 from metashot.evaluation.grid import Grid
 from metashot.evaluation.protocol import Scoring
 from metashot.evaluation.report import Report, as_json, score_with_interval
@@ -93,6 +99,8 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
         if wants_grid(config):
             grid = Grid([Comparison.of([scorer.score(one) for one in of_shape]) for of_shape in scored])
             folder = folder_of_several(config, "grid")
+            if is_first_process():
+                write_document(folder / REPORT_FOR_PEOPLE, grid.for_people())
             write_several(grid, folder, console)
             return score_for_sweeps(grid.cells[0].scored[0].evaluation.report, folder)
         every = [scorer.score(prepared) for prepared in scored[0]]
@@ -108,6 +116,8 @@ def evaluate_checkpoints(composed: DictConfig, processes: Processes) -> float:
         comparison = Comparison.of(every)
         if is_first_process():
             write_output(folder / EPISODES, comparison.episodes_csv().encode())
+            pictures = write_comparison_pictures(comparison, folder) if config["pictures"] == "all" else ()
+            write_document(folder / REPORT_FOR_PEOPLE, comparison.for_people(pictures))
         write_several(comparison, folder, console)
         return score_for_sweeps(every[0].evaluation.report, folder)
 
@@ -180,9 +190,12 @@ def refuse_other_episodes(checkpoints: Sequence[Checkpoint], split: Split) -> No
             if isinstance(values[0], dict) and key == split:
                 values = [{k: v for k, v in value.items() if k in SHAPE_KEYS} for value in values]
             if values[0] != values[1]:
-                given = "data" if key in ("name", "source") else f"data.{key}" if key != split else f"data.{split}.ways"
+                given = "data" if key in ("name", "source") else f"data.{key}"
+                if key == split:
+                    given += f".{next(k for k in values[0] if values[0][k] != values[1].get(k))}"
+                same = "in the same worlds" if first.origin["problem"] == "Returns" else "on the same episodes"
                 raise BadInput(
-                    f"{first.path} and {other.path} would not be scored on the same episodes, because data.{key} is "
+                    f"{first.path} and {other.path} would not be scored {same}, because data.{key} is "
                     f"{_plainly(values[0])} for one and {_plainly(values[1])} for the other: give {given}=..., which "
                     "then holds for all"
                 )
@@ -335,7 +348,6 @@ def keep_one(prepared: Prepared, evaluation: Evaluation, folder: Path, config: S
 def write_several(several: Comparison | Grid, folder: Path, console: Console) -> None:
     if not is_first_process():
         return
-    write_document(folder / REPORT_FOR_PEOPLE, several.for_people())
     write_output(folder / REPORT, as_json(several.content()).encode())
     console.print(several.lines(), f"report: {in_one_line(str(folder / REPORT))}", sep="\n", highlight=False, markup=False)
 
@@ -393,6 +405,8 @@ def match_training_data(data: EpisodicDataModule, origin: Origin) -> str | None:
             f"data={data.name} is a {data.asks.kind} problem, but the checkpoint was trained on "
             f"{origin['name']}, a {PROBLEMS[origin['problem']].kind} problem: choose other data"
         )
+    if isinstance(data, WorldEpisodes):
+        data.refuse_other_worlds(origin)
     if not isinstance(data, ClassEpisodes):
         return None
     for override in HydraConfig.get().overrides.task:

@@ -17,8 +17,8 @@ from typing import Any
 from metashot.bad_input import BadInput
 from metashot.checkpoints.stored import BEST, configuration_of_checkpoint
 from metashot.configuration import differences
-from metashot.evaluation.documents import as_csv, episode_rows, table
-from metashot.evaluation.report import ONE_EPISODE, plain_score, score_with_interval
+from metashot.evaluation.documents import as_csv, episode_rows, linked, table
+from metashot.evaluation.report import ONE_EPISODE, ONE_WORLD, plain_score, score_with_interval
 from metashot.evaluation.statistics import (
     FEW_SEEDS,
     Difference,
@@ -33,6 +33,7 @@ from metashot.evaluation.testing import Evaluation
 
 OF_CHECKPOINTS = "which of these checkpoints is better, on other episodes"
 OF_ALGORITHMS = "which of these algorithms is better, trained again with another seed"
+AFTER_UPDATES = "return after updates, or after earlier episodes of a trial"
 SEED_ONLY = "differ in training seed only"
 EQUAL = "equal values have no interval"
 LEVEL = 0.05  # significance level for all pairs together
@@ -130,11 +131,20 @@ class Comparison:
     def metric(self) -> str:
         return self.scored[0].evaluation.report.metric
 
+    @property
+    def noun(self) -> str:
+        """The plural noun for tasks."""
+        return self.scored[0].evaluation.report.noun
+
+    @property
+    def _question(self) -> str:
+        return OF_CHECKPOINTS.replace("episodes", self.noun)
+
     def content(self) -> dict[str, Any]:
         """The values as plain containers, as in report.json."""
         return {
             "checkpoints": [one.evaluation.report.content() for one in self.scored],
-            "of_checkpoints": {"question": OF_CHECKPOINTS, "pairs": [asdict(pair) for pair in self.pairs]},
+            "of_checkpoints": {"question": self._question, "pairs": [asdict(pair) for pair in self.pairs]},
             "of_algorithms": {
                 "question": OF_ALGORITHMS,
                 "algorithms": [seeds.content() for seeds in self.seeds],
@@ -145,8 +155,10 @@ class Comparison:
     def lines(self) -> str:
         """The comparison as text for a terminal."""
         parts = [self.scored[0].evaluation.report.asked(), *aligned(self.score_rows())]
+        if rows := self.rows_after_updates():
+            parts += [AFTER_UPDATES, *aligned(rows)]
         if self.pairs:
-            parts += [f"{OF_CHECKPOINTS}: differences, paired by episode", *aligned(self.pair_rows())]
+            parts += [f"{self._question}: differences, paired by {self.noun[:-1]}", *aligned(self.pair_rows())]
             parts.append(f"{OF_ALGORITHMS}: {self._of_algorithms()}")
         if self.seeds:
             parts += aligned(self.algorithm_rows())
@@ -154,18 +166,23 @@ class Comparison:
             parts += ["differences of these algorithms, over training seeds:", *aligned(self.algorithm_pair_rows())]
         return "\n".join(parts)
 
-    def for_people(self) -> str:
-        """The comparison as Markdown."""
+    def for_people(self, pictures: Sequence[Path] = ()) -> str:
+        """The comparison as Markdown, with links to pictures."""
         report = self.scored[0].evaluation.report
         parts = [f"# {len(self.scored)} checkpoints on {report.data}", report.asked(), _table(self.score_rows())]
+        if rows := self.rows_after_updates():
+            parts += [f"## {_sentence(AFTER_UPDATES)}", _table(rows)]
         if self.pairs:
-            parts += ["## These checkpoints", f"{_sentence(OF_CHECKPOINTS)}? Differences, paired by episode:"]
+            question = f"{_sentence(self._question)}? Differences, paired by {self.noun[:-1]}:"
+            parts += ["## These checkpoints", question]
             parts.append(_table(self.pair_rows()))
             parts += ["## These algorithms", f"{_sentence(OF_ALGORITHMS)}? {_sentence(self._of_algorithms())}."]
         if self.seeds:
             parts.append(_table(self.algorithm_rows()))
         if self.algorithm_pairs:
             parts.append(_table(self.algorithm_pair_rows()))
+        if pictures:
+            parts += ["## Pictures", *map(linked, pictures)]
         return "\n\n".join(parts) + "\n"
 
     def _of_algorithms(self) -> str:
@@ -174,7 +191,7 @@ class Comparison:
             return "not tested; it takes checkpoints of each with several training seeds, and all else equal"
         if not self.algorithm_pairs:
             return f"not compared; give checkpoints of another algorithm with several training seeds, too{self._few_seeds()}"
-        return f"on the same test episodes, which count as given{self._few_seeds()}"
+        return f"on the same test {self.noun}, which count as given{self._few_seeds()}"
 
     def _few_seeds(self) -> str:
         """The warning about algorithms with few training seeds."""
@@ -184,7 +201,10 @@ class Comparison:
         return f"; {', '.join(few)}{warning}" if few else ""
 
     def score_rows(self) -> list[list[str]]:
-        head = f"{self.metric} (95 % interval over episodes)"
+        head = f"{self.metric} (95 % interval over {self.noun})"
+        if self.noun == "worlds":
+            rows = [["", "algorithm", head, "steps in training", "training seed", "checkpoint"]]
+            return [*rows, *(self._row_of_policy(place, one) for place, one in enumerate(self.scored, 1))]
         external = any(one.evaluation.report.external_data for one in self.scored)
         more = ["external data"] if external else []
         rows = [["", "algorithm", head, "transductive", *more, "seen classes", "training seed", "checkpoint"]]
@@ -196,9 +216,29 @@ class Comparison:
             rows.append([str(place), report.algo, score, *columns, str(one.path)])
         return rows
 
+    def _row_of_policy(self, place: int, one: Scored) -> list[str]:
+        report = one.evaluation.report
+        assert report.acting is not None
+        score = score_with_interval(report.metric, report.score, report.ci95, without=ONE_WORLD)
+        steps = f"{report.acting.environment_steps_in_training:,}"
+        return [str(place), report.algo, score, steps, str(report.training_seed), str(one.path)]
+
+    def rows_after_updates(self) -> list[list[str]]:
+        """The scores of policies after each number of updates; empty if none takes any."""
+        reports = [one.evaluation.report for one in self.scored]
+        columns = sorted({at.steps for report in reports for at in report.inner_steps if report.acting})
+        if len(columns) < 2:
+            return []
+        rows = [["", "algorithm", *map(str, columns)]]
+        for place, report in enumerate(reports, 1):
+            scores = {at.steps: score_with_interval(report.metric, at.score, at.ci95) for at in report.inner_steps}
+            rows.append([str(place), report.algo, *(scores.get(column, "-") for column in columns)])
+        return rows
+
     def pair_rows(self) -> list[list[str]]:
         rows = [["", "difference (95 % interval)", "p", "p after Holm", f"significant at {LEVEL:.0%}"]]
-        without = ONE_EPISODE if self.scored[0].evaluation.report.episodes == 1 else EQUAL
+        one_task = ONE_WORLD if self.noun == "worlds" else ONE_EPISODE
+        without = one_task if self.scored[0].evaluation.report.episodes == 1 else EQUAL
         for pair in self.pairs:
             tested = [SEED_ONLY] if pair.training_seed_only else [_significance(pair.significant)]
             rows.append([f"{pair.one} - {pair.other}", *self._difference(pair, without), *tested])
@@ -233,15 +273,18 @@ class Comparison:
         return [f"{chr(ord('A') + place % 26)}{place // 26 or ''}" for place in range(len(self.seeds))]
 
     def episodes_csv(self) -> str:
-        """A CSV table with one row per episode: its number, the score and the loss of each checkpoint, and its classes."""
+        """A CSV table with one row per episode: its number, what was measured of each checkpoint, and its classes."""
         tables = [episode_rows(one.evaluation) for one in self.scored]
-        metric = self.metric
-        columns = ["number", *(f"{name}_{place}" for place in range(1, len(tables) + 1) for name in (metric, "loss"))]
-        columns += tables[0][0][3:]
-        rows: list[Sequence[str | int | float]] = [columns]
+        ends = [3 + len(one.evaluation.results.measures) for one in self.scored]  # behind them are the classes
+        columns = [
+            f"{name}_{place}"
+            for place, (table, end) in enumerate(zip(tables, ends, strict=True), 1)
+            for name in table[0][1:end]
+        ]
+        rows: list[Sequence[str | int | float]] = [["number", *columns, *tables[0][0][ends[0] :]]]
         for of_episode in zip(*(rows for _, rows in tables), strict=True):
-            number, *_ = of_episode[0]
-            rows.append([number, *(value for row in of_episode for value in row[1:3]), *of_episode[0][3:]])
+            measured = (value for row, end in zip(of_episode, ends, strict=True) for value in row[1:end])
+            rows.append([of_episode[0][0], *measured, *of_episode[0][ends[0] :]])
         return as_csv(rows)
 
 

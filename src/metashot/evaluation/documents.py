@@ -5,7 +5,8 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from metashot.checkpoints.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
+from metashot.checkpoints.run_folder import EPISODES, REGRET_CURVE, REPORT, REPORT_FOR_PEOPLE
+from metashot.evaluation.acting import RegretCurve
 from metashot.evaluation.report import plain_score, score_with_interval
 from metashot.evaluation.testing import Evaluation
 from metashot.files.outputs import DOCUMENT_END, write_output
@@ -14,8 +15,10 @@ _WORST_CLASSES = 10
 
 
 def write_numbers(evaluation: Evaluation, folder: Path) -> None:
-    """Write the JSON report and the CSV table of episodes."""
+    """Write the JSON report and the CSV table of episodes, and of a policy that of its regret after each step."""
     write_output(folder / EPISODES, episodes_csv(evaluation).encode())
+    if evaluation.regret is not None:
+        write_output(folder / REGRET_CURVE, regret_csv(evaluation.regret).encode())
     evaluation.report.write(folder / REPORT)
 
 
@@ -49,6 +52,14 @@ def episodes_csv(evaluation: Evaluation) -> str:
     return as_csv([columns, *rows])
 
 
+def regret_csv(regret: RegretCurve) -> str:
+    """A CSV table with one row per step of a trajectory."""
+    steps = enumerate(zip(*regret, strict=True), 1)
+    return as_csv(
+        [("step", "regret", "ci95"), *((step, mean, "" if ci95 is None else ci95) for step, (mean, ci95) in steps)]
+    )
+
+
 def as_csv(rows: Iterable[Sequence[str | int | float]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
@@ -58,13 +69,19 @@ def as_csv(rows: Iterable[Sequence[str | int | float]]) -> str:
 def for_people(evaluation: Evaluation, pictures: Sequence[Path]) -> str:
     """The report as Markdown."""
     report = evaluation.report
-    score = score_with_interval(report.metric, report.score, report.ci95, " (95 % interval over episodes)")
+    score = score_with_interval(report.metric, report.score, report.ci95, report.over)
     parts = [
         f"# {report.algo} on {report.data}",
         f"**{report.metric} {score}**",
         table(["", ""], [[name, value] for name, value in report.rows().items()]),
     ]
-    if report.inner_steps:
+    if report.acting is not None and len(report.inner_steps) > 1:
+        rows = [
+            [str(report.acting.place(at.steps)), score_with_interval(report.metric, at.score, at.ci95)]
+            for at in report.inner_steps
+        ]
+        parts += [f"## {report.acting.heading}", table([report.acting.column, report.metric], rows)]
+    elif report.inner_steps and report.acting is None:
         rows = [[str(at.steps), score_with_interval(report.metric, at.score, at.ci95)] for at in report.inner_steps]
         episodes = report.inner_steps[0].episodes
         parts += [f"## After inner steps, of the first {episodes} episodes", table(["steps", report.metric], rows)]
@@ -73,11 +90,11 @@ def for_people(evaluation: Evaluation, pictures: Sequence[Path]) -> str:
         rows = [[of_class.name, plain_score("accuracy", of_class.accuracy), str(of_class.queries)] for of_class in worst]
         parts += ["## Classes that were hardest", table(["class", "accuracy", "queries"], rows)]
     if pictures:
-        parts += ["## Pictures", *map(_linked, pictures)]
+        parts += ["## Pictures", *map(linked, pictures)]
     return "\n\n".join(parts) + "\n"
 
 
-def _linked(path: Path) -> str:
+def linked(path: Path) -> str:
     """A picture is shown in the report, and a page is linked."""
     return f"{'' if path.suffix == '.html' else '!'}[{path.stem}]({path.name})"
 

@@ -10,11 +10,21 @@ from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.generative.learner import GenerativeLearner
+from metashot.algorithms.reinforcement.learner import PolicyLearner
 from metashot.algorithms.similarities import squared_distances
-from metashot.checkpoints.run_folder import EPISODES, PAGE, PICTURE, REPORT, REPORT_FOR_PEOPLE
+from metashot.checkpoints.run_folder import (
+    EPISODES,
+    PAGE,
+    PICTURE,
+    REGRET_CURVE,
+    REPORT,
+    REPORT_FOR_PEOPLE,
+    WORLDS_PICTURE,
+)
 from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.module import EpisodicDataModule, in_double
 from metashot.episodes import Episode, Examples
+from metashot.evaluation.comparison import Comparison
 from metashot.evaluation.documents import write_for_people, write_numbers
 from metashot.evaluation.pictures.attention import attention_picture
 from metashot.evaluation.pictures.episodes import bands_picture, curves_picture, episode_picture
@@ -28,12 +38,15 @@ from metashot.evaluation.pictures.scores import (
     reliability_picture,
 )
 from metashot.evaluation.pictures.texts import texts_page
+from metashot.evaluation.pictures.worlds import SHOWN_WORLDS, Line, regret_picture, returns_picture, worlds_picture
 from metashot.evaluation.testing import Evaluation
 from metashot.files.outputs import refuse_to_replace
 from metashot.problems import Picture
+from metashot.worlds import Worlds
 
 Pictures = Literal["all", "episode", "none"]
 _DRAWN = ("adaptation", "histogram", "reliability", "confusion", "features", "attention", "made", "made_features")
+_DRAWN_OF_POLICIES = ("returns", "regret")
 _TRAINING_CLASSES, _TRAINING_IMAGES = 2000, 20  # among which the nearest to a made image is searched
 _EPISODE_PICTURES: Mapping[Picture, Callable[[Episode, Tensor, Sequence[str], Path], None]] = {
     "classes": episode_picture,
@@ -41,7 +54,10 @@ _EPISODE_PICTURES: Mapping[Picture, Callable[[Episode, Tensor, Sequence[str], Pa
     "bands": bands_picture,
     "masks": masks_picture,
 }
-_NAMES = (REPORT, REPORT_FOR_PEOPLE, EPISODES, PICTURE, PAGE, *(f"{name}.png" for name in _DRAWN))
+_NAMES = (
+    *(REPORT, REPORT_FOR_PEOPLE, EPISODES, REGRET_CURVE, PICTURE, PAGE, WORLDS_PICTURE),
+    *(f"{name}.png" for name in (*_DRAWN, *_DRAWN_OF_POLICIES)),
+)
 
 
 def refuse_to_replace_evaluation(folder: Path) -> None:
@@ -87,6 +103,9 @@ def _draw(
     report, results, answers = evaluation.report, evaluation.results, evaluation.answers
     assert evaluation.first_batch is not None
     episode, first_answers = evaluation.first_batch
+    if isinstance(episode, Worlds):
+        assert isinstance(algorithm, PolicyLearner)
+        return _draw_policy(evaluation, algorithm, episode, wanted, folder)
     drawn: list[Path] = []
     names = [evaluation.names[place] for place in episode.classes[0].tolist()] if evaluation.names else []
     seen = data.for_display(episode)
@@ -125,6 +144,61 @@ def _draw(
         attention_picture(seen, attention[0], names, path("attention"))
     if isinstance(algorithm, GenerativeLearner) and algorithm.made:
         _draw_made(algorithm, data, one, names, path)
+    return drawn
+
+
+def write_comparison_pictures(comparison: Comparison, folder: Path) -> list[Path]:
+    """Draw several policies together: their returns as they adapt and, where it is known, their regret.
+
+    Returns:
+        The paths of the pictures; none for learners that answer queries.
+    """
+    evaluations = {f"{place} {one.evaluation.report.algo}": one.evaluation for place, one in enumerate(comparison.scored, 1)}
+    acting = [one.report.acting for one in evaluations.values() if one.report.acting is not None]
+    drawn: list[Path] = []
+    if len(acting) < len(evaluations):
+        return drawn
+    lines = [
+        Line(name, *zip(*((at.steps, at.score, at.ci95) for at in one.report.inner_steps), strict=True))
+        for name, one in evaluations.items()
+    ]
+    adapting = [of for of, line in zip(acting, lines, strict=True) if len(line.steps) > 1]
+    if adapting:
+        drawn.append(folder / "returns.png")
+        counted = " or ".join(sorted({of.counted for of in adapting}, reverse=True))
+        returns_picture(lines, comparison.metric, counted, drawn[-1])
+    curves = {name: one.regret for name, one in evaluations.items() if one.regret is not None}
+    if curves:
+        drawn.append(folder / "regret.png")
+        regret_picture(curves, drawn[-1])
+    return drawn
+
+
+def _draw_policy(
+    evaluation: Evaluation, algorithm: PolicyLearner, worlds: Worlds, wanted: Pictures, folder: Path
+) -> list[Path]:
+    """Draw what a policy does in the first worlds and, if wanted, its returns and its regret in all of them."""
+    report, results = evaluation.report, evaluation.results
+    assert report.acting is not None
+    drawn: list[Path] = []
+    first = next(worlds.to(algorithm.device).parts(SHOWN_WORLDS))
+    with torch.no_grad():
+        after = algorithm.eval().shown(first)
+    if after:
+        drawn.append(folder / WORLDS_PICTURE)
+        chosen = sorted({*(*after,)[:2], max(after)})
+        worlds_picture(first, {report.acting.stage(steps): after[steps] for steps in chosen}, drawn[-1])
+    if wanted == "episode":
+        return drawn
+    if len(report.inner_steps) > 1:
+        drawn.append(folder / "adaptation.png")
+        steps, scores, ci95 = zip(*((at.steps, at.score, at.ci95) for at in report.inner_steps), strict=True)
+        adaptation_picture(steps, scores, ci95, report.metric, drawn[-1], report.acting.counted, report.noun)
+    drawn.append(folder / "histogram.png")
+    histogram_picture(results.scores, report.ci95, report.worst_episodes, report.metric, drawn[-1], report.noun)
+    if evaluation.regret is not None:
+        drawn.append(folder / "regret.png")
+        regret_picture({report.algo: evaluation.regret}, drawn[-1])
     return drawn
 
 

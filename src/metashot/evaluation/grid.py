@@ -38,10 +38,10 @@ class Grid:
 
     def _asked(self) -> str:
         report = self.cells[0].scored[0].evaluation.report
-        where = f"{report.data}, {report.split} split, episodes of seed {report.episode_seed}"
-        where += f", {report.episodes} episodes each{few_episodes(report.episodes)}"
+        where = f"{report.data}, {report.split} split, {report.noun} of seed {report.episode_seed}"
+        where += f", {report.episodes} {report.noun} each{few_episodes(report.episodes)}"
         where += "".join(f", {name} ({value})" for name, value in report.unequal().items())
-        return f"{where}; {report.metric} with its 95 % interval over episodes"
+        return f"{where}; {report.metric} with its 95 % interval over {report.noun}"
 
     def _rows(self) -> list[list[str]]:
         scored = self.cells[0].scored

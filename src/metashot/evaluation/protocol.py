@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +15,13 @@ from torchmetrics.utilities import dim_zero_cat
 
 from metashot.algorithms.base import Familiar
 from metashot.episodes import Batch, Episode
-from metashot.evaluation.measured_episodes import EnvironmentSteps, MeasuredEpisodes
+from metashot.evaluation.measured_episodes import MeasuredEpisodes
 from metashot.evaluation.statistics import mean_and_interval
 from metashot.evaluation.strangers import measured_familiarity
 from metashot.problems import Predictions, Problem
+from metashot.worlds import Worlds
+
+REGRET = "regret"  # the measure: how much less the actions of a trajectory are expected to pay than the best ones
 
 
 @dataclass(frozen=True)
@@ -173,18 +176,21 @@ class Scoring(pl.Callback):
         self.with_made: NDArray[np.float64] | None = None  # the measures of each episode, if the learner makes examples
         self.results: EpisodeResults | None = None
         self.answered: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None  # for problems with classes
-        self.environment_steps = EnvironmentSteps()
-        self.first_batch: tuple[Episode, Tensor] | None = None  # the first test batch, with its answers
+        self.steps = MeasuredEpisodes()
+        self.environment_steps: int | None = None  # of a policy in all worlds
+        self.regrets = MeasuredEpisodes()
+        self.with_regrets: NDArray[np.float64] | None = None  # [E, H] after each step, where the worlds know them
+        self.first_batch: tuple[Episode | Worlds, Tensor] | None = None  # the first test batch, with its answers
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin(pl_module)
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin(pl_module)
-        for metric in (self.queries, self.familiarities, self.made, self.environment_steps):
+        for metric in (self.queries, self.familiarities, self.made, self.steps, self.regrets):
             metric.reset()
             metric.to(pl_module.device)
-        self.with_strangers = self.with_made = None
+        self.with_strangers = self.with_made = self.with_regrets = self.environment_steps = None
         self.first_batch = None
 
     def on_validation_batch_end(
@@ -211,7 +217,9 @@ class Scoring(pl.Callback):
         problem, answers_queries = self._problem(pl_module), pl_module.answers_queries
         for episode, found in zip(batch, outputs["episodes"], strict=True):
             if "environment_steps" in found:
-                self.environment_steps.update(found["environment_steps"])
+                self.steps.update(episode.number, found["environment_steps"])
+            if "regrets" in found:
+                self.regrets.update(episode.number, found["regrets"])
             if "made" in found:
                 self.made.update(episode.number, found["made"])
             if not answers_queries:
@@ -239,6 +247,11 @@ class Scoring(pl.Callback):
         self.answered = self.queries.compute() if self.queries.update_called else None
         self.with_strangers = self.familiarities.compute() if self.familiarities.update_called else None
         self.with_made = self.made.compute() if self.made.update_called else None
+        self.environment_steps = int(self.steps.compute().sum()) if self.steps.update_called else None
+        if self.regrets.update_called:
+            self.with_regrets = self.regrets.compute()
+            at_end = {REGRET: self.with_regrets[:, -1].tolist()}
+            self.results = replace(self.results, measures=self.results.measures | at_end)
 
     def _begin(self, pl_module: pl.LightningModule) -> None:
         self.scores.reset()

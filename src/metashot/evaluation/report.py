@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from metashot.bad_input import in_one_line
 from metashot.data.seen_classes import SeenClasses
 from metashot.episodes import Amount, format_amount
+from metashot.evaluation.acting import ActingReport
 from metashot.evaluation.answers import ClassAccuracy
 from metashot.evaluation.made import MadeReport
 from metashot.evaluation.statistics import FEW_EPISODES
@@ -19,10 +20,12 @@ from metashot.files.outputs import WRITTEN_BY, write_output
 from metashot.problems import IN_PERCENT
 from metashot.version import __version__
 
+_COLUMN = 15  # letters of the first column of a table
+
 
 @dataclass(frozen=True)
 class AfterSteps:
-    """The score after a number of inner steps."""
+    """The score after a number of inner steps: of a policy, after updates, or after earlier episodes of a trial."""
 
     steps: int
     score: float
@@ -75,6 +78,17 @@ class Report:
     classes: list[ClassAccuracy]  # the classes of the split that had queries
     measures: Mapping[str, Measure] = field(default_factory=dict)  # by name; beside the score, where the problem has more
     made: MadeReport | None = None  # None for learners that make no examples
+    acting: ActingReport | None = None  # None for learners that answer queries
+
+    @property
+    def noun(self) -> str:
+        """The plural noun for tasks."""
+        return "episodes" if self.acting is None else "worlds"
+
+    @property
+    def over(self) -> str:
+        """What follows an interval."""
+        return f" (95 % interval over {self.noun})"
 
     @property
     def few_episodes(self) -> bool:
@@ -91,10 +105,11 @@ class Report:
         values = asdict(self)
         values["seconds_of_a_task"] = self.seconds_of_a_task and self.seconds_of_a_task._asdict()
         values["strangers"] = self.strangers and self.strangers.content()
-        if self.made is None:
-            del values["made"]
-        else:
-            values["made"] = self.made.content()
+        for name in ("made", "acting"):
+            part: MadeReport | ActingReport | None = getattr(self, name)
+            values[name] = part and part.content()
+            if part is None:
+                del values[name]
         values["classes"] = [of_class._asdict() for of_class in self.classes]
         values["worst_class"] = self.worst_class and self.worst_class._asdict()
         values["seen_classes"] = self.seen_classes and self.seen_classes._asdict()
@@ -117,6 +132,7 @@ class Report:
             "worst_class": self.worst_class and self.worst_class.accuracy,
             **{name: measure.mean for name, measure in self.measures.items()},
             **({} if self.made is None else self.made.metrics()),
+            **({} if self.acting is None else self.acting.metrics()),
         }
         return {
             f"test/{self.metric}": self.score,
@@ -135,10 +151,10 @@ class Report:
         Returns:
             The table as lines of text.
         """
-        scored = score_with_interval(self.metric, self.score, self.ci95, " (95 % interval)")
         rows = [(name, in_one_line(str(value))) for name, value in {**self.rows(), **paths}.items()]
-        rows.insert(1, (self.metric, scored))
-        return "\n".join(f"{name:<15} {value}" for name, value in rows)
+        rows.insert(1, (self.metric, self._with_interval(self.metric, self.score, self.ci95)))
+        width = max(_COLUMN, *(len(name) for name, _ in rows))
+        return "\n".join(f"{name:<{width}} {value}" for name, value in rows)
 
     def __str__(self) -> str:
         return self.lines({})
@@ -150,7 +166,7 @@ class Report:
 
     def _repr_markdown_(self) -> str:
         """The same table in Markdown, which notebooks display."""
-        scored = score_with_interval(self.metric, self.score, self.ci95, " (95 % interval)")
+        scored = self._with_interval(self.metric, self.score, self.ci95)
         (name, where), *others = self.rows().items()
         rows = [(name, where), (self.metric, scored), *others]
         return "\n".join(
@@ -159,9 +175,18 @@ class Report:
 
     def rows(self) -> dict[str, str]:
         """The rows of the table, without the score: what was scored, and `details`."""
-        return {
+        where = {
             self.algo: f"on {self.data}, {self.split} split",
-            "seeds": f"{self.episode_seed} of the episodes, {_known(self.training_seed)} of the training",
+            "seeds": f"{self.episode_seed} of the {self.noun}, {_known(self.training_seed)} of the training",
+        }
+        if self.acting is not None:
+            worlds = {
+                "worlds": f"{self.episodes}{few_episodes(self.episodes)}",
+                "trajectories": self._trajectories(self.acting),
+            }
+            return where | worlds | self.details()
+        return {
+            **where,
             "episodes": f"{self.episodes}{few_episodes(self.episodes)}",
             **({} if self.ways is None else {"ways": format_amount(self.ways)}),
             "shots": format_amount(self.shots),
@@ -180,15 +205,24 @@ class Report:
 
     def asked(self) -> str:
         """One line that describes the data and the episodes."""
+        few = few_episodes(self.episodes)
+        where = f"{self.data}, {self.split} split, {self.noun} of seed {self.episode_seed}: {self.episodes} {self.noun}{few}"
+        if self.acting is not None:
+            return f"{where}, trajectories: {self._trajectories(self.acting)}"
         shape = (
             f"{format_amount(self.shots)} shots"
             if self.ways is None
             else f"{format_amount(self.ways)}-way {format_amount(self.shots)}-shot"
         )
-        where = f"{self.data}, {self.split} split, episodes of seed {self.episode_seed}"
-        few = few_episodes(self.episodes)
         unequal = "".join(f", {name} ({value})" for name, value in self.unequal().items())
-        return f"{where}: {self.episodes} episodes{few}, {shape}, {format_amount(self.queries)} queries{unequal}"
+        return f"{where}, {shape}, {format_amount(self.queries)} queries{unequal}"
+
+    def _trajectories(self, acting: ActingReport) -> str:
+        return acting.trajectories(format_amount(self.shots), format_amount(self.queries), len(self.inner_steps) > 1)
+
+    def _with_interval(self, metric: str, score: float, ci95: float | None) -> str:
+        without = ONE_EPISODE if self.acting is None else ONE_WORLD
+        return score_with_interval(metric, score, ci95, " (95 % interval)", without)
 
     def unequal(self) -> dict[str, str]:
         """What has unequal shares of the classes, and how they are drawn."""
@@ -203,14 +237,17 @@ class Report:
     def details(self) -> dict[str, str]:
         """The rows below the setup: inner steps, measures, worst episodes and class, calibration and times."""
         details = {} if self.made is None else self.made.rows()
-        if self.inner_steps:
+        if self.acting is not None and len(self.inner_steps) > 1:
+            for at in self.inner_steps:
+                details[self.acting.after(at.steps)] = self._with_interval(self.metric, at.score, at.ci95)
+        elif self.inner_steps and self.acting is None:
             at_steps = ", ".join(f"{at.steps}: {plain_score(self.metric, at.score)}" for at in self.inner_steps)
             episodes = self.inner_steps[0].episodes
             of_some = f" (first {episodes} episodes)" if episodes < self.episodes else ""
             details["inner steps"] = at_steps + of_some
         for name, measure in self.measures.items():
-            details[name.replace("_", " ")] = score_with_interval(name, *measure, " (95 % interval)")
-        details["worst 5 %"] = f"{plain_score(self.metric, self.worst_episodes)}, the mean of those episodes"
+            details[name.replace("_", " ")] = self._with_interval(name, *measure)
+        details["worst 5 %"] = f"{plain_score(self.metric, self.worst_episodes)}, the mean of those {self.noun}"
         if self.worst_class is not None:
             worst = self.worst_class
             details["worst class"] = f"{plain_score('accuracy', worst.accuracy)} of {worst.queries} queries, {worst.name}"
@@ -221,6 +258,9 @@ class Report:
         if self.seconds_of_a_task is not None:
             adapting, answering, _ = (1000 * seconds for seconds in self.seconds_of_a_task)
             details["a task takes"] = f"{adapting:.1f} ms to adapt and {answering:.1f} ms to answer"
+        if self.acting is not None:
+            details |= self.acting.rows()
+            details["a world takes"] = f"{1000 * self.seconds / self.episodes:.1f} ms on average, to adapt and to be judged"
         return details
 
 
@@ -250,7 +290,7 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-ONE_EPISODE = "one episode has no interval"
+ONE_EPISODE, ONE_WORLD = "one episode has no interval", "one world has no interval"
 
 
 def score_with_interval(metric: str, score: float, ci95: float | None, suffix: str = "", without: str = ONE_EPISODE) -> str:

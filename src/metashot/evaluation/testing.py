@@ -10,10 +10,12 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from metashot.algorithms.base import Algorithm
+from metashot.algorithms.reinforcement.learner import PolicyLearner
 from metashot.bad_input import BadInput, GaveUp
 from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Episode, format_amount
+from metashot.evaluation.acting import ActingReport, RegretCurve
 from metashot.evaluation.answers import Answers, calibration_error, class_accuracies
 from metashot.evaluation.made import made_report
 from metashot.evaluation.pictures.texts import TextEpisode, first_texts
@@ -25,6 +27,7 @@ from metashot.evaluation.timing import Timing
 from metashot.sources.getting.files import printable
 from metashot.sources.splitting import Split
 from metashot.version import __version__
+from metashot.worlds import Worlds
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ class Evaluation:
     results: EpisodeResults
     answers: Answers | None  # None where queries have no predicted class
     names: Sequence[str]  # the names of the split's classes
-    first_batch: tuple[Episode, Tensor] | None = None  # some episodes with their answers, for the picture
+    first_batch: tuple[Episode | Worlds, Tensor] | None = None  # some episodes with their answers, for the picture
     texts: TextEpisode | None = None  # the first of these episodes, where its items are texts
+    regret: RegretCurve | None = None  # of a policy, where the worlds know the best actions
 
 
 def test(
@@ -145,9 +149,20 @@ def test(
         classes=[] if answers is None else class_accuracies(answers, names),
         measures={name: Measure(*mean_and_interval(values)) for name, values in results.measures.items()},
         made=None if scoring.with_made is None else made_report(scoring.with_made, results.scores),
+        acting=_acting(algorithm, scoring),
     )
-    texts = None if scoring.first_batch is None else first_texts(data, split, *scoring.first_batch)
-    return Evaluation(report, results, answers, names, scoring.first_batch, texts)
+    texts, regret = None, None if scoring.with_regrets is None else RegretCurve.of(scoring.with_regrets)
+    if scoring.first_batch is not None:
+        batch, given = scoring.first_batch
+        texts = first_texts(data, split, batch, given) if isinstance(batch, Episode) else None
+    return Evaluation(report, results, answers, names, scoring.first_batch, texts, regret)
+
+
+def _acting(algorithm: Algorithm, scoring: Scoring) -> ActingReport | None:
+    if not isinstance(algorithm, PolicyLearner):
+        return None
+    assert scoring.environment_steps is not None
+    return ActingReport(algorithm.adapts_by, scoring.environment_steps, int(algorithm.environment_steps))
 
 
 def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Split, algo: str) -> None:

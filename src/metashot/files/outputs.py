@@ -28,9 +28,12 @@ FITTED = "metashot_fitted"  # the first key in a fitted learner's file
 
 _HEAD = 1 << 16  # bytes in which a file's origin can be recognised
 _PNG = b"\x89PNG\r\n\x1a\n"
-# The headers of tables: predictions, and the episodes of one checkpoint or of several.
+_SCORE, _MEASURE = rb"(accuracy|mse|mean_iou|return)", rb"(log_likelihood|coverage|trial_return|regret)"
+# The headers of tables: predictions, the episodes of one checkpoint or of several, and the regret of a policy.
 _HEADERS = re.compile(
-    rb"file,label,probability,\"?p\(.*|(.+,)?text,label,probability,\"?p\(.*|number,(accuracy|mse),loss(,classes)?|number(,(accuracy|mse)_\d+,loss_\d+)+(,classes)?"
+    rb"file,label,probability,\"?p\(.*|(.+,)?text,label,probability,\"?p\(.*|step,regret,ci95"
+    rb"|number,%(score)b,loss(,%(measure)b)*(,classes)?"
+    rb"|number(,%(score)b_\d+,loss_\d+(,%(measure)b_\d+)*)+(,classes)?" % {b"score": _SCORE, b"measure": _MEASURE}
 )
 LEFTOVER = re.compile(r"\..+\.\d+(-[0-9a-f]{8})?\.writing")  # a temporary file that a killed process left
 _RUN_FILES = (  # files in a run's folder in which older versions did not name metashot

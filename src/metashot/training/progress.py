@@ -54,6 +54,7 @@ class ProgressBar(pl.Callback):
             transient=True,
         )
         self.training: TaskID | None = None
+        self.in_worlds = False  # whether tasks are worlds
         self.evaluating: TaskID | None = None
         # What was done after the first batch, and the time then: the first one may wait for what all batches need.
         self.evaluating_since: tuple[float, float] | None = None
@@ -71,6 +72,7 @@ class ProgressBar(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done = trainer.global_step
         self.training_since = done, time.monotonic()
+        self.in_worlds = not pl_module.answers_queries
         self.training = self.bar.add_task("training", total=trainer.max_steps, completed=done, measured="")
 
     def on_train_batch_end(
@@ -85,11 +87,11 @@ class ProgressBar(pl.Callback):
             self._line("  ".join(filter(None, parts)))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._begin("validating", _data_of(trainer).episodes["val"] or 0, "episodes", 0)
+        self._begin("validating", _data_of(trainer).episodes["val"] or 0, _tasks_of(pl_module), 0)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = _data_of(trainer)
-        self._begin("testing", data.episodes[data.evaluated_split] or 0, "episodes", 0)
+        self._begin("testing", data.episodes[data.evaluated_split] or 0, _tasks_of(pl_module), 0)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *where: int
@@ -139,6 +141,10 @@ class ProgressBar(pl.Callback):
         if self.measurements is None or not self.measurements.latest:
             return ""
         latest, metric = self.measurements.latest, self.measurements.metric
+        if self.in_worlds:  # the loss is minus the return
+            before = latest.get(f"train/{metric}_before")
+            after = f"train {metric} " + ("" if before is None else f"{before:.3f} -> ") + f"{latest[f'train/{metric}']:.3f}"
+            return f"{after}  {latest['train/tasks_per_second']:.1f} worlds/s"
         return (
             f"loss {latest['train/loss']:.3f}  {metric} {latest[f'train/{metric}']:.3f}  "
             f"{latest['train/tasks_per_second']:.1f} tasks/s"
@@ -184,6 +190,10 @@ class ProgressBar(pl.Callback):
 def _data_of(trainer: pl.Trainer) -> EpisodicDataModule:
     data: EpisodicDataModule = trainer.datamodule  # type: ignore[attr-defined]
     return data
+
+
+def _tasks_of(algorithm: pl.LightningModule) -> str:
+    return "episodes" if algorithm.answers_queries else "worlds"
 
 
 def _episodes(trainer: pl.Trainer, batch: Batch) -> int:

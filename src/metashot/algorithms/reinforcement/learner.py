@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,9 +20,10 @@ class Played(NamedTuple):
     """What came of a learner in T worlds."""
 
     returns: Tensor  # [T, times, N] of the trajectories that judge it, after each number of updates or trials from 0
-    steps: Tensor  # the number of all steps that were taken in the environments
+    steps: Tensor  # [T], the number of all steps that were taken in each world
     trials: Tensor | None = None  # [T, N], the returns of whole trials, where its memory lasts for one
     judged: Trajectories | None = None  # the trajectories after the last update
+    watched: Sequence[Trajectories] = ()  # those that judge it after each of `watched_steps`, for pictures
 
 
 class PolicyLearner(Algorithm):
@@ -38,7 +39,7 @@ class PolicyLearner(Algorithm):
     solves = (Returns,)
     answers_queries: ClassVar[bool] = False
     problem: Returns
-    adapts_by: ClassVar[str] = "updates"  # between which a report says the return
+    adapts_by: ClassVar[Literal["updates", "trials"]] = "updates"  # between which a report says the return
     environment_steps: Tensor
 
     def __init__(self, optimizer: Optimization, problem: Problem) -> None:
@@ -49,6 +50,11 @@ class PolicyLearner(Algorithm):
     @abstractmethod
     def acted(self, worlds: Worlds) -> Played:
         """Act in worlds of an evaluation, and adapt to them."""
+
+    def shown(self, worlds: Worlds) -> dict[int, Trajectories]:
+        """The trajectories by which it is judged in an evaluation, after each of `watched_steps`; empty if it keeps none."""
+        watched = self.acted(worlds).watched
+        return dict(zip(self.watched_steps, watched, strict=True)) if watched else {}
 
     @property
     def last(self) -> int:
@@ -84,8 +90,8 @@ class PolicyLearner(Algorithm):
         return self.problem.statistics_of_trials(returns, trials)
 
     def count(self, steps: Tensor) -> None:
-        """Add steps that this device has taken in environments during training to those of all devices."""
-        total = self.trainer.strategy.reduce(steps.clone(), reduce_op="sum")
+        """Add the steps that this device has taken in environments during training to those of all devices."""
+        total = self.trainer.strategy.reduce(steps.sum(), reduce_op="sum")
         assert isinstance(total, Tensor)
         self.environment_steps += total
 

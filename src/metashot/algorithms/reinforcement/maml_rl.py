@@ -127,17 +127,18 @@ class MAMLRL(PolicyLearner):
         return tuple(range(self.test_inner_steps + 1))
 
     def acted(self, worlds: Worlds) -> Played:
-        theta, returns, steps = self.initial(len(worlds)), [], torch.zeros((), dtype=torch.int64, device=self.device)
+        theta, watched, steps = self.initial(len(worlds)), [], torch.zeros_like(worlds.number)
         for update in range(self.test_inner_steps + 1):
             # Trajectories that judge a policy are others than those that it learns from, of the same worlds.
             judged = self.played(worlds, theta, worlds.queries, 2 * update)
-            returns.append(judged.returns)
+            watched.append(judged)
             steps = steps + judged.steps
             if update < self.test_inner_steps:
                 tried = self.tried(worlds, theta, worlds.shots, 2 * update + 1)
                 theta = self.updated(theta, tried.examples, update)
                 steps = steps + tried.trajectories.steps
-        return Played(torch.stack(returns, 1), steps, judged=judged)
+        returns = torch.stack([judged.returns for judged in watched], 1)
+        return Played(returns, steps, judged=watched[-1], watched=watched)
 
     def initial(self, tasks: int) -> Parameters:
         """theta for each of T worlds: [T, ...]"""
@@ -235,7 +236,7 @@ class MAMLRL(PolicyLearner):
         )
         before = tried[0].trajectories if tried else judged.trajectories
         found = {"loss": -judged.trajectories.returns.mean(), "score": judged.trajectories.returns.mean()}
-        return found | {"return_before": before.returns.mean(), "environment_steps": self.environment_steps.float()} | terms
+        return found | {"return_before": before.returns.mean(), "environment_steps": self.environment_steps.double()} | terms
 
     def _losses(self, tried: Tried) -> Tensor:
         """The inner loss of each world: [T]."""
@@ -265,7 +266,7 @@ class MAMLRL(PolicyLearner):
             parameter.grad = -difference  # of which the optimiser takes a whole step
         optimizer.step()
         optimizer.zero_grad()
-        return {"gain": taken.gain, "divergence": taken.divergence}
+        return {"surrogate_gain": taken.gain, "kl_divergence": taken.divergence}
 
     def _proximal_steps(self, tried: list[Tried], judged: Tried) -> dict[str, Tensor]:
         optimizer = self.optimizers()
@@ -285,7 +286,8 @@ class MAMLRL(PolicyLearner):
         optimizer.step()
         optimizer.zero_grad()
         self.next_rate()
-        return {"gain": self.mean_over_devices(gain.detach()), "divergence": self.mean_over_devices(penalty.detach())}
+        terms = {"surrogate_gain": gain, "kl_divergence": penalty}
+        return {name: self.mean_over_devices(term.detach()) for name, term in terms.items()}
 
     def clipped_gain(self, tried: list[Tried], judged: Tried) -> Tensor:
         """The clipped gain of the adapted policies over those that played."""

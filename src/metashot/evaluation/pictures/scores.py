@@ -26,15 +26,31 @@ _MOST_BARS = 25  # the most error bars; more are drawn as a band around a line
 
 
 def adaptation_picture(
-    steps: Sequence[int], scores: Sequence[float], ci95: Sequence[float | None], metric: str, path: Path
+    steps: Sequence[int],
+    scores: Sequence[float],
+    ci95: Sequence[float | None],
+    metric: str,
+    path: Path,
+    counted: str = "inner steps",
+    over: str = "episodes",
 ) -> None:
-    """Draw the score after each number of inner steps with its 95 % interval; non-finite scores leave a gap."""
+    """Draw the score after each number of inner steps with its 95 % interval; non-finite scores leave a gap.
+
+    Args:
+        steps: The numbers of inner steps.
+        scores: The mean score after each.
+        ci95: The half-width of its interval.
+        metric: The name of the score.
+        path: The file to write.
+        counted: What steps are.
+        over: What the scores are means over.
+    """
     figure = new_figure(6.4, 3.8)
     axes = figure.subplots()
     x, y = np.asarray(steps, dtype=np.float64), _axis_values(scores, metric)
     half = _axis_values([np.nan if width is None else width for width in ci95], metric)
     if not np.isfinite(y).any():
-        say(axes, f"No {metric} after {_counted(len(steps), 'number')} of inner steps is a number.")
+        say(axes, f"No {metric} after {_counted(len(steps), 'number')} of {counted} is a number.")
         write_picture(figure, path)
         return
     known = np.isfinite(y) & np.isfinite(half)
@@ -45,7 +61,7 @@ def adaptation_picture(
             x[known], y[known], half[known], fmt="none", ecolor="0.45", elinewidth=1, capsize=3, label="95 % interval"
         )
     style = "o-" if len(y) <= _MOST_BARS else "-"
-    axes.plot(x, y, style, color="black", markersize=4, linewidth=1.2, label="mean over episodes")
+    axes.plot(x, y, style, color="black", markersize=4, linewidth=1.2, label=f"mean over {over}")
     uneven = len(x) > 2 and not np.allclose(np.diff(x), x[1] - x[0])
     if uneven:  # the first steps change the score most, and a log axis has no 0
         axes.set_xscale("function", functions=(_signed_root, _signed_square))
@@ -54,29 +70,32 @@ def adaptation_picture(
     axes.set_xticks(ticks, [str(step) for step in ticks])
     if metric not in IN_PERCENT and _widely_spread(y):
         axes.set_yscale("log")
-    axes.set_xlabel("inner steps" + (" (square root)" if uneven else ""), fontsize=9)
+    axes.set_xlabel(counted + (" (square root)" if uneven else ""), fontsize=9)
     axes.set_ylabel(f"{metric} (%)" if metric in IN_PERCENT else metric, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     missing = int((~np.isfinite(y)).sum())
     left_out = f"\n{missing} of {len(y)} are not a number and left out" if missing else ""
-    after = f"{_amount(metric, scores[0])} after {_counted(steps[0], 'step')}"
-    after += "" if len(steps) == 1 else f", {_amount(metric, scores[-1])} after {_counted(steps[-1], 'step')}"
+    unit = counted.split()[-1].removesuffix("s")
+    after = f"{_amount(metric, scores[0])} after {_counted(steps[0], unit)}"
+    after += "" if len(steps) == 1 else f", {_amount(metric, scores[-1])} after {_counted(steps[-1], unit)}"
     axes.set_title(f"adaptation: {metric} {after}{left_out}", fontsize=9)
     axes.legend(fontsize=8)
     write_picture(figure, path)
 
 
-def histogram_picture(scores: Sequence[float], ci95: float | None, worst: float, metric: str, path: Path) -> None:
-    """Draw a histogram of the episodes' scores, with their mean and the mean of the worst 5 %."""
+def histogram_picture(
+    scores: Sequence[float], ci95: float | None, worst: float, metric: str, path: Path, over: str = "episodes"
+) -> None:
+    """Draw a histogram of the scores of all episodes, or worlds, with their mean and the mean of the worst 5 %."""
     figure = new_figure(6.4, 4.0)
     axes = figure.subplots()
     values = np.asarray(scores, dtype=np.float64)
     finite = values[np.isfinite(values)]
     left_out = len(values) - len(finite)
     if len(finite) == 0:
-        say(axes, f"The {metric} of no episode is a number.")
+        say(axes, f"The {metric} of no {over.removesuffix('s')} is a number.")
         write_picture(figure, path)
         return
     mean, logarithmic = float(finite.mean()), metric not in IN_PERCENT and _widely_spread(finite)
@@ -107,12 +126,14 @@ def histogram_picture(scores: Sequence[float], ci95: float | None, worst: float,
     if np.isfinite(worst):
         label = f"mean of the worst 5 %: {_amount(metric, worst)}"
         axes.axvline(worst * scale, color="black", linewidth=1.5, linestyle="--", label=label)
-    axes.set_xlabel(f"{metric} of an episode (%)" if metric in IN_PERCENT else f"{metric} of an episode", fontsize=9)
-    axes.set_ylabel("episodes", fontsize=9)
+    one = over.removesuffix("s")
+    of_one = f"{metric} of an {one}" if one == "episode" else f"mean {metric} in a {one}"
+    axes.set_xlabel(f"{of_one} (%)" if metric in IN_PERCENT else of_one, fontsize=9)
+    axes.set_ylabel(over, fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.tick_params(labelsize=8)
     note = f" ({left_out} more are non-finite)" if left_out else ""
-    figure.suptitle(f"{metric} of {_counted(len(finite), 'episode')}{note}", fontsize=9)
+    figure.suptitle(f"{metric} of {_counted(len(finite), one)}{note}", fontsize=9)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     write_picture(figure, path)
 

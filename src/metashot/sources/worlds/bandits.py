@@ -15,7 +15,7 @@ from torch import Tensor
 from metashot.arguments import AtLeast, AtMost, Horizon
 from metashot.randomness import uniform, uniform_inside
 from metashot.sources.worlds.batched import BatchedWorlds
-from metashot.worlds import Discrete, Spaces, stream_of_environments, stream_of_tasks
+from metashot.worlds import Discrete, Drawing, Spaces, stream_of_environments, stream_of_tasks
 
 
 class Bandits:
@@ -27,6 +27,7 @@ class Bandits:
     """
 
     name = "bandits"
+    drawn_as: Drawing = "arms"
 
     def __init__(self, arms: Annotated[int, AtLeast(2), AtMost(10_000)], horizon: Horizon) -> None:
         self.arms = self.described_by = arms

@@ -17,7 +17,7 @@ from torch import Tensor
 from metashot.arguments import Horizon, Positive
 from metashot.randomness import uniform_inside
 from metashot.sources.worlds.batched import BatchedWorlds
-from metashot.worlds import Box, Spaces, stream_of_tasks
+from metashot.worlds import Box, Drawing, Map, Spaces, stream_of_tasks
 
 _NEAR = 0.01
 
@@ -34,6 +34,7 @@ class Navigation:
 
     name = "navigation"
     described_by = 2
+    drawn_as: Drawing = "paths"
 
     def __init__(
         self, horizon: Horizon, side: Positive, largest_move: Positive, reward: Literal["distance", "squared"]
@@ -49,6 +50,17 @@ class Navigation:
         """The goals [T, 2]."""
         goals: NDArray[np.float64] = self.side * (uniform_inside(key, numbers, stream_of_tasks(), 2) - 0.5)
         return goals
+
+    def map(self, key: tuple[int, int], numbers: NDArray[np.int64], observations: Tensor) -> Map:
+        """Where the robots were, and their goals.
+
+        Args:
+            key: The key of the random numbers.
+            numbers: The numbers [T] of the tasks.
+            observations: What was seen in their trajectories [T, N, H, 2], or more where a policy is told the goal.
+        """
+        goals = torch.from_numpy(self.descriptions(key, numbers))
+        return Map(observations[..., :2], goals.to(observations), self.side)
 
     def regrets(self, key: tuple[int, int], numbers: NDArray[np.int64], actions: NDArray[np.int64]) -> None:
         """Nothing is known of the best actions."""
