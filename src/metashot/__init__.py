@@ -8,6 +8,7 @@ from metashot.version import __version__ as __version__
 if TYPE_CHECKING:
     from metashot.applied.loading import load as load
     from metashot.applied.loading import load_fitted as load_fitted
+    from metashot.applied.trajectories import Trajectory as Trajectory
     from metashot.bad_input import BadInput as BadInput
     from metashot.bad_input import GaveUp as GaveUp
     from metashot.experiment import Experiment as Experiment
@@ -16,6 +17,7 @@ _EXPORTS = {
     "BadInput": "metashot.bad_input",
     "Experiment": "metashot.experiment",
     "GaveUp": "metashot.bad_input",
+    "Trajectory": "metashot.applied.trajectories",
     "load": "metashot.applied.loading",
     "load_fitted": "metashot.applied.loading",
 }

@@ -112,8 +112,28 @@ class Spaces(NamedTuple):
         scaled = torch.where(bounded, torch.where(bounded, middle, 0) + torch.where(bounded, half, 1) * actions, actions)
         return torch.minimum(torch.maximum(scaled, low), high).reshape(len(actions), *space.shape)
 
+    def chosen(self, moves: Tensor) -> Tensor:
+        """The actions [B] or [B, size] of a policy that `moves` turns into these; numbers at a bound stand for the bound."""
+        space = self.actions
+        if isinstance(space, Discrete):
+            return moves - space.start
+        flat = moves.reshape(len(moves), -1)
+        low, high = (torch.tensor(bound, dtype=flat.dtype, device=flat.device) for bound in (space.low, space.high))
+        bounded = low.isfinite() & high.isfinite()
+        middle, half = (high + low) / 2, (high - low) / 2
+        scaled = (flat - torch.where(bounded, middle, 0)) / torch.where(bounded & (half > 0), half, 1)
+        return torch.where(bounded, scaled, flat)
+
     def plain(self) -> dict[str, Any]:
         return {"observations": self.observations.plain(), "actions": self.actions.plain()}
+
+
+def are_alike(one: Space, other: Space) -> bool:
+    """Whether two spaces are the same, up to the rounding of bounds to 32 bits."""
+    if isinstance(one, Box) and isinstance(other, Box):
+        own, others = (np.array([space.low, space.high], dtype=np.float32) for space in (one, other))
+        return one.shape == other.shape and np.array_equal(own, others)
+    return one == other
 
 
 def refuse_other_spaces(given: Spaces, origin: Mapping[str, Any], what: str) -> None:
@@ -126,11 +146,21 @@ def refuse_other_spaces(given: Spaces, origin: Mapping[str, Any], what: str) -> 
     """
     trained = spaces_of(origin)
     for name, here, there in zip(("observations", "actions"), given, trained, strict=True):
-        if here != there:
+        if not are_alike(here, there):
             raise BadInput(
                 f"{what} cannot be used: its {name} are {here}, and those of {origin['name']}, which the policy was trained "
-                f"on, are {there}"
+                f"on, are {there}{_difference(here, there)}"
             )
+
+
+def _difference(here: Space, there: Space) -> str:
+    """Where two spaces of the same shape have other bounds."""
+    if not isinstance(here, Box) or not isinstance(there, Box) or here.shape != there.shape:
+        return ""
+    own, others = (np.array([space.low, space.high], dtype=np.float32) for space in (here, there))
+    place = int((own != others).any(0).argmax())
+    (low, high), (other_low, other_high) = own[:, place], others[:, place]
+    return f": number {place + 1} is from {low:g} to {high:g}, and was from {other_low:g} to {other_high:g}"
 
 
 class Environment(Protocol):

@@ -369,6 +369,7 @@ class Learner(ABC):
 _KINDS: Mapping[str, Mapping[str, str]] = {
     "Classification": {PIXELS: "ClassLearner", FEATURES: "VectorLearner", TOKENS: "TextLearner"},
     "Regression": {PIXELS: "NumberLearner"},
+    "Returns": {PIXELS: "PolicyLearner"},
 }
 
 

@@ -9,6 +9,7 @@ from metashot.applied.images import Ink, form_of
 from metashot.applied.learner import Device, Learner, Loaded, kind_of
 from metashot.applied.network import TrainedNetwork, fitted_content, made, read_network
 from metashot.applied.number_learner import NumberLearner
+from metashot.applied.policy_learner import PolicyLearner
 from metashot.applied.text_learner import TextLearner
 from metashot.bad_input import BadInput, BadValue
 from metashot.checkpoints.stored import BEST, find_checkpoint
@@ -17,7 +18,7 @@ from metashot.files.outputs import holds_fit
 from metashot.files.paths import given_path
 from metashot.sources.getting.files import printable
 
-_OTHERS = {one.__name__: one for one in (VectorLearner, TextLearner, NumberLearner)}  # which have no images
+_OTHERS = {one.__name__: one for one in (VectorLearner, TextLearner, NumberLearner, PolicyLearner)}  # which have no images
 
 
 def load(
@@ -33,8 +34,8 @@ def load(
         plugins: Packages with classes that the checkpoint names. A checkpoint never imports them by itself.
 
     Returns:
-        A `ClassLearner` for images, a `TextLearner` for texts, a `VectorLearner` for vectors, or a `NumberLearner` for
-        regression.
+        A `ClassLearner` for images, a `TextLearner` for texts, a `VectorLearner` for vectors, a `NumberLearner` for
+        regression, or a `PolicyLearner` for reinforcement learning.
 
     Raises:
         BadInput: The checkpoint cannot be read, or an argument cannot be used.

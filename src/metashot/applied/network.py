@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -125,6 +125,16 @@ class TrainedNetwork:
         dtype = self.algorithm.dtype
         assert isinstance(dtype, torch.dtype)
         return dtype
+
+    @contextmanager
+    def held(self, what: str | None = None) -> Iterator[Algorithm]:
+        """The algorithm for one thread, without gradients.
+
+        Args:
+            what: The work, which is announced where it takes long.
+        """
+        with self._used, _own_modes(), nullcontext() if what is None else self._announced(what):
+            yield self.algorithm
 
     def weights(self) -> dict[str, Tensor]:
         with self._used:

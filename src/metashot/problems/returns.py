@@ -66,16 +66,19 @@ class Returns(Problem):
             return {}
         return {"trial_return": statistics[..., 2] / statistics[..., 1]}
 
-    def sample(self, outputs: Tensor, noise: Tensor) -> Tensor:
+    def sample(self, outputs: Tensor, noise: Tensor | None) -> Tensor:
         """Actions, which are drawn with noise.
 
         Args:
             outputs: [..., outputs]
             noise: [..., action_size]: numbers in (0, 1) for choices, otherwise standard normal ones.
+                None for the most likely actions.
 
         Returns:
             Choices [...], or [..., action_size].
         """
+        if noise is None:
+            return self.mode(outputs)
         if self.actions == "discrete":
             edges = outputs.softmax(-1).cumsum(-1)
             return (noise >= edges).sum(-1).clamp(max=self.outputs - 1)

@@ -35,7 +35,9 @@ def linear_baseline(trajectories: Trajectories, discount: float) -> Tensor:
     weighted = (features * taken).flatten(1, 2)  # [T, N * H, F]
     returns = (discounted_sums(trajectories.rewards.double(), discount)[..., None] * taken).flatten(1, 2)
     square = weighted.mT @ weighted + _RIDGE * torch.eye(features.shape[-1], dtype=seen.dtype, device=seen.device)
-    weights = torch.linalg.solve(square, weighted.mT @ returns)  # [T, F, 1]
+    # Observations that are too large make it singular, and the values non-finite, which is noticed where they are used.
+    weights, singular = torch.linalg.solve_ex(square, weighted.mT @ returns)  # [T, F, 1]
+    weights = torch.where(singular[:, None, None] > 0, torch.nan, weights)
     values: Tensor = (features.view(tasks, -1, features.shape[-1]) @ weights).view(seen.shape[:3]) * taken[..., 0]
     return values.to(trajectories.rewards)
 

@@ -10,6 +10,7 @@ from torch.nn import Parameter
 
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.optimization import Optimization
+from metashot.algorithms.reinforcement.playing import Actor
 from metashot.bad_input import BadInput
 from metashot.episodes import Examples
 from metashot.problems import Problem, Returns
@@ -55,6 +56,25 @@ class PolicyLearner(Algorithm):
         """The trajectories by which it is judged in an evaluation, after each of `watched_steps`; empty if it keeps none."""
         watched = self.acted(worlds).watched
         return dict(zip(self.watched_steps, watched, strict=True)) if watched else {}
+
+
+    def unadapted(self) -> Any:
+        """What it knows of a world in which it has tried nothing: the state that it acts from, which is never changed."""
+        raise self._only_in_batches()
+
+    def actor(self, state: Any) -> Actor:
+        """Who acts in a world from a state, for observations [1, N, inputs]."""
+        raise self._only_in_batches()
+
+    def adapted(self, state: Any, trajectories: Trajectories) -> Any:
+        """The state after trajectories [1, N, H] that were played from a state.
+
+        With `adapts_by = "updates"` it comes of one update, with `"trials"` of remembering them one after the other.
+        """
+        raise self._only_in_batches()
+
+    def _only_in_batches(self) -> BadInput:
+        return BadInput(f"{type(self).__name__} acts in worlds of data= only, where evaluate.py scores it")
 
     @property
     def last(self) -> int:

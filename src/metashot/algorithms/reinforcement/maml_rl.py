@@ -144,6 +144,15 @@ class MAMLRL(PolicyLearner):
         """theta for each of T worlds: [T, ...]"""
         return {name: value.detach().expand(tasks, *value.shape) for name, value in self.network.named_parameters()}
 
+    def unadapted(self) -> Parameters:
+        return self.initial(1)
+
+    def actor(self, state: Parameters) -> PolicyActor:
+        return PolicyActor(self.network, self.problem, state)
+
+    def adapted(self, state: Parameters, trajectories: Trajectories) -> Parameters:
+        return self.updated(state, self.as_tried(trajectories, state).examples)
+
     def played(self, worlds: Worlds, theta: Parameters, trajectories: int, round: int) -> Trajectories:
         return play(worlds, PolicyActor(self.network, self.problem, theta), self.problem, trajectories, round)
 

@@ -13,12 +13,12 @@ from metashot.worlds import Discrete, Trajectories, Worlds
 class Actor(Protocol):
     """Chooses actions in N trajectories of T worlds."""
 
-    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
+    def act(self, observations: Tensor, noise: Tensor | None) -> Tensor:
         """Actions for observations.
 
         Args:
             observations: [T, N, inputs]
-            noise: [T, N, size], as `Returns.sample` takes it.
+            noise: [T, N, size], as `Returns.sample` takes it; None for the most likely actions.
 
         Returns:
             Choices [T, N], or [T, N, size].

@@ -69,7 +69,7 @@ class PolicyActor:
         answered: Tensor = vmap(of_world)(self.theta, observations)
         return answered
 
-    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
+    def act(self, observations: Tensor, noise: Tensor | None) -> Tensor:
         return self.problem.sample(self.outputs(observations), noise)
 
     def saw(self, actions: Tensor, rewards: Tensor, ended: Tensor) -> None:
