@@ -57,7 +57,6 @@ class PolicyLearner(Algorithm):
         watched = self.acted(worlds).watched
         return dict(zip(self.watched_steps, watched, strict=True)) if watched else {}
 
-
     def unadapted(self) -> Any:
         """What it knows of a world in which it has tried nothing: the state that it acts from, which is never changed."""
         raise self._only_in_batches()
