@@ -42,10 +42,10 @@ _COSINE = ("algo.normalise=l2", "algo.distance=cosine")
 _VECTORS = ("backbone=wordvectors",)
 _FIVE_WAYS = ("data.train.ways=5",)  # of 12 classes
 _NGRAMS = ("backbone=ngrams", "backbone.buckets=2048", "backbone.features=null")
-_WORLDS = {  # the two ends of every comparison
-    "oracle": ("algo=oracle",),
-    "random": ("algo=random",),
+_GRADIENTS = {  # in worlds whose trajectories are short
+    name: (f"algo={name}", "trainer.max_steps=200", "trainer.validate_every=50") for name in ("maml_rl", "pretrained")
 }
+_ENDS = {"oracle": ("algo=oracle",), "random": ("algo=random",)}  # of every comparison
 _CONV4 = ("backbone=conv4", "backbone.normalisation=transductive", "trainer.max_steps=3000", "trainer.validate_every=1000")
 QUESTIONS = (
     Question(
@@ -56,7 +56,7 @@ QUESTIONS = (
             "maml_rl": ("experiment=navigation",),
             "maml_rl by PPO": ("experiment=navigation", "algo.outer=ppo"),
             "pretrained": ("algo=pretrained",),
-            **_WORLDS,
+            **_ENDS,
         },
         ("data=navigation",),
     ),
@@ -67,9 +67,17 @@ QUESTIONS = (
         {
             "rl2": ("experiment=bandits",),
             **{rule: (f"algo={rule}",) for rule in ("gittins", "thompson", "ucb1")},
-            **_WORLDS,
+            **_GRADIENTS,
+            **_ENDS,
         },
         ("data=bandits",),
+    ),
+    Question(
+        "mazes",
+        "Random mazes with 10 states and 5 actions, trials of 10 episodes, as in Duan et al. 2016",
+        "a return of whole trials towards the published one (156.2 for RL2, 100.1 by chance)",
+        {"rl2": ("experiment=mazes",), **_GRADIENTS, **_ENDS},
+        ("data=mazes",),
     ),
     Question(
         "hyper-sinusoid",

@@ -1,5 +1,6 @@
 """The answers as tables, made of the reports and of the commands that wrote them."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from metashot.evaluation.report import score_with_interval
 MISSING, FAILED = "not measured", "**failed**"
 _HEADER = ["learner", "measured", "the first minus this", "`transductive`", "total time"]
 _OF_BANDS = ["log-likelihood", "points in the 95 % band"]
+_OF_WORLDS = ["learner", "return", "the first minus this", "as it adapts", "worst 5 %", "environment steps", "total time"]
+_OF_TRIALS = "whole trials"
 _OF_MADE = ["without made examples", "gain", "made examples alone", "told from real ones", "copies"]
 Report = dict[str, Any]
 
@@ -31,10 +34,12 @@ def _table(question: Question, folder: Path) -> str:
     runs = {name: planned[name.replace(" ", "-")] for name in question.learners}
     reports = {name: report for name, run in runs.items() if (report := report_of(run)) is not None}
     differences = _differences(planned.get("compared"), len(runs))
+    if any("return" in report for report in reports.values()):
+        return "\n".join([*_heading(question), *_of_worlds(runs, reports, differences), *_commands(list(planned.values()))])
     has_bands = any("log_likelihood" in report for report in reports.values())
     has_made = any(report.get("made") for report in reports.values())
     header = [*_HEADER, *(_OF_BANDS if has_bands else []), *(_OF_MADE if has_made else [])]
-    lines = [f"### {question.title}", "", f"Wanted: {question.wanted}.", "", _line(header), _line(["---"] * len(header))]
+    lines = [*_heading(question), _line(header), _line(["---"] * len(header))]
     for (name, run), difference in zip(runs.items(), differences, strict=True):
         report = reports.get(name)
         if report is None:
@@ -44,6 +49,35 @@ def _table(question: Question, folder: Path) -> str:
         cells += _band(report) if has_bands else []
         lines.append(_line([*cells, *(_made(report) if has_made else [])]))
     return "\n".join([*lines, *_commands(list(planned.values()))])
+
+
+def _heading(question: Question) -> list[str]:
+    return [f"### {question.title}", "", f"Wanted: {question.wanted}.", ""]
+
+
+def _of_worlds(runs: Mapping[str, Measurement], reports: Mapping[str, Report], differences: Sequence[str]) -> list[str]:
+    """The rows about learners that act in worlds, with the return as they adapt."""
+    has_trials = any("trial_return" in report for report in reports.values())
+    header = [*_OF_WORLDS[:3], *([_OF_TRIALS] if has_trials else []), *_OF_WORLDS[3:]]
+    lines = [_line(header), _line(["---"] * len(header))]
+    for (name, run), difference in zip(runs.items(), differences, strict=True):
+        report = reports.get(name)
+        if report is None:
+            lines.append(_line([f"`{name}`", MISSING if noted(run) is None else FAILED, *["–"] * (len(header) - 2)]))
+            continue
+        trials = _number(report["trial_return"], report["trial_return_ci95"]) if "trial_return" in report else "–"
+        adapting = report["inner_steps"]
+        cells = [f"`{name}`", _number(report["return"], report["ci95"]), difference, *([trials] if has_trials else [])]
+        cells.append(", ".join(_number(at["score"], at["ci95"]) for at in adapting) if len(adapting) > 1 else "–")
+        cells.append(_number(report["worst_episodes"]))
+        cells.append(f"{report['acting']['environment_steps_in_training']:,}")
+        lines.append(_line([*cells, _time(run)]))
+    return lines
+
+
+def _number(value: float, ci95: float | None = None) -> str:
+    interval = "" if ci95 is None else f" ± {ci95:.2f}"
+    return f"{value:.2f}{interval}".replace("-", "\N{MINUS SIGN}")
 
 
 def _line(cells: list[str]) -> str:
@@ -61,9 +95,10 @@ def _differences(compared: Measurement | None, learners: int) -> list[str]:
     report = None if compared is None else report_of(compared)
     if report is None:
         return ["–"] * learners
-    scale, unit = (1, "") if "mse" in report["checkpoints"][0] else (100, " points")
+    in_points = "accuracy" in report["checkpoints"][0]
+    scale, unit = (100, " points") if in_points else (1, "")
     found = {pair["other"]: pair for pair in report["of_checkpoints"]["pairs"] if pair["one"] == 1}
-    places = 3 if scale == 1 else 2
+    places = 3 if "mse" in report["checkpoints"][0] else 2
     return [
         "–" if number not in found else _signed(found[number]["difference"], found[number]["ci95"], scale, places) + unit
         for number in range(1, learners + 1)

@@ -26,6 +26,12 @@ report = dict(transductive=False, ci95=0.0125)
 if "ckpt" in given:
     pairs = [dict(one=1, other=2, difference=-0.25, ci95=0.03), dict(one=2, other=3, difference=0.5, ci95=0.1)]
     report = dict(checkpoints=[dict(accuracy=0.5)], of_checkpoints=dict(pairs=pairs))
+    if "navigation" in given["ckpt"]:
+        report["checkpoints"] = [{"return": -5.0}]
+elif given.get("data") == "navigation":
+    adapting = [dict(steps=0, score=-40.0, ci95=1.5), dict(steps=1, score=-5.0, ci95=0.0125)]
+    report |= {"return": -5.0, "inner_steps": adapting if given.get("algo") == "pretrained" else adapting[:1]}
+    report |= dict(worst_episodes=-9.0, acting=dict(environment_steps_in_training=1234567))
 elif given.get("algo") in ("vae", "gan"):
     shares = {key: dict(mean=0.75, ci95=0.01) for key in ("without", "alone", "two_sample", "copies")}
     report |= dict(accuracy=0.5, made=shares | dict(gain=dict(mean=-0.02, ci95=0.01)))
@@ -79,6 +85,15 @@ def test_answers_stand_in_the_table_with_what_is_missing_and_what_failed(scripts
     assert "/private" not in text
     assert str(scripts) not in text
     assert failures(scripts) == [f"{scripts / 'processes-sinusoid' / 'cnp'}: error: no cnp here"]
+
+
+def test_worlds_have_a_table_of_returns_as_learners_adapt(scripts: Path) -> None:
+    measure(measurements([QUESTION["navigation"]], scripts, None, 600), 60, lambda line: None)
+    table = next(part for part in tables(scripts).split("### ") if part.startswith(QUESTION["navigation"].title))
+    adapting = "−40.00 ± 1.50, −5.00 ± 0.01"
+    assert f"| `pretrained` | −5.00 ± 0.01 | – | {adapting} | −9.00 | 1,234,567 | 0 s |" in table
+    assert "| `oracle` | −5.00 ± 0.01 | – | – | −9.00 | 1,234,567 | 0 s |" in table
+    assert "| `maml_rl by PPO` | −5.00 ± 0.01 | −0.25 ± 0.03 |" in table
 
 
 def test_the_page_is_written_from_the_reports(scripts: Path, capsys: pytest.CaptureFixture[str]) -> None:
