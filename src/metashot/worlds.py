@@ -324,6 +324,7 @@ class Trajectories:
     actions: Tensor  # [T, N, H, size], or [T, N, H] where they are choices
     rewards: Tensor  # [T, N, H]
     taken: Tensor  # [T, N, H], whether the trajectory still went on
+    described: int = 0  # the number of inputs, the last ones, that describe the task and not what is seen in it
 
     @property
     def returns(self) -> Tensor:

@@ -27,6 +27,8 @@ from metashot.checkpoints.restoring import Origin, origin_of, trained_algorithm
 from metashot.checkpoints.run_folder import EPISODES, REPORT, REPORT_FOR_PEOPLE
 from metashot.checkpoints.stored import CONFIG, OURS
 from metashot.commands.sweeping import Score
+from metashot.configuration import signatures
+from metashot.configuration.buildable import target_of
 from metashot.configuration.composing import explained
 from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.module import EpisodicDataModule
@@ -150,6 +152,15 @@ class Checkpoint:
         return cls(path, content["state_dict"], content["global_step"], own, trained, origin, classes)
 
     @property
+    def takes_shots(self) -> bool:
+        """Whether it learns a task from a support set; a policy may learn from the memory of a trial instead."""
+        try:
+            adapts_by: str = signatures.constant(target_of(self.config["algo"], "algo"), "adapts_by")
+        except AttributeError:
+            return True
+        return adapts_by == "updates"
+
+    @property
     def tested(self) -> Tested:
         algo, seed = self.config["algo"]["name"], self.trained.get("seed")
         return Tested(algo, self.path, self.step, seed, self.classes, self.origin["name"])
@@ -183,12 +194,16 @@ def configuration_of_another(path: Path, place: int, trained: Stored) -> Stored:
 
 def refuse_other_episodes(checkpoints: Sequence[Checkpoint], split: Split) -> None:
     """Refuse checkpoints whose configurations describe different episodes, because only equal episodes can be compared."""
-    first = checkpoints[0]
-    for other in checkpoints[1:]:
+    # A policy that remembers a trial tries nothing before it, so that its `shots` do not matter.
+    first = next((one for one in checkpoints if one.takes_shots), checkpoints[0])
+    for other in (one for one in checkpoints if one is not first):
+        ignored = () if other.takes_shots else ("shots",)
         for key in ("name", "source", *SHAPE_KEYS, split):
             values = [one.config["data"].get(key) for one in (first, other)]
+            if key in ignored:
+                continue
             if isinstance(values[0], dict) and key == split:
-                values = [{k: v for k, v in value.items() if k in SHAPE_KEYS} for value in values]
+                values = [{k: v for k, v in value.items() if k in SHAPE_KEYS and k not in ignored} for value in values]
             if values[0] != values[1]:
                 given = "data" if key in ("name", "source") else f"data.{key}"
                 if key == split:
@@ -264,6 +279,10 @@ class Scorer:
         """
         config = checkpoint.config
         data_config = dict(self.data_config)
+        if checkpoint.takes_shots:  # which may differ from those of a first checkpoint that takes none
+            own = config["data"]
+            data_config["shots"] = own["shots"]
+            data_config[self.split] = data_config[self.split] | {"shots": own[self.split]["shots"]}
         if "ways" in shape and "ways" not in data_config:
             name = data_config["name"]
             raise BadInput(f"grid.ways cannot be given for data={name}, whose tasks have no classes: leave it out")

@@ -136,6 +136,11 @@ class Comparison:
         """The plural noun for tasks."""
         return self.scored[0].evaluation.report.noun
 
+    def _asked(self) -> str:
+        """What was asked of all of them; policies that take updates also say how many trajectories they try."""
+        reports = [one.evaluation.report for one in self.scored]
+        return next((report for report in reports if report.takes_updates), reports[0]).asked()
+
     @property
     def _question(self) -> str:
         return OF_CHECKPOINTS.replace("episodes", self.noun)
@@ -154,7 +159,7 @@ class Comparison:
 
     def lines(self) -> str:
         """The comparison as text for a terminal."""
-        parts = [self.scored[0].evaluation.report.asked(), *aligned(self.score_rows())]
+        parts = [self._asked(), *aligned(self.score_rows())]
         if rows := self.rows_after_updates():
             parts += [AFTER_UPDATES, *aligned(rows)]
         if self.pairs:
@@ -169,7 +174,7 @@ class Comparison:
     def for_people(self, pictures: Sequence[Path] = ()) -> str:
         """The comparison as Markdown, with links to pictures."""
         report = self.scored[0].evaluation.report
-        parts = [f"# {len(self.scored)} checkpoints on {report.data}", report.asked(), _table(self.score_rows())]
+        parts = [f"# {len(self.scored)} checkpoints on {report.data}", self._asked(), _table(self.score_rows())]
         if rows := self.rows_after_updates():
             parts += [f"## {_sentence(AFTER_UPDATES)}", _table(rows)]
         if self.pairs:

@@ -170,8 +170,13 @@ def write_comparison_pictures(comparison: Comparison, folder: Path) -> list[Path
     curves = {name: one.regret for name, one in evaluations.items() if one.regret is not None}
     if curves:
         drawn.append(folder / "regret.png")
-        regret_picture(curves, drawn[-1])
+        first = comparison.scored[0].evaluation.first_batch
+        regret_picture(curves, _steps_of(None if first is None else first[0]), drawn[-1])
     return drawn
+
+
+def _steps_of(worlds: Episode | Worlds | None) -> str:
+    return "pulls" if isinstance(worlds, Worlds) and worlds.drawn_as == "arms" else "steps"
 
 
 def _draw_policy(
@@ -198,7 +203,7 @@ def _draw_policy(
     histogram_picture(results.scores, report.ci95, report.worst_episodes, report.metric, drawn[-1], report.noun)
     if evaluation.regret is not None:
         drawn.append(folder / "regret.png")
-        regret_picture({report.algo: evaluation.regret}, drawn[-1])
+        regret_picture({report.algo: evaluation.regret}, _steps_of(worlds), drawn[-1])
     return drawn
 
 

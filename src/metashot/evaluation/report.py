@@ -86,6 +86,11 @@ class Report:
         return "episodes" if self.acting is None else "worlds"
 
     @property
+    def takes_updates(self) -> bool:
+        """Whether it is a policy that is updated with trajectories."""
+        return self.acting is not None and self.acting.adapts_by == "updates" and len(self.inner_steps) > 1
+
+    @property
     def over(self) -> str:
         """What follows an interval."""
         return f" (95 % interval over {self.noun})"

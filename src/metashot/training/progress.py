@@ -108,7 +108,12 @@ class ProgressBar(pl.Callback):
         results = self.scoring.results
         if not trainer.is_global_zero or results is None:
             return
-        best = "  best so far" if self.saving is not None and self.saving.best_step == trainer.global_step else ""
+        best = ""
+        # Lightning calls callbacks that save last, so the best step of `saving` may still be an earlier one.
+        if self.saving is not None and (
+            self.saving.best_step == trainer.global_step or results.problem.better(results.score, self.saving.best_score)
+        ):
+            best = "  best so far"
         metric = results.problem.metric
         trouble = results.first_non_finite()
         score = score_with_interval(metric, results.score, results.ci95) if trouble is None else f"not counted: {trouble}"

@@ -26,7 +26,8 @@ def discounted_sums(values: Tensor, factor: float) -> Tensor:
 
 def linear_baseline(trajectories: Trajectories, discount: float) -> Tensor:
     """The values [T, N, H] that a linear function of observations and time predicts, fitted in each world."""
-    seen = trajectories.observations.double()
+    inputs = trajectories.observations.shape[-1]
+    seen = trajectories.observations[..., : inputs - trajectories.described].double()  # the rest is constant in a world
     tasks, _, horizon, _ = seen.shape
     time = torch.arange(horizon, dtype=seen.dtype, device=seen.device).div(100).expand(seen.shape[:3])[..., None]
     ones = torch.ones_like(time)

@@ -240,12 +240,14 @@ class MAMLRL(PolicyLearner):
         losses = -judged.trajectories.returns.mean(1)
         inner_losses = torch.stack([self._losses(one) for one in tried], 1) if tried else None
         self.task_losses = [TaskLosses(worlds.number, losses, inner_losses)]
-        terms = (
-            self._trust_region_step(worlds, tried, judged) if self.outer == "trpo" else self._proximal_steps(tried, judged)
-        )
-        before = tried[0].trajectories if tried else judged.trajectories
+        if self.outer == "trpo":
+            terms = self._trust_region_step(worlds, tried, judged)
+        else:
+            terms = self._proximal_steps(tried, judged)
+        if tried:
+            terms["return_before"] = tried[0].trajectories.returns.mean()
         found = {"loss": -judged.trajectories.returns.mean(), "score": judged.trajectories.returns.mean()}
-        return found | {"return_before": before.returns.mean(), "environment_steps": self.environment_steps.double()} | terms
+        return found | {"environment_steps": self.environment_steps.double()} | terms
 
     def _losses(self, tried: Tried) -> Tensor:
         """The inner loss of each world: [T]."""

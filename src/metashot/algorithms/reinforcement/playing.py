@@ -68,7 +68,7 @@ def play(worlds: Worlds, actor: Actor, problem: Returns, trajectories: int, roun
             break
     left = worlds.family.horizon - len(rewards)
     parts = (_with_rest(torch.stack(part, dim=2), left) for part in (observations, actions, rewards, taken))
-    return Trajectories(*parts)
+    return Trajectories(*parts, described=0 if told is None else told.shape[-1])
 
 
 def _with_rest(values: Tensor, left: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metashot.evaluation.acting import RegretCurve
 from metashot.evaluation.pictures.drawing import new_figure, write_picture
+from metashot.evaluation.pictures.scores import labelled_steps
 from metashot.worlds import Trajectories, Worlds
 
 SHOWN_WORLDS = 6
@@ -29,6 +30,7 @@ _MARKERS = "osD^vP*"
 _LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))
 _MOST_NAMED = 12  # arms whose probability is written beside them
 _BAND = 0.15  # opacity
+_APART = 0.035  # between the intervals of level lines, as a share of the axis
 
 
 class Line(NamedTuple):
@@ -52,8 +54,8 @@ def worlds_picture(worlds: Worlds, stages: Mapping[str, Trajectories], path: Pat
     write_picture(draw(worlds, stages), path)
 
 
-def regret_picture(curves: Mapping[str, RegretCurve], path: Path) -> None:
-    """Draw the cumulative regret of each learner against steps, with its 95 % band."""
+def regret_picture(curves: Mapping[str, RegretCurve], steps_are: str, path: Path) -> None:
+    """Draw the cumulative regret of each learner against steps, or pulls of arms, with its 95 % band."""
     figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
     for place, (name, curve) in enumerate(curves.items()):
@@ -70,7 +72,7 @@ def regret_picture(curves: Mapping[str, RegretCurve], path: Path) -> None:
     axes.set_xlim(0, None)
     axes.set_ylim(0, None)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("steps of a trajectory", fontsize=9)
+    axes.set_xlabel(steps_are, fontsize=9)
     axes.set_ylabel("cumulative regret", fontsize=9)
     _finish(figure, axes, "expected loss against the best action: mean over worlds with its 95 % band", len(curves))
     write_picture(figure, path)
@@ -87,18 +89,22 @@ def returns_picture(lines: Sequence[Line], metric: str, counted: str, path: Path
     """
     figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
-    last = max(line.steps[-1] for line in lines)
+    last, level = max(line.steps[-1] for line in lines), 0
     for place, (name, steps, scores, ci95) in enumerate(lines):
         mean, half = (np.array([_number(value) for value in values]) for values in (scores, ci95))
-        x = np.array(steps)
-        style: dict[str, Any] = {"linestyle": "-", "marker": _MARKERS[place % len(_MARKERS)], "markersize": 5}
-        if len(steps) == 1:
-            x, mean, half = np.array([0, last]), mean.repeat(2), half.repeat(2)
-            style = {"linestyle": _LINES[1 + place % (len(_LINES) - 1)]}
         colour = _COLOURS[place % len(_COLOURS)]
-        axes.fill_between(x, mean - half, mean + half, color=colour, alpha=_BAND, linewidth=0)
-        axes.plot(x, mean, color=colour, linewidth=1.4, label=_with_end(name, mean[-1]), **style)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(steps) > 1:
+            axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=_BAND, linewidth=0)
+            marks: dict[str, Any] = {"marker": _MARKERS[place % len(_MARKERS)], "markersize": 5}
+            axes.plot(steps, mean, color=colour, linewidth=1.4, label=_with_end(name, mean[-1]), **marks)
+            continue
+        # The intervals of level lines stand beside each other behind the last update, where they hide nothing.
+        level += 1
+        style, end = _LINES[1 + level % (len(_LINES) - 1)], last * (1 + _APART * level)
+        axes.plot([0, end], mean.repeat(2), color=colour, linestyle=style, linewidth=1.4, label=f"{name} ({mean[0]:.2f})")
+        if np.isfinite(half[0]):
+            axes.errorbar(end, mean[0], half[0], color=colour, capsize=3, linewidth=1.4)
+    axes.set_xticks(labelled_steps(list(range(last + 1)), False))
     axes.set_xlabel(counted, fontsize=9)
     axes.set_ylabel(metric, fontsize=9)
     _finish(figure, axes, f"{metric}: mean over worlds with its 95 % band", len(lines))
@@ -180,26 +186,30 @@ def _draw_paths(worlds: Worlds, stages: Mapping[str, Trajectories]) -> Figure:
 def _draw_arms(worlds: Worlds, stages: Mapping[str, Trajectories]) -> Figure:
     """The share of trajectories that pull each arm at each step; arms are in the order of their probability."""
     ends = [*stages][:: max(1, len(stages) - 1)]  # the first and the last stage
-    count = min(SHOWN_WORLDS // len(ends), len(worlds))
+    shown = min(3 if len(ends) > 1 else SHOWN_WORLDS, len(worlds))
     chances = worlds.descriptions().double().cpu()  # [T, arms]
     arms = chances.shape[1]
-    figure = new_figure(2.7 * count + 0.9, min(4.0, 1.2 + 0.2 * arms) * len(ends) + 0.5)
-    grid = figure.subplots(len(ends), count, squeeze=False, sharex=True)
-    for row, name in enumerate(ends):
-        for task, axes in enumerate(grid[row]):
-            order = chances[task].argsort(descending=True)
-            pulled = torch.nn.functional.one_hot(stages[name].actions[task].long().cpu(), arms).double()  # [N, H, arms]
-            image = axes.imshow(
-                pulled.mean(0).T[order], cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest",
-                extent=(0.5, pulled.shape[1] + 0.5, arms - 0.5, -0.5),
-            )  # fmt: skip
-            if arms <= _MOST_NAMED:
-                axes.set_yticks(range(arms), [f"{chance:.2f}" for chance in chances[task][order]])
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=3))
-            axes.tick_params(labelsize=7)
-            title = f"world {int(worlds.number[task])}" + (f", {name}" if len(ends) > 1 else "")
-            axes.set_title(f"{title}: return {float(stages[name].returns[task].mean()):.1f}", fontsize=8)
-        grid[row][0].set_ylabel("probability of an arm" if arms <= _MOST_NAMED else "arms, the best one above", fontsize=8)
+    cells = [(name, task) for name in ends for task in range(shown)]
+    columns = min(3, shown)
+    rows = -(-len(cells) // columns)
+    figure = new_figure(2.7 * columns + 0.9, min(4.0, 1.2 + 0.2 * arms) * rows + 0.5)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    for axes, (name, task) in zip(grid.flat, cells, strict=False):
+        order = chances[task].argsort(descending=True)
+        pulled = torch.nn.functional.one_hot(stages[name].actions[task].long().cpu(), arms).double()  # [N, H, arms]
+        image = axes.imshow(
+            pulled.mean(0).T[order], cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest",
+            extent=(0.5, pulled.shape[1] + 0.5, arms - 0.5, -0.5),
+        )  # fmt: skip
+        if arms <= _MOST_NAMED:
+            axes.set_yticks(range(arms), [f"{chance:.2f}" for chance in chances[task][order]])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=3))
+        axes.tick_params(labelsize=7)
+        title = f"world {int(worlds.number[task])}" + (f", {name}" if len(ends) > 1 else "")
+        axes.set_title(f"{title}: return {float(stages[name].returns[task].mean()):.1f}", fontsize=8)
+    _hide(grid.flat[len(cells) :])
+    for axes in grid[:, 0]:
+        axes.set_ylabel("probability of an arm" if arms <= _MOST_NAMED else "arms, the best one above", fontsize=8)
     for axes in grid[-1]:
         axes.set_xlabel("pull", fontsize=8)
     bar = figure.colorbar(image, ax=grid, shrink=0.8)
