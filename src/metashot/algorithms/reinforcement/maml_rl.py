@@ -56,6 +56,13 @@ class Tried(NamedTuple):
         return self._replace(examples=examples, outputs=self.outputs[places])
 
 
+class Updated(NamedTuple):
+    """What has become of the policy in a world."""
+
+    theta: Parameters  # [1, ...]
+    updates: int
+
+
 class MAMLRL(PolicyLearner):
     """A policy that adapts to a world by policy gradients.
 
@@ -144,14 +151,15 @@ class MAMLRL(PolicyLearner):
         """theta for each of T worlds: [T, ...]"""
         return {name: value.detach().expand(tasks, *value.shape) for name, value in self.network.named_parameters()}
 
-    def unadapted(self) -> Parameters:
-        return self.initial(1)
+    def unadapted(self) -> Updated:
+        return Updated(self.initial(1), 0)
 
-    def actor(self, state: Parameters) -> PolicyActor:
-        return PolicyActor(self.network, self.problem, state)
+    def actor(self, state: Updated) -> PolicyActor:
+        return PolicyActor(self.network, self.problem, state.theta)
 
-    def adapted(self, state: Parameters, trajectories: Trajectories) -> Parameters:
-        return self.updated(state, self.as_tried(trajectories, state).examples)
+    def adapted(self, state: Updated, trajectories: Trajectories) -> Updated:
+        examples = self.as_tried(trajectories, state.theta).examples
+        return Updated(self.updated(state.theta, examples, state.updates), state.updates + 1)
 
     def played(self, worlds: Worlds, theta: Parameters, trajectories: int, round: int) -> Trajectories:
         return play(worlds, PolicyActor(self.network, self.problem, theta), self.problem, trajectories, round)
