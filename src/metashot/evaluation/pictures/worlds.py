@@ -207,7 +207,7 @@ def _draw_arms(worlds: Worlds, stages: Mapping[str, Trajectories]) -> Figure:
         axes.tick_params(labelsize=7)
         title = f"world {int(worlds.number[task])}" + (f", {name}" if len(ends) > 1 else "")
         axes.set_title(f"{title}: return {float(stages[name].returns[task].mean()):.1f}", fontsize=8)
-    _hide(grid.flat[len(cells) :])
+    _hide(list(grid.flat)[len(cells) :])
     for axes in grid[:, 0]:
         axes.set_ylabel("probability of an arm" if arms <= _MOST_NAMED else "arms, the best one above", fontsize=8)
     for axes in grid[-1]:
