@@ -74,7 +74,7 @@ def regret_picture(curves: Mapping[str, RegretCurve], steps_are: str, path: Path
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(steps_are, fontsize=9)
     axes.set_ylabel("cumulative regret", fontsize=9)
-    _finish(figure, axes, "expected loss against the best action: mean over worlds with its 95 % band", len(curves))
+    _finish(figure, axes, "expected loss against the best action: mean over worlds with 95 % intervals", len(curves))
     write_picture(figure, path)
 
 
@@ -107,7 +107,7 @@ def returns_picture(lines: Sequence[Line], metric: str, counted: str, path: Path
     axes.set_xticks(labelled_steps(list(range(last + 1)), False))
     axes.set_xlabel(counted, fontsize=9)
     axes.set_ylabel(metric, fontsize=9)
-    _finish(figure, axes, f"{metric}: mean over worlds with its 95 % band", len(lines))
+    _finish(figure, axes, f"{metric}: mean over worlds with 95 % intervals", len(lines))
     write_picture(figure, path)
 
 
