@@ -52,7 +52,7 @@ from metashot.evaluation.testing import Evaluation, Tested, refuse_other_ways, t
 from metashot.evaluation.timing import Timing
 from metashot.files.outputs import write_output
 from metashot.files.paths import place_to_write
-from metashot.problems import PROBLEMS
+from metashot.problems import PROBLEMS, Returns
 from metashot.process.interruption import STOP
 from metashot.sources.splitting import Split
 from metashot.tracking.evaluations import finish, log_evaluation, open_loggers
@@ -152,6 +152,11 @@ class Checkpoint:
         return cls(path, content["state_dict"], content["global_step"], own, trained, origin, classes)
 
     @property
+    def acts(self) -> bool:
+        """Whether it acts in worlds instead of answering queries."""
+        return bool(self.origin["problem"] == Returns.__name__)
+
+    @property
     def takes_shots(self) -> bool:
         """Whether it learns a task from a support set; a policy may learn from the memory of a trial instead."""
         try:
@@ -208,7 +213,7 @@ def refuse_other_episodes(checkpoints: Sequence[Checkpoint], split: Split) -> No
                 given = "data" if key in ("name", "source") else f"data.{key}"
                 if key == split:
                     given += f".{next(k for k in values[0] if values[0][k] != values[1].get(k))}"
-                same = "in the same worlds" if first.origin["problem"] == "Returns" else "on the same episodes"
+                same = "in the same worlds" if first.acts else "on the same episodes"
                 raise BadInput(
                     f"{first.path} and {other.path} would not be scored {same}, because data.{key} is "
                     f"{_plainly(values[0])} for one and {_plainly(values[1])} for the other: give {given}=..., which "
@@ -279,7 +284,7 @@ class Scorer:
         """
         config = checkpoint.config
         data_config = dict(self.data_config)
-        if checkpoint.takes_shots:  # which may differ from those of a first checkpoint that takes none
+        if checkpoint.acts and checkpoint.takes_shots:  # which may differ from those of a first checkpoint that takes none
             own = config["data"]
             data_config["shots"] = own["shots"]
             data_config[self.split] = data_config[self.split] | {"shots": own[self.split]["shots"]}

@@ -22,6 +22,7 @@ from metashot.sources.building import build_notes, read_manifest
 from metashot.sources.getting.files import printable
 from metashot.sources.source import PIXELS, TOKENS
 from metashot.sources.splitting import Split
+from metashot.worlds import Worlds
 
 _NAMED = 10  # the most files that are listed
 _SHOWN_TEXTS = 25  # of the support set, and of the queries
@@ -56,6 +57,9 @@ def look_at_data(composed: DictConfig) -> None:
         _print_texts(console, texts)
         texts_page(texts, out, "out")
         _print(console, [("page", printable(out))])
+        return
+    if isinstance(episode, Worlds):
+        _print(console, [("sheet", "none: there is no picture of a world before somebody acts in it")])
         return
     drawn = _draw(data, split, episode, out)
     _print(console, [("sheet", printable(out) if drawn else "none: these items have no picture")])

@@ -24,7 +24,6 @@ class Played(NamedTuple):
     steps: Tensor  # [T], the number of all steps that were taken in each world
     trials: Tensor | None = None  # [T, N], the returns of whole trials, where its memory lasts for one
     judged: Trajectories | None = None  # the trajectories after the last update
-    watched: Sequence[Trajectories] = ()  # those that judge it after each of `watched_steps`, for pictures
 
 
 class PolicyLearner(Algorithm):
@@ -53,9 +52,8 @@ class PolicyLearner(Algorithm):
         """Act in worlds of an evaluation, and adapt to them."""
 
     def shown(self, worlds: Worlds) -> dict[int, Trajectories]:
-        """The trajectories by which it is judged in an evaluation, after each of `watched_steps`; empty if it keeps none."""
-        watched = self.acted(worlds).watched
-        return dict(zip(self.watched_steps, watched, strict=True)) if watched else {}
+        """The trajectories that judge it in an evaluation after each of `watched_steps`, for pictures; by default none."""
+        return {}
 
     def unadapted(self) -> Any:
         """What it knows of a world in which it has tried nothing: the state that it acts from, which is never changed."""

@@ -19,6 +19,7 @@ In tests, updates after those of training have half the step size, as in the pap
 Where this departs from the paper: with several inner steps, each has trajectories of its own in training too.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -134,18 +135,26 @@ class MAMLRL(PolicyLearner):
         return tuple(range(self.test_inner_steps + 1))
 
     def acted(self, worlds: Worlds) -> Played:
-        theta, watched, steps = self.initial(len(worlds)), [], torch.zeros_like(worlds.number)
+        returns, steps = [], torch.zeros_like(worlds.number)
+        for judged, taken in self._adapting(worlds):
+            returns.append(judged.returns)
+            steps = steps + taken
+        return Played(torch.stack(returns, 1), steps, judged=judged)
+
+    def shown(self, worlds: Worlds) -> dict[int, Trajectories]:
+        return dict(enumerate(judged for judged, _ in self._adapting(worlds)))
+
+    def _adapting(self, worlds: Worlds) -> Iterator[tuple[Trajectories, Tensor]]:
+        """The trajectories that judge the policy after each number of updates, and the steps [T] since those before."""
+        theta, steps = self.initial(len(worlds)), torch.zeros_like(worlds.number)
         for update in range(self.test_inner_steps + 1):
             # Trajectories that judge a policy are others than those that it learns from, of the same worlds.
             judged = self.played(worlds, theta, worlds.queries, 2 * update)
-            watched.append(judged)
-            steps = steps + judged.steps
+            yield judged, steps + judged.steps
             if update < self.test_inner_steps:
                 tried = self.tried(worlds, theta, worlds.shots, 2 * update + 1)
                 theta = self.updated(theta, tried.examples, update)
-                steps = steps + tried.trajectories.steps
-        returns = torch.stack([judged.returns for judged in watched], 1)
-        return Played(returns, steps, judged=watched[-1], watched=watched)
+                steps = tried.trajectories.steps
 
     def initial(self, tasks: int) -> Parameters:
         """theta for each of T worlds: [T, ...]"""

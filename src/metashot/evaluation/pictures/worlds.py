@@ -74,7 +74,7 @@ def regret_picture(curves: Mapping[str, RegretCurve], steps_are: str, path: Path
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(steps_are, fontsize=9)
     axes.set_ylabel("cumulative regret", fontsize=9)
-    _finish(figure, axes, "expected loss against the best action: mean over worlds with its 95 % band", len(curves))
+    _finish(figure, axes, "expected loss against the best action: mean over worlds with 95 % intervals", len(curves))
     write_picture(figure, path)
 
 
@@ -107,7 +107,7 @@ def returns_picture(lines: Sequence[Line], metric: str, counted: str, path: Path
     axes.set_xticks(labelled_steps(list(range(last + 1)), False))
     axes.set_xlabel(counted, fontsize=9)
     axes.set_ylabel(metric, fontsize=9)
-    _finish(figure, axes, f"{metric}: mean over worlds with its 95 % band", len(lines))
+    _finish(figure, axes, f"{metric}: mean over worlds with 95 % intervals", len(lines))
     write_picture(figure, path)
 
 
@@ -207,7 +207,7 @@ def _draw_arms(worlds: Worlds, stages: Mapping[str, Trajectories]) -> Figure:
         axes.tick_params(labelsize=7)
         title = f"world {int(worlds.number[task])}" + (f", {name}" if len(ends) > 1 else "")
         axes.set_title(f"{title}: return {float(stages[name].returns[task].mean()):.1f}", fontsize=8)
-    _hide(grid.flat[len(cells) :])
+    _hide(list(grid.flat)[len(cells) :])
     for axes in grid[:, 0]:
         axes.set_ylabel("probability of an arm" if arms <= _MOST_NAMED else "arms, the best one above", fontsize=8)
     for axes in grid[-1]:
