@@ -17,6 +17,7 @@ task. Advantages are generalised advantage estimates over a linear baseline, nor
 Where this departs from the paper: with several inner steps, each has trajectories of its own in training too.
 """
 
+import math
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -39,6 +40,8 @@ from metashot.engines.inner import Engine, InnerLoop, OptimizerState, Parameters
 from metashot.episodes import Examples
 from metashot.problems import Problem
 from metashot.worlds import Trajectories, Worlds
+
+_MOST_INPUTS = 2000  # for which the baseline solves a linear system of twice as many unknowns in each world
 
 
 class Tried(NamedTuple):
@@ -92,6 +95,11 @@ class MAMLRL(PolicyLearner):
                 f"backbone.normalisation={backbone.normalisation} lets actions depend on other observations: give "
                 "backbone.normalisation=none"
             )
+        if (numbers := math.prod(backbone.input_shape)) > _MOST_INPUTS:
+            raise BadInput(
+                f"observations of {numbers:,} numbers are too many for the linear baseline of {type(self).__name__}; allowed: "
+                f"at most {_MOST_INPUTS:,}"
+            )
         self.network = PolicyNetwork(backbone, self.problem, deviation)
         self.engine = engine
         self.alpha = inner_lr
@@ -136,7 +144,7 @@ class MAMLRL(PolicyLearner):
     def unadapted(self) -> Parameters:
         return self.initial(1)
 
-    def actor(self, state: Parameters) -> PolicyActor:
+    def actor(self, state: Parameters, trajectories: int) -> PolicyActor:
         return PolicyActor(self.network, self.problem, state)
 
     def adapted(self, state: Parameters, trajectories: Trajectories) -> Parameters:
