@@ -72,6 +72,8 @@ class WorldEpisodes(EpisodicDataModule):
         tasks_per_evaluation_step: Tasks,
         seed: int,
     ) -> None:
+        if not isinstance(shots, int):  # of a grid
+            raise BadInput(f"shots={shots} cannot be used for data={name}; allowed: a number of trajectories")
         options: dict[Split, WorldSplit] = {"train": train, "val": val, "test": test}
         specs = {
             split: EpisodeSpec(1, shots if own.shots is None else own.shots, queries if own.queries is None else own.queries)

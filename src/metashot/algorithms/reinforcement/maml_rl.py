@@ -97,8 +97,8 @@ class MAMLRL(PolicyLearner):
             )
         if (numbers := math.prod(backbone.input_shape)) > _MOST_INPUTS:
             raise BadInput(
-                f"observations of {numbers:,} numbers are too many for the linear baseline of {type(self).__name__}; allowed: "
-                f"at most {_MOST_INPUTS:,}"
+                f"observations of {numbers:,} numbers are too many for the linear baseline of {type(self).__name__}; "
+                f"allowed: at most {_MOST_INPUTS:,}"
             )
         self.network = PolicyNetwork(backbone, self.problem, deviation)
         self.engine = engine

@@ -83,8 +83,8 @@ def _refuse_diverged(worlds: Worlds, chosen: Tensor, step: int) -> None:
     if not chosen.isfinite().all():
         task = chosen.isfinite().flatten(1).all(1).logical_not().nonzero()[0, 0]
         raise GaveUp(
-            f"{worlds.family.name}: the policy chose a non-finite action in world {int(worlds.number[task])}, step {step + 1} "
-            "because it has diverged: lower algo.inner_lr or the step of training"
+            f"{worlds.family.name}: the policy chose a non-finite action in step {step + 1} of world "
+            f"{int(worlds.number[task])}, because it has diverged: lower algo.inner_lr or the step of training"
         )
 
 
