@@ -88,7 +88,7 @@ class Algorithm(pl.LightningModule):
         if not isinstance(problem, self.solves):
             raise BadInput(
                 f"{type(self).__name__} cannot learn a {problem.kind} problem: "
-                "choose other data with data=, or an algorithm such as algo=maml"
+                f"choose other data with data=, or an algorithm such as {problem.usual_algorithm}"
             )
         self.optimization = optimizer
         self.transductive = transductive

@@ -35,7 +35,6 @@ class Environment:
         spaces = (_space_of(given, name) for name in ("observation_space", "action_space"))
         self.spaces = Spaces(*spaces)
         self.name = str(getattr(getattr(given, "spec", None), "id", None) or type(given).__name__)
-        self._place = ""
 
     def start(self, seed: int | None, trajectory: int) -> NDArray[Any]:
         """The first observation of a trajectory.

@@ -71,8 +71,7 @@ class Policy:
         Args:
             seed: As in `act`.
         """
-        with self.network.held():
-            return Acting(self, self.algorithm.actor(self.state), _generator(seed))
+        return Acting(self, _generator(seed))
 
     def play(
         self,
@@ -205,15 +204,15 @@ class Acting:
 
     Args:
         policy: The policy.
-        actor: Its actor, which remembers.
         random: What actions are drawn with.
     """
 
-    def __init__(self, policy: Policy, actor: Actor, random: np.random.Generator) -> None:
+    def __init__(self, policy: Policy, random: np.random.Generator) -> None:
         self.policy = policy
         self.spaces = policy.spaces
         self.random = random
-        self._actor = actor
+        self._actor: Actor | None = None  # who remembers
+        self._count = 0  # of the trajectories in which it acts
         self.last: Tensor | None = None  # the last actions [1, N] or [1, N, size], as the policy chose them
 
     def act(self, observation: Any, sample: bool = False, reward: Any = None, ended: Any = False) -> Any:
@@ -254,7 +253,8 @@ class Acting:
         """
         if self.last is None:
             raise BadValue("a reward is what came of an action, and none was chosen yet: call act(observation) first")
-        network, count = self.policy.network, self.last.shape[1]
+        network, count, actor = self.policy.network, self._count, self._actor
+        assert actor is not None
         try:
             paid = finite(torch.as_tensor(np.asarray(reward, dtype=np.float64)).to(network.dtype), "rewards")
             ends = torch.as_tensor(np.asarray(ended, dtype=bool))
@@ -265,7 +265,7 @@ class Acting:
                 f"one for each of {count} actions"
             ) from error
         with network.held():
-            self._actor.saw(self.last, paid[None].to(network.device), ends[None].to(network.device))
+            actor.saw(self.last, paid[None].to(network.device), ends[None].to(network.device))
         self.last = None
 
     def chosen(self, x: Tensor, sample: bool) -> Tensor:
@@ -274,7 +274,14 @@ class Acting:
         shape, discrete = (1, len(x), problem.action_size), problem.actions == "discrete"
         draw = self.random.random if discrete else self.random.standard_normal
         noise = torch.from_numpy(draw(shape)).to(network.device, network.dtype) if sample else None
+        if self._actor is not None and len(x) != self._count and self.policy.has_memory:
+            raise BadValue(
+                f"act was given {len(x)} observations after {self._count}: a policy with a memory goes on with as many; "
+                "call acting() to begin again"
+            )
         with network.held():
+            if self._actor is None or len(x) != self._count:
+                self._actor, self._count = self.policy.algorithm.actor(self.policy.state, len(x)), len(x)
             found = self._actor.act(x[None].to(network.device), noise)
         if not found.isfinite().all():
             raise self.policy._has_diverged("actions")

@@ -29,6 +29,7 @@ class Backbone(nn.Module):
 
     starts_trained: ClassVar[bool] = False  # whether it has published weights, so that `init_from` is not needed
     has_weights: ClassVar[bool] = True  # False where inputs are features already
+    of_vectors: ClassVar[bool] = False  # whether inputs may be vectors
     of_texts: ClassVar[bool] = False  # whether inputs are texts [2, length]: token ids, and a mask that is 1 at tokens
     may_adapt: ClassVar[bool] = True  # whether tasks may have copies of its frozen weights that differ from them
     reads_labels: ClassVar[bool] = False  # whether features of a task may depend on the labels of its support set

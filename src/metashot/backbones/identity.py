@@ -10,6 +10,7 @@ class Identity(Backbone):
     """Inputs [T, N, ...] to features [T, N, features], flattened. There is nothing to train, and nothing to normalise."""
 
     has_weights = False
+    of_vectors = True
     bits: Tensor
 
     def __init__(self, input_shape: tuple[int, ...]) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from metashot.backbones.normalisation import Normalisation, Protocol
 
 class MLP(Backbone):
     """Maps inputs [T, N, ...] to features [T, N, features]; a layer is linear, batch normalisation, ReLU."""
+
+    of_vectors: ClassVar[bool] = True
 
     def __init__(self, input_shape: tuple[int, ...], hidden: list[Units], normalisation: Protocol) -> None:
         super().__init__(input_shape, normalisation)

@@ -51,6 +51,13 @@ def trained_algorithm(
         raise BadInput(
             f"{printable(path)} was trained on a {PROBLEMS[origin['problem']].kind} problem, which {algo} cannot learn"
         )
+    told, is_told = bool(origin.get("told", False)), bool(signatures.constant(algo, "is_told"))
+    if told != is_told:
+        which = ("an algorithm that is told the task", "one that is not")
+        raise BadInput(
+            f"{printable(path)} was trained by {which[not told]}, and algo={config['algo'].get('name')} is {which[told]}: leave "
+            "algo as the checkpoint has it"
+        )
     # Try on the meta device first: a stored configuration may describe a network larger than the memory of any machine.
     with torch.device("meta"):
         _load(_built(config, origin), {name: torch.empty(value.shape) for name, value in weights.items()}, path)

@@ -86,6 +86,7 @@ _ORIGIN_OF_WORLDS: Mapping[str, Any] = {
     "input_shape": list[_Length],
 }
 _MOST_NUMBERS, _MOST_DIMENSIONS = 10**7, 4  # limits of the shape of an input
+_MOST_AXES = 32  # of a space
 _CONSTANTS: Mapping[str, Any] = {"mean": list[float] | None, "std": list[Positive] | None}
 # Additional keys for each kind of items; kinds added by plug-ins use the last entry.
 _ORIGIN_OF_ITEMS: Mapping[str, Mapping[str, Any]] = {
@@ -431,8 +432,11 @@ def _refuse_broken_space(space: Any, key: str) -> None:
         check_value(space.get(bound), list[float | None], f"{key}.{bound}")
         if len(space[bound]) != math.prod(space["shape"]):
             raise BadInput(f"{key}.{bound} does not belong to its shape")
-        if not all(value is None or math.isfinite(value) for value in space[bound]):
-            raise BadInput(f"{key}.{bound} has numbers that are not finite")
+    if len(space["shape"]) > _MOST_AXES:
+        raise BadInput(f"{key}.shape={space['shape']} is not that of any space")
+    both = zip(space["low"], space["high"], strict=True)
+    if any(low is not None and high is not None and low > high for low, high in both):
+        raise BadInput(f"{key}.low is above its high")
 
 
 def _size_of(space: Mapping[str, Any]) -> int:

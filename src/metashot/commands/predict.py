@@ -11,6 +11,7 @@ from metashot.applied.folders import Outputs
 from metashot.applied.learner import Learner
 from metashot.applied.loading import learner_of, restored
 from metashot.applied.network import fitted_content, made
+from metashot.applied.policy_learner import PolicyLearner
 from metashot.applied.text_learner import TextLearner
 from metashot.arguments import Rate, check_value
 from metashot.bad_input import BadInput
@@ -87,6 +88,11 @@ def _learner(config: dict[str, Any]) -> ClassLearner | TextLearner:
         raise BadInput(
             f"ckpt={config['ckpt']} was trained on vectors, and cannot be given folders of images: use it in Python, as "
             "metashot.load(...).fit(x, y).predict(x)"
+        )
+    if isinstance(learner, PolicyLearner):
+        raise BadInput(
+            f"ckpt={config['ckpt']} acts in environments, and predicts no classes: use it in Python, as "
+            "metashot.load(...).fit(environment).act(observation)"
         )
     if not isinstance(learner, ClassLearner | TextLearner):
         raise BadInput(

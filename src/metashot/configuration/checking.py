@@ -38,6 +38,7 @@ def check(config: Container) -> None:
     refuse_misplaced(config)
     if "algo" in config and "data" in config:
         refuse_other_problem(config)  # first, since its message is the more helpful one
+        refuse_for_policies(config)
     check_value(config.get("seed"), Seed, "seed")
     for group in GROUPS:
         if group in config:
@@ -122,5 +123,33 @@ def refuse_other_problem(config: Container) -> None:
     if asks not in solves:
         raise BadInput(
             f"algo={config['algo'].get('name')} cannot learn data={config['data'].get('name')}, a "
-            f"{signatures.constant(asks, 'kind')} problem: choose other data, or an algorithm that can, such as algo=maml"
+            f"{signatures.constant(asks, 'kind')} problem: choose other data, such as "
+            f"{signatures.constant(solves[0], 'usual_data')}, or an algorithm that can, such as "
+            f"{signatures.constant(asks, 'usual_algorithm')}"
+        )
+
+
+def refuse_for_policies(config: Container) -> None:
+    """Refuse settings that have no meaning for an algorithm that acts in worlds."""
+    algorithm = target_of(config["algo"], "algo")
+    if signatures.constant(algorithm, "answers_queries"):
+        return
+    name, trainer = config["algo"].get("name"), config.get("trainer", {})
+    if (precision := str(trainer.get("precision"))).endswith("-mixed"):
+        raise BadInput(
+            f"trainer.precision={precision} cannot be used by algo={name}, since the probabilities of actions need more "
+            "digits: give 32-true or 64-true"
+        )
+    if config["algo"].get("outer") == "trpo" and trainer.get("gradient_clip") is not None:
+        raise BadInput(
+            f"trainer.gradient_clip={trainer['gradient_clip']} has no meaning for algo.outer=trpo, whose steps are limited "
+            "by algo.trpo.max_divergence: leave it out, or give algo.outer=ppo"
+        )
+    if config.get("freeze_backbone") is True:
+        raise BadInput(f"freeze_backbone=true cannot be used by algo={name}, which trains its whole policy: leave it out")
+    backbone = target_of(config.get("backbone"), "backbone")
+    if backbone.startswith("metashot.") and not signatures.constant(backbone, "of_vectors"):
+        raise BadInput(
+            f"backbone={backbone.rpartition('.')[2].lower()} does not read the observations of data="
+            f"{config['data'].get('name')}, which are vectors: leave it out, or give backbone=mlp_policy or identity"
         )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from metashot.arguments import Episodes, Images, Seed, Tasks
 from metashot.bad_input import BadInput
+from metashot.data.memory import FLOAT, all_memory
 from metashot.data.module import EpisodicDataModule, own_seeds
 from metashot.episodes import EpisodeSpec, maximum
 from metashot.problems import Returns
@@ -71,6 +72,8 @@ class WorldEpisodes(EpisodicDataModule):
         tasks_per_evaluation_step: Tasks,
         seed: int,
     ) -> None:
+        if not isinstance(shots, int):  # of a grid
+            raise BadInput(f"shots={shots} cannot be used for data={name}; allowed: a number of trajectories")
         options: dict[Split, WorldSplit] = {"train": train, "val": val, "test": test}
         specs = {
             split: EpisodeSpec(1, shots if own.shots is None else own.shots, queries if own.queries is None else own.queries)
@@ -99,9 +102,24 @@ class WorldEpisodes(EpisodicDataModule):
     def setup(self, stage: str | None = None) -> None:
         self.refuse_more_than_memory()
 
-    def _inputs_of_a_task(self, split: Split) -> int:
-        spec = self.specs[split]
-        return (maximum(spec.shots) + maximum(spec.queries)) * self.source.horizon
+    def refuse_more_than_memory(self, margin: int = 0) -> None:
+        """Refuse trajectories that need more memory than there is while they are played."""
+        # Observations are kept step by step and then together, in 32 bits; noise is drawn before the first step.
+        of_a_step = 2 * FLOAT * (self.input_shape[0] + 2) + 4 * FLOAT * self.problem.action_size
+        for split in SPLITS:
+            shots, queries = (maximum(amount) for amount in (self.specs[split].shots, self.specs[split].queries))
+            if split == "train":  # which needs all of them in the end
+                key, tasks, trajectories = "data.tasks_per_step", self.tasks_per_step, shots + queries
+            else:
+                key, trajectories = "data.tasks_per_evaluation_step", max(shots, queries)
+                tasks = min(self.tasks_per_evaluation_step, self.episodes[split] or 1)
+            needed, there = tasks * trajectories * self.source.horizon * of_a_step, all_memory()
+            if needed > there:
+                raise BadInput(
+                    f"data.shots={shots} and data.queries={queries} with {key}={tasks} cannot be used on the {split} split: "
+                    f"{tasks:,} worlds with {trajectories:,} trajectories of {self.source.horizon:,} steps need "
+                    f"{needed / 1e9:,.0f} GB at once, and there are {there / 1e9:,.0f} GB of memory: lower one of them"
+                )
 
     def shape_of(self, split: Split) -> str:
         spec = self.specs[split]

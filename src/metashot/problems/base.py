@@ -42,6 +42,8 @@ class Problem(ABC):
     picture: ClassVar[Picture]
     has_classes: ClassVar[bool] = False  # whether outputs stand for the classes of a task
     inner_losses: ClassVar[Mapping[str, Loss]] = {}  # by name: losses that an inner loop may minimise
+    usual_algorithm: ClassVar[str] = "algo=maml"  # one that solves it, for messages
+    usual_data: ClassVar[str] = "data=glyphs"  # data that pose it, likewise
 
     # Not a dataclass, since Hydra would pass it on as a dictionary.
     def __init__(self, outputs: int) -> None:

@@ -20,6 +20,7 @@ class Regression(ScoredByQuery):
     kind = "regression"
     metric = "mse"
     higher_is_better = False
+    usual_data = "data=sinusoid"
     picture: ClassVar[Picture] = "curves"
     inner_losses: ClassVar[Mapping[str, Loss]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 

@@ -32,6 +32,8 @@ class Returns(Problem):
     metric = "return"
     higher_is_better = True
     picture: ClassVar[Picture] = "worlds"
+    usual_algorithm: ClassVar[str] = "algo=maml_rl"
+    usual_data: ClassVar[str] = "data=navigation"
 
     def __init__(self, outputs: int, actions: Actions) -> None:
         super().__init__(outputs)

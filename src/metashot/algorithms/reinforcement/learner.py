@@ -59,8 +59,8 @@ class PolicyLearner(Algorithm):
         """What it knows of a world in which it has tried nothing: the state that it acts from, which is never changed."""
         raise self._only_in_batches()
 
-    def actor(self, state: Any) -> Actor:
-        """Who acts in a world from a state, for observations [1, N, inputs]."""
+    def actor(self, state: Any, trajectories: int) -> Actor:
+        """Who acts from a state in N trajectories of one world, which begin."""
         raise self._only_in_batches()
 
     def adapted(self, state: Any, trajectories: Trajectories) -> Any:

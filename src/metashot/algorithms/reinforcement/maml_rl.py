@@ -19,6 +19,7 @@ In tests, updates after those of training have half the step size, as in the pap
 Where this departs from the paper: with several inner steps, each has trajectories of its own in training too.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -42,6 +43,8 @@ from metashot.engines.inner import Engine, InnerLoop, OptimizerState, Parameters
 from metashot.episodes import Examples
 from metashot.problems import Problem
 from metashot.worlds import Trajectories, Worlds
+
+_MOST_INPUTS = 2000  # for which the baseline solves a linear system of twice as many unknowns in each world
 
 
 class Tried(NamedTuple):
@@ -109,6 +112,11 @@ class MAMLRL(PolicyLearner):
                 f"backbone.normalisation={backbone.normalisation} lets actions depend on other observations: give "
                 "backbone.normalisation=none"
             )
+        if (numbers := math.prod(backbone.input_shape)) > _MOST_INPUTS:
+            raise BadInput(
+                f"observations of {numbers:,} numbers are too many for the linear baseline of {type(self).__name__}; "
+                f"allowed: at most {_MOST_INPUTS:,}"
+            )
         self.network = PolicyNetwork(backbone, self.problem, deviation)
         self.engine = engine
         self.alpha = inner_lr
@@ -163,7 +171,7 @@ class MAMLRL(PolicyLearner):
     def unadapted(self) -> Updated:
         return Updated(self.initial(1), 0)
 
-    def actor(self, state: Updated) -> PolicyActor:
+    def actor(self, state: Updated, trajectories: int) -> PolicyActor:
         return PolicyActor(self.network, self.problem, state.theta)
 
     def adapted(self, state: Updated, trajectories: Trajectories) -> Updated:

@@ -40,7 +40,7 @@ def play(worlds: Worlds, actor: Actor, problem: Returns, trajectories: int, roun
         round: The number of the round of trajectories in these worlds; each has random numbers of its own.
 
     Raises:
-        GaveUp: An environment fails, or returns rewards or observations that are not finite.
+        GaveUp: An environment fails or returns rewards or observations that are not finite, or the policy has diverged.
     """
     spaces, dtype, shape = worlds.family.spaces, worlds.dtype, (len(worlds), trajectories)
     draw = worlds.uniform_noise if isinstance(spaces.actions, Discrete) else worlds.normal_noise
@@ -54,6 +54,7 @@ def play(worlds: Worlds, actor: Actor, problem: Returns, trajectories: int, roun
         seen = spaces.inputs(found, dtype).view(*shape, -1)
         seen = seen if told is None else torch.cat([seen, told], -1)
         chosen = actor.act(seen, noise[:, :, step])
+        _refuse_diverged(worlds, chosen, step)
         found, reward, terminated, truncated, _ = environment.step(spaces.moves(chosen.flatten(0, 1)))
         reward = torch.where(alive, reward.view(shape), 0)
         _refuse_non_finite(worlds, reward, spaces.inputs(found, dtype).view(*shape, -1), alive, step)
@@ -76,6 +77,15 @@ def _with_rest(values: Tensor, left: int) -> Tensor:
     if not left:
         return values
     return torch.cat([values, values.new_zeros(*values.shape[:2], left, *values.shape[3:])], dim=2)
+
+
+def _refuse_diverged(worlds: Worlds, chosen: Tensor, step: int) -> None:
+    if not chosen.isfinite().all():
+        task = chosen.isfinite().flatten(1).all(1).logical_not().nonzero()[0, 0]
+        raise GaveUp(
+            f"{worlds.family.name}: the policy chose a non-finite action in step {step + 1} of world "
+            f"{int(worlds.number[task])}, because it has diverged: lower algo.inner_lr or the step of training"
+        )
 
 
 def _refuse_non_finite(worlds: Worlds, rewards: Tensor, observations: Tensor, alive: Tensor, step: int) -> None:
