@@ -144,6 +144,10 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, hint)
     if origin is list:
         return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _fits(name, arguments[0]) and _fits(item, arguments[1]) for name, item in value.items()
+        )
     # Nodes are checked on their own.
     return not inspect.isclass(hint) or (isinstance(value, dict) and "_target_" in value)
 
@@ -158,6 +162,8 @@ def _described(hint: Any) -> str:
         return ", ".join(_as_typed(option) for option in arguments)
     if origin is list:
         return f"a list, each {_described(arguments[0])}"
+    if origin is dict:
+        return f"keys below it, each {_described(arguments[1])}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return names.get(hint, str(hint))
 

@@ -7,6 +7,7 @@ from metashot.arguments import Matching, Node, Seed, check_value
 from metashot.bad_input import BadInput, one_of
 from metashot.configuration import signatures
 from metashot.configuration.buildable import TARGET, refuse_misplaced, target_of
+from metashot.sources.worlds.requiring import refuse_missing
 
 # The arguments that the program adds to those in a group of the configuration.
 SUPPLIED: Mapping[str, frozenset[str]] = {
@@ -46,6 +47,21 @@ def check(config: Container) -> None:
     for group in ("algo", "data"):
         if group in config:
             check_value(config[group].get("name"), Name, f"{group}.name")
+    if "data" in config:
+        _refuse_missing_packages(config["data"])
+
+
+def _refuse_missing_packages(data: Container) -> None:
+    """Refuse a source that needs a package which is not installed."""
+    source = data.get("source")
+    if not isinstance(source, dict) or TARGET not in source:
+        return
+    try:
+        needed = signatures.constant(target_of(source, "data.source"), "needs")
+    except AttributeError:  # as of sources of images
+        return
+    for package in needed:
+        refuse_missing(package, data["name"])
 
 
 def check_group(node: Any, group: str) -> None:

@@ -25,6 +25,7 @@ from metashot.configuration import plain, plugins
 from metashot.configuration.buildable import CONF
 from metashot.configuration.checking import Container
 from metashot.configuration.overrides import (
+    FREE,
     HYDRA,
     PATHS,
     STORED,
@@ -131,11 +132,15 @@ def enable_plugins(arguments: Sequence[str]) -> None:
 def quoted_for_hydra(argument: str, multirun: bool = False) -> str:
     """Quote the path in an argument where necessary: Hydra's grammar does not read brackets or other scripts.
 
+    Keys that users name themselves become Hydra's `++key`, which need not exist.
+
     Args:
         argument: an argument of the command line.
         multirun: whether commas separate the values of several runs.
     """
     key, equals, value = argument.partition("=")
+    if key.startswith(FREE):
+        return f"++{argument}"
     if not equals or key.lstrip("+") not in PATHS or value.startswith(("'", '"')) or "${" in value:
         return argument
     with contextlib.suppress(HydraException):

@@ -26,6 +26,7 @@ TO_READ = ("ckpt", "data.banks", "data.root", "data.source.split", "init_from", 
 TO_WRITE = ("export", "folder", "out", "save")
 PATHS = frozenset({*TO_READ, *TO_WRITE})
 MAY_BE_NONE = ("experiment",)  # groups whose choice may be null
+FREE = ("data.source.parameters.",)  # what keys begin with that users name themselves
 HYDRA, STORED = "hydra", "stored"  # Hydra's own keys; the choice of a group that was taken from a checkpoint
 
 # What Hydra accepts as a key, so that a message can say which side of the = is wrong.

@@ -16,6 +16,7 @@ from metashot.problems import Returns
 from metashot.randomness import key_of
 from metashot.sources.splitting import SPLITS, Split
 from metashot.sources.worlds.bandits import Bandits
+from metashot.sources.worlds.environments import Environments
 from metashot.sources.worlds.mazes import Mazes
 from metashot.sources.worlds.navigation import Navigation
 from metashot.worlds import Box, Spaces, Worlds, refuse_other_spaces
@@ -62,7 +63,7 @@ class WorldEpisodes(EpisodicDataModule):
     def __init__(
         self,
         name: str,
-        source: Navigation | Bandits | Mazes,
+        source: Navigation | Bandits | Mazes | Environments,
         shots: Images,
         queries: Images,
         train: WorldSplit,

@@ -28,6 +28,7 @@ class Bandits:
 
     name = "bandits"
     drawn_as: Drawing = "arms"
+    needs = ("gymnasium",)
 
     def __init__(self, arms: Annotated[int, AtLeast(2), AtMost(10_000)], horizon: Horizon) -> None:
         self.arms = self.described_by = arms

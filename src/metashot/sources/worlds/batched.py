@@ -3,14 +3,19 @@
 from abc import abstractmethod
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from metashot.sources.worlds.requiring import not_installed
 from metashot.worlds import Box, Space, Spaces
+
+try:
+    import gymnasium
+    from gymnasium.vector import AutoresetMode, VectorEnv
+    from gymnasium.vector.utils import batch_space
+except ModuleNotFoundError as error:
+    raise not_installed("gymnasium") from error
 
 
 def gymnasium_space(space: Space) -> gymnasium.Space[Any]:

@@ -31,6 +31,7 @@ class Mazes:
     """
 
     name = "mazes"
+    needs = ("gymnasium",)
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class Navigation:
     """
 
     name = "navigation"
+    needs = ("gymnasium",)
     described_by = 2
     drawn_as: Drawing = "paths"
 
