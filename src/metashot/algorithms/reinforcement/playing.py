@@ -68,8 +68,10 @@ def play(worlds: Worlds, actor: Actor, problem: Returns, trajectories: int, roun
         if not alive.any():
             break
     left = worlds.family.horizon - len(rewards)
-    parts = (_with_rest(torch.stack(part, dim=2), left) for part in (observations, actions, rewards, taken))
-    return Trajectories(*parts, described=0 if told is None else told.shape[-1])
+    seen, chosen, reward, alive = (
+        _with_rest(torch.stack(part, dim=2), left) for part in (observations, actions, rewards, taken)
+    )
+    return Trajectories(seen, chosen, reward, alive, 0 if told is None else told.shape[-1])
 
 
 def _with_rest(values: Tensor, left: int) -> Tensor:
