@@ -37,8 +37,8 @@ class BanditRule(Rule):
     def refuse_spaces(self, spaces: Spaces) -> None:
         if spaces.observations != Discrete(1) or not isinstance(spaces.actions, Discrete):
             raise BadInput(
-                f"algo={type(self).__name__.lower()} chooses arms of bandits, and these worlds have {spaces.observations} to "
-                f"observe and {spaces.actions} to act by: use data=bandits, or an algorithm such as algo=rl2"
+                f"algo={type(self).__name__.lower()} chooses arms of bandits, and these worlds have observations of "
+                f"{spaces.observations} and actions of {spaces.actions}: use data=bandits, or an algorithm such as algo=rl2"
             )
 
 
