@@ -65,7 +65,7 @@ class RL2(TrialLearner):
         deviation: The initial standard deviation of actions, where they are numbers.
         ppo: The settings of clipped steps.
         minibatches: The parts of a training step's worlds, each of which gives an optimiser step in each epoch.
-        entropy: The weight of the policy's entropy.
+        entropy: The weight of the policy's entropy in the first step, which falls linearly to zero.
         value: The weight of the squared error of the values.
         optimizer: The optimiser.
     """
@@ -195,7 +195,7 @@ class RL2(TrialLearner):
         entropy = mean(self.problem.entropies(outputs))
         error = mean((values - targets.values).square())
         divergence = mean(self.problem.divergences(targets.outputs, outputs))
-        loss = self.value * error - gain - self.entropy * entropy + self.ppo.penalty * divergence
+        loss = self.value * error - gain - self.entropy * (1 - self.progress) * entropy + self.ppo.penalty * divergence
         terms = {"gain": gain, "entropy": entropy, "value_error": error, "divergence": divergence}
         return loss, {name: term.detach() for name, term in terms.items()}
 
