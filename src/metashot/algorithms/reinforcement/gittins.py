@@ -60,8 +60,8 @@ class Gittins(BanditRule):
         pulls, most = self.episodes * worlds.family.horizon, _MOST_PULLS[self.discount is not None]
         if pulls > most:
             raise BadInput(
-                f"a trial of {pulls:,} pulls is too long for algo=gittins with algo.discount={self.discount or 'null'}: at most "
-                f"{_MOST_PULLS[True]:,} with a discount, and {_MOST_PULLS[False]:,} with null"
+                f"a trial of {pulls:,} pulls is too long for algo=gittins with algo.discount={self.discount or 'null'}: at "
+                f"most {_MOST_PULLS[True]:,} with a discount, and {_MOST_PULLS[False]:,} with null"
             )
         return GittinsPlayer(worlds, trials, pulls, self.discount)
 
@@ -75,9 +75,13 @@ class GittinsPlayer(BanditPlayer):
         found = indices_of_horizons(pulls) if discount is None else discounted_indices(pulls, discount)[None]
         self.indices = torch.from_numpy(found).to(worlds.number.device)
 
+    @property
+    def table(self) -> Tensor:
+        """The indices [successes, failures] for the next pull."""
+        return self.indices[self.of_all - self.pulls - 1] if len(self.indices) > 1 else self.indices[0]
+
     def choose(self) -> Tensor:
-        table = self.indices[self.of_all - self.pulls - 1] if len(self.indices) > 1 else self.indices[0]
-        return first_best(table[self.successes, self.failures])
+        return first_best(self.table[self.successes, self.failures])
 
 
 @cache

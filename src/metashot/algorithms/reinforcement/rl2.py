@@ -34,7 +34,7 @@ _LEAST = 1e-8
 
 
 class Remembered(NamedTuple):
-    """The steps of N trials in each of T worlds, one after the other across episodes; steps not taken come last, as zeros."""
+    """The steps of N trials in each of T worlds, across episodes; steps that were not taken come last, as zeros."""
 
     observations: Tensor  # [T, N, L, inputs]
     feedback: Tensor  # [T, N, L, F]: what came of the step before
@@ -65,7 +65,7 @@ class RL2(TrialLearner):
         deviation: The initial standard deviation of actions, where they are numbers.
         ppo: The settings of clipped steps.
         minibatches: The parts of a training step's worlds, each of which gives an optimiser step in each epoch.
-        entropy: The weight of the policy's entropy.
+        entropy: The weight of the policy's entropy in the first step, which falls linearly to zero.
         value: The weight of the squared error of the values.
         optimizer: The optimiser.
     """
@@ -111,8 +111,8 @@ class RL2(TrialLearner):
     def refuse_share(self, tasks: int) -> None:
         if tasks % self.minibatches:
             raise BadInput(
-                f"algo.minibatches={self.minibatches} cannot share the {tasks} worlds of a training step on a device evenly: "
-                f"make data.tasks_per_step a multiple of {self.minibatches} for each device"
+                f"algo.minibatches={self.minibatches} cannot share the {tasks} worlds of a training step on a device "
+                f"evenly: make data.tasks_per_step a multiple of {self.minibatches} for each device"
             )
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
@@ -195,7 +195,7 @@ class RL2(TrialLearner):
         entropy = mean(self.problem.entropies(outputs))
         error = mean((values - targets.values).square())
         divergence = mean(self.problem.divergences(targets.outputs, outputs))
-        loss = self.value * error - gain - self.entropy * entropy + self.ppo.penalty * divergence
+        loss = self.value * error - gain - self.entropy * (1 - self.progress) * entropy + self.ppo.penalty * divergence
         terms = {"gain": gain, "entropy": entropy, "value_error": error, "divergence": divergence}
         return loss, {name: term.detach() for name, term in terms.items()}
 
@@ -213,7 +213,7 @@ class RL2(TrialLearner):
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
             whole = self.mean_over_devices(torch.cat([gradient.flatten() for gradient in gradients]))
             sizes = [parameter.numel() for parameter in parameters]
-            for parameter, gradient in zip(parameters, whole.split(sizes), strict=True):
+            for parameter, gradient in zip(parameters, torch.split(whole, sizes), strict=True):
                 parameter.grad = gradient.view_as(parameter)
             if turn == last or not whole.isfinite().all():
                 break

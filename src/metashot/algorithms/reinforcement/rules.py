@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from metashot.algorithms.optimization import Optimization
@@ -37,8 +38,8 @@ class BanditRule(Rule):
     def refuse_spaces(self, spaces: Spaces) -> None:
         if spaces.observations != Discrete(1) or not isinstance(spaces.actions, Discrete):
             raise BadInput(
-                f"algo={type(self).__name__.lower()} chooses arms of bandits, and these worlds have {spaces.observations} to "
-                f"observe and {spaces.actions} to act by: use data=bandits, or an algorithm such as algo=rl2"
+                f"algo={type(self).__name__.lower()} chooses arms of bandits, and these worlds have observations of "
+                f"{spaces.observations} and actions of {spaces.actions}: use data=bandits, or an algorithm such as algo=rl2"
             )
 
 
@@ -75,8 +76,9 @@ class BanditPlayer:
         paid = rewards == 1
         if not (paid | (rewards == 0)).all():
             raise BadInput(f"{self.worlds.family.name}: arms have to pay 0 or 1")
-        for counts, seen in ((self.successes, paid), (self.failures, ~paid)):
-            counts.scatter_add_(2, actions[..., None], seen[..., None].long())
+        pulled = F.one_hot(actions.long(), self.successes.shape[-1])
+        self.successes += pulled * paid[..., None]
+        self.failures += pulled * ~paid[..., None]
         self.pulls += 1
 
 

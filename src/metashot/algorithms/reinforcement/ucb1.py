@@ -3,8 +3,8 @@
 The arm with the largest upper confidence bound is pulled: its mean reward + c * sqrt(2 ln t / n) after t pulls, n of them of
 this arm.
 
-Where this departs from the paper: as in Duan et al. 2016, arXiv:1611.02779, each arm begins with one success and one failure,
-as if it had been pulled twice, instead of being pulled once; the paper has c = 1.
+Where this departs from the paper: each arm begins with one success and one failure, the uniform prior of the other rules,
+instead of being pulled once. The paper has c = 1.
 """
 
 import math
@@ -48,7 +48,11 @@ class UCB1Player(BanditPlayer):
         super().__init__(worlds, trials)
         self.exploration = exploration
 
-    def choose(self) -> Tensor:
+    def bounds(self) -> Tensor:
+        """The upper confidence bounds of the arms: [T, N, arms]."""
         pulled = (self.successes + self.failures + 2).double()
         all_pulls = self.pulls + 2 * pulled.shape[-1]
-        return first_best((self.successes + 1) / pulled + self.exploration * (2 * math.log(all_pulls) / pulled).sqrt())
+        return (self.successes + 1) / pulled + self.exploration * (2 * math.log(all_pulls) / pulled).sqrt()
+
+    def choose(self) -> Tensor:
+        return first_best(self.bounds())
