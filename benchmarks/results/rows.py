@@ -55,8 +55,8 @@ QUESTIONS = (
         {
             "maml_rl": ("experiment=navigation",),
             "maml_rl by PPO": ("experiment=navigation", "algo.outer=ppo"),
-            "pretrained": ("algo=pretrained",),
-            **_ENDS,
+            **{name: ("experiment=navigation", f"algo={name}") for name in ("pretrained", "oracle")},
+            "random": ("algo=random",),
         },
         ("data=navigation",),
     ),
