@@ -118,7 +118,7 @@ class Policy:
         if not (hasattr(given, "step") or hasattr(given, "reset")):
             return self._fitted_to_recorded(given, trajectories, updates, horizon)
         world, steps = self._world(given), self._horizon(horizon)
-        count = self.network.config["data"].get("shots") if trajectories is None else trajectories
+        count = algorithm.tried_at_first(self.network.config["data"]["shots"]) if trajectories is None else trajectories
         _check(count, Images, "trajectories")
         self._refuse_more_than_memory(count, steps)
         played = Playing(world, _generator(seed), seed is not None, steps)

@@ -55,6 +55,10 @@ class PolicyLearner(Algorithm):
         """The trajectories that judge it in an evaluation after each of `watched_steps`, for pictures; by default none."""
         return {}
 
+    def tried_at_first(self, shots: int) -> int:
+        """How many trajectories it tries in a user's environment where nothing else is asked for, given `data.shots`."""
+        return shots
+
     def unadapted(self) -> Any:
         """What it knows of a world in which it has tried nothing: the state that it acts from, which is never changed."""
         raise self._only_in_batches()

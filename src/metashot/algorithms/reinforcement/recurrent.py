@@ -1,6 +1,7 @@
 """Recurrent policies: networks with a memory of what was done in a trial and what came of it."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,11 @@ class RecurrentPolicy(nn.Module):
         self.log_deviation: nn.Parameter | None = None
         if self.continuous:
             self.log_deviation = nn.Parameter(torch.full((self.choices,), math.log(deviation)))
+
+    def nothing(self) -> "Memory":
+        """An empty memory."""
+        weight = self.head.weight
+        return Memory(weight.new_zeros(weight.shape[1]), weight.new_zeros(self.fed_back))
 
     def feedback(self, actions: Tensor, rewards: Tensor, ended: Tensor) -> Tensor:
         """What the next step is told of this one: [..., fed_back].
@@ -73,6 +79,13 @@ class RecurrentPolicy(nn.Module):
         return self.outputs(memories), self.value(memories)[..., 0]
 
 
+class Memory(NamedTuple):
+    """What is remembered of a trial in one world."""
+
+    hidden: Tensor  # [hidden]
+    feedback: Tensor  # [fed_back], what came of the last action
+
+
 class RecurrentPlayer:
     """Plays trials by a recurrent policy.
 
@@ -80,25 +93,29 @@ class RecurrentPlayer:
         network: The policy.
         problem: How actions are drawn.
         shape: (T, N), the worlds and the trials in each.
+        memory: What all of them remember; None for nothing.
     """
 
-    def __init__(self, network: RecurrentPolicy, problem: Returns, shape: tuple[int, int]) -> None:
+    def __init__(
+        self, network: RecurrentPolicy, problem: Returns, shape: tuple[int, int], memory: Memory | None = None
+    ) -> None:
         self.network = network
         self.problem = problem
-        weight = network.head.weight
-        self.memory = weight.new_zeros(*shape, weight.shape[1])
-        self.feedback = weight.new_zeros(*shape, network.fed_back)
-        self.alive = torch.ones(shape, dtype=torch.bool, device=weight.device)
+        hidden, feedback = network.nothing() if memory is None else memory
+        self.memory = hidden.expand(*shape, -1)
+        self.feedback = feedback.expand(*shape, -1)
+        self.alive = torch.ones(shape, dtype=torch.bool, device=hidden.device)
 
     def begin(self) -> None:
         self.alive = torch.ones_like(self.alive)
 
-    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
+    def act(self, observations: Tensor, noise: Tensor | None) -> Tensor:
         seen, feedback, memory = (values.flatten(0, 1) for values in (observations, self.feedback, self.memory))
         found = self.network.remember(seen[:, None], feedback[:, None], memory)
         # After the end of an episode nothing is seen until the next one begins.
         self.memory = torch.where(self.alive[..., None], found.view_as(self.memory), self.memory)
-        return self.problem.sample(self.network.outputs(self.memory), noise)
+        outputs = self.network.outputs(self.memory)
+        return self.problem.mode(outputs) if noise is None else self.problem.sample(outputs, noise)
 
     def saw(self, actions: Tensor, rewards: Tensor, ended: Tensor) -> None:
         told = self.network.feedback(actions, rewards, ended)

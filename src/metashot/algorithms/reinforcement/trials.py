@@ -1,7 +1,7 @@
 """Trials: several episodes in the same world, between which a learner keeps its memory."""
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 
@@ -34,7 +34,7 @@ class TrialLearner(PolicyLearner):
         episodes: The episodes of a trial.
     """
 
-    adapts_by: ClassVar[str] = "trials"
+    adapts_by: ClassVar[Literal["updates", "trials"]] = "trials"
 
     def __init__(self, optimizer: Optimization, problem: Problem, episodes: int) -> None:
         super().__init__(optimizer, problem)
@@ -48,6 +48,9 @@ class TrialLearner(PolicyLearner):
     def watched_steps(self) -> tuple[int, ...]:
         return tuple(sorted({*range(min(self.episodes, _WATCHED)), self.episodes - 1}))
 
+    def tried_at_first(self, shots: int) -> int:
+        return max(self.episodes - 1, 1)
+
     def played(self, worlds: Worlds, trials: int) -> list[Trajectories]:
         """The trajectories of each episode of N trials; the memory begins empty and is kept between episodes."""
         player, found = self.player(worlds, trials), []
@@ -59,5 +62,5 @@ class TrialLearner(PolicyLearner):
     def acted(self, worlds: Worlds) -> Played:
         played = self.played(worlds, worlds.queries)
         returns = torch.stack([episode.returns for episode in played], 1)  # [T, episodes, N]
-        steps = torch.stack([episode.steps for episode in played]).sum()
+        steps = torch.stack([episode.steps for episode in played]).sum(0)
         return Played(returns[:, list(self.watched_steps)], steps, returns.sum(1), played[-1])
