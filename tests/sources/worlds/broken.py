@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
 HAS_SIMULATOR = all(importlib.util.find_spec(name) is not None for name in ("mujoco", "imageio"))
@@ -58,6 +59,19 @@ class Failing(Counting):
         return found
 
 
+class Breaking(PendulumEnv):
+    """Fails after `most` steps of all environments together."""
+
+    taken = 0
+    most: int | None = None
+
+    def step(self, action: Any) -> Any:
+        Breaking.taken += 1
+        if Breaking.most is not None and Breaking.taken > Breaking.most:
+            raise ZeroDivisionError("the arm\nis broken")
+        return super().step(action)
+
+
 class Square(Counting):
     observation_space = Box(-1, 5, (2, 3), np.int64)  # type: ignore[assignment]
 
@@ -86,7 +100,7 @@ class Unmade(Counting):
         raise RuntimeError("no licence\non this machine")
 
 
-ALL = (Counting, Failing, Square, Dictionary, Several, Huge, Choices, Unmade)
+ALL = (Counting, Failing, Breaking, Square, Dictionary, Several, Huge, Choices, Unmade)
 
 
 def register() -> None:
