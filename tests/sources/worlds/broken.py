@@ -22,6 +22,7 @@ class Counting(gymnasium.Env[int, int]):
 
     def __init__(self, render_mode: str | None = None) -> None:
         self.steps, self.last, self.cuts = 0, 100, False
+        self.render_mode = render_mode
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict[str, Any]]:
         super().reset(seed=seed)
@@ -106,11 +107,12 @@ ALL = (Counting, Failing, Breaking, Square, Dictionary, Several, Huge, Choices, 
 def register() -> None:
     for kind in ALL:
         gymnasium.register(f"{kind.__name__}-v0", entry_point=kind)
+    gymnasium.register("Windowed-v0", entry_point=Counting, max_episode_steps=2, kwargs={"render_mode": "human"})
 
 
 def unregister() -> None:
-    for kind in ALL:
-        gymnasium.registry.pop(f"{kind.__name__}-v0", None)
+    for name in (*(kind.__name__ for kind in ALL), "Windowed"):
+        gymnasium.registry.pop(f"{name}-v0", None)
 
 
 @contextmanager
