@@ -67,6 +67,7 @@ def pinned(file: str) -> dict[str, Requirement]:
         ("requirements.txt", "learn2learn", True),
         ("requirements-dev.txt", "onnx", False),
         ("requirements-dev.txt", "clip", False),
+        ("requirements-dev.txt", "rl", False),
     ],
 )
 def test_pinned_versions_are_in_the_ranges_of_the_project(file: str, extra: str, own: bool) -> None:
@@ -91,7 +92,7 @@ def test_every_imported_distribution_is_a_dependency() -> None:
     distributions |= {"pytorch_lightning": "pytorch-lightning", "lightning_fabric": "pytorch-lightning"}
     # Imported where a user asks for them.
     optional = {"learn2learn", "onnx", "onnxruntime", "onnxscript", "sklearn", "timm", "safetensors", "huggingface_hub"}
-    optional |= {"open_clip", "tokenizers", "transformers"}
+    optional |= {"open_clip", "tokenizers", "transformers", "gymnasium", "mujoco"}
     imported = set()
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -139,7 +139,7 @@ def quoted_for_hydra(argument: str, multirun: bool = False) -> str:
         multirun: whether commas separate the values of several runs.
     """
     key, equals, value = argument.partition("=")
-    if key.startswith(FREE):
+    if f"{key}.".startswith(FREE):
         return f"++{argument}"
     if not equals or key.lstrip("+") not in PATHS or value.startswith(("'", '"')) or "${" in value:
         return argument

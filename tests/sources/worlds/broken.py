@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
 HAS_SIMULATOR = all(importlib.util.find_spec(name) is not None for name in ("mujoco", "imageio"))
@@ -21,6 +22,7 @@ class Counting(gymnasium.Env[int, int]):
 
     def __init__(self, render_mode: str | None = None) -> None:
         self.steps, self.last, self.cuts = 0, 100, False
+        self.render_mode = render_mode
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict[str, Any]]:
         super().reset(seed=seed)
@@ -58,6 +60,19 @@ class Failing(Counting):
         return found
 
 
+class Breaking(PendulumEnv):
+    """Fails after `most` steps of all environments together."""
+
+    taken = 0
+    most: int | None = None
+
+    def step(self, action: Any) -> Any:
+        Breaking.taken += 1
+        if Breaking.most is not None and Breaking.taken > Breaking.most:
+            raise ZeroDivisionError("the arm\nis broken")
+        return super().step(action)
+
+
 class Square(Counting):
     observation_space = Box(-1, 5, (2, 3), np.int64)  # type: ignore[assignment]
 
@@ -86,17 +101,18 @@ class Unmade(Counting):
         raise RuntimeError("no licence\non this machine")
 
 
-ALL = (Counting, Failing, Square, Dictionary, Several, Huge, Choices, Unmade)
+ALL = (Counting, Failing, Breaking, Square, Dictionary, Several, Huge, Choices, Unmade)
 
 
 def register() -> None:
     for kind in ALL:
         gymnasium.register(f"{kind.__name__}-v0", entry_point=kind)
+    gymnasium.register("Windowed-v0", entry_point=Counting, max_episode_steps=2, kwargs={"render_mode": "human"})
 
 
 def unregister() -> None:
-    for kind in ALL:
-        gymnasium.registry.pop(f"{kind.__name__}-v0", None)
+    for name in (*(kind.__name__ for kind in ALL), "Windowed"):
+        gymnasium.registry.pop(f"{name}-v0", None)
 
 
 @contextmanager

@@ -14,9 +14,10 @@ import torch
 gymnasium = pytest.importorskip("gymnasium")
 
 from metashot.bad_input import BadInput, GaveUp  # noqa: E402
+from metashot.randomness import uniform_inside  # noqa: E402
 from metashot.sources.worlds.cartpole import CartPole  # noqa: E402
 from metashot.sources.worlds.environments import Copies, Environments  # noqa: E402
-from metashot.worlds import Box, Discrete  # noqa: E402
+from metashot.worlds import Box, Discrete, stream_of_tasks  # noqa: E402
 from tests.sources.worlds import broken  # noqa: E402
 from tests.sources.worlds.families import (  # noqa: E402
     HORIZON,
@@ -188,6 +189,27 @@ def test_environments_are_kept_for_the_next_worlds_and_never_used_twice_at_once(
     third = worlds(family, 2).environment(3, 0)
     assert isinstance(third, Copies)
     assert {*map(id, used)} == {*map(id, third.environments)}
+
+
+def test_an_environment_opens_no_window_and_its_own_limit_of_steps_is_replaced() -> None:
+    environment = worlds(Environments("Windowed-v0", {}, 6), 0).environment(1, 0)
+    assert isinstance(environment, Copies)
+    assert environment.environments[0].render_mode is None
+    environment.reset()
+    ends = [environment.step(torch.zeros(1, dtype=torch.long))[3].item() for _ in range(6)]
+    assert ends == [False] * 5 + [True]
+
+
+def test_the_class_in_the_documentation_works() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "how-to" / "environments.md").read_text()
+    code = text.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {"Environments": Environments, "Horizon": int, "uniform_inside": uniform_inside}
+    names["stream_of_tasks"] = stream_of_tasks
+    exec(code, names)
+    family = names["SpinningPendulum"](HORIZON)
+    (speed,) = family.descriptions(KEY, np.array([4]))[0]
+    (((seen, paid, _),),) = happened(family, [4], 1, 0)
+    np.testing.assert_allclose(paid, -abs(seen[1:, 2] - speed), atol=1e-5)
 
 
 def test_spaces_are_taken_over() -> None:

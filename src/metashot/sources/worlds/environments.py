@@ -85,10 +85,13 @@ class Environments:
         for name, value in zip(self.parameters, description.tolist(), strict=True):
             setattr(environment, name, value)
 
-    def reward(self, description: NDArray[np.float64], action: Any, reward: float, info: Mapping[str, Any]) -> float:
+    def reward(
+        self, environment: Any, description: NDArray[np.float64], action: Any, reward: float, info: Mapping[str, Any]
+    ) -> float:
         """What a step pays in a task.
 
         Args:
+            environment: The environment after the step, without its wrappers.
             description: The description of the task.
             action: The action that the environment took.
             reward: What the environment pays itself.
@@ -193,9 +196,10 @@ class Copies(VectorEnv[Tensor, Tensor, Tensor]):
         rewards = np.zeros(self.num_envs)
         for place in np.flatnonzero(~(self.terminated | self.truncated)):
             with self._failing(place, f"step {self.elapsed}"):
-                seen, reward, ended, cut, info = self.environments[place].step(moves[place])
+                environment, task, move = self.environments[place], self.descriptions[place], moves[place]
+                seen, reward, ended, cut, info = environment.step(move)
                 self.seen[place], self.terminated[place], self.truncated[place] = seen, ended, cut
-                rewards[place] = self.family.reward(self.descriptions[place], moves[place], float(reward), info)
+                rewards[place] = self.family.reward(environment.unwrapped, task, move, float(reward), info)
         if self.elapsed == self.family.horizon:
             self.truncated |= ~self.terminated
         paid = torch.tensor(rewards, dtype=self.dtype, device=self.device)

@@ -45,7 +45,9 @@ class HalfCheetahDirection(Environments):
     def set_task(self, environment: Any, description: NDArray[np.float64]) -> None:
         """Only rewards differ."""
 
-    def reward(self, description: NDArray[np.float64], action: Any, reward: float, info: Mapping[str, Any]) -> float:
+    def reward(
+        self, environment: Any, description: NDArray[np.float64], action: Any, reward: float, info: Mapping[str, Any]
+    ) -> float:
         return float(description[0] * info["x_velocity"] - _cost(action))
 
 
@@ -75,7 +77,9 @@ class HalfCheetahVelocity(Environments):
     def set_task(self, environment: Any, description: NDArray[np.float64]) -> None:
         """Only rewards differ."""
 
-    def reward(self, description: NDArray[np.float64], action: Any, reward: float, info: Mapping[str, Any]) -> float:
+    def reward(
+        self, environment: Any, description: NDArray[np.float64], action: Any, reward: float, info: Mapping[str, Any]
+    ) -> float:
         return float(-abs(info["x_velocity"] - description[0]) - _cost(action))
 
 
