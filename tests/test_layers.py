@@ -17,7 +17,7 @@ LAYERS = (
     {"version", "bad_input", "randomness"},
     {"process"},
     {"arguments", "files"},
-    {"episodes", "problems"},
+    {"episodes", "problems", "worlds"},
     {"sources"},
     {"data", "kernels"},
     {"backbones"},

@@ -28,6 +28,7 @@ _FARTHEST = 1.6
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9")
 _MARKERS = "osD^vP*"
 _LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))
+_NARROWEST, _ENTRY = 4.8, 1.55  # inches: of a picture, and of an entry in its legend
 _MOST_NAMED = 12  # arms whose probability is written beside them
 _BAND = 0.15  # opacity
 _APART = 0.035  # between the intervals of level lines, as a share of the axis
@@ -130,7 +131,7 @@ def _finish(figure: Figure, axes: Axes, title: str, lines: int) -> None:
 def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     columns = min(3, count)
     rows = -(-count // columns)
-    figure = new_figure(width * columns, height * rows + 0.5)
+    figure = new_figure(max(_NARROWEST, width * columns), height * rows + 0.5)
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
@@ -141,7 +142,8 @@ def _title(worlds: Worlds, stages: Mapping[str, Trajectories], task: int) -> str
 
 def _shared_legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
+    columns = min(len(labels), int(figure.get_figwidth() / _ENTRY))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
 
 
 def _styles(stages: Mapping[str, Trajectories]) -> list[tuple[str, object]]:
