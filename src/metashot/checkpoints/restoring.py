@@ -55,8 +55,8 @@ def trained_algorithm(
     if told != is_told:
         which = ("an algorithm that is told the task", "one that is not")
         raise BadInput(
-            f"{printable(path)} was trained by {which[not told]}, and algo={config['algo'].get('name')} is {which[told]}: leave "
-            "algo as the checkpoint has it"
+            f"{printable(path)} was trained by {which[not told]}, and algo={config['algo'].get('name')} is {which[told]}: "
+            "leave algo as the checkpoint has it"
         )
     # Try on the meta device first: a stored configuration may describe a network larger than the memory of any machine.
     with torch.device("meta"):
