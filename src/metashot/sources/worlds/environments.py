@@ -5,8 +5,8 @@ A subclass may draw other tasks, set more of an environment for a task, or pay o
 
 import difflib
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any
 
@@ -174,14 +174,18 @@ class Copies(VectorEnv[Tensor, Tensor, Tensor]):
         self.terminated, self.truncated = np.zeros((2, self.num_envs), bool)
         self.elapsed = 0
         self.environments = family.borrow(self.num_envs)
+        self.unwrapped_environments = [environment.unwrapped for environment in self.environments]
         self.closed = False
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Tensor, dict[str, Any]]:
         """Begin all trajectories again, with the same random numbers: the seed is that of the worlds."""
-        for place, environment in enumerate(self.environments):
-            with self._failing(place, "reset"):
-                self.family.set_task(environment.unwrapped, self.descriptions[place])
-                self.seen[place] = environment.reset(seed=int(self.seeds[place]))[0]
+        place, seeds = 0, self.seeds.tolist()
+        try:
+            for place, environment in enumerate(self.environments):
+                self.family.set_task(self.unwrapped_environments[place], self.descriptions[place])
+                self.seen[place] = environment.reset(seed=seeds[place])[0]
+        except Exception as error:  # an environment may raise anything
+            raise self._failed(place, "reset", error) from error
         self.terminated[:] = self.truncated[:] = False
         self.elapsed = 0
         return self._observations(), {}
@@ -193,13 +197,16 @@ class Copies(VectorEnv[Tensor, Tensor, Tensor]):
         moves = torch.as_tensor(actions).cpu().numpy()
         if isinstance(self.family.spaces.actions, Box):
             moves = moves.astype(self.environments[0].action_space.dtype)
-        rewards = np.zeros(self.num_envs)
-        for place in np.flatnonzero(~(self.terminated | self.truncated)):
-            with self._failing(place, f"step {self.elapsed}"):
-                environment, task, move = self.environments[place], self.descriptions[place], moves[place]
-                seen, reward, ended, cut, info = environment.step(move)
+        rewards, place = np.zeros(self.num_envs), 0
+        try:
+            for place in np.flatnonzero(~(self.terminated | self.truncated)).tolist():
+                move, task = moves[place], self.descriptions[place]
+                seen, reward, ended, cut, info = self.environments[place].step(move)
                 self.seen[place], self.terminated[place], self.truncated[place] = seen, ended, cut
-                rewards[place] = self.family.reward(environment.unwrapped, task, move, float(reward), info)
+                inner = self.unwrapped_environments[place]
+                rewards[place] = self.family.reward(inner, task, move, float(reward), info)
+        except Exception as error:
+            raise self._failed(place, f"step {self.elapsed}", error) from error
         if self.elapsed == self.family.horizon:
             self.truncated |= ~self.terminated
         paid = torch.tensor(rewards, dtype=self.dtype, device=self.device)
@@ -210,17 +217,13 @@ class Copies(VectorEnv[Tensor, Tensor, Tensor]):
         dtype = self.dtype if isinstance(self.family.spaces.observations, Box) else torch.int64
         return torch.tensor(self.seen, dtype=dtype, device=self.device)
 
-    @contextmanager
-    def _failing(self, place: int, when: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # an environment may raise anything
-            self.environments = []  # which are in no known state
-            trajectory = place % self.copies + 1
-            raise GaveUp(
-                f"the environment {self.family.name} of world {self.numbers[place]} failed in {when} of trajectory "
-                f"{trajectory} ({_said(error)})"
-            ) from error
+    def _failed(self, place: int, when: str, error: Exception) -> GaveUp:
+        self.environments = []  # which are in no known state
+        trajectory = place % self.copies + 1
+        return GaveUp(
+            f"the environment {self.family.name} of world {self.numbers[place]} failed in {when} of trajectory {trajectory} "
+            f"({_said(error)})"
+        )
 
     def close_extras(self, **kwargs: Any) -> None:
         self.family.give_back(self.environments)

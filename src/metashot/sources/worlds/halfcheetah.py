@@ -84,4 +84,5 @@ class HalfCheetahVelocity(Environments):
 
 
 def _cost(action: Any) -> float:
-    return float(_COST * np.square(action, dtype=np.float64).sum())
+    torques = action.astype(np.float64)
+    return _COST * float(torques @ torques)
