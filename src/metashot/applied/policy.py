@@ -318,7 +318,8 @@ class Playing:
             done.append(np.array(move))
             found, reward, ended = self.world.step(_one(move), step)
             paid.append(reward)
-            acting.saw(reward, ended or step == self.horizon)
+            if policy.has_memory:
+                acting.saw(reward, ended or step == self.horizon)
             if ended:
                 break
         rewards = torch.tensor(paid, dtype=torch.float64).to(policy.network.dtype)
