@@ -12,13 +12,15 @@ import metashot
 GOAL = (0.3, 0.2)
 SMALL = (
     *("data.shots=4", "data.queries=4", "data.val.episodes=4", "data.test.episodes=4", "data.tasks_per_step=4"),
-    *("trainer.max_steps=1", "backbone.hidden=[8]", "logger=csv", "pictures=none"),
+    *("trainer.max_steps=1", "logger=csv", "pictures=none"),
 )
 
 
 def trained(folder: Path, *settings: str) -> Path:
     """A run's folder."""
-    with metashot.Experiment(*SMALL, *settings, f"folder={folder}") as experiment:
+    given = {setting.partition("=")[0] for setting in settings}
+    small = [setting for setting in SMALL if setting.partition("=")[0] not in given]
+    with metashot.Experiment(*small, *settings, f"folder={folder}") as experiment:
         experiment.fit()
     return folder
 

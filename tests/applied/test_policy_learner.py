@@ -3,6 +3,7 @@ what it cannot use."""
 
 import copy
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,12 +28,13 @@ from tests.applied.environments import Arms, Plain, Robot, trained  # noqa: E402
 
 @pytest.fixture(scope="module")
 def navigation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.mktemp("navigation") / "run", "algo=maml_rl")
+    return trained(tmp_path_factory.mktemp("navigation") / "run", "algo=maml_rl", "backbone.hidden=[8]")
 
 
 @pytest.fixture(scope="module")
 def bandits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.mktemp("bandits") / "run", "algo=maml_rl", "data=bandits", "algo.test_inner_steps=2")
+    small = ("backbone.hidden=[8]", "algo.test_inner_steps=2")
+    return trained(tmp_path_factory.mktemp("bandits") / "run", "algo=maml_rl", "data=bandits", *small)
 
 
 def learner(run: Path) -> PolicyLearner:
@@ -210,6 +212,82 @@ def test_trajectories_of_different_lengths_are_learned_from_together(arms: Polic
     one, other = arms.fit(played).state, arms.fit(played[::-1]).state
     for name, value in one.items():
         torch.testing.assert_close(value, other[name])
+
+
+@pytest.fixture(scope="module")
+def rl2(tmp_path_factory: pytest.TempPathFactory) -> PolicyLearner:
+    small = ("algo.hidden=8", "algo.minibatches=1", "algo.episodes=3", "algo.optimizer.lr=0.3")
+    return learner(trained(tmp_path_factory.mktemp("rl2") / "run", "algo=rl2", "data=bandits", *small))
+
+
+def test_a_policy_with_a_memory_remembers_the_trajectories_of_fit(rl2: PolicyLearner) -> None:
+    played = [([0] * 4, [1, 2, 3, 4], [0.0, 1.0, 1.0, 0.0]), ([0] * 2, [0, 1], [1.0, 0.0])]
+    found = rl2.fit(played)
+    network: Any = rl2.algorithm.network  # type: ignore[union-attr]
+    actions, rewards = torch.tensor([1, 2, 3, 4, 0, 1]), torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
+    feedback = network.feedback(actions, rewards, torch.tensor([False, False, False, True, False, True]))
+    told = torch.cat([torch.zeros(1, 7), feedback])
+    outputs, _ = network(torch.ones(1, 7, 1), told[None])  # of the first action after them, too
+    assert found.act(0) == outputs[0, -1].argmax()
+    torch.testing.assert_close(found.state[0][0, 0], network.remember(torch.ones(1, 6, 1), told[None, :6])[0, -1])
+    step_by_step = rl2.fit(played[:1]).fit(played[1:])
+    assert all(torch.equal(one, other) for one, other in zip(found.state, step_by_step.state, strict=True))
+    assert found.adapted_to == 2
+
+
+def test_a_policy_with_a_memory_is_told_what_came_of_its_actions(rl2: PolicyLearner) -> None:
+    policy = rl2.fit(Arms(), seed=0)
+    assert policy.adapted_to == 2  # of the three episodes of a trial
+    state = [part.clone() for part in policy.state]
+    paid, unpaid = policy.acting(seed=1), policy.acting(seed=1)
+    first = [paid.act([0] * 3, sample=True).tolist(), unpaid.act([0] * 3, sample=True).tolist()]
+    assert first[0] == first[1]
+    paid.act([0] * 3, reward=[1.0, 1.0, 1.0])
+    unpaid.act([0] * 3, reward=0.0, ended=[True, False, False])
+    assert not torch.equal(paid._actor.state[0], unpaid._actor.state[0])  # type: ignore[union-attr]
+    with pytest.raises(metashot.BadInput, match="1 observations after 3"):
+        paid.act(0, reward=0.0)
+    with pytest.raises(metashot.BadInput, match="finite numbers, and True or False, one for each of 3"):
+        unpaid.act([0] * 3, reward=[1.0, np.nan, 0.0])
+    assert all(torch.equal(part, before) for part, before in zip(policy.state, state, strict=True))
+    assert pickle.loads(pickle.dumps(policy)).act(0) == policy.act(0)
+    same = [one.actions.tolist() for seed in (2, 2) for one in policy.play(Arms(), seed=seed)]
+    assert same[0] == same[1]
+
+
+def test_an_acting_policy_remembers_what_fit_would(rl2: PolicyLearner) -> None:
+    acting, chosen, paid = rl2.policy.acting(seed=0), [], []
+    reward = None
+    for step in range(5):
+        chosen.append(acting.act(0, sample=True, reward=reward))
+        reward = float(step % 2)
+        paid.append(reward)
+    acting.saw(reward, ended=True)
+    fitted = rl2.fit([([0] * 5, chosen, paid)])
+    assert all(torch.equal(one, other) for one, other in zip(acting._actor.state, fitted.state, strict=True))  # type: ignore[union-attr]
+
+
+def test_updates_are_refused_where_nothing_is_updated(rl2: PolicyLearner) -> None:
+    with pytest.raises(metashot.BadInput, match=r"updates=3.*remembers trajectories"):
+        rl2.fit(Arms(), updates=3)
+
+
+def test_rules_of_bandits_act_in_their_own_worlds_only(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", "algo=thompson", "data=bandits", "trainer.max_steps=0")
+    with pytest.raises(metashot.BadInput, match="Thompson acts in worlds of data= only"):
+        learner(run).fit(Arms())
+
+
+def test_the_page_for_users_runs(navigation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs/how-to/policies.md"
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/robot").symlink_to(navigation)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block.replace("trajectories=20", "trajectories=2").replace("range(20)", "range(2)"), names)
+    assert names["policy"].adapted_to == 2
 
 
 UNUSABLE: dict[str, tuple[Callable[[PolicyLearner], Any], str]] = {

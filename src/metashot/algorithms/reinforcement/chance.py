@@ -33,7 +33,8 @@ class ChancePlayer:
     def begin(self) -> None:
         """Nothing is remembered."""
 
-    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
+    def act(self, observations: Tensor, noise: Tensor | None) -> Tensor:
+        assert noise is not None
         if self.bounded is None:
             return self.problem.sample(noise.new_zeros(*noise.shape[:-1], self.problem.outputs), noise)
         # -1 and 1 stand for bounds.

@@ -90,10 +90,19 @@ class RecurrentPlayer:
         self.feedback = weight.new_zeros(*shape, network.fed_back)
         self.alive = torch.ones(shape, dtype=torch.bool, device=weight.device)
 
+    @property
+    def state(self) -> tuple[Tensor, Tensor]:
+        """What it remembers of each trial, and what came of the last action: [T, N, hidden] and [T, N, fed_back]."""
+        return self.memory, self.feedback
+
+    def restore(self, state: tuple[Tensor, Tensor]) -> None:
+        """Remember a state, whose dimensions may be 1 where all trials have the same."""
+        self.memory, self.feedback = (value.expand_as(own).clone() for value, own in zip(state, self.state, strict=True))
+
     def begin(self) -> None:
         self.alive = torch.ones_like(self.alive)
 
-    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
+    def act(self, observations: Tensor, noise: Tensor | None) -> Tensor:
         seen, feedback, memory = (values.flatten(0, 1) for values in (observations, self.feedback, self.memory))
         found = self.network.remember(seen[:, None], feedback[:, None], memory)
         # After the end of an episode nothing is seen until the next one begins.

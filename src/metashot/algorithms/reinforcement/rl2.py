@@ -108,6 +108,17 @@ class RL2(TrialLearner):
     def player(self, worlds: Worlds, trials: int) -> RecurrentPlayer:
         return RecurrentPlayer(self.network, self.problem, (len(worlds), trials))
 
+    def unadapted(self) -> tuple[Tensor, Tensor]:
+        return RecurrentPlayer(self.network, self.problem, (1, 1)).state
+
+    def actor(self, state: tuple[Tensor, Tensor], trajectories: int) -> RecurrentPlayer:
+        player = RecurrentPlayer(self.network, self.problem, (1, trajectories))
+        player.restore(state)
+        return player
+
+    def remembered_by(self, player: RecurrentPlayer) -> tuple[Tensor, Tensor]:
+        return player.state
+
     def refuse_share(self, tasks: int) -> None:
         if tasks % self.minibatches:
             raise BadInput(

@@ -69,7 +69,7 @@ class BanditPlayer:
     def choose(self) -> Tensor:
         """Arms [T, N]."""
 
-    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
+    def act(self, observations: Tensor, noise: Tensor | None) -> Tensor:
         return self.choose()
 
     def saw(self, actions: Tensor, rewards: Tensor, ended: Tensor) -> None:
