@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.algorithms.reinforcement.learner import PolicyLearner
-from metashot.algorithms.reinforcement.playing import Actor
+from metashot.algorithms.reinforcement.playing import Player
 from metashot.applied.environments import Environment, observations_of, shape_of
 from metashot.applied.network import TrainedNetwork
 from metashot.applied.trajectories import Steps, Trajectory, finite, finite_inputs, recorded, together
@@ -118,22 +118,23 @@ class Policy:
         if not (hasattr(given, "step") or hasattr(given, "reset")):
             return self._fitted_to_recorded(given, trajectories, updates, horizon)
         world, steps = self._world(given), self._horizon(horizon)
-        count = algorithm.tried_at_first(self.network.config["data"]["shots"]) if trajectories is None else trajectories
-        _check(count, Images, "trajectories")
-        self._refuse_more_than_memory(count, steps)
+        if trajectories is None:
+            trajectories = algorithm.tried_at_first(self.network.config["data"]["shots"])
+        _check(trajectories, Images, "trajectories")
+        self._refuse_more_than_memory(trajectories, steps)
         played = Playing(world, _generator(seed), seed is not None, steps)
         policy = self
         if self.has_memory:
-            for _ in range(count):
+            for _ in range(trajectories):
                 policy = policy._after([played.trajectory(policy, sample=True)[0]])
             return policy
-        rounds = algorithm.task_steps if updates is None else updates
+        rounds = algorithm.last if updates is None else updates
         if not rounds:
             raise BadValue(
                 f"this {self.network.name} was trained with algo.test_inner_steps=0: give updates, as in updates=1"
             )
         for _ in range(rounds):
-            policy = policy._after([played.trajectory(policy, sample=True)[0] for _ in range(count)])
+            policy = policy._after([played.trajectory(policy, sample=True)[0] for _ in range(trajectories)])
         return policy
 
     def _fitted_to_recorded(self, given: Any, trajectories: Any, updates: int | None, horizon: Any) -> "Policy":
@@ -148,12 +149,7 @@ class Policy:
         dtype = self.network.dtype
         steps = recorded(given, self.spaces, dtype)
         self._refuse_more_than_memory(len(steps), max(len(one.rewards) for one in steps))
-        if not self.has_memory:
-            return self._after(steps)
-        policy = self
-        for one in steps:
-            policy = policy._after([one])
-        return policy
+        return self._after(steps)
 
     def _after(self, steps: list[Steps]) -> "Policy":
         """The policy that has learned from trajectories."""
@@ -211,7 +207,7 @@ class Acting:
         self.policy = policy
         self.spaces = policy.spaces
         self.random = random
-        self._actor: Actor | None = None  # who remembers
+        self._actor: Player | None = None  # who remembers
         self._count = 0  # of the trajectories in which it acts
         self.last: Tensor | None = None  # the last actions [1, N] or [1, N, size], as the policy chose them
 
@@ -282,6 +278,7 @@ class Acting:
         with network.held():
             if self._actor is None or len(x) != self._count:
                 self._actor, self._count = self.policy.algorithm.actor(self.policy.state, len(x)), len(x)
+            self._actor.begin()  # nothing has ended, since an observation is there
             found = self._actor.act(x[None].to(network.device), noise)
         if not found.isfinite().all():
             raise self.policy._has_diverged("actions")
@@ -318,7 +315,8 @@ class Playing:
             done.append(np.array(move))
             found, reward, ended = self.world.step(_one(move), step)
             paid.append(reward)
-            acting.saw(reward, ended or step == self.horizon)
+            if policy.has_memory:
+                acting.saw(reward, ended or step == self.horizon)
             if ended:
                 break
         rewards = torch.tensor(paid, dtype=torch.float64).to(policy.network.dtype)

@@ -53,10 +53,10 @@ def trained_algorithm(
         )
     told, is_told = bool(origin.get("told", False)), bool(signatures.constant(algo, "is_told"))
     if told != is_told:
-        which = ("an algorithm that is told the task", "one that is not")
+        what = "was trained to be told the task" if told else "was not trained to be told the task"
         raise BadInput(
-            f"{printable(path)} was trained by {which[not told]}, and algo={config['algo'].get('name')} is {which[told]}: "
-            "leave algo as the checkpoint has it"
+            f"{printable(path)} {what}, and algo={config['algo'].get('name')} {'is not' if told else 'is'}: leave algo as "
+            "the checkpoint has it"
         )
     # Try on the meta device first: a stored configuration may describe a network larger than the memory of any machine.
     with torch.device("meta"):

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.optimization import Optimization
-from metashot.algorithms.reinforcement.playing import Actor
+from metashot.algorithms.reinforcement.playing import Player
 from metashot.bad_input import BadInput
 from metashot.episodes import Examples
 from metashot.problems import Problem, Returns
@@ -63,7 +63,7 @@ class PolicyLearner(Algorithm):
         """What it knows of a world in which it has tried nothing: the state that it acts from, which is never changed."""
         raise self._only_in_batches()
 
-    def actor(self, state: Any, trajectories: int) -> Actor:
+    def actor(self, state: Any, trajectories: int) -> Player:
         """Who acts from a state in N trajectories of one world, which begin."""
         raise self._only_in_batches()
 

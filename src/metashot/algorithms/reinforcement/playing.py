@@ -28,6 +28,13 @@ class Actor(Protocol):
         """Learn what came of the last actions: rewards [T, N], and whether trajectories have ended [T, N]."""
 
 
+class Player(Actor, Protocol):
+    """An actor with a memory, who plays the episodes of N trials in each of T worlds."""
+
+    def begin(self) -> None:
+        """An episode begins. What was seen in earlier ones is still remembered."""
+
+
 @torch.no_grad()
 def play(worlds: Worlds, actor: Actor, problem: Returns, trajectories: int, round: int) -> Trajectories:
     """Play trajectories.

@@ -72,5 +72,8 @@ class PolicyActor:
     def act(self, observations: Tensor, noise: Tensor | None) -> Tensor:
         return self.problem.sample(self.outputs(observations), noise)
 
+    def begin(self) -> None:
+        """It has no memory."""
+
     def saw(self, actions: Tensor, rewards: Tensor, ended: Tensor) -> None:
         """It has no memory."""

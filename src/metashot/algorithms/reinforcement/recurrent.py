@@ -1,7 +1,6 @@
 """Recurrent policies: networks with a memory of what was done in a trial and what came of it."""
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,11 +35,6 @@ class RecurrentPolicy(nn.Module):
         self.log_deviation: nn.Parameter | None = None
         if self.continuous:
             self.log_deviation = nn.Parameter(torch.full((self.choices,), math.log(deviation)))
-
-    def nothing(self) -> "Memory":
-        """An empty memory."""
-        weight = self.head.weight
-        return Memory(weight.new_zeros(weight.shape[1]), weight.new_zeros(self.fed_back))
 
     def feedback(self, actions: Tensor, rewards: Tensor, ended: Tensor) -> Tensor:
         """What the next step is told of this one: [..., fed_back].
@@ -79,13 +73,6 @@ class RecurrentPolicy(nn.Module):
         return self.outputs(memories), self.value(memories)[..., 0]
 
 
-class Memory(NamedTuple):
-    """What is remembered of a trial in one world."""
-
-    hidden: Tensor  # [hidden]
-    feedback: Tensor  # [fed_back], what came of the last action
-
-
 class RecurrentPlayer:
     """Plays trials by a recurrent policy.
 
@@ -93,18 +80,24 @@ class RecurrentPlayer:
         network: The policy.
         problem: How actions are drawn.
         shape: (T, N), the worlds and the trials in each.
-        memory: What all of them remember; None for nothing.
     """
 
-    def __init__(
-        self, network: RecurrentPolicy, problem: Returns, shape: tuple[int, int], memory: Memory | None = None
-    ) -> None:
+    def __init__(self, network: RecurrentPolicy, problem: Returns, shape: tuple[int, int]) -> None:
         self.network = network
         self.problem = problem
-        hidden, feedback = network.nothing() if memory is None else memory
-        self.memory = hidden.expand(*shape, -1)
-        self.feedback = feedback.expand(*shape, -1)
-        self.alive = torch.ones(shape, dtype=torch.bool, device=hidden.device)
+        weight = network.head.weight
+        self.memory = weight.new_zeros(*shape, weight.shape[1])
+        self.feedback = weight.new_zeros(*shape, network.fed_back)
+        self.alive = torch.ones(shape, dtype=torch.bool, device=weight.device)
+
+    @property
+    def state(self) -> tuple[Tensor, Tensor]:
+        """What it remembers of each trial, and what came of the last action: [T, N, hidden] and [T, N, fed_back]."""
+        return self.memory, self.feedback
+
+    def restore(self, state: tuple[Tensor, Tensor]) -> None:
+        """Remember a state, whose dimensions may be 1 where all trials have the same."""
+        self.memory, self.feedback = (value.expand_as(own).clone() for value, own in zip(state, self.state, strict=True))
 
     def begin(self) -> None:
         self.alive = torch.ones_like(self.alive)

@@ -21,7 +21,7 @@ from metashot.algorithms.base import TaskLosses
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.reinforcement.advantages import generalised_advantages
 from metashot.algorithms.reinforcement.proximal import ProximalPolicy
-from metashot.algorithms.reinforcement.recurrent import Memory, RecurrentPlayer, RecurrentPolicy
+from metashot.algorithms.reinforcement.recurrent import RecurrentPlayer, RecurrentPolicy
 from metashot.algorithms.reinforcement.trials import Trial, TrialLearner
 from metashot.arguments import AtLeast, AtMost, NotNegative, Positive, Share, Units
 from metashot.backbones.base import Backbone
@@ -105,27 +105,19 @@ class RL2(TrialLearner):
         for name in ("return_mean", "return_square", "return_weight"):  # exponential averages, and the sum of their weights
             self.register_buffer(name, torch.zeros(()))
 
-    def unadapted(self) -> Memory:
-        return self.network.nothing()
-
-    def actor(self, state: Memory, trajectories: int) -> RecurrentPlayer:
-        return RecurrentPlayer(self.network, self.problem, (1, trajectories), state)
-
-    @torch.no_grad()
-    def adapted(self, state: Memory, trajectories: Trajectories) -> Memory:
-        for number in range(trajectories.rewards.shape[1]):
-            steps = int(trajectories.taken[0, number].sum())
-            seen, actions, rewards = (
-                part[0, number, :steps] for part in (trajectories.observations, trajectories.actions, trajectories.rewards)
-            )
-            ended = torch.arange(1, steps + 1, device=rewards.device) == steps
-            told = torch.cat([state.feedback[None], self.network.feedback(actions, rewards, ended)])
-            hidden = self.network.remember(seen[None], told[None, :-1], state.hidden[None])
-            state = Memory(hidden[0, -1], told[-1])
-        return state
-
     def player(self, worlds: Worlds, trials: int) -> RecurrentPlayer:
         return RecurrentPlayer(self.network, self.problem, (len(worlds), trials))
+
+    def unadapted(self) -> tuple[Tensor, Tensor]:
+        return RecurrentPlayer(self.network, self.problem, (1, 1)).state
+
+    def actor(self, state: tuple[Tensor, Tensor], trajectories: int) -> RecurrentPlayer:
+        player = RecurrentPlayer(self.network, self.problem, (1, trajectories))
+        player.restore(state)
+        return player
+
+    def remembered_by(self, player: RecurrentPlayer) -> tuple[Tensor, Tensor]:
+        return player.state
 
     def refuse_share(self, tasks: int) -> None:
         if tasks % self.minibatches:

@@ -1,26 +1,19 @@
 """Trials: several episodes in the same world, between which a learner keeps its memory."""
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 
 from metashot.algorithms.optimization import Optimization
 from metashot.algorithms.reinforcement.learner import Played, PolicyLearner
-from metashot.algorithms.reinforcement.playing import Actor, play
+from metashot.algorithms.reinforcement.playing import Player, play
 from metashot.arguments import AtLeast, AtMost
 from metashot.problems import Problem
 from metashot.worlds import Trajectories, Worlds
 
 Trial = Annotated[int, AtLeast(1), AtMost(1000)]  # episodes
 _WATCHED = 10  # episodes from the first one, whose returns are reported beside that of the last one
-
-
-class Player(Actor, Protocol):
-    """An actor with a memory, who plays the episodes of N trials in each of T worlds."""
-
-    def begin(self) -> None:
-        """An episode begins. What was seen in earlier ones is still remembered."""
 
 
 class TrialLearner(PolicyLearner):
@@ -43,6 +36,25 @@ class TrialLearner(PolicyLearner):
     @abstractmethod
     def player(self, worlds: Worlds, trials: int) -> Player:
         """A player who remembers nothing, for N trials in each of T worlds."""
+
+    def adapted(self, state: Any, trajectories: Trajectories) -> Any:
+        for place in range(trajectories.rewards.shape[1]):
+            player = self.actor(state, 1)
+            player.begin()
+            (steps,) = trajectories.taken[:, place].sum(1).tolist()
+            for step in range(steps):
+                seen, chosen, paid = (
+                    values[:, place : place + 1, step]
+                    for values in (trajectories.observations, trajectories.actions, trajectories.rewards)
+                )
+                player.act(seen, None)
+                player.saw(chosen, paid, torch.full_like(paid, step == steps - 1, dtype=torch.bool))
+            state = self.remembered_by(player)
+        return state
+
+    def remembered_by(self, player: Any) -> Any:
+        """The state of a player in one trajectory of one world."""
+        raise self._only_in_batches()
 
     @property
     def watched_steps(self) -> tuple[int, ...]:
