@@ -17,7 +17,7 @@ LAYERS = (
     {"version", "bad_input", "randomness"},
     {"process"},
     {"arguments", "files"},
-    {"episodes", "problems"},
+    {"episodes", "problems", "worlds"},
     {"sources"},
     {"data", "kernels"},
     {"backbones"},
@@ -51,6 +51,7 @@ WITHOUT_CONFIGURATION = (
     "evaluation",
     "episodes",
     "problems",
+    "worlds",
     "randomness",
     "arguments",
 )
