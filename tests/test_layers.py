@@ -51,6 +51,7 @@ WITHOUT_CONFIGURATION = (
     "evaluation",
     "episodes",
     "problems",
+    "worlds",
     "randomness",
     "arguments",
 )

@@ -83,7 +83,9 @@ class Returns(Problem):
             return self.mode(outputs)
         if self.actions == "discrete":
             edges = outputs.softmax(-1).cumsum(-1)
-            return (noise >= edges).sum(-1).clamp(max=self.outputs - 1)
+            # Rounded, noise may be 1 and the last edge below it; what has no probability is not chosen all the same.
+            level = noise.clamp(max=1 - torch.finfo(edges.dtype).eps) * edges[..., -1:]
+            return (level >= edges).sum(-1)
         mean, log_deviation = _normal(outputs)
         return mean + log_deviation.exp() * noise
 

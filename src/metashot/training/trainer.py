@@ -84,6 +84,11 @@ class TrainerOptions:
         """
         if not algorithm.automatic_optimization:
             algorithm.gradient_clip, self.gradient_clip = self.gradient_clip, None
+        if self.precision == "16-mixed" and not algorithm.answers_queries:
+            raise BadInput(
+                "trainer.precision=16-mixed scales gradients, and a learner that acts in worlds takes steps that are not "
+                "gradients alone: give trainer.precision=32-true, bf16-mixed or 64-true"
+            )
         if self.precision == "64-true":
             algorithm.double()  # as Lightning would later, after the algorithm has been described
         if self.channels_last and isinstance(algorithm, FeatureLearner):

@@ -12,6 +12,7 @@ from metashot.worlds import Trajectories
 
 _RIDGE = 1e-5
 _LEAST = 1e-8
+_FARTHEST = 10  # where observations are cut off, as in the authors' code
 
 
 def discounted_sums(values: Tensor, factor: float) -> Tensor:
@@ -27,7 +28,8 @@ def discounted_sums(values: Tensor, factor: float) -> Tensor:
 def linear_baseline(trajectories: Trajectories, discount: float) -> Tensor:
     """The values [T, N, H] that a linear function of observations and time predicts, fitted in each world."""
     inputs = trajectories.observations.shape[-1]
-    seen = trajectories.observations[..., : inputs - trajectories.described].double()  # the rest is constant in a world
+    seen = trajectories.observations[..., : inputs - trajectories.described]  # the rest is constant in a world
+    seen = seen.double().clamp(-_FARTHEST, _FARTHEST)
     tasks, _, horizon, _ = seen.shape
     time = torch.arange(horizon, dtype=seen.dtype, device=seen.device).div(100).expand(seen.shape[:3])[..., None]
     ones = torch.ones_like(time)

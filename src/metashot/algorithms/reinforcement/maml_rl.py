@@ -311,9 +311,10 @@ class MAMLRL(PolicyLearner):
         for epoch in range(1, self.ppo.epochs + 1):
             gain, penalty = self.clipped_gain(tried, judged), self.penalty(tried, judged)
             gradients = torch.autograd.grad(self.ppo.penalty * penalty - gain, parameters, materialize_grads=True)
+            gradients = tuple(map(self.mean_over_devices, gradients))
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = self.mean_over_devices(gradient)
-            norm = torch.nn.utils.get_total_norm(list(gradients))
+                parameter.grad = gradient
+            norm = torch.nn.utils.get_total_norm(gradients)  # the same on all devices, which go on or stop together
             if epoch == self.ppo.epochs or not norm.isfinite():
                 break
             self._clip(parameters)

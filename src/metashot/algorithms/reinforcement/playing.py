@@ -60,6 +60,8 @@ def play(worlds: Worlds, actor: Actor, problem: Returns, trajectories: int, roun
     for step in range(worlds.family.horizon):
         seen = spaces.inputs(found, dtype).view(*shape, -1)
         seen = seen if told is None else torch.cat([seen, told], -1)
+        # What an environment returns after the end means nothing, and may not be finite.
+        seen = torch.where(alive[..., None], seen, 0)
         chosen = actor.act(seen, noise[:, :, step])
         _refuse_diverged(worlds, chosen, step)
         found, reward, terminated, truncated, _ = environment.step(spaces.moves(chosen.flatten(0, 1)))
@@ -68,7 +70,7 @@ def play(worlds: Worlds, actor: Actor, problem: Returns, trajectories: int, roun
         ended = (terminated | truncated).view(shape)
         actor.saw(chosen, reward, ended)
         observations.append(seen)
-        actions.append(chosen)
+        actions.append(torch.where(alive.view(*shape, *(1,) * (chosen.ndim - 2)), chosen, 0))
         rewards.append(reward)
         taken.append(alive)
         alive = alive & ~ended
