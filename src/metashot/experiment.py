@@ -138,7 +138,7 @@ class Experiment:
         self._options.refuse_unavailable()
         self._logger = configuration.build(config["logger"])
         self.data = configuration.build(config["data"], seed=config["seed"])
-        tasks_of_each_device(self.data.tasks_per_step, self._options.all_devices)
+        share = tasks_of_each_device(self.data.tasks_per_step, self._options.all_devices)
         self.data.open()
         self.data.tell_tasks(signatures.constant(target_of(config["algo"], "algo"), "is_told"))
         backbone = configuration.build_backbone(config["backbone"], self.data.items, self.data.name, self.data.input_shape)
@@ -152,6 +152,10 @@ class Experiment:
         for split in SPLITS:
             refuse_other_ways(self.algorithm, self.data, split, config["algo"]["name"])
             self.algorithm.refuse_names(self.data.class_names(split))
+        if self._options.max_steps:
+            self.algorithm.refuse_share(share)
+        if self.data.spaces is not None:
+            self.algorithm.refuse_spaces(self.data.spaces)
 
         self._options.arrange(self.algorithm)
         if config["freeze_backbone"]:

@@ -17,6 +17,7 @@ from metashot.backbones.normalisation import deferred_average_updates
 from metashot.bad_input import BadInput
 from metashot.episodes import Batch, Episode, Examples
 from metashot.problems import Classification, Problem
+from metashot.worlds import Spaces
 
 
 class TrainingStep(NamedTuple):
@@ -71,6 +72,7 @@ class Algorithm(pl.LightningModule):
     solves: ClassVar[tuple[type[Problem], ...]] = (Classification,)
     trains: ClassVar[bool] = True  # False if it only adapts at test time
     supervised: ClassVar[bool] = False  # trained on shuffled images of all classes instead of episodes
+    has_weights: ClassVar[bool] = True  # False where nothing could be trained, so that `init_from` is not needed
     needs_start: ClassVar[bool] = False  # starts from the weights of another checkpoint (`init_from`)
     needs_features: ClassVar[bool] = False  # learns from features that stay as they are: of a frozen backbone, or given
     needs_pixels: ClassVar[bool] = False  # learns from the pixels themselves
@@ -192,6 +194,12 @@ class Algorithm(pl.LightningModule):
 
     def refuse_names(self, names: Iterable[Hashable]) -> None:
         """Raise `BadInput` where it reads the names of classes, and one of these cannot be used."""
+
+    def refuse_share(self, tasks: int) -> None:
+        """Raise `BadInput` where it cannot divide the tasks of a training step on a device."""
+
+    def refuse_spaces(self, spaces: Spaces) -> None:
+        """Raise `BadInput` where it cannot act in worlds with these spaces."""
 
     def refuse_strangers(self) -> None:
         """Raise `BadInput` where it cannot tell whether a query belongs to any of the classes."""

@@ -18,7 +18,7 @@ from metashot.episodes import Amount, Batch, Episode, EpisodeSpec, Examples, max
 from metashot.problems import Problem
 from metashot.sources.source import FEATURES
 from metashot.sources.splitting import SPLITS, Split
-from metashot.worlds import Worlds
+from metashot.worlds import Spaces, Worlds
 
 TEST_SEED = 0  # if a stored configuration has none
 
@@ -196,6 +196,11 @@ class EpisodicDataModule(pl.LightningDataModule):
     def noun(self) -> str:
         """The plural noun for its items in messages."""
         return "points"
+
+    @property
+    def spaces(self) -> Spaces | None:
+        """What is observed and done in its worlds; None where tasks are no worlds."""
+        return None
 
     def tell_tasks(self, tells: bool) -> None:
         """Whether inputs also describe the task, for a learner that is told it; nothing changes where none can be."""

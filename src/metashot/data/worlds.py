@@ -17,7 +17,7 @@ from metashot.sources.splitting import SPLITS, Split
 from metashot.sources.worlds.bandits import Bandits
 from metashot.sources.worlds.mazes import Mazes
 from metashot.sources.worlds.navigation import Navigation
-from metashot.worlds import Box, Worlds, refuse_other_spaces
+from metashot.worlds import Box, Spaces, Worlds, refuse_other_spaces
 
 
 class WorldSplit:
@@ -88,6 +88,10 @@ class WorldEpisodes(EpisodicDataModule):
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (self.source.spaces.observations.size + (self.source.described_by if self.tells else 0),)
+
+    @property
+    def spaces(self) -> Spaces:
+        return self.source.spaces
 
     def tell_tasks(self, tells: bool) -> None:
         self.tells = tells

@@ -53,14 +53,17 @@ def refuse_training(config: Container) -> None:
 def _refuse_nothing_to_train(config: dict[str, Any]) -> None:
     name, steps = config["algo"]["name"], config["trainer"]["max_steps"]
     algorithm = target_of(config["algo"], "algo")
-    trains, needs_start = (signatures.constant(algorithm, key) for key in ("trains", "needs_start"))
+    trains, needs_start, has_weights = (
+        signatures.constant(algorithm, key) for key in ("trains", "needs_start", "has_weights")
+    )
     if not trains and steps:
         raise BadInput(
             f"trainer.max_steps={steps} cannot be done by algo={name}, which has no training phase: leave it at 0"
         )
     backbone = target_of(config["backbone"], "backbone")
     starts_trained = signatures.constant(backbone, "starts_trained")
-    if (needs_start or not trains) and config["init_from"] is None and not starts_trained:
+    needs_weights = needs_start or (has_weights and not trains)
+    if needs_weights and config["init_from"] is None and not starts_trained:
         raise BadInput(f"missing key init_from: algo={name} starts from a trained learner, as in init_from=runs/...")
 
 
