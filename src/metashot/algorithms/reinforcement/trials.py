@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Protocol
 import torch
 
 from metashot.algorithms.optimization import Optimization
-from metashot.algorithms.reinforcement.learner import Played, PolicyLearner
+from metashot.algorithms.reinforcement.learner import AdaptsBy, Played, PolicyLearner
 from metashot.algorithms.reinforcement.playing import Actor, play
 from metashot.arguments import AtLeast, AtMost
 from metashot.problems import Problem
@@ -34,7 +34,7 @@ class TrialLearner(PolicyLearner):
         episodes: The episodes of a trial.
     """
 
-    adapts_by: ClassVar[str] = "trials"
+    adapts_by: ClassVar[AdaptsBy] = "trials"
 
     def __init__(self, optimizer: Optimization, problem: Problem, episodes: int) -> None:
         super().__init__(optimizer, problem)
@@ -59,5 +59,9 @@ class TrialLearner(PolicyLearner):
     def acted(self, worlds: Worlds) -> Played:
         played = self.played(worlds, worlds.queries)
         returns = torch.stack([episode.returns for episode in played], 1)  # [T, episodes, N]
-        steps = torch.stack([episode.steps for episode in played]).sum()
+        steps = torch.stack([episode.steps for episode in played]).sum(0)  # [T]
         return Played(returns[:, list(self.watched_steps)], steps, returns.sum(1), played[-1])
+
+    def shown(self, worlds: Worlds) -> dict[int, Trajectories]:
+        played = self.played(worlds, worlds.queries)
+        return {episode: played[episode] for episode in self.watched_steps}
