@@ -26,7 +26,7 @@ class TestedPolicy:
 
 
 _FEW = (
-    *("trainer.max_steps=2", "trainer.validate_every=2", "logger=csv", "engine=batched", "data.tasks_per_step=4"),
+    *("trainer.max_steps=2", "trainer.validate_every=2", "logger=csv", "data.tasks_per_step=4"),
     *("data.shots=6", "data.queries=5", "data.val.episodes=2", "data.test.episodes=7", "data.tasks_per_evaluation_step=3"),
 )
 
@@ -65,3 +65,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> TestedPolicy:
     """A policy that is told the probabilities of the arms, and does not adapt."""
     pytest.importorskip("gymnasium")
     return _tested(tmp_path_factory.mktemp("told") / "run", "algo=oracle", "data=bandits")
+
+
+@pytest.fixture(scope="session")
+def rememberer(tmp_path_factory: pytest.TempPathFactory) -> TestedPolicy:
+    """Thompson sampling in trials of two episodes, with shots of its own, which do not matter."""
+    pytest.importorskip("gymnasium")
+    folder = tmp_path_factory.mktemp("rememberer") / "run"
+    return _tested(folder, "algo=thompson", "algo.episodes=2", "data.shots=1", "trainer.max_steps=0")

@@ -207,10 +207,26 @@ def test_a_policy_plays_again_what_it_was_judged_by(navigator: TestedPolicy) -> 
     assert shown[2].returns.mean(1).tolist() == pytest.approx(judged, rel=1e-5)
 
 
-def test_a_policy_that_is_told_the_task_is_compared_with_one_that_tries(
-    gambler: TestedPolicy, told: TestedPolicy, tmp_path: Path
+def test_a_trial_is_reported_by_its_episodes_and_as_a_whole(rememberer: TestedPolicy) -> None:
+    report = rememberer.evaluation.report
+    lines = {line[:15].strip(): line[16:] for line in str(report).splitlines()}
+    assert lines["trajectories"] == "5 trials"
+    of_episodes = [at.score for at in report.inner_steps]
+    assert [at.steps for at in report.inner_steps] == [0, 1]
+    assert lines["in episode 1"].startswith(f"{of_episodes[0]:.4f} ± ")
+    assert report.measures["trial_return"].mean == pytest.approx(sum(of_episodes))
+    assert report.measures["trial_return"].ci95 is not None
+    assert report.acting is not None
+    assert report.acting.environment_steps == 7 * 5 * 2 * 10
+    markdown = (rememberer.folder / REPORT_FOR_PEOPLE).read_text()
+    assert "## In the episodes of a trial\n\n| episode | return |\n| --- | --- |\n| 1 |" in markdown
+
+
+def test_policies_are_compared_whatever_the_shots_of_one_that_tries_nothing_before(
+    gambler: TestedPolicy, told: TestedPolicy, rememberer: TestedPolicy, tmp_path: Path
 ) -> None:
-    given = f"ckpt=[{told.folder},{gambler.folder}]"
+    every = (rememberer, told, gambler)
+    given = f"ckpt=[{','.join(str(one.folder) for one in every)}]"
     script = Path(__file__).parents[2] / "evaluate.py"
     done = subprocess.run(
         [sys.executable, str(script), given, "episodes=7", "out=together"],
@@ -221,8 +237,11 @@ def test_a_policy_that_is_told_the_task_is_compared_with_one_that_tries(
     )
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "together" / REPORT).read_text())
-    scores = [one.evaluation.report.score for one in (told, gambler)]
+    scores = [one.evaluation.report.score for one in every]
     assert [one["return"] for one in content["checkpoints"]] == pytest.approx(scores)
+    assert [one["shots"] for one in content["checkpoints"]] == [1, 6, 6]
     written = {path.name for path in (tmp_path / "together").iterdir()}
-    assert written == {"1_oracle", "2_maml_rl", "report.json", "report.md", "episodes.csv", "returns.png", "regret.png"}
+    files = {"report.json", "report.md", "episodes.csv", "returns.png", "regret.png"}
+    assert written == {"1_thompson", "2_oracle", "3_maml_rl"} | files
     assert "![regret](regret.png)" in (tmp_path / "together" / REPORT_FOR_PEOPLE).read_text()
+    assert (tmp_path / "together" / "1_thompson" / "worlds.png").is_file()

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from metashot.data.seen_classes import SeenClasses
+from metashot.evaluation.acting import ActingReport, RegretCurve
 from metashot.evaluation.answers import Answers, ClassAccuracy
 from metashot.evaluation.documents import write_for_people, write_numbers
 from metashot.evaluation.protocol import EpisodeResults
 from metashot.evaluation.report import AfterSteps, Measure, Report
 from metashot.evaluation.testing import Evaluation
 from metashot.evaluation.timing import SecondsOfATask
-from metashot.problems import Classification, Problem, Regression
+from metashot.problems import Classification, Problem, Regression, Returns
 
 NAMES = ("one, with a comma", "two | three", "four")
 
@@ -64,6 +65,32 @@ def classification() -> Evaluation:
 def regression() -> Evaluation:
     results = EpisodeResults(Regression(1), [1.0, 0.5], [0.25, 0.75], [0, 1])
     return Evaluation(report(results.problem, []), results, None, ())
+
+
+def acting() -> Evaluation:
+    """Of a policy in two worlds."""
+    results = EpisodeResults(Returns(2, "discrete"), [1.0, 0.5], [-1.0, -0.5], [0, 1], measures={"regret": [0.5, 0.25]})
+    whole = replace(
+        report(results.problem, []),
+        acting=ActingReport("updates", 1234, 56789),
+        measures={"regret": Measure(0.375, 0.1)},
+        seconds_of_a_task=None,
+        unequal_queries=None,
+        queries=4,
+    )
+    return Evaluation(whole, results, None, (), regret=RegretCurve([0.25, 0.375], [0.05, 0.1]))
+
+
+def test_of_a_policy_machines_get_its_steps_and_its_regret(tmp_path: Path) -> None:
+    write_numbers(acting(), tmp_path)
+    content = json.loads((tmp_path / "report.json").read_text())
+    expected = {"adapts_by": "updates", "environment_steps": 1234, "environment_steps_in_training": 56789}
+    assert content["acting"] == expected
+    assert (content["regret"], content["regret_ci95"]) == (0.375, 0.1)
+    assert (tmp_path / "regret.csv").read_text() == "step,regret,ci95\n1,0.25,0.05\n2,0.375,0.1\n"
+    write_numbers(regression(), tmp_path / "other")
+    assert "acting" not in json.loads((tmp_path / "other" / "report.json").read_text())  # as in older reports
+    assert not (tmp_path / "other" / "regret.csv").exists()
 
 
 def test_machines_get_every_number_under_its_name(tmp_path: Path) -> None:

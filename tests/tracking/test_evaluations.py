@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import WandbLogger
 from metashot.evaluation.pictures.texts import ROWS, text_rows, texts_page
 from metashot.tracking.evaluations import log_evaluation
 from tests.evaluation.pictures.test_texts import EPISODE
-from tests.evaluation.test_documents import classification, regression
+from tests.evaluation.test_documents import acting, classification, regression
 
 
 class Online:
@@ -88,6 +88,24 @@ def test_an_episode_of_texts_is_a_page_and_a_table(tmp_path: Path, picture: Path
     table = run.summary["test/texts_table"]
     assert (table.columns, table.data) == (list(ROWS), text_rows(EPISODE))
     assert "test/texts_table" not in shown_without_texts(picture)
+
+
+def test_a_policy_has_its_returns_steps_and_regret_in_the_summary(picture: Path) -> None:
+    run = Online(offline=True)
+    worlds = picture.with_name("worlds.png")
+    worlds.write_bytes(picture.read_bytes())
+    log_evaluation(acting(), [worlds], [shown_in(run)])
+    assert [set(row) for row in run.logged] == [{"test/worlds"}]
+    assert run.summary["test/episodes_table"].columns == ["number", "return", "loss", "regret"]
+    expected = {
+        "test/return": 0.75,
+        "test/return_before": 0.2,
+        "test/regret": 0.375,
+        "test/environment_steps": 1234,
+        "test/environment_steps_in_training": 56789,
+    }
+    assert {name: run.summary[name] for name in expected} == expected
+    assert "test/seconds_adapting" not in run.summary
 
 
 def shown_without_texts(picture: Path) -> dict[str, Any]:

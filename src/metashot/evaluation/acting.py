@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metashot.algorithms.reinforcement.learner import AdaptsBy
 from metashot.evaluation.statistics import mean_and_interval
-
-AdaptsBy = Literal["updates", "trials"]
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,7 @@ class Report:
             **{name: measure.mean for name, measure in self.measures.items()},
             **({} if self.made is None else self.made.metrics()),
             **({} if self.acting is None else self.acting.metrics()),
+            **({f"{self.metric}_before": self.inner_steps[0].score} if self.takes_updates else {}),
         }
         return {
             f"test/{self.metric}": self.score,

@@ -258,7 +258,7 @@ def test_returns_are_those_of_the_first_episodes_and_the_last_one(episodes: int,
     assert torch.equal(acted.returns, of_episodes[:, list(watched)])
     assert acted.trials is not None
     assert torch.equal(acted.trials, of_episodes.sum(1))
-    assert int(acted.steps) == sum(int(episode.taken.sum()) for episode in played)
+    assert int(acted.steps.sum()) == sum(int(episode.taken.sum()) for episode in played)
 
 
 def test_what_happens_in_a_world_does_not_depend_on_the_others_in_its_batch() -> None:

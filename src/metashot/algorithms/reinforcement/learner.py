@@ -16,6 +16,8 @@ from metashot.episodes import Examples
 from metashot.problems import Problem, Returns
 from metashot.worlds import Trajectories, Worlds
 
+AdaptsBy = Literal["updates", "trials"]
+
 
 class Played(NamedTuple):
     """What came of a learner in T worlds."""
@@ -39,7 +41,7 @@ class PolicyLearner(Algorithm):
     solves = (Returns,)
     answers_queries: ClassVar[bool] = False
     problem: Returns
-    adapts_by: ClassVar[Literal["updates", "trials"]] = "updates"  # between which a report says the return
+    adapts_by: ClassVar[AdaptsBy] = "updates"  # between which a report says the return
     environment_steps: Tensor
 
     def __init__(self, optimizer: Optimization, problem: Problem) -> None:

@@ -135,7 +135,7 @@ class RL2(TrialLearner):
         remembered = self.remembered(played)
         terms = self._proximal_steps(remembered, self.targets(remembered))
         found = {"loss": -returns.mean(), "score": played[-1].returns.mean(), "trial_return": returns.mean()}
-        return found | {"environment_steps": self.environment_steps.float()} | terms
+        return found | {"environment_steps": self.environment_steps.double()} | terms
 
     def remembered(self, played: list[Trajectories]) -> Remembered:
         """The steps of all episodes as the memory saw them, without those after the end of an episode."""
@@ -207,7 +207,7 @@ class RL2(TrialLearner):
         error = mean((values - targets.values).square())
         divergence = mean(self.problem.divergences(targets.outputs, outputs))
         loss = self.value * error - gain - self.entropy * (1 - self.progress) * entropy + self.ppo.penalty * divergence
-        terms = {"gain": gain, "entropy": entropy, "value_error": error, "divergence": divergence}
+        terms = {"surrogate_gain": gain, "entropy": entropy, "value_error": error, "kl_divergence": divergence}
         return loss, {name: term.detach() for name, term in terms.items()}
 
     def _proximal_steps(self, steps: Remembered, targets: Targets) -> dict[str, Tensor]:

@@ -1,12 +1,12 @@
 """Trials: several episodes in the same world, between which a learner keeps its memory."""
 
 from abc import abstractmethod
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
 
 from metashot.algorithms.optimization import Optimization
-from metashot.algorithms.reinforcement.learner import Played, PolicyLearner
+from metashot.algorithms.reinforcement.learner import AdaptsBy, Played, PolicyLearner
 from metashot.algorithms.reinforcement.playing import Player, play
 from metashot.arguments import AtLeast, AtMost
 from metashot.problems import Problem
@@ -27,7 +27,7 @@ class TrialLearner(PolicyLearner):
         episodes: The episodes of a trial.
     """
 
-    adapts_by: ClassVar[Literal["updates", "trials"]] = "trials"
+    adapts_by: ClassVar[AdaptsBy] = "trials"
 
     def __init__(self, optimizer: Optimization, problem: Problem, episodes: int) -> None:
         super().__init__(optimizer, problem)
@@ -74,5 +74,9 @@ class TrialLearner(PolicyLearner):
     def acted(self, worlds: Worlds) -> Played:
         played = self.played(worlds, worlds.queries)
         returns = torch.stack([episode.returns for episode in played], 1)  # [T, episodes, N]
-        steps = torch.stack([episode.steps for episode in played]).sum(0)
+        steps = torch.stack([episode.steps for episode in played]).sum(0)  # [T]
         return Played(returns[:, list(self.watched_steps)], steps, returns.sum(1), played[-1])
+
+    def shown(self, worlds: Worlds) -> dict[int, Trajectories]:
+        played = self.played(worlds, worlds.queries)
+        return {episode: played[episode] for episode in self.watched_steps}
