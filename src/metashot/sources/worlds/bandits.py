@@ -26,8 +26,8 @@ class Bandits:
         horizon: The number of pulls.
     """
 
-    name = "bandits"
     drawn_as: Drawing = "arms"
+    name = "bandits"
 
     def __init__(self, arms: Annotated[int, AtLeast(2), AtMost(10_000)], horizon: Horizon) -> None:
         self.arms = self.described_by = arms
