@@ -53,10 +53,6 @@ class PolicyLearner(Algorithm):
     def acted(self, worlds: Worlds) -> Played:
         """Act in worlds of an evaluation, and adapt to them."""
 
-    def shown(self, worlds: Worlds) -> dict[int, Trajectories]:
-        """The trajectories that judge it in an evaluation after each of `watched_steps`, for pictures; by default none."""
-        return {}
-
     def tried_at_first(self, shots: int) -> int:
         """How many trajectories it tries in a user's environment where nothing else is asked for, given `data.shots`."""
         return shots
@@ -83,6 +79,10 @@ class PolicyLearner(Algorithm):
     def last(self) -> int:
         """The number of updates, or trials, after which the learner is judged."""
         return self.watched_steps[-1]
+
+    def shown(self, worlds: Worlds) -> dict[int, Trajectories]:
+        """The trajectories that judge it in an evaluation after each of `watched_steps`, for pictures; by default none."""
+        return {}
 
     def forward(self, support: Examples, query_x: Tensor) -> Tensor:
         raise BadInput(f"{type(self).__name__} acts in worlds, and answers no queries")

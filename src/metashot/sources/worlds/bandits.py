@@ -26,9 +26,9 @@ class Bandits:
         horizon: The number of pulls.
     """
 
-    name = "bandits"
     drawn_as: Drawing = "arms"
     needs = ("gymnasium",)
+    name = "bandits"
 
     def __init__(self, arms: Annotated[int, AtLeast(2), AtMost(10_000)], horizon: Horizon) -> None:
         self.arms = self.described_by = arms
