@@ -276,5 +276,5 @@ class Trajectories:
 
     @property
     def steps(self) -> Tensor:
-        """The number of all steps that were taken."""
-        return self.taken.sum()
+        """The number of steps that were taken in each world: [T]."""
+        return self.taken.sum((1, 2))

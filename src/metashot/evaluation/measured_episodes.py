@@ -1,28 +1,10 @@
 """Collects what is measured in each test episode, over devices."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
-
-
-class EnvironmentSteps(Metric):
-    """The number of steps that policies have taken in environments, over devices."""
-
-    full_state_update = False
-    steps: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("steps", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, steps: Tensor) -> None:
-        self.steps += steps
-
-    def compute(self) -> int:
-        return int(self.steps)
 
 
 class MeasuredEpisodes(Metric):
@@ -47,3 +29,10 @@ class MeasuredEpisodes(Metric):
         _, first = np.unique(dim_zero_cat(self.numbers).cpu().numpy(), return_index=True)
         found: NDArray[np.float64] = dim_zero_cat(self.measured).cpu().numpy()[first]
         return found
+
+
+class EnvironmentSteps(MeasuredEpisodes):
+    """The number of steps that policies have taken in environments, those of each world once."""
+
+    def compute(self) -> int:  # type: ignore[override]
+        return int(super().compute().sum())

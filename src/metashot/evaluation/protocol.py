@@ -211,7 +211,7 @@ class Scoring(pl.Callback):
         problem, answers_queries = self._problem(pl_module), pl_module.answers_queries
         for episode, found in zip(batch, outputs["episodes"], strict=True):
             if "environment_steps" in found:
-                self.environment_steps.update(found["environment_steps"])
+                self.environment_steps.update(episode.number, found["environment_steps"])
             if "made" in found:
                 self.made.update(episode.number, found["made"])
             if not answers_queries:

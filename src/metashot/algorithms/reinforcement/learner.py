@@ -20,7 +20,7 @@ class Played(NamedTuple):
     """What came of a learner in T worlds."""
 
     returns: Tensor  # [T, times, N] of the trajectories that judge it, after each number of updates or trials from 0
-    steps: Tensor  # the number of all steps that were taken in the environments
+    steps: Tensor  # [T], the number of all steps that were taken in the environments of each world
     trials: Tensor | None = None  # [T, N], the returns of whole trials, where its memory lasts for one
     judged: Trajectories | None = None  # the trajectories after the last update
 
@@ -84,8 +84,8 @@ class PolicyLearner(Algorithm):
         return self.problem.statistics_of_trials(returns, trials)
 
     def count(self, steps: Tensor) -> None:
-        """Add steps that this device has taken in environments during training to those of all devices."""
-        total = self.trainer.strategy.reduce(steps.clone(), reduce_op="sum")
+        """Add steps [T] that this device has taken in environments during training to those of all devices."""
+        total = self.trainer.strategy.reduce(steps.sum(), reduce_op="sum")
         assert isinstance(total, Tensor)
         self.environment_steps += total
 

@@ -117,7 +117,7 @@ class MAMLRL(PolicyLearner):
         return tuple(range(self.test_inner_steps + 1))
 
     def acted(self, worlds: Worlds) -> Played:
-        theta, returns, steps = self.initial(len(worlds)), [], torch.zeros((), dtype=torch.int64, device=self.device)
+        theta, returns, steps = self.initial(len(worlds)), [], torch.zeros_like(worlds.number)
         for update in range(self.test_inner_steps + 1):
             # Trajectories that judge a policy are others than those that it learns from, of the same worlds.
             judged = self.played(worlds, theta, worlds.queries, 2 * update)
