@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from metashot.episodes import Episode, Examples
+from metashot.evaluation.measured_episodes import EnvironmentSteps
 from metashot.evaluation.protocol import EpisodeResults, EpisodeScores, QueryAnswers
 from metashot.problems import Classification, Predictions, Regression
 
@@ -134,3 +135,14 @@ def test_answers_that_are_not_finite_make_no_score_whatever_class_they_were_coun
     assert math.isnan(results.loss)
     assert results.first_non_finite() == "the answers to 3 of 8 queries, in 1 of 2 episodes, are not finite"
     assert EpisodeResults(Classification(5), [0.2, 0.2], [1.0, 2.0], [0, 1], {}, [0, 0], 8).first_non_finite() is None
+
+
+@pytest.mark.parametrize("devices", [[[0, 1], [2, 0]], [[2], [1], [0]]])
+def test_steps_in_a_world_that_two_devices_played_count_once(devices: list[list[int]]) -> None:
+    taken = {0: 10, 1: 200, 2: 3000}
+    merged = EnvironmentSteps()
+    for numbers in devices:
+        one = EnvironmentSteps()
+        one.update(torch.tensor(numbers), torch.tensor([taken[number] for number in numbers]))
+        merged.merge_state(one)
+    assert merged.compute() == 3210

@@ -29,3 +29,10 @@ class MeasuredEpisodes(Metric):
         _, first = np.unique(dim_zero_cat(self.numbers).cpu().numpy(), return_index=True)
         found: NDArray[np.float64] = dim_zero_cat(self.measured).cpu().numpy()[first]
         return found
+
+
+class EnvironmentSteps(MeasuredEpisodes):
+    """The number of steps that policies have taken in environments, those of each world once."""
+
+    def compute(self) -> int:  # type: ignore[override]
+        return int(super().compute().sum())

@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from metashot.algorithms.base import Familiar
 from metashot.episodes import Batch, Episode
-from metashot.evaluation.measured_episodes import MeasuredEpisodes
+from metashot.evaluation.measured_episodes import EnvironmentSteps, MeasuredEpisodes
 from metashot.evaluation.statistics import mean_and_interval
 from metashot.evaluation.strangers import measured_familiarity
 from metashot.problems import Predictions, Problem
@@ -176,7 +176,7 @@ class Scoring(pl.Callback):
         self.with_made: NDArray[np.float64] | None = None  # the measures of each episode, if the learner makes examples
         self.results: EpisodeResults | None = None
         self.answered: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None  # for problems with classes
-        self.steps = MeasuredEpisodes()
+        self.steps = EnvironmentSteps()
         self.environment_steps: int | None = None  # of a policy in all worlds
         self.regrets = MeasuredEpisodes()
         self.with_regrets: NDArray[np.float64] | None = None  # [E, H] after each step, where the worlds know them
@@ -247,7 +247,7 @@ class Scoring(pl.Callback):
         self.answered = self.queries.compute() if self.queries.update_called else None
         self.with_strangers = self.familiarities.compute() if self.familiarities.update_called else None
         self.with_made = self.made.compute() if self.made.update_called else None
-        self.environment_steps = int(self.steps.compute().sum()) if self.steps.update_called else None
+        self.environment_steps = self.steps.compute() if self.steps.update_called else None
         if self.regrets.update_called:
             self.with_regrets = self.regrets.compute()
             at_end = {REGRET: self.with_regrets[:, -1].tolist()}
