@@ -85,13 +85,13 @@ def test_an_update_is_a_step_along_the_policy_gradient(arms: PolicyLearner) -> N
     weights = torch.linalg.solve(features.T @ features + 1e-5 * torch.eye(6), features.T @ returns.view(-1, 1))
     advantages = returns - (features @ weights).view(6, 10)  # with lambda = 1
     advantages = (advantages - advantages.mean()) / (advantages.std(unbiased=False) + 1e-8)
-    theta = {name: value[0].detach().clone().requires_grad_() for name, value in arms.policy.state.items()}
+    theta = {name: value[0].detach().clone().requires_grad_() for name, value in arms.policy.state.theta.items()}
     outputs = torch.func.functional_call(algorithm.network, theta, (torch.ones(1, 60, 1),))[0]
     chosen = torch.tensor(np.concatenate([one.actions for one in played]))
     gain = (outputs.log_softmax(-1)[torch.arange(60), chosen] * advantages.view(-1)).mean()
     gradients = torch.autograd.grad(gain, list(theta.values()), materialize_grads=True)
     for (name, value), gradient in zip(theta.items(), gradients, strict=True):
-        torch.testing.assert_close(found.state[name][0], value + algorithm.alpha * gradient, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found.state.theta[name][0], value + algorithm.alpha * gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_trajectories_that_the_policy_played_give_the_update_that_fit_takes_itself(arms: PolicyLearner) -> None:
@@ -99,9 +99,9 @@ def test_trajectories_that_the_policy_played_give_the_update_that_fit_takes_itse
     recorded = arms.policy.play(Arms(), 5, seed=3)
     for given in (recorded, [(one.observations, one.actions, one.rewards) for one in recorded]):
         found = arms.fit(given)
-        assert all(torch.equal(found.state[name], value) for name, value in itself.state.items())
+        assert all(torch.equal(found.state.theta[name], value) for name, value in itself.state.theta.items())
     two = arms.fit(Arms(), trajectories=5, updates=2, seed=3)
-    assert any(not torch.equal(two.state[name], value) for name, value in itself.state.items())
+    assert any(not torch.equal(two.state.theta[name], value) for name, value in itself.state.theta.items())
 
 
 def test_fit_can_go_on_where_it_ended(arms: PolicyLearner) -> None:
@@ -112,7 +112,9 @@ def test_fit_can_go_on_where_it_ended(arms: PolicyLearner) -> None:
     for _ in range(2):
         step_by_step = step_by_step.fit(step_by_step.play(environment, 4, seed=random))
     assert step_by_step.adapted_to == 8
-    assert mean_return(step_by_step, Arms()) != mean_return(arms.policy, Arms())
+    before, after = (policy.state.theta for policy in (arms.policy, step_by_step))
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())
+    assert step_by_step.state.updates == 2
 
 
 def test_actions_are_of_the_environments_space(robots: PolicyLearner, arms: PolicyLearner) -> None:
@@ -134,8 +136,8 @@ def test_choices_begin_where_the_space_does(arms: PolicyLearner, bandits: Path, 
     assert mean_return(other.policy, Arms(start=3)) == mean_return(arms.policy, Arms())
     played = other.policy.play(Arms(start=3), 5, seed=3)
     assert set(np.concatenate([one.actions for one in played])) <= {3, 4, 5, 6, 7}
-    same = arms.fit(arms.policy.play(Arms(), 5, seed=3)).state
-    assert all(torch.equal(value, same[name]) for name, value in other.fit(played).state.items())
+    same = arms.fit(arms.policy.play(Arms(), 5, seed=3)).state.theta
+    assert all(torch.equal(value, same[name]) for name, value in other.fit(played).state.theta.items())
     with pytest.raises(metashot.BadInput, match="action 2; allowed: 5 choices from 3"):
         other.fit([([0], [2], [1.0])])
 
@@ -209,7 +211,7 @@ def test_a_trajectory_ends_with_its_environment(arms: PolicyLearner, robots: Pol
 
 def test_trajectories_of_different_lengths_are_learned_from_together(arms: PolicyLearner) -> None:
     played = [*arms.policy.play(Arms(horizon=4), 3, seed=0), *arms.policy.play(Arms(), 3, seed=1)]
-    one, other = arms.fit(played).state, arms.fit(played[::-1]).state
+    one, other = arms.fit(played).state.theta, arms.fit(played[::-1]).state.theta
     for name, value in one.items():
         torch.testing.assert_close(value, other[name])
 

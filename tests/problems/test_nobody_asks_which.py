@@ -8,7 +8,7 @@ import pytest
 
 import metashot
 from metashot.checkpoints import stored
-from metashot.problems import IN_PERCENT, PROBLEMS, Problem, ProblemName
+from metashot.problems import IN_PERCENT, PROBLEMS, Picture, Problem, ProblemName
 
 SOURCE = Path(metashot.__file__).parent
 KINDS = {*PROBLEMS, "Problem", "ScoredByQuery"}
@@ -20,6 +20,10 @@ def uses(tree: ast.AST) -> list[ast.AST]:
     """Where a problem is named other than to annotate, to say which one is solved or posed, or to make the one posed."""
     allowed: set[ast.AST] = set()
     for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            allowed |= set(ast.walk(node.annotation))
+        if isinstance(node, ast.AnnAssign):
+            allowed |= set(ast.walk(node.annotation))
         if isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(target, ast.Name) and target.id in SAYS_WHICH for target in targets):
@@ -70,6 +74,7 @@ def test_what_is_forbidden_is_found() -> None:
     assert uses(ast.parse("def f(problem: Problem) -> bool:\n    return isinstance(problem, Classification)"))
     assert not uses(ast.parse("class A:\n    solves = (Classification, Regression)"))
     assert not uses(ast.parse("self.problem = Classification(5)"))
+    assert not uses(ast.parse("def f(problem: Classification) -> None: ..."))
 
 
 def test_checkpoints_name_the_problems_that_there_are() -> None:
@@ -80,5 +85,5 @@ def test_checkpoints_name_the_problems_that_there_are() -> None:
 def test_every_problem_says_how_it_is_told_and_drawn(kind: type[Problem]) -> None:
     assert kind.kind
     assert (kind.metric in IN_PERCENT) == kind.in_percent
-    assert kind.picture in ("classes", "curves", "masks")
+    assert kind.picture in get_args(Picture)
     assert len({other.metric for other in PROBLEMS.values()}) == len(PROBLEMS)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metashot.algorithms.reinforcement.learner import PolicyLearner
-from metashot.algorithms.reinforcement.playing import Player
+from metashot.algorithms.reinforcement.playing import Player, are_usable
 from metashot.applied.environments import Environment, observations_of, shape_of
 from metashot.applied.network import TrainedNetwork
 from metashot.applied.trajectories import Steps, Trajectory, finite, finite_inputs, recorded, together
@@ -280,7 +280,7 @@ class Acting:
                 self._actor, self._count = self.policy.algorithm.actor(self.policy.state, len(x)), len(x)
             self._actor.begin()  # nothing has ended, since an observation is there
             found = self._actor.act(x[None].to(network.device), noise)
-        if not found.isfinite().all():
+        if not are_usable(found).all():
             raise self.policy._has_diverged("actions")
         self.last = found
         return found[0].cpu()

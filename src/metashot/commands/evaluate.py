@@ -52,7 +52,7 @@ from metashot.evaluation.testing import Evaluation, Tested, refuse_other_ways, t
 from metashot.evaluation.timing import Timing
 from metashot.files.outputs import write_output
 from metashot.files.paths import place_to_write
-from metashot.problems import PROBLEMS, Returns
+from metashot.problems import PROBLEMS
 from metashot.process.interruption import STOP
 from metashot.sources.splitting import Split
 from metashot.tracking.evaluations import finish, log_evaluation, open_loggers
@@ -154,7 +154,7 @@ class Checkpoint:
     @property
     def acts(self) -> bool:
         """Whether it acts in worlds instead of answering queries."""
-        return bool(self.origin["problem"] == Returns.__name__)
+        return "spaces" in self.origin
 
     @property
     def takes_shots(self) -> bool:

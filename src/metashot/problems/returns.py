@@ -6,6 +6,7 @@ the logarithms of their standard deviations.
 
 import math
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -82,16 +83,18 @@ class Returns(Problem):
         if noise is None:
             return self.mode(outputs)
         if self.actions == "discrete":
-            edges = outputs.softmax(-1).cumsum(-1)
+            edges = _cumulative(outputs.softmax(-1))
             # Rounded, noise may be 1 and the last edge below it; what has no probability is not chosen all the same.
             level = noise.clamp(max=1 - torch.finfo(edges.dtype).eps) * edges[..., -1:]
-            return (level >= edges).sum(-1)
+            return torch.where(edges[..., -1].isnan(), -1, (level >= edges).sum(-1))  # no choice of a diverged policy
         mean, log_deviation = _normal(outputs)
         return mean + log_deviation.exp() * noise
 
     def mode(self, outputs: Tensor) -> Tensor:
         """The most likely actions."""
-        return outputs.argmax(-1) if self.actions == "discrete" else _normal(outputs)[0]
+        if self.actions == "discrete":
+            return torch.where(outputs.isnan().any(-1), -1, outputs.argmax(-1))
+        return _normal(outputs)[0]
 
     def log_probabilities(self, outputs: Tensor, actions: Tensor) -> Tensor:
         """[...], for outputs [..., outputs] and actions as `sample` returns them."""
@@ -117,6 +120,13 @@ class Returns(Problem):
             logs = F.log_softmax(outputs, -1)
             return -(logs.exp() * logs).sum(-1)
         return (_normal(outputs)[1] + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+
+def _cumulative(shares: Tensor) -> Tensor:
+    """The sums [..., n] of each share and those before it."""
+    if not shares.is_cuda:
+        return shares.cumsum(-1)
+    return torch.stack([*accumulate(shares.unbind(-1))], -1)  # as on a CPU, where cumulative sums are deterministic
 
 
 def _normal(outputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -144,7 +144,7 @@ def test_clipped_steps_are_those_of_adam_on_the_same_trajectories(steps: int) ->
     found, at = [], initial
     for step in range(steps):
         found.append(made.tried(given[0], at, 6, 2 * step + 1))
-        at = made.updated(at, found[-1].examples)
+        at = made.updated(at, found[-1].examples, step)
     judged = made.tried(given[0], at, 6, 2 * steps)
     for _ in range(4):
         optimizer.zero_grad()

@@ -5,12 +5,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import kl_divergence
 
 from metashot.algorithms.reinforcement.maml_rl import MAMLRL, Tried
 from metashot.algorithms.reinforcement.trust_region import Objective, Taken, TrustRegion, conjugate_gradient
+from metashot.bad_input import BadInput
+from metashot.worlds import Worlds
 
 from .fits import batches, fit
-from .tiny import TRPO, Actions, Values, flat, learner, moved, objective, tried, values_of
+from .tiny import TRPO, Actions, Steps, Values, adapted, flat, learner, moved, objective, policy, tried, values_of
 
 
 def region(**given: Any) -> TrustRegion:
@@ -144,27 +147,30 @@ def test_curvature_is_the_finite_difference_of_the_divergences_gradient(actions:
     assert hessian.norm() > damping
 
 
-def test_some_trajectories_have_the_curvature_of_these_alone() -> None:
-    made = learner(curvature_trajectories=2)
+def test_curvature_of_every_third_world_is_that_of_these_alone() -> None:
+    made = learner(curvature_every=3)
     found, judged = tried(made, 1)
-    some = made._some(judged)
+    some = made._some(torch.tensor([4, 5, 6]))
+    assert some.tolist() == [2]
     theta = moved(values_of(made), 0.05 * torch.ones(len(flat(values_of(made).values())), dtype=torch.double))
     with torch.no_grad():
         for parameter, value in zip(made.network.parameters(), theta.values(), strict=True):
             parameter.copy_(value)
-    first = judged.trajectories.taken.clone()
-    first[:, 2:] = False
-    judged.trajectories.taken.copy_(first)
-    expected = objective(made, theta, found, judged)[1]
-    torch.testing.assert_close(made.objective(found, some).divergence, expected, rtol=1e-10, atol=1e-14)
+    few = [one.of_worlds(some) for one in found], judged.of_worlds(some)
+    adapted_policy = adapted(made, dict(theta), found, 2)
+    steps = Steps(made, judged, 2)
+    expected = kl_divergence(steps.old, policy(made, adapted_policy, steps.x)).mean()
+    torch.testing.assert_close(made.objective(*few).divergence, expected, rtol=1e-10, atol=1e-14)
+    with pytest.raises(BadInput, match=r"algo.trpo.curvature_every=3 takes one of 3 worlds, but each device has 4"):
+        made._some(torch.arange(4))
 
 
 class Watched(MAMLRL):
     """Remembers what its steps were taken on, and the parameters before and after them."""
 
-    def _trust_region_step(self, tried: list[Tried], judged: Tried) -> dict[str, Tensor]:
+    def _trust_region_step(self, worlds: Worlds, tried: list[Tried], judged: Tried) -> dict[str, Tensor]:
         before = values_of(self)
-        found = super()._trust_region_step(tried, judged)
+        found = super()._trust_region_step(worlds, tried, judged)
         self.seen.append((tried, judged, before, values_of(self), found))
         return found
 
@@ -207,8 +213,8 @@ def test_divergence_is_within_its_limit_after_the_optimisers_step_and_the_gain_r
             assert new_divergence <= 0.02 * (1 + 1e-3)
             none += all(map(torch.equal, after.values(), before.values()))
             assert new_gain > gain or all(map(torch.equal, after.values(), before.values()))
-            torch.testing.assert_close(measured["divergence"], new_divergence.detach(), rtol=1e-3, atol=precise)
-            torch.testing.assert_close(measured["gain"], new_gain.detach(), rtol=1e-3, atol=precise)
+            torch.testing.assert_close(measured["kl_divergence"], new_divergence.detach(), rtol=1e-3, atol=precise)
+            torch.testing.assert_close(measured["surrogate_gain"], new_gain.detach(), rtol=1e-3, atol=precise)
             assert all(map(torch.equal, after.values(), accepted[steps]))
             steps += 1
     assert steps == len(accepted) == 15

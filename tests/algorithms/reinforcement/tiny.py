@@ -31,7 +31,7 @@ TRPO: dict[str, Any] = {
     "damping": 1e-5,
     "backtracks": 15,
     "shrink": 0.8,
-    "curvature_trajectories": None,
+    "curvature_every": 1,
 }
 
 
@@ -41,6 +41,7 @@ def learner(actions: Actions = "discrete", engine: Engine = ENGINES["batched"], 
     trpo = TrustRegion(**{name: given.pop(name, value) for name, value in TRPO.items()})
     settings: dict[str, Any] = {
         "inner_lr": 0.5 if actions == "discrete" else 0.1,
+        "later_inner_lr": 0.2,
         "inner_steps": 1,
         "test_inner_steps": 1,
         "first_order": False,
@@ -78,7 +79,7 @@ def tried(made: MAMLRL, steps: int, tasks: int = TASKS) -> tuple[list[Tried], Tr
     actions, theta, found = made.problem.actions, made.initial(tasks), []
     for step in range(steps):
         found.append(made.as_tried(trajectories(actions, step, tasks), theta))
-        theta = made.updated(theta, found[-1].examples)
+        theta = made.updated(theta, found[-1].examples, step)
     return found, made.as_tried(trajectories(actions, 100, tasks), theta)
 
 

@@ -99,7 +99,7 @@ class PolicyLearner(Algorithm):
         after_steps = torch.stack([self._statistics(returns, played.trials) for returns in played.returns.unbind(1)], 1)
         regrets = None if played.judged is None else worlds.regrets(played.judged.actions)
         return {
-            **({} if regrets is None else {"regrets": regrets.mean(1).cumsum(1)}),  # [T, H]
+            **({} if regrets is None else {"regrets": regrets.mean(1).cpu().cumsum(1).to(self.device)}),  # [T, H]
             "answers": answers,  # [T, N]
             "statistics": after_steps[:, -1],
             "losses": self.problem.losses(answers, answers).mean(1),

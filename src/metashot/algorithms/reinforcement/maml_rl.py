@@ -291,7 +291,7 @@ class MAMLRL(PolicyLearner):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         parameters = self.trainable_parameters()
-        some = self._some(worlds)
+        some = self._some(worlds.number)
         few = [one.of_worlds(some) for one in tried], judged.of_worlds(some)
 
         def divergence() -> Tensor:
@@ -342,15 +342,19 @@ class MAMLRL(PolicyLearner):
             parts.append((weights * self.problem.divergences(one.outputs, outputs)).sum(1).mean())
         return torch.stack(parts).mean()
 
-    def _some(self, worlds: Worlds) -> Tensor:
-        """The places of the worlds whose divergence is differentiated twice, the same ones on any number of devices."""
+    def _some(self, number: Tensor) -> Tensor:
+        """The places of the worlds whose divergence is differentiated twice, the same ones on any number of devices.
+
+        Args:
+            number: The numbers of all worlds of this device [T].
+        """
         every = self.trpo.curvature_every
-        if len(worlds) % every:
+        if len(number) % every:
             raise BadInput(
-                f"algo.trpo.curvature_every={every} takes one of {every} worlds, but each device has {len(worlds)} in a "
+                f"algo.trpo.curvature_every={every} takes one of {every} worlds, but each device has {len(number)} in a "
                 "step: give a number that divides it, or 1 for all"
             )
-        places: Tensor = (worlds.number % every == 0).nonzero()[:, 0]
+        places: Tensor = (number % every == 0).nonzero()[:, 0]
         return places
 
     def configure_optimizers(self) -> Any:

@@ -63,6 +63,7 @@ def play(worlds: Worlds, actor: Actor, problem: Returns, trajectories: int, roun
         # What an environment returns after the end means nothing, and may not be finite.
         seen = torch.where(alive[..., None], seen, 0)
         chosen = actor.act(seen, noise[:, :, step])
+        chosen = torch.where(alive.view(*shape, *(1,) * (chosen.ndim - 2)), chosen, 0)
         _refuse_diverged(worlds, chosen, step)
         found, reward, terminated, truncated, _ = environment.step(spaces.moves(chosen.flatten(0, 1)))
         reward = torch.where(alive, reward.view(shape), 0)
@@ -70,7 +71,7 @@ def play(worlds: Worlds, actor: Actor, problem: Returns, trajectories: int, roun
         ended = (terminated | truncated).view(shape)
         actor.saw(chosen, reward, ended)
         observations.append(seen)
-        actions.append(torch.where(alive.view(*shape, *(1,) * (chosen.ndim - 2)), chosen, 0))
+        actions.append(chosen)
         rewards.append(reward)
         taken.append(alive)
         alive = alive & ~ended
@@ -90,9 +91,15 @@ def _with_rest(values: Tensor, left: int) -> Tensor:
     return torch.cat([values, values.new_zeros(*values.shape[:2], left, *values.shape[3:])], dim=2)
 
 
+def are_usable(actions: Tensor) -> Tensor:
+    """Which actions, or numbers of them, are those of a policy that has not diverged."""
+    return actions.isfinite() if actions.is_floating_point() else actions >= 0
+
+
 def _refuse_diverged(worlds: Worlds, chosen: Tensor, step: int) -> None:
-    if not chosen.isfinite().all():
-        task = chosen.isfinite().flatten(1).all(1).logical_not().nonzero()[0, 0]
+    usable = are_usable(chosen)
+    if not usable.all():
+        task = usable.flatten(1).all(1).logical_not().nonzero()[0, 0]
         raise GaveUp(
             f"{worlds.family.name}: the policy chose a non-finite action in step {step + 1} of world "
             f"{int(worlds.number[task])}, because it has diverged: lower algo.inner_lr or the step of training"

@@ -74,10 +74,11 @@ class Mazes:
         tasks, streams = numbers[:, None], stream_of_environments(round, copies)
         luck = uniform_inside(key, tasks, streams, self.horizon).reshape(-1, self.horizon)
         noise = normal(key, tasks, streams + _NOISE, self.horizon).reshape(-1, self.horizon)
-        rewards, transitions = (torch.from_numpy(part).to(device) for part in self.drawn(key, numbers))
+        drawn, shares = self.drawn(key, numbers)
+        rewards, edges = (torch.from_numpy(part).to(device) for part in (drawn, shares.cumsum(-1)))
         place = torch.arange(len(numbers), device=device).repeat_interleave(copies)
         lucky = [torch.from_numpy(part).to(device) for part in (luck, noise)]
-        return Processes(self, rewards, transitions.cumsum(-1), place, lucky[0], lucky[1], dtype)
+        return Processes(self, rewards, edges, place, lucky[0], lucky[1], dtype)
 
 
 class Processes(BatchedWorlds):
