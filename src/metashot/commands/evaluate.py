@@ -33,7 +33,6 @@ from metashot.configuration.composing import explained
 from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
-from metashot.data.worlds import WorldEpisodes
 from metashot.episodes import format_amount
 from metashot.evaluation.checks import check_of_evaluation, checkpoints_of, wants_grid
 from metashot.evaluation.comparison import Comparison, Scored
@@ -429,8 +428,7 @@ def match_training_data(data: EpisodicDataModule, origin: Origin) -> str | None:
             f"data={data.name} is a {data.asks.kind} problem, but the checkpoint was trained on "
             f"{origin['name']}, a {PROBLEMS[origin['problem']].kind} problem: choose other data"
         )
-    if isinstance(data, WorldEpisodes):
-        data.refuse_other_worlds(origin)
+    data.refuse_other_worlds(origin)
     if not isinstance(data, ClassEpisodes):
         return None
     for override in HydraConfig.get().overrides.task:

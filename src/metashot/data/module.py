@@ -205,6 +205,13 @@ class EpisodicDataModule(pl.LightningDataModule):
     def tell_tasks(self, tells: bool) -> None:
         """Whether inputs also describe the task, for a learner that is told it; nothing changes where none can be."""
 
+    def refuse_other_worlds(self, origin: Mapping[str, Any]) -> None:
+        """Raise `BadInput` where inputs are what is observed in worlds, and a policy cannot act in these.
+
+        Args:
+            origin: the description of the worlds that it was trained in.
+        """
+
     def for_display(self, episode: Episode) -> Episode | None:
         """Convert an episode for people to look at.
 
