@@ -89,7 +89,7 @@ def test_numpy_2_is_there_and_learn2learn_is_not(installed: Environment) -> None
 
 def test_help_lists_the_commands_and_the_configuration(installed: Environment) -> None:
     assert "evaluate" in installed.metashot("--help")
-    assert "algo: anil, average" in installed.metashot("train", "--help")
+    assert "algo: anil, anp, average" in installed.metashot("train", "--help")
 
 
 def test_the_core_trains_evaluates_and_predicts_from_an_empty_folder(installed: Environment, run: str) -> None:
