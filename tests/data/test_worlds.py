@@ -89,8 +89,8 @@ def test_parameters_of_an_environment_are_keys_that_users_name() -> None:
             ("data=environment", "data.source.parameters.g=3"),
             "data.source.parameters={'g': 3} cannot be used",
         ),
-        (("data=environment", "data.source.environment=os:X-v0"), "the name of an environment of gymnasium"),
-        (("data=environment", "data.source.environment=3"), "the name of an environment of gymnasium"),
+        (("data=environment", "data.source.environment=os:X-v0"), "text that names an environment of gymnasium"),
+        (("data=environment", "data.source.environment=3"), "text that names an environment of gymnasium"),
     ],
 )
 def test_what_is_wrong_in_the_configuration_is_refused_before_anything_is_built(

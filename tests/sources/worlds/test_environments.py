@@ -283,13 +283,18 @@ def test_an_environment_that_fails_is_named_with_its_world_and_step(when: str, s
         for _ in range(5):
             environment.step(torch.zeros(2, dtype=torch.long))
 
+    assert isinstance(environment, Copies)
+    used = {*map(id, environment.environments)}
     with broken.failing(when), pytest.raises(GaveUp) as raised:
         play()
+    environment.close()
     assert str(raised.value).startswith("the environment Failing-v0 ")
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 500
-    assert len(happened(family, [5], 2, 0)) == 1  # with environments that have not failed
+    after = worlds(family, 5, 6).environment(1, 0)
+    assert isinstance(after, Copies)
+    assert not used & {*map(id, after.environments)}, "what failed is in no known state"
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ from metashot.worlds import Box, Discrete, Space, Spaces, stream_of_environments
 
 EnvironmentName = Annotated[
     str,
-    Matching(r"[A-Za-z0-9][\w./-]{0,99}", "the name of an environment of gymnasium such as Pendulum-v1, without a module"),
+    Matching(r"[A-Za-z0-9][\w./-]{0,99}", "that names an environment of gymnasium, as in Pendulum-v1, without a module"),
 ]
 Range = list[float] | None  # [least, most]; None for the environment's own value
 Parameters = dict[str, Range]
