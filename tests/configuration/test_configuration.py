@@ -28,6 +28,7 @@ from metashot.problems import Classification
 
 SCRIPTS = ("train", "evaluate", "look")
 OF_NUMBERS = ("cnp", "anp")  # which learn no classes
+OF_WORLDS = {path.stem for path in (CONF / "data").glob("*.yaml") if "base/worlds" in path.read_text()}
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 
 
@@ -75,7 +76,8 @@ CALLS = [(script, group, choice) for script in SCRIPTS for group, choice in CHOI
 def test_every_choice_of_every_group_composes_and_is_accepted(script: str, group: str, choice: str) -> None:
     check = check_of_evaluation if script == "evaluate" else configuration.check  # the former may leave the seed open
     data = ["data=curves"] if choice in OF_NUMBERS else []
-    check(composed(script, f"{group}={choice}", *data))
+    acting = ["algo=maml_rl"] if group == "data" and choice in OF_WORLDS and has_group(script, "algo") else []
+    check(composed(script, f"{group}={choice}", *data, *acting))
 
 
 @pytest.mark.parametrize("algo", ["maml", "r2d2", "reptile"])
