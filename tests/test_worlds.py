@@ -126,11 +126,17 @@ def test_streams_are_all_different() -> None:
     """The ends of all ranges, with the one that a family adds to the streams of its environments (mazes)."""
     rounds, trajectories = (0, 1, MOST_ROUNDS - 1), (0, 1, MOST_TRAJECTORIES - 1)
     found = [stream_of_tasks(), stream_of_tasks() + 1]
+    ranges: list[tuple[int, int, int]] = []
     for round in rounds:
         streams = [stream_of_environments(round, MOST_TRAJECTORIES), stream_of_actions(round, MOST_TRAJECTORIES)]
         streams.append(streams[0] + (1 << 30))
         found += [int(each[place]) for each, place in itertools.product(streams, trajectories)]
+        whole = [(int(each.min()), int(each.max()), len(set(each.tolist()))) for each in streams]
+        ranges += whole
     assert len(set(found)) == len(found)
+    ranges.sort()
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(ranges))
+    assert {count for *_, count in ranges} == {MOST_TRAJECTORIES}
     assert max(found) < 2**32  # words of a counter
 
 

@@ -79,6 +79,19 @@ QUESTIONS = (
         {"rl2": ("experiment=mazes",), **_GRADIENTS, **_ENDS},
         ("data=mazes",),
     ),
+    *(
+        Question(
+            data,
+            title,
+            "a return that rises with the updates",
+            {"maml_rl": (f"experiment={data}",)},
+            (f"data={data}",),
+        )
+        for data, title in (
+            ("cartpole", "CartPole with a length, masses and gravity of its own"),
+            ("halfcheetah_direction", "HalfCheetah forwards and backwards, as far as 20 minutes go"),
+        )
+    ),
     Question(
         "hyper-sinusoid",
         "One step from generated parameters, on sinusoids",

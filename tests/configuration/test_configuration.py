@@ -28,7 +28,7 @@ from metashot.problems import Classification
 
 SCRIPTS = ("train", "evaluate", "look")
 OF_NUMBERS = ("cnp", "anp")  # which learn no classes
-OF_WORLDS = [path.stem for path in CONF.glob("data/*.yaml") if "base/worlds" in path.read_text()]
+OF_WORLDS = {path.stem for path in (CONF / "data").glob("*.yaml") if "base/worlds" in path.read_text()}
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 
 
@@ -75,9 +75,9 @@ CALLS = [(script, group, choice) for script in SCRIPTS for group, choice in CHOI
 @pytest.mark.parametrize(("script", "group", "choice"), CALLS, ids=[f"{s} {g}={c}" for s, g, c in CALLS])
 def test_every_choice_of_every_group_composes_and_is_accepted(script: str, group: str, choice: str) -> None:
     check = check_of_evaluation if script == "evaluate" else configuration.check  # the former may leave the seed open
-    others = ["data=curves"] if choice in OF_NUMBERS else []
-    others += ["algo=maml_rl"] if group == "data" and choice in OF_WORLDS and has_group(script, "algo") else []
-    check(composed(script, f"{group}={choice}", *others))
+    data = ["data=curves"] if choice in OF_NUMBERS else []
+    acting = ["algo=maml_rl"] if group == "data" and choice in OF_WORLDS and has_group(script, "algo") else []
+    check(composed(script, f"{group}={choice}", *data, *acting))
 
 
 @pytest.mark.parametrize("algo", ["maml", "r2d2", "reptile"])
