@@ -11,6 +11,7 @@ from metashot.bad_input import BadInput
 from metashot.process.interruption import STOP
 from metashot.training.trainer import TrainerOptions, computes_in_bf16
 
+from ..algorithms.reinforcement.tiny import learner
 from ..configuration.test_configuration import composed
 
 
@@ -53,3 +54,11 @@ def test_processor_without_bf16_is_said_to_be_slow_at_it(monkeypatch: pytest.Mon
         assert all("no instructions for bf16" in line for line in described)
     assert computes_in_bf16({"bf16": True})  # of ARM
     assert not computes_in_bf16({"avx2": True, "avx512_fp16": True})
+
+
+def test_scaled_gradients_are_refused_for_learners_that_act_in_worlds() -> None:
+    """Their steps are divided by the scale, though they were not multiplied by it."""
+    made = learner()
+    with pytest.raises(BadInput, match="a learner that acts in worlds takes steps"):
+        options("trainer=gpu", "trainer.precision=16-mixed").arrange(made)
+    options("trainer=gpu", "trainer.precision=bf16-mixed").arrange(made)
