@@ -59,6 +59,7 @@ def play(worlds: Worlds, actor: Actor, problem: Returns, trajectories: int, roun
     observations, actions, rewards, taken = [], [], [], []
     for step in range(worlds.family.horizon):
         seen = spaces.inputs(found, dtype).view(*shape, -1)
+        _refuse_non_finite(worlds, "an observation", seen, alive, f"in step {step}" if step else "from its reset")
         seen = seen if told is None else torch.cat([seen, told], -1)
         # What an environment returns after the end means nothing, and may not be finite.
         seen = torch.where(alive[..., None], seen, 0)
@@ -67,7 +68,7 @@ def play(worlds: Worlds, actor: Actor, problem: Returns, trajectories: int, roun
         _refuse_diverged(worlds, chosen, step)
         found, reward, terminated, truncated, _ = environment.step(spaces.moves(chosen.flatten(0, 1)))
         reward = torch.where(alive, reward.view(shape), 0)
-        _refuse_non_finite(worlds, reward, spaces.inputs(found, dtype).view(*shape, -1), alive, step)
+        _refuse_non_finite(worlds, "the reward", reward[..., None], alive, f"in step {step + 1}")
         ended = (terminated | truncated).view(shape)
         actor.saw(chosen, reward, ended)
         observations.append(seen)
@@ -106,13 +107,13 @@ def _refuse_diverged(worlds: Worlds, chosen: Tensor, step: int) -> None:
         )
 
 
-def _refuse_non_finite(worlds: Worlds, rewards: Tensor, observations: Tensor, alive: Tensor, step: int) -> None:
-    for what, values in (("the reward", rewards[..., None]), ("an observation", observations)):
-        broken = alive & ~values.isfinite().all(-1)
-        if broken.any():
-            task, trajectory = broken.nonzero()[0].tolist()
-            value = values[task, trajectory][~values[task, trajectory].isfinite()][0]
-            raise GaveUp(
-                f"{worlds.family.name}: the environment of world {int(worlds.number[task])} returned {what} {value:g} in "
-                f"step {step + 1} of trajectory {trajectory + 1}"
-            )
+def _refuse_non_finite(worlds: Worlds, what: str, values: Tensor, alive: Tensor, when: str) -> None:
+    """Raise `GaveUp` where values [T, N, size] of an environment are not finite while its trajectory goes on."""
+    broken = alive & ~values.isfinite().all(-1)
+    if broken.any():
+        task, trajectory = broken.nonzero()[0].tolist()
+        value = values[task, trajectory][~values[task, trajectory].isfinite()][0]
+        raise GaveUp(
+            f"{worlds.family.name}: the environment of world {int(worlds.number[task])} returned {what} {value:g} {when} of "
+            f"trajectory {trajectory + 1}"
+        )
