@@ -22,6 +22,7 @@ class Question:
         shared: Those that all of them have.
         data: The real data set, such as `CIFARFS`; None for data that are made.
         starts: Arguments of train.py for a run whose backbone the learners start from; none if they start from nothing.
+        compared: Arguments of evaluate.py, where learners are tested differently otherwise.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Question:
     shared: tuple[str, ...] = ()
     data: str | None = None
     starts: tuple[str, ...] = field(default=())
+    compared: tuple[str, ...] = field(default=())
 
 
 _FEATURES = ("backbone=pretrained",)
@@ -78,6 +80,7 @@ QUESTIONS = (
         "a return of whole trials towards the published one (156.2 for RL2, 100.1 by chance)",
         {"rl2": ("experiment=mazes",), **_GRADIENTS, **_ENDS},
         ("data=mazes",),
+        compared=("data.queries=20",),
     ),
     *(
         Question(
@@ -288,5 +291,5 @@ def measurements(questions: Sequence[Question], folder: Path, data: Path | None,
 def compared(question: Question, runs: Sequence[Path], folder: Path, episodes: int) -> Measurement:
     """All learners of a question on the same episodes."""
     checkpoints = f"ckpt=[{','.join(map(str, runs))}]"
-    arguments = (checkpoints, f"episodes={episodes}", "pictures=none", "curve=2")
+    arguments = (checkpoints, *question.compared, f"episodes={episodes}", "pictures=none", "curve=2")
     return Measurement("evaluate.py", arguments, folder / question.name / "compared", tuple(runs))
