@@ -57,7 +57,7 @@ def _heading(question: Question) -> list[str]:
 
 def _of_worlds(runs: Mapping[str, Measurement], reports: Mapping[str, Report], differences: Sequence[str]) -> list[str]:
     """The rows about learners that act in worlds, with the return as they adapt."""
-    has_trials = any("trial_return" in report for report in reports.values())
+    has_trials = any(report.get("trial_return", report["return"]) != report["return"] for report in reports.values())
     header = [*_OF_WORLDS[:3], *([_OF_TRIALS] if has_trials else []), *_OF_WORLDS[3:]]
     lines = [_line(header), _line(["---"] * len(header))]
     for (name, run), difference in zip(runs.items(), differences, strict=True):

@@ -174,7 +174,10 @@ class Experiment:
         if not config["allow_seen_classes"]:
             refuse_seen_classes(self._classes, self.data, config["init_from"])
         tasks = "episodes" if self.algorithm.answers_queries else "worlds"
-        self._lines = [f"{tasks}: {self.data.description()}", *filter(None, [*presented, as_published])]
+        self._lines = [
+            f"{tasks}: {self.data.description(self.algorithm.tries_first)}",
+            *filter(None, [*presented, as_published]),
+        ]
         self._lines += self.algorithm.description(self._options.device_type)
         self._lines += self._options.description()
         if config["init_from"] is not None and self._start.checkpoint is None:

@@ -37,7 +37,7 @@ class Discrete(NamedTuple):
         return {"kind": "discrete", "n": self.n, "start": self.start}
 
     def __str__(self) -> str:
-        return f"{self.n} choices" + (f" from {self.start}" if self.start else "")
+        return f"{self.n} {'choice' if self.n == 1 else 'choices'}" + (f" from {self.start}" if self.start else "")
 
 
 class Box(NamedTuple):
@@ -61,11 +61,12 @@ class Box(NamedTuple):
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.shape)) or "1"
+        noun = "number" if self.size == 1 else "numbers"
         bounds = {*zip(self.low, self.high, strict=True)}
         if len(bounds) == 1:
             low, high = bounds.pop()
-            return f"{size} numbers from {low:g} to {high:g}"
-        return f"{size} numbers with bounds of their own"
+            return f"{size} {noun} from {low:g} to {high:g}"
+        return f"{size} {noun} with bounds of their own"
 
 
 Space = Discrete | Box

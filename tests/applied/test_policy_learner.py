@@ -104,6 +104,23 @@ def test_trajectories_that_the_policy_played_give_the_update_that_fit_takes_itse
     assert any(not torch.equal(two.state.theta[name], value) for name, value in itself.state.theta.items())
 
 
+def test_what_was_clipped_is_learned_from_as_it_was_drawn(robots: PolicyLearner) -> None:
+    itself = robots.fit(Robot(), trajectories=5, updates=1, seed=3)
+    recorded = robots.policy.play(Robot(), 5, seed=3)
+    assert any((np.abs(one.actions) > 0.0999).any() for one in recorded)
+    found, without = robots.fit(recorded), robots.fit([(one.observations, one.actions, one.rewards) for one in recorded])
+    assert all(torch.equal(found.state.theta[name], value) for name, value in itself.state.theta.items())
+    assert any(not torch.equal(without.state.theta[name], value) for name, value in itself.state.theta.items())
+    acting = robots.policy.acting(0)
+    with pytest.raises(metashot.BadInput, match="no action was chosen yet"):
+        acting.drawn  # noqa: B018
+    move = acting.act(np.zeros(2), sample=True)
+    np.testing.assert_allclose(np.clip(acting.drawn, -1, 1) / 10, move, atol=1e-6)
+    broken = metashot.Trajectory(np.zeros((3, 2)), np.zeros((3, 2)), np.zeros(3), np.zeros((3, 1)))
+    with pytest.raises(metashot.BadInput, match=r"drawn actions of the shape \[3, 1\]; allowed: \[3, 2\]"):
+        robots.fit([broken])
+
+
 def test_fit_can_go_on_where_it_ended(arms: PolicyLearner) -> None:
     random = np.random.default_rng(0)
     environment = Arms()

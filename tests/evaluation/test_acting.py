@@ -128,6 +128,7 @@ def test_people_read_of_worlds_and_trajectories(gambler: TestedPolicy, told: Tes
     printed = str(gambler.evaluation.report)
     lines = {line[:15].strip(): line[16:] for line in printed.splitlines()}
     assert lines["seeds"].startswith("0 of the worlds")
+    assert lines["family"] == "bandits: 5 arms, 10 pulls"
     assert lines["worlds"].startswith("7 (fewer than 30")
     assert lines["trajectories"] == "6 tried before each update, 5 judged"
     for name in ("return", "after 0 updates", "after 1 update", "after 2 updates", "regret"):
@@ -172,8 +173,10 @@ def test_policies_are_compared_in_the_same_worlds(gambler: TestedPolicy, told: T
     both = [one.evaluation.results.scores for one in (told, gambler)]
     assert (pair.difference, pair.ci95, pair.p) == paired_difference(*both)
     text = comparison.lines()
-    assert text.startswith("bandits, test split, worlds of seed 0: 7 worlds")
-    assert "6 tried before each update" in text.splitlines()[0]  # the first one takes no updates
+    assert text.startswith("bandits: 5 arms, 10 pulls, test split, worlds of seed 0: 7 worlds")
+    assert text.splitlines()[0].endswith("5 trajectories judged in each")
+    head, *rows = comparison.score_rows()
+    assert [row[head.index("tried before")] for row in rows] == ["0", "12"]
     assert "paired by world" in text
     assert "on other worlds" in comparison.content()["of_checkpoints"]["question"]
     head, oracle, maml = comparison.rows_after_updates()

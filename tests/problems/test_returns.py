@@ -121,3 +121,10 @@ def test_score_is_the_mean_return() -> None:
     trials = torch.tensor([[10.0, 20, 60], [0, 0, -30]])
     assert problem.measures_of(problem.statistics_of_trials(answers, trials))["trial_return"].tolist() == [30, -10]
     assert problem.losses(answers, answers).tolist() == (-answers).tolist()
+
+
+def test_a_diverged_policy_makes_no_choice() -> None:
+    outputs = torch.tensor([[0.0, float("nan"), 1.0], [0.0, 0.5, 1.0]])
+    problem = Returns(3, "discrete")
+    assert problem.mode(outputs).tolist() == [-1, 2]
+    assert problem.sample(outputs, torch.full((2, 1), 0.999)).tolist() == [-1, 2]

@@ -167,6 +167,11 @@ class Algorithm(pl.LightningModule):
         return answers
 
     @property
+    def tries_first(self) -> bool:
+        """Whether a learner that acts tries trajectories before it is judged, rather than remembering or knowing."""
+        return True
+
+    @property
     def task_steps(self) -> int:
         """The number of gradient steps in which the algorithm adapts to a task; 0 if it takes none."""
         return 0

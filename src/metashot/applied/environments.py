@@ -32,9 +32,16 @@ class Environment:
         if hasattr(given, "num_envs"):
             raise BadValue(f"{shown(given)} is a vector of environments; {_ALLOWED}, which is a single one")
         self.given = given
-        spaces = (_space_of(given, name) for name in ("observation_space", "action_space"))
-        self.spaces = Spaces(*spaces)
-        self.name = str(getattr(getattr(given, "spec", None), "id", None) or type(given).__name__)
+        self.name = type(given).__name__
+        try:
+            self.name = str(getattr(getattr(given, "spec", None), "id", None) or self.name)[:100]
+            self.spaces = Spaces(*(_space_of(given, name) for name in ("observation_space", "action_space")))
+        except BadInput:
+            raise
+        except Exception as error:  # spaces of a stranger's class may be anything
+            raise BadValue(
+                f"{self.name}: its spaces cannot be used ({type(error).__name__}: {_said(error)}); {_ALLOWED}"
+            ) from error
 
     def start(self, seed: int | None, trajectory: int) -> NDArray[Any]:
         """The first observation of a trajectory.
@@ -86,10 +93,18 @@ class Environment:
             yield
         except BadInput as error:
             raise BadValue(f"{self.name}: {place} of trajectory {self._trajectory} {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BadValue(
-                f"{self.name}: {place} of trajectory {self._trajectory} raised {type(error).__name__}: {str(error)[:300]}"
+                f"{self.name}: {place} of trajectory {self._trajectory} raised {type(error).__name__}: {_said(error)}"
             ) from error
+
+
+def _said(error: BaseException) -> str:
+    """What an exception says, which may be an exception of its own."""
+    try:
+        return str(error)[:300]
+    except Exception:
+        return "which does not say why"
 
 
 def observations_of(given: Any, space: Space, what: str) -> NDArray[Any]:

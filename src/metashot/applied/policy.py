@@ -209,6 +209,7 @@ class Acting:
         self.random = random
         self._actor: Player | None = None  # who remembers
         self._count = 0  # of the trajectories in which it acts
+        self._drawn: Tensor | None = None
         self.last: Tensor | None = None  # the last actions [1, N] or [1, N, size], as the policy chose them
 
     def act(self, observation: Any, sample: bool = False, reward: Any = None, ended: Any = False) -> Any:
@@ -237,8 +238,17 @@ class Acting:
         if reward is not None:
             self.saw(reward, ended)
         chosen = self.chosen(x, bool(sample))
+        self._drawn = chosen[0] if single else chosen
         moves = moves_of(chosen, self.spaces)
         return _one(moves[0]) if single else moves
+
+    @property
+    def drawn(self) -> NDArray[np.float64]:
+        """The last actions as the policy drew them, before they were clipped to bounds: [size], or [N, size] of several."""
+        if self._drawn is None:
+            raise BadValue("no action was chosen yet: call act(observation) first")
+        found: NDArray[np.float64] = self._drawn.double().numpy()
+        return found
 
     def saw(self, reward: Any, ended: Any = False) -> None:
         """Remember what came of the last action, where the policy has a memory.
@@ -321,7 +331,8 @@ class Playing:
                 break
         rewards = torch.tensor(paid, dtype=torch.float64).to(policy.network.dtype)
         steps = Steps(torch.stack(inputs), torch.stack(chosen), rewards)
-        return steps, Trajectory(np.stack(seen), np.stack(done), np.array(paid))
+        drawn = None if steps.actions.dim() == 1 else steps.actions.double().numpy()
+        return steps, Trajectory(np.stack(seen), np.stack(done), np.array(paid), drawn)
 
 
 def moves_of(chosen: Tensor, spaces: Spaces) -> NDArray[Any]:

@@ -27,11 +27,15 @@ class Trajectory:
         observations: What was observed before each action: [H, ...].
         actions: What the environment was given: [H], or [H, ...].
         rewards: What each action paid: [H].
+        drawn: The actions as the policy drew them, before they were scaled and clipped to the bounds of the environment
+            (`Acting.drawn`): [H, size]. None where that is not known: an update then takes numbers at a bound for what was
+            drawn, which shortens its step where many actions are clipped.
     """
 
     observations: NDArray[Any]
     actions: NDArray[Any]
     rewards: NDArray[Any]
+    drawn: NDArray[Any] | None = None
 
     @property
     def total_reward(self) -> float:
@@ -81,6 +85,7 @@ def _steps(given: Any, spaces: Spaces, dtype: torch.dtype, place: int) -> Steps:
     try:
         seen = observations_of(parts[0], spaces.observations, "has observations")
         done, paid = _actions(parts[1], spaces), numbers(parts[2], "has rewards").astype(np.float64)
+        drawn = _drawn(given, done, spaces)
         if seen.ndim != 1 + len(shape_of(spaces.observations)):
             raise BadInput(f"has observations of the shape {list(seen.shape)}; allowed: those before each of its actions")
         if paid.ndim != 1 or not len(seen) == len(done) == len(paid):
@@ -90,12 +95,23 @@ def _steps(given: Any, spaces: Spaces, dtype: torch.dtype, place: int) -> Steps:
             raise BadInput(f"has {len(paid)} steps; allowed: 1 to {_LONGEST:,}")
         found = Steps(
             finite_inputs(seen, spaces, dtype, "has observations"),
-            spaces.chosen(torch.from_numpy(done)),
+            spaces.chosen(torch.from_numpy(done)) if drawn is None else torch.from_numpy(drawn),
             finite(torch.from_numpy(paid).to(dtype), "has rewards"),
         )
     except BadInput as error:
         raise BadValue(f"trajectory {place} {error}") from error
     return Steps(found.observations, found.actions if found.actions.dim() == 1 else found.actions.to(dtype), found.rewards)
+
+
+def _drawn(given: Any, done: NDArray[Any], spaces: Spaces) -> NDArray[np.float64] | None:
+    """The actions as the policy drew them, if they are known and are numbers."""
+    if not isinstance(given, Trajectory) or given.drawn is None or isinstance(spaces.actions, Discrete):
+        return None
+    values = numbers(given.drawn, "has drawn actions").astype(np.float64)
+    if values.shape != (len(done), spaces.actions.size):
+        allowed = [len(done), spaces.actions.size]
+        raise BadInput(f"has drawn actions of the shape {list(values.shape)}; allowed: {allowed}")
+    return values
 
 
 def _actions(given: Any, spaces: Spaces) -> NDArray[Any]:

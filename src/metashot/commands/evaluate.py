@@ -483,7 +483,14 @@ def changed_settings(now: dict[str, Any], stored: dict[str, Any]) -> str:
         for key, value, _ in configuration.differences(now[group], stored[group])
         if value is None or isinstance(value, bool | int | float | str)
     ]
+    worlds = [config["data"].get("source") for config in (now, stored)]
+    if "worlds" in str(now["data"].get("_target_")) and all(isinstance(source, dict) for source in worlds):
+        changes += [f"_{key}-{_in_a_name(value)}" for key, value, _ in configuration.differences(*worlds)]
     return "".join(changes).replace("/", "-")
+
+
+def _in_a_name(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def described(report: Report) -> str:

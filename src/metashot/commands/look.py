@@ -114,6 +114,10 @@ def _facts(data: EpisodicDataModule) -> Iterator[tuple[str, str]]:
     if isinstance(data, ClassEpisodes):
         data.open_banks()
         yield from _bank_facts(data)
+    if data.spaces is not None:
+        yield "worlds", data.family
+        yield "observed", str(data.spaces.observations)
+        yield "done", str(data.spaces.actions)
 
 
 def _bank_facts(data: ClassEpisodes) -> Iterator[tuple[str, str]]:

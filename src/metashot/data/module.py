@@ -202,6 +202,11 @@ class EpisodicDataModule(pl.LightningDataModule):
         """What is observed and done in its worlds; None where tasks are no worlds."""
         return None
 
+    @property
+    def family(self) -> str:
+        """What its worlds are, with the settings that they share; empty if it has none."""
+        return ""
+
     def tell_tasks(self, tells: bool) -> None:
         """Whether inputs also describe the task, for a learner that is told it; nothing changes where none can be."""
 
@@ -247,8 +252,12 @@ class EpisodicDataModule(pl.LightningDataModule):
         """How the episodes of a split are drawn, where the size of the split decides it; None for regression."""
         return None
 
-    def description(self) -> str:
-        """One line with the shape of each split's episodes."""
+    def description(self, tries: bool = True) -> str:
+        """One line with the shape of each split's episodes.
+
+        Args:
+            tries: whether a learner that acts tries anything before it is judged.
+        """
         return ", ".join(f"{split} {self.shape_of(split)}" for split in SPLITS)
 
     def shape_of(self, split: Split) -> str:

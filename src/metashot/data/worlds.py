@@ -97,6 +97,10 @@ class WorldEpisodes(EpisodicDataModule):
     def spaces(self) -> Spaces:
         return self.source.spaces
 
+    @property
+    def family(self) -> str:
+        return str(getattr(self.source, "label", self.source.name))
+
     def tell_tasks(self, tells: bool) -> None:
         self.tells = tells
 
@@ -122,9 +126,17 @@ class WorldEpisodes(EpisodicDataModule):
                     f"{needed / 1e9:,.0f} GB at once, and there are {there / 1e9:,.0f} GB of memory: lower one of them"
                 )
 
+    def description(self, tries: bool = True) -> str:
+        return "; ".join(f"{split} {self._trajectories(split, tries)}" for split in SPLITS)
+
     def shape_of(self, split: Split) -> str:
+        return self._trajectories(split, True)
+
+    def _trajectories(self, split: Split, tries: bool) -> str:
         spec = self.specs[split]
-        return f"{spec.shots} trajectories tried, {spec.queries} judged"
+        tried = f"{spec.shots} tried before each update and " if tries else ""
+        one = maximum(spec.queries) == 1 and (not tries or maximum(spec.shots) == 1)
+        return f"{tried}{spec.queries} judged" + ("" if tries else f" {'trajectory' if one else 'trajectories'}")
 
     @property
     def noun(self) -> str:

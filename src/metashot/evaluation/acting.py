@@ -18,6 +18,7 @@ class ActingReport:
     adapts_by: AdaptsBy  # by updates, or by the memory of a trial, which lasts for several episodes
     environment_steps: int  # in this evaluation, in each world once
     environment_steps_in_training: int
+    family: str = ""  # what the worlds are, with the settings that they share
 
     def content(self) -> dict[str, Any]:
         """The values as plain containers."""
@@ -25,7 +26,7 @@ class ActingReport:
 
     def metrics(self) -> dict[str, float]:
         """The numbers that loggers get."""
-        return {name: value for name, value in asdict(self).items() if name != "adapts_by"}
+        return {name: value for name, value in asdict(self).items() if name not in ("adapts_by", "family")}
 
     def after(self, steps: int) -> str:
         """What the returns after a number of updates, or of earlier episodes of a trial, are called."""

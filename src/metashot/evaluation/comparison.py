@@ -208,7 +208,7 @@ class Comparison:
     def score_rows(self) -> list[list[str]]:
         head = f"{self.metric} (95 % interval over {self.noun})"
         if self.noun == "worlds":
-            rows = [["", "algorithm", head, "steps in training", "training seed", "checkpoint"]]
+            rows = [["", "algorithm", head, "tried before", "steps in training", "training seed", "checkpoint"]]
             return [*rows, *(self._row_of_policy(place, one) for place, one in enumerate(self.scored, 1))]
         external = any(one.evaluation.report.external_data for one in self.scored)
         more = ["external data"] if external else []
@@ -226,7 +226,7 @@ class Comparison:
         assert report.acting is not None
         score = score_with_interval(report.metric, report.score, report.ci95, without=ONE_WORLD)
         steps = f"{report.acting.environment_steps_in_training:,}"
-        return [str(place), report.algo, score, steps, str(report.training_seed), str(one.path)]
+        return [str(place), report.algo, score, str(report.tried), steps, str(report.training_seed), str(one.path)]
 
     def rows_after_updates(self) -> list[list[str]]:
         """The scores of policies after each number of updates; empty if none takes any."""

@@ -187,6 +187,7 @@ class Report:
         }
         if self.acting is not None:
             worlds = {
+                **({"family": self.acting.family} if self.acting.family else {}),
                 "worlds": f"{self.episodes}{few_episodes(self.episodes)}",
                 "trajectories": self._trajectories(self.acting),
             }
@@ -212,9 +213,10 @@ class Report:
     def asked(self) -> str:
         """One line that describes the data and the episodes."""
         few = few_episodes(self.episodes)
-        where = f"{self.data}, {self.split} split, {self.noun} of seed {self.episode_seed}: {self.episodes} {self.noun}{few}"
+        data = self.data if self.acting is None else self.acting.family or self.data
+        where = f"{data}, {self.split} split, {self.noun} of seed {self.episode_seed}: {self.episodes} {self.noun}{few}"
         if self.acting is not None:
-            return f"{where}, trajectories: {self._trajectories(self.acting)}"
+            return f"{where}, {self.queries} trajectories judged in each"
         shape = (
             f"{format_amount(self.shots)} shots"
             if self.ways is None
@@ -222,6 +224,14 @@ class Report:
         )
         unequal = "".join(f", {name} ({value})" for name, value in self.unequal().items())
         return f"{where}, {shape}, {format_amount(self.queries)} queries{unequal}"
+
+    @property
+    def tried(self) -> int:
+        """How many trajectories a policy has tried in a world before those that judge it at the end."""
+        last = self.inner_steps[-1].steps if self.inner_steps else 0
+        return (
+            last * self.shots if self.acting and self.acting.adapts_by == "updates" and isinstance(self.shots, int) else last
+        )
 
     def _trajectories(self, acting: ActingReport) -> str:
         return acting.trajectories(format_amount(self.shots), format_amount(self.queries), len(self.inner_steps) > 1)

@@ -149,7 +149,7 @@ def test(
         classes=[] if answers is None else class_accuracies(answers, names),
         measures={name: Measure(*mean_and_interval(values)) for name, values in results.measures.items()},
         made=None if scoring.with_made is None else made_report(scoring.with_made, results.scores),
-        acting=_acting(algorithm, scoring),
+        acting=_acting(algorithm, scoring, data),
     )
     texts, regret = None, None if scoring.with_regrets is None else RegretCurve.of(scoring.with_regrets)
     if scoring.first_batch is not None:
@@ -158,11 +158,11 @@ def test(
     return Evaluation(report, results, answers, names, scoring.first_batch, texts, regret)
 
 
-def _acting(algorithm: Algorithm, scoring: Scoring) -> ActingReport | None:
+def _acting(algorithm: Algorithm, scoring: Scoring, data: EpisodicDataModule) -> ActingReport | None:
     if not isinstance(algorithm, PolicyLearner):
         return None
     assert scoring.environment_steps is not None
-    return ActingReport(algorithm.adapts_by, scoring.environment_steps, int(algorithm.environment_steps))
+    return ActingReport(algorithm.adapts_by, scoring.environment_steps, int(algorithm.environment_steps), data.family)
 
 
 def refuse_other_ways(algorithm: Algorithm, data: EpisodicDataModule, split: Split, algo: str) -> None:

@@ -149,7 +149,7 @@ class ProgressBar(pl.Callback):
         if self.in_worlds:  # the loss is minus the return
             before = latest.get(f"train/{metric}_before")
             after = f"train {metric} " + ("" if before is None else f"{before:.3f} -> ") + f"{latest[f'train/{metric}']:.3f}"
-            return f"{after}  {latest['train/tasks_per_second']:.1f} worlds/s"
+            return f"{after}  {latest['train/tasks_per_second']:.3g} worlds/s"
         return (
             f"loss {latest['train/loss']:.3f}  {metric} {latest[f'train/{metric}']:.3f}  "
             f"{latest['train/tasks_per_second']:.1f} tasks/s"

@@ -162,7 +162,7 @@ def test_curvature_of_every_third_world_is_that_of_these_alone() -> None:
     expected = kl_divergence(steps.old, policy(made, adapted_policy, steps.x)).mean()
     torch.testing.assert_close(made.objective(*few).divergence, expected, rtol=1e-10, atol=1e-14)
     with pytest.raises(BadInput, match=r"algo.trpo.curvature_every=3 takes one of 3 worlds, but each device has 4"):
-        made._some(torch.arange(4))
+        made.refuse_share(4)
 
 
 class Watched(MAMLRL):

@@ -41,6 +41,9 @@ class Silent(Exception):
         raise RuntimeError
 
 
+OBSERVATIONS = {"outside": 99, "below": -1, "fraction": 1.5, "nothing": None}
+
+
 class Failing(Counting):
     """Fails as `failing` says."""
 
@@ -57,6 +60,10 @@ class Failing(Counting):
             return np.zeros(2), *found[1:]
         if _fails == "exception":
             raise Silent
+        if _fails == "exit":
+            raise SystemExit(0)
+        if _fails in OBSERVATIONS:
+            return OBSERVATIONS[_fails], *found[1:]
         return found
 
 

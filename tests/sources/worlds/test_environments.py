@@ -271,6 +271,11 @@ def test_an_environment_of_another_module_is_not_imported(tmp_path: Path, monkey
         ("reset", "of world 5 failed in reset of trajectory 1 (RuntimeError: it broke in two lines)"),
         ("step", "of world 5 failed in step 3 of trajectory 1 (RuntimeError: it broke in two lines)"),
         ("shape", "of world 5 failed in step 1 of trajectory 1 (ValueError: "),
+        ("exit", "of world 5 failed in step 1 of trajectory 1 (SystemExit: 0)"),
+        ("outside", "of world 5 failed in step 1 of trajectory 1 (ValueError: the observation 99; allowed: "),
+        ("below", "of world 5 failed in step 1 of trajectory 1 (ValueError: the observation -1; allowed: "),
+        ("fraction", "of world 5 failed in step 1 of trajectory 1 (ValueError: the observation 1.5; allowed: "),
+        ("nothing", "of world 5 failed in step 1 of trajectory 1 (ValueError: the observation None; allowed: "),
         ("exception", "of world 5 failed in step 1 of trajectory 1 (Silent: it says nothing that can be read)"),
     ],
 )

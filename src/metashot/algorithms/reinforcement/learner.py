@@ -76,6 +76,10 @@ class PolicyLearner(Algorithm):
         return BadInput(f"{type(self).__name__} acts in worlds of data= only, where evaluate.py scores it")
 
     @property
+    def tries_first(self) -> bool:
+        return self.adapts_by == "updates" and self.last > 0
+
+    @property
     def last(self) -> int:
         """The number of updates, or trials, after which the learner is judged."""
         return self.watched_steps[-1]

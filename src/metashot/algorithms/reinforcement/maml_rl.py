@@ -134,6 +134,14 @@ class MAMLRL(PolicyLearner):
         engine = self.engine.description(device_type, self.network.backbone.input_shape, False)
         return [f"engine: {engine}", *super().description(device_type)] if self.inner_steps else []
 
+    def refuse_share(self, tasks: int) -> None:
+        every = self.trpo.curvature_every
+        if self.outer == "trpo" and tasks % every:
+            raise BadInput(
+                f"algo.trpo.curvature_every={every} takes one of {every} worlds, but each device has {tasks} in a step: "
+                "give a number that divides it, or 1 for all"
+            )
+
     @property
     def task_steps(self) -> int:
         return self.test_inner_steps
@@ -348,13 +356,7 @@ class MAMLRL(PolicyLearner):
         Args:
             number: The numbers of all worlds of this device [T].
         """
-        every = self.trpo.curvature_every
-        if len(number) % every:
-            raise BadInput(
-                f"algo.trpo.curvature_every={every} takes one of {every} worlds, but each device has {len(number)} in a "
-                "step: give a number that divides it, or 1 for all"
-            )
-        places: Tensor = (number % every == 0).nonzero()[:, 0]
+        places: Tensor = (number % self.trpo.curvature_every == 0).nonzero()[:, 0]
         return places
 
     def configure_optimizers(self) -> Any:

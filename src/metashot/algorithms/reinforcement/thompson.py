@@ -9,7 +9,10 @@ from torch import Tensor
 
 from metashot.algorithms.reinforcement.beta import beta_quantiles
 from metashot.algorithms.reinforcement.rules import BanditPlayer, BanditRule, first_best
+from metashot.bad_input import BadInput
 from metashot.worlds import Worlds
+
+_MOST_NUMBERS = 2**27  # of 20 bytes each while they are drawn
 
 
 class Thompson(BanditRule):
@@ -24,6 +27,12 @@ class ThompsonPlayer(BanditPlayer):
 
     def begin(self) -> None:
         super().begin()
+        numbers = self.successes.numel() * self.worlds.family.horizon
+        if numbers > _MOST_NUMBERS:
+            raise BadInput(
+                f"algo=thompson draws {numbers:,} numbers at once, one for each world, trial, pull and arm; allowed: at "
+                f"most {_MOST_NUMBERS:,}: lower data.tasks_per_evaluation_step or data.queries"
+            )
         self.noise = self.worlds.in_double().uniform_noise(self.trials, self.episode, self.successes.shape[-1])
         self.first = self.pulls
 

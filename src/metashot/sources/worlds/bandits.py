@@ -35,6 +35,11 @@ class Bandits:
         self.horizon = horizon
         self.spaces = Spaces(Discrete(1), Discrete(arms))
 
+    @property
+    def label(self) -> str:
+        """What the worlds are, for reports."""
+        return f"{self.name}: {self.arms} arms, {self.horizon} pulls"
+
     def descriptions(self, key: tuple[int, int], numbers: NDArray[np.int64]) -> NDArray[np.float64]:
         """The probabilities [T, arms]."""
         return uniform_inside(key, numbers, stream_of_tasks(), self.arms)

@@ -69,6 +69,12 @@ class Environments:
         self.described_by = len(given)
         self._free = [first]  # environments that are kept for the next worlds
 
+    @property
+    def label(self) -> str:
+        """What the worlds are, for reports."""
+        drawn = [f"{name} {least:g} to {most:g}" for name, (least, most) in zip(self.parameters, self.limits, strict=True)]
+        return f"{self.name}: {', '.join([*drawn, f'horizon {self.horizon}'])}"
+
     def descriptions(self, key: tuple[int, int], numbers: NDArray[np.int64]) -> NDArray[np.float64]:
         """The parameters in the order of their names: [T, described_by]."""
         least, most = self.limits.T
@@ -183,8 +189,8 @@ class Copies(VectorEnv[Tensor, Tensor, Tensor]):
         try:
             for place, environment in enumerate(self.environments):
                 self.family.set_task(self.unwrapped_environments[place], self.descriptions[place])
-                self.seen[place] = environment.reset(seed=seeds[place])[0]
-        except Exception as error:  # an environment may raise anything
+                self.seen[place] = self._observation(environment.reset(seed=seeds[place])[0])
+        except (Exception, SystemExit) as error:  # an environment may raise anything
             raise self._failed(place, "reset", error) from error
         self.terminated[:] = self.truncated[:] = False
         self.elapsed = 0
@@ -202,10 +208,11 @@ class Copies(VectorEnv[Tensor, Tensor, Tensor]):
             for place in np.flatnonzero(~(self.terminated | self.truncated)).tolist():
                 move, task = moves[place], self.descriptions[place]
                 seen, reward, ended, cut, info = self.environments[place].step(move)
-                self.seen[place], self.terminated[place], self.truncated[place] = seen, ended, cut
+                self.terminated[place], self.truncated[place] = bool(ended), bool(cut)
+                self.seen[place] = self._observation(seen)
                 inner = self.unwrapped_environments[place]
                 rewards[place] = self.family.reward(inner, task, move, float(reward), info)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failed(place, f"step {self.elapsed}", error) from error
         if self.elapsed == self.family.horizon:
             self.truncated |= ~self.terminated
@@ -217,7 +224,17 @@ class Copies(VectorEnv[Tensor, Tensor, Tensor]):
         dtype = self.dtype if isinstance(self.family.spaces.observations, Box) else torch.int64
         return torch.tensor(self.seen, dtype=dtype, device=self.device)
 
-    def _failed(self, place: int, when: str, error: Exception) -> GaveUp:
+    def _observation(self, given: Any) -> NDArray[Any]:
+        """An observation, which has to be of its space: it would be broadcast or rounded otherwise."""
+        values, space = np.asarray(given), self.family.spaces.observations
+        if isinstance(space, Box):
+            if values.shape != space.shape or values.dtype.kind not in "fiub":
+                raise ValueError(f"an observation of the shape {list(values.shape)}, {values.dtype}; allowed: {space}")
+        elif values.ndim or values.dtype.kind not in "iu" or not space.start <= values < space.start + space.n:
+            raise ValueError(f"the observation {shown(given)}; allowed: {space}")
+        return values
+
+    def _failed(self, place: int, when: str, error: BaseException) -> GaveUp:
         self.environments = []  # which are in no known state
         trajectory = place % self.copies + 1
         return GaveUp(
@@ -317,7 +334,7 @@ def _is_number(environment: Any, name: str) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     try:
         said = " ".join(in_one_line(" ".join(str(error).split())).split())
     except Exception:

@@ -35,8 +35,8 @@ class Mazes:
 
     def __init__(
         self,
-        states: Annotated[int, AtLeast(2), AtMost(200)],
-        choices: Annotated[int, AtLeast(2), AtMost(200)],
+        states: Annotated[int, AtLeast(2), AtMost(100)],
+        choices: Annotated[int, AtLeast(2), AtMost(50)],
         horizon: Horizon,
     ) -> None:
         self.states = states
@@ -44,6 +44,11 @@ class Mazes:
         self.horizon = horizon
         self.described_by = states * choices * (states + 1)
         self.spaces = Spaces(Discrete(states), Discrete(choices))
+
+    @property
+    def label(self) -> str:
+        """What the worlds are, for reports."""
+        return f"{self.name}: {self.states} states, {self.choices} actions, horizon {self.horizon}"
 
     def descriptions(self, key: tuple[int, int], numbers: NDArray[np.int64]) -> NDArray[np.float64]:
         """The mean rewards, and then the transition probabilities: [T, S * A + S * A * S]."""

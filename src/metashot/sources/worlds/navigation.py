@@ -47,6 +47,14 @@ class Navigation:
         everywhere = (-np.inf, -np.inf), (np.inf, np.inf)
         self.spaces = Spaces(Box((2,), *everywhere), Box((2,), (-largest_move,) * 2, (largest_move,) * 2))
 
+    @property
+    def label(self) -> str:
+        """What the worlds are, for reports."""
+        return (
+            f"{self.name}: goals in a square of {self.side:g}, moves up to {self.largest_move:g}, reward by {self.reward}, "
+            f"horizon {self.horizon}"
+        )
+
     def descriptions(self, key: tuple[int, int], numbers: NDArray[np.int64]) -> NDArray[np.float64]:
         """The goals [T, 2]."""
         goals: NDArray[np.float64] = self.side * (uniform_inside(key, numbers, stream_of_tasks(), 2) - 0.5)
