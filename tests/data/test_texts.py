@@ -22,6 +22,7 @@ from tests.configuration.test_configuration import composed
 from tests.sources.texts.small_texts import table
 
 ALGORITHMS = sorted(path.stem for path in (CONF / "algo").glob("*.yaml"))
+ACTING = [path.stem for path in (CONF / "algo").glob("*.yaml") if "algorithms.reinforcement" in path.read_text()]
 SMALL = {
     "snail": ["algo.keys=[4,8]", "algo.values=[4,8]", "algo.filters=4", "algo.embedding=8", "algo.reach=8"],
     "mann": ["algo.units=16", "algo.places=8", "algo.width=8"],
@@ -95,14 +96,15 @@ REFUSED = {
     "anp": r"algo=anp cannot learn data=texts, a classification problem",
     "prompted": r"no text tower: use backbone=clip",
     "vae_images": r"algo=vae_images draws pixels",
+    **{algo: rf"algo={algo} cannot learn data=texts, a classification problem" for algo in ACTING},
 }
 MAPS, OTHERS = ("textcnn_maps", "transformer_maps"), ("textcnn", "ngrams", "transformer")
 FEW = {("learn2learn", "ngrams"), ("learn2learn", "transformer"), ("batched", "textcnn")}  # whose other engine is run always
 COMBINATIONS = [
     pytest.param(algo, engine, backbone, marks=[pytest.mark.long] if (engine, backbone) in FEW and algo != "maml" else [])
     for algo in ALGORITHMS
-    for engine in engines_of(algo)
-    for backbone in (MAPS if algo == "relation" else OTHERS)
+    for engine in (["auto"] if algo in ACTING else engines_of(algo))
+    for backbone in (MAPS if algo == "relation" else OTHERS[:1] if algo in ACTING else OTHERS)
 ]
 
 

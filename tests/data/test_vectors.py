@@ -21,6 +21,7 @@ from tests.configuration.test_configuration import composed
 from tests.sources.vectors.tables import EACH, FEATURES, clouds, npz
 
 ALGORITHMS = sorted(path.stem for path in (CONF / "algo").glob("*.yaml"))
+ACTING = [path.stem for path in (CONF / "algo").glob("*.yaml") if "algorithms.reinforcement" in path.read_text()]
 SMALL = {
     "snail": ["algo.keys=[4,8]", "algo.values=[4,8]", "algo.filters=4", "algo.embedding=8", "algo.reach=8"],
     "mann": ["algo.units=16", "algo.places=8", "algo.width=8"],
@@ -79,7 +80,7 @@ def scored(config: configuration.Container, algorithm: Algorithm, data: ClassEpi
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_every_algorithm_learns_from_vectors_or_says_why_not(root: Path, algo: str, backbone: str) -> None:
     config = settings(root, algo, f"backbone={backbone}")
-    if algo in ("cnp", "anp"):
+    if algo in ("cnp", "anp", *ACTING):
         with pytest.raises(BadInput, match=rf"algo={algo} cannot learn data=vectors, a classification problem"):
             built(config)
         return
