@@ -4,8 +4,8 @@ Some are commands of their own: `python -m benchmarks compare --help` is about o
 cost grows, `profile --help` about what a step spends its time on, `heads --help` about all heads on the same features,
 `learners --help` about the ready-made learners, `estimates --help` about what learners say of themselves,
 `presentations --help` about learners with a memory, `results --help` about model-based and generative learners,
-`blurred --help` about what made drawings are worth, `worlds --help` about steps in environments, and `accelerator --help`
-about steps on a GPU.
+`curve --help` about how returns rise in training, `blurred --help` about what made drawings are worth, `worlds --help`
+about steps in environments, and `accelerator --help` about steps on a GPU.
 """
 
 import argparse
@@ -45,6 +45,7 @@ COMMANDS = {
     "presentations": "benchmarks.presentations",
     "results": "benchmarks.results.command",
     "blurred": "benchmarks.blurred",
+    "curve": "benchmarks.curve",
     "worlds": "benchmarks.worlds",
 }
 
