@@ -192,7 +192,8 @@ def _draw_policy(
     if after:
         drawn.append(folder / WORLDS_PICTURE)
         chosen = sorted({*(*after,)[:2], max(after)})
-        worlds_picture(first, {report.acting.stage(steps): after[steps] for steps in chosen}, drawn[-1])
+        named = {report.acting.stage(steps) if len(chosen) > 1 else report.algo: after[steps] for steps in chosen}
+        worlds_picture(first, named, drawn[-1])
     if wanted == "episode":
         return drawn
     if len(report.inner_steps) > 1:
