@@ -14,7 +14,7 @@ initial parameters through the inner steps:
 `pretrained`, the paper's baseline, is this class without inner steps in training, and `oracle` is the same and is told the
 task. Advantages are generalised advantage estimates over a linear baseline, normalised in each world.
 
-In tests, updates after those of training have half the step size, as in the paper.
+In tests, updates after those of training have a step size of their own, by default half of it, as in the paper.
 
 Where this departs from the paper: with several inner steps, each has trajectories of its own in training too.
 """
