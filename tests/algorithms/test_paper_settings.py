@@ -10,7 +10,11 @@ from tests.cli.combinations.runs import choices, engines_of, kind_of
 from tests.configuration.test_configuration import composed
 
 PHOTOGRAPHS = ("cifarfs", "fc100", "miniimagenet", "tieredimagenet", "cub", "folder")
-ADAPTING = [algo for algo in choices("algo") if engines_of(algo) != ["auto"] and kind_of(algo).trains]
+ADAPTING = [
+    algo
+    for algo in choices("algo")
+    if engines_of(algo) != ["auto"] and kind_of(algo).trains and kind_of(algo).answers_queries
+]
 REPTILE: dict[str, Any] = {"inner_lr": 0.001, "inner_steps": 15, "inner_batch": 5, "test_inner_steps": 10}
 # On miniImageNet, 5-way 1-shot.
 PAPERS: dict[str, dict[str, Any]] = {

@@ -72,7 +72,7 @@ def acting() -> Evaluation:
     results = EpisodeResults(Returns(2, "discrete"), [1.0, 0.5], [-1.0, -0.5], [0, 1], measures={"regret": [0.5, 0.25]})
     whole = replace(
         report(results.problem, []),
-        acting=ActingReport("updates", 1234, 56789),
+        acting=ActingReport("updates", 1234, 56789, "bandits"),
         measures={"regret": Measure(0.375, 0.1)},
         seconds_of_a_task=None,
         unequal_queries=None,
@@ -84,7 +84,12 @@ def acting() -> Evaluation:
 def test_of_a_policy_machines_get_its_steps_and_its_regret(tmp_path: Path) -> None:
     write_numbers(acting(), tmp_path)
     content = json.loads((tmp_path / "report.json").read_text())
-    expected = {"adapts_by": "updates", "environment_steps": 1234, "environment_steps_in_training": 56789}
+    expected = {
+        "adapts_by": "updates",
+        "environment_steps": 1234,
+        "environment_steps_in_training": 56789,
+        "family": "bandits",
+    }
     assert content["acting"] == expected
     assert (content["regret"], content["regret_ci95"]) == (0.375, 0.1)
     assert (tmp_path / "regret.csv").read_text() == "step,regret,ci95\n1,0.25,0.05\n2,0.375,0.1\n"

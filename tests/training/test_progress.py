@@ -37,9 +37,9 @@ def test_a_policy_shows_its_return_before_and_after_updates_and_worlds_a_second(
     progress.on_validation_end(at_step(20), policy)
     (line,) = printed.getvalue().splitlines()
     assert line.startswith("step 20/50  val return -5.0000 ± ")
-    assert line.endswith("best so far  train return -9.250 -> -4.500  2.0 worlds/s")
+    assert line.endswith("best so far  train return -9.250 -> -4.500  2 worlds/s")
     del latest["train/return_before"]  # a policy without updates in training
-    assert progress._measured() == "train return -4.500  2.0 worlds/s"
+    assert progress._measured() == "train return -4.500  2 worlds/s"
 
 
 def test_others_show_the_loss_and_tasks_a_second() -> None:
