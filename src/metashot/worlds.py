@@ -309,12 +309,12 @@ def stream_of_tasks() -> int:
 
 def stream_of_environments(round: int, trajectories: int) -> NDArray[np.int64]:
     """The streams of the random numbers of environments in a round, one for each trajectory [N]."""
-    return (_ENVIRONMENT << 28) + (round << 17) + np.arange(trajectories)
+    return (_ENVIRONMENT << 28) + round * MOST_TRAJECTORIES + np.arange(trajectories)
 
 
 def stream_of_actions(round: int, trajectories: int) -> NDArray[np.int64]:
     """As `stream_of_environments`, of a policy's actions."""
-    return (_ACTIONS << 28) + (round << 17) + np.arange(trajectories)
+    return (_ACTIONS << 28) + round * MOST_TRAJECTORIES + np.arange(trajectories)
 
 
 @dataclass(frozen=True)

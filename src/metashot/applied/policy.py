@@ -119,7 +119,7 @@ class Policy:
             return self._fitted_to_recorded(given, trajectories, updates, horizon)
         world, steps = self._world(given), self._horizon(horizon)
         if trajectories is None:
-            trajectories = algorithm.tried_at_first(self.network.config["data"]["shots"])
+            trajectories = algorithm.trajectories_to_try(self.network.config["data"]["shots"])
         _check(trajectories, Images, "trajectories")
         self._refuse_more_than_memory(trajectories, steps)
         played = Playing(world, _generator(seed), seed is not None, steps)

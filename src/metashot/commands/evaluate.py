@@ -386,7 +386,9 @@ def folder_of_one(config: Stored, prepared: Prepared, report: Report) -> Path:
     if config["out"]:
         return named_folder(config["out"])
     checkpoint = prepared.checkpoint
-    return beside(checkpoint.path) / (described(report) + changed_settings(checkpoint.config, checkpoint.trained))
+    return beside(checkpoint.path) / (
+        described(report) + changed_settings(checkpoint.config, checkpoint.trained, checkpoint.acts)
+    )
 
 
 def folder_of_several(config: Stored, kind: str) -> Path:
@@ -475,7 +477,7 @@ def beside(checkpoint: Path) -> Path:
     return folder
 
 
-def changed_settings(now: dict[str, Any], stored: dict[str, Any]) -> str:
+def changed_settings(now: dict[str, Any], stored: dict[str, Any], acts: bool) -> str:
     """A suffix for the report's folder that lists the settings changed since training."""
     changes = [
         f"_{key}-{value}"
@@ -483,9 +485,9 @@ def changed_settings(now: dict[str, Any], stored: dict[str, Any]) -> str:
         for key, value, _ in configuration.differences(now[group], stored[group])
         if value is None or isinstance(value, bool | int | float | str)
     ]
-    worlds = [config["data"].get("source") for config in (now, stored)]
-    if "worlds" in str(now["data"].get("_target_")) and all(isinstance(source, dict) for source in worlds):
-        changes += [f"_{key}-{_in_a_name(value)}" for key, value, _ in configuration.differences(*worlds)]
+    if acts:  # the settings of a family decide which worlds a seed stands for
+        families = (config["data"]["source"] for config in (now, stored))
+        changes += [f"_{key}-{_in_a_name(value)}" for key, value, _ in configuration.differences(*families)]
     return "".join(changes).replace("/", "-")
 
 

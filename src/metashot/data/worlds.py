@@ -134,9 +134,9 @@ class WorldEpisodes(EpisodicDataModule):
 
     def _trajectories(self, split: Split, tries: bool) -> str:
         spec = self.specs[split]
-        tried = f"{spec.shots} tried before each update and " if tries else ""
-        one = maximum(spec.queries) == 1 and (not tries or maximum(spec.shots) == 1)
-        return f"{tried}{spec.queries} judged" + ("" if tries else f" {'trajectory' if one else 'trajectories'}")
+        if tries:
+            return f"{spec.shots} tried before each update and {spec.queries} judged"
+        return f"{spec.queries} judged {'trajectory' if spec.queries == 1 else 'trajectories'}"
 
     @property
     def noun(self) -> str:

@@ -53,7 +53,7 @@ class PolicyLearner(Algorithm):
     def acted(self, worlds: Worlds) -> Played:
         """Act in worlds of an evaluation, and adapt to them."""
 
-    def tried_at_first(self, shots: int) -> int:
+    def trajectories_to_try(self, shots: int) -> int:
         """How many trajectories it tries in a user's environment where nothing else is asked for, given `data.shots`."""
         return shots
 

@@ -249,18 +249,19 @@ class MAMLRL(PolicyLearner):
             answer_after=answer_after,
         )
 
-    def adapted_outputs(self, tried: list[Tried], x: Tensor) -> tuple[Tensor, Tensor]:
+    def adapted_outputs(self, tried: list[Tried], x: Tensor) -> Tensor:
         """Outputs [T, M, outputs] of the adapted policies for observations [T, M, inputs], differentiable through the
-        inner steps, and the inner losses [T, steps]."""
+        inner steps."""
         if not tried:
-            return self.network(x), x.new_empty(len(x), 0)
+            outputs: Tensor = self.network(x)
+            return outputs
 
         def collected(theta: Parameters, step: int, chunk: slice) -> Examples:
             examples = tried[step].examples
             return Examples(examples.x[chunk], examples.y[chunk])
 
         found = self.engine(self._inner_loop(len(tried), (len(tried),), self.alpha), collected, x)
-        return found.answers[:, 0], found.losses
+        return found.answers[:, 0]
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         (worlds,) = batch
@@ -289,7 +290,7 @@ class MAMLRL(PolicyLearner):
 
     def objective(self, tried: list[Tried], judged: Tried) -> Objective:
         """The gain of the adapted policies over those that played, and their divergence from them."""
-        outputs, _ = self.adapted_outputs(tried, judged.examples.x)
+        outputs = self.adapted_outputs(tried, judged.examples.x)
         actions, advantages, weights, old = self._parts(judged.examples.y)
         ratios = (self.problem.log_probabilities(outputs, actions) - old).exp()
         divergences = self.problem.divergences(judged.outputs, outputs)
@@ -336,7 +337,7 @@ class MAMLRL(PolicyLearner):
 
     def clipped_gain(self, tried: list[Tried], judged: Tried) -> Tensor:
         """The clipped gain of the adapted policies over those that played."""
-        outputs, _ = self.adapted_outputs(tried, judged.examples.x)
+        outputs = self.adapted_outputs(tried, judged.examples.x)
         actions, advantages, weights, old = self._parts(judged.examples.y)
         ratios = (self.problem.log_probabilities(outputs, actions) - old).exp()
         return (weights * self.ppo.clipped(ratios, advantages)).sum(1).mean()
@@ -345,7 +346,7 @@ class MAMLRL(PolicyLearner):
         """The mean divergence of the policies before each update from those that played; without updates, of the policy."""
         parts = []
         for step, one in enumerate(tried or [judged]):
-            outputs, _ = self.adapted_outputs(tried[:step], one.examples.x)
+            outputs = self.adapted_outputs(tried[:step], one.examples.x)
             weights = self._parts(one.examples.y)[2]
             parts.append((weights * self.problem.divergences(one.outputs, outputs)).sum(1).mean())
         return torch.stack(parts).mean()

@@ -60,7 +60,7 @@ class TrialLearner(PolicyLearner):
     def watched_steps(self) -> tuple[int, ...]:
         return tuple(sorted({*range(min(self.episodes, _WATCHED)), self.episodes - 1}))
 
-    def tried_at_first(self, shots: int) -> int:
+    def trajectories_to_try(self, shots: int) -> int:
         return max(self.episodes - 1, 1)
 
     def played(self, worlds: Worlds, trials: int) -> list[Trajectories]:
