@@ -27,7 +27,7 @@ LAYERS = (
     {"checkpoints"},
     {"evaluation"},
     {"applied", "tracking", "training"},
-    {"experiment"},
+    {"experiment", "page"},
     {"commands"},
     {"metashot", "predict", "__main__"},  # what users call: the package itself and the entry points
 )
@@ -39,6 +39,8 @@ INDEPENDENT = {
     "algorithms": {"sources", "data"},
     "sources": {"problems"},
     "applied": {"training", "tracking"},
+    "page": {"training", "tracking", "experiment"},
+    "experiment": {"page"},
     "tracking": {"training", "applied"},
     "training": {"tracking", "applied"},
 }

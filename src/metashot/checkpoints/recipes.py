@@ -1,5 +1,7 @@
 """How each command composes its configuration, and which parts can come from a stored configuration."""
 
+from dataclasses import replace
+
 from metashot.checkpoints.stored import BEST, configuration_of_checkpoint, configuration_of_learner, configuration_of_run
 from metashot.configuration.composing import Recipe, Stored
 
@@ -26,4 +28,5 @@ PREDICTION = Recipe(
     groups=("backbone", "algo"),
     stored={"ckpt": lambda given: configuration_of_learner(given, "ckpt")},
 )
+PAGE = replace(PREDICTION, name="page")
 LOOKING = Recipe("look", groups=("data",))

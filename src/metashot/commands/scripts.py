@@ -1,4 +1,4 @@
-"""The four commands behind train.py, evaluate.py, `python -m metashot.predict`, `python -m metashot.data` and `metashot`.
+"""The five commands behind train.py, evaluate.py, `python -m metashot.predict`, `.data` and `.page`, and `metashot`.
 
 Each checks its configuration before it imports torch, which takes seconds.
 """
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from metashot import configuration
 from metashot.applied.checks import refuse_prediction
 from metashot.arguments import AtLeast, AtMost, check_value
-from metashot.checkpoints.recipes import EVALUATION, LOOKING, PREDICTION, TRAINING
+from metashot.checkpoints.recipes import EVALUATION, LOOKING, PAGE, PREDICTION, TRAINING
 from metashot.commands.command_line import run_script
 from metashot.configuration import Container, plain, signatures
 from metashot.configuration.banks import build_banks
 from metashot.evaluation.checks import refuse_evaluation
+from metashot.page.checks import refuse_page
 from metashot.training.checks import refuse_training
 
 if TYPE_CHECKING:
@@ -43,7 +44,18 @@ def data() -> None:
     run_script(_look, LOOKING)
 
 
-COMMANDS: dict[str, Callable[[], None]] = {"train": train, "evaluate": evaluate, "predict": predict, "data": data}
+def page() -> None:
+    """Serve a page in the browser that learns classes from a few images, or write it as static files."""
+    run_script(_page, replace(PAGE, implied=_usual_learner))
+
+
+COMMANDS: dict[str, Callable[[], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "data": data,
+    "page": page,
+}
 
 
 def _train(config: "DictConfig") -> float:
@@ -77,6 +89,18 @@ def _ready_made_learner(given: Mapping[str, Any]) -> Sequence[str]:
     found = picked(support)
     print(found, flush=True)
     return (f"ckpt={found.name}",)
+
+
+def _page(config: "DictConfig") -> Any:
+    refuse_page(plain(config))
+    from metashot.commands.page import open_page
+
+    return open_page(config)
+
+
+def _usual_learner(given: Mapping[str, Any]) -> Sequence[str]:
+    """Without `ckpt`, the ready-made learner of drawings."""
+    return () if "ckpt" in given else ("ckpt=drawings",)
 
 
 def _look(config: "DictConfig") -> Any:
