@@ -1,6 +1,8 @@
 """python -m metashot.page: serves the page, or writes it as static files."""
 
 import socket
+import tempfile
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -25,8 +27,9 @@ def serve_page(composed: DictConfig, opened: socket.socket) -> None:
     from metashot.page.serving import serve
 
     config = configuration.plain(composed)
-    app = page_app(_learner(config), config["ckpt"], opened.getsockname()[1])
-    serve(app, opened, config["browser"])
+    learner = _learner(config)
+    with tempfile.TemporaryDirectory(prefix="metashot-page-", ignore_cleanup_errors=True) as folder:
+        serve(page_app(learner, config["ckpt"], opened.getsockname()[1], Path(folder)), opened, config["browser"])
 
 
 def write_page(composed: DictConfig) -> None:

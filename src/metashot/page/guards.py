@@ -93,6 +93,10 @@ class Guards:
             await self.app(scope, body.receive, send_guarded)
         except Gone:
             return
+        except asyncio.CancelledError:
+            if not begun:
+                await _send_error(send_guarded, Refused(503, "unreachable", "the server is stopped"), scope["method"])
+            raise
         except Refused as refused:
             if begun:
                 raise

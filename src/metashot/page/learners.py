@@ -266,26 +266,26 @@ _OTHERS = {
 }
 
 
-def saved(fit: Fit) -> bytes:
-    """The fitted learner's file of a fit.
+def saved(fit: Fit, folder: Path) -> bytes:
+    """The fitted learner's file of a fit, which is written in a private folder for a moment.
 
     Raises:
         BadInput: Its labels cannot be saved.
     """
-    with tempfile.TemporaryDirectory(prefix="metashot-page-") as folder:
-        path = Path(folder, "learner.fewshot")
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        path = Path(own, "learner.fewshot")
         fit.fitted.save(path)
         return path.read_bytes()
 
 
-def graph_of(fit: Fit) -> bytes:
-    """The ONNX graph of a fit.
+def graph_of(fit: Fit, folder: Path) -> bytes:
+    """The ONNX graph of a fit, like `saved`.
 
     Raises:
         BadInput: The learner cannot be exported.
     """
-    with tempfile.TemporaryDirectory(prefix="metashot-page-") as folder:
-        return export(fit.fitted, Path(folder, "learner.onnx")).read_bytes()
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        return export(fit.fitted, Path(own, "learner.onnx")).read_bytes()
 
 
 def _served(name: str, learner: ClassLearner, checkpoint: str) -> Served:

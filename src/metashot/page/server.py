@@ -45,16 +45,17 @@ _LONGEST_NAME = 100  # characters of a file's name in a message
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def page_app(learner: ClassLearner, checkpoint: str, port: int, web: Path = WEB) -> ASGIApp:
+def page_app(learner: ClassLearner, checkpoint: str, port: int, folder: Path, web: Path = WEB) -> ASGIApp:
     """The application that serves the page.
 
     Args:
         learner: The learner of the command line; if it is fitted, the page begins with its classes.
         checkpoint: What the user gave for it, which the page repeats in the Python lines that do the same.
         port: The port at which it is served.
+        folder: A private folder for files that are read or written for a moment.
         web: The folder with the page's files.
     """
-    calls = _Calls(learner, checkpoint)
+    calls = _Calls(learner, checkpoint, folder)
     routes = [
         Route("/api/learner", _Path(calls.learner, "GET", "HEAD")),
         *(Route(f"/api/{name}", _Path(call, "POST")) for name, call in calls.posted().items()),
@@ -69,7 +70,8 @@ def page_app(learner: ClassLearner, checkpoint: str, port: int, web: Path = WEB)
 class _Calls:
     """The calls of the page, which share what is kept."""
 
-    def __init__(self, learner: ClassLearner, checkpoint: str) -> None:
+    def __init__(self, learner: ClassLearner, checkpoint: str, folder: Path) -> None:
+        self._folder = folder
         self._images = Images()
         self._fits = Fits()
         self._learners = Learners(learner, checkpoint, self._images, self._fits.forget)
@@ -136,7 +138,7 @@ class _Calls:
     async def save(self, request: Request) -> Response:
         """Give the fitted learner's file of a fit."""
         fit = self._fit(await _read(request, messages.kept_call))
-        return _download(await run_in_threadpool(saved, fit))
+        return _download(await run_in_threadpool(saved, fit, self._folder))
 
     async def graph(self, request: Request) -> Response:
         """Give the ONNX graph of a fit."""
@@ -144,12 +146,12 @@ class _Calls:
         reason = self._learners.get(fit.learner).facts["no_graph"]
         if reason is not None:
             raise Refused(400, "unavailable", reason)
-        return _download(await run_in_threadpool(graph_of, fit))
+        return _download(await run_in_threadpool(graph_of, fit, self._folder))
 
     async def load(self, request: Request) -> Response:
         """Read a fitted learner's file."""
         name = _file_name(request)
-        with tempfile.TemporaryDirectory(prefix="metashot-page-") as folder:
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             path = Path(folder, "given.fewshot")
             with path.open("wb") as file:
                 async for part in request.stream():

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from metashot.bad_input import BadInput, GaveUp
+from metashot.process.interruption import STOP
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -30,7 +31,8 @@ def listening(port: int) -> Iterator[socket.socket]:
     Raises:
         BadInput: The port is taken, or may not be used.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as opened:
+    # asyncio sends without delay only where the protocol is named: else each answer waits 40 ms for an acknowledgement.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as opened:
         if os.name == "posix":  # where it means that a port may be used again as soon as nobody listens there any longer
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -81,17 +83,26 @@ def serve(app: "ASGIApp", opened: socket.socket, browser: bool) -> None:
         timeout_graceful_shutdown=int(_GRACE),
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, name="server", daemon=True)
+    ended = threading.Event()  # since an exception of a signal handler breaks Thread.join
+
+    def run() -> None:
+        try:
+            server.run(sockets=[opened])
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=run, name="server", daemon=True)
     address = f"http://{ADDRESS}:{opened.getsockname()[1]}/"
     thread.start()
     try:
         print(f"page: {address} (on this machine alone; Ctrl-C stops it)", flush=True)
         if browser and _has_screen():
             threading.Thread(target=_show, args=(address,), name="browser", daemon=True).start()
-        thread.join()
+        ended.wait()
     finally:
+        STOP.leave_threads()  # which may fit or answer, even if the server does not wait for them any longer
         server.should_exit = True
-        thread.join(_GRACE + 0.5)
+        ended.wait(_GRACE + 0.5)
     raise GaveUp("the page's server has ended by itself: start it again")
 
 
