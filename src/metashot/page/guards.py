@@ -8,6 +8,7 @@ and whatever could change something has to come from the page itself. No CORS he
 import asyncio
 import json
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +16,9 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOSTS = ("127.0.0.1", "localhost")
-LARGEST_MESSAGE = 64 * 2**20  # bytes of a request whose path has no limit of its own
+LARGEST_MESSAGE = 2**16  # bytes of a request whose path has no limit of its own
 _PATIENCE = 30.0  # seconds that a client may take for the next bytes of a request
+_LONGEST = 600.0  # seconds that it may take for all of them
 _DRAINED = 2**28  # bytes of a refused request that are still read: a browser shows no answer before it has sent everything
 _SAFE = ("GET", "HEAD")
 
@@ -136,6 +138,7 @@ class _Body:
         self._most = most
         self._read = 0
         self._ended = False
+        self._begun = time.monotonic()
 
     def refuse_declared(self, lengths: list[str]) -> None:
         """Refuse a body that is known to be too large before any of it is read."""
@@ -164,11 +167,12 @@ class _Body:
     async def _next(self) -> Message:
         if self._ended:
             return await self._receive()  # which waits for the end of the connection
+        left = self._begun + _LONGEST - time.monotonic()
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(min(_PATIENCE, left)):
                 message = await self._receive()
         except TimeoutError:
-            raise Refused(408, "bad_input", f"nothing more of the request came in {_PATIENCE:.0f} seconds") from None
+            raise Refused(408, "bad_input", "the request came too slowly, and was not read to its end") from None
         if message["type"] == "http.disconnect":
             self._ended = True
             raise Gone
@@ -176,7 +180,7 @@ class _Body:
         return message
 
     def _too_large(self) -> Refused:
-        most = f"{self._most / 2**20:,.0f} MiB" if self._most >= 2**20 else f"{self._most:,} bytes"
+        most = f"{self._most / 2**20:,.0f} MiB" if self._most >= 2**20 else f"{self._most / 2**10:,.0f} KiB"
         return Refused(413, "too_large", f"more than {most} were sent, which is the most that is read", most=self._most)
 
 

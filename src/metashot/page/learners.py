@@ -101,11 +101,11 @@ class Learners:
         """
         with self._loads:
             try:
-                return self._load(path)
+                return self._load(path, name)
             except BadInput as error:
                 raise BadInput(str(error).replace(printable(path), name)) from error
 
-    def _load(self, path: Path) -> dict[str, Any]:
+    def _load(self, path: Path, name: str) -> dict[str, Any]:
         content = fitted_content(path)
         if not content["x"].dtype == torch.uint8 or "classes" not in content:
             raise BadInput(
@@ -120,12 +120,12 @@ class Learners:
         own = self._served.learner
         same = self._is_own(content)
         network = own.network if same else made(content["config"], content["origin"], content["weights"], path, own.device)
-        fitted = restored(network, content, self._checkpoint if same else path.name, own.device)
+        fitted = restored(network, content, self._checkpoint if same else name, own.device)
         refuse_others(fitted, printable(path))
         assert isinstance(fitted, ClassLearner)
         if same:
             return self._served.facts | {"classes": self._classes(fitted)}
-        served = _served(_digest(path), _unfitted(fitted), path.name)
+        served = _served(_digest(path), _unfitted(fitted), name)
         with self._lock:
             self._loaded[served.name] = self._loaded.get(served.name, served)
             self._loaded.move_to_end(served.name)

@@ -4,6 +4,8 @@ Each request holds what it needs, so that open tabs keep their learners apart, a
 with the next one. What takes long runs in threads.
 """
 
+import asyncio
+import contextlib
 import tempfile
 import threading
 import time
@@ -38,8 +40,17 @@ _TYPES = {
     ".ico": "image/x-icon",
     ".txt": "text/plain; charset=utf-8",
 }
+_LARGEST = {  # bytes of what is sent to each call
+    "items": LARGEST_IMAGE,
+    "load": LARGEST_LEARNER,
+    "pixels": 64 * 2**20,
+    "fit": 12 * 2**20,  # the names of all classes and the ids of all examples
+    "answer": 2**20,
+    "save": 2**16,
+    "graph": 2**16,
+}
 _DECODED_AT_ONCE = 2  # images: one of a hundred megapixels takes hundreds of megabytes
-_READ_AT_ONCE = 8  # bodies that are held in memory
+_READ_AT_ONCE, _SMALL = 8, 2**20  # large bodies that are held in memory, and the bytes of one that is not counted
 _LONGEST_NAME = 100  # characters of a file's name in a message
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -63,7 +74,7 @@ def page_app(learner: ClassLearner, checkpoint: str, port: int, folder: Path, we
     ]
     # Not a whole Starlette application: what it answers to exceptions is left to the guards.
     app = Router(routes, redirect_slashes=False, default=_nothing)
-    largest = {"/api/items": LARGEST_IMAGE, "/api/load": LARGEST_LEARNER}
+    largest = {f"/api/{name}": most for name, most in _LARGEST.items()}
     return Guards(app, port, largest)
 
 
@@ -75,6 +86,7 @@ class _Calls:
         self._images = Images()
         self._fits = Fits()
         self._learners = Learners(learner, checkpoint, self._images, self._fits.forget)
+        self._reading = asyncio.Semaphore(_READ_AT_ONCE)
         self._decoding = threading.Semaphore(_DECODED_AT_ONCE)
 
     def posted(self) -> dict[str, Endpoint]:
@@ -97,22 +109,21 @@ class _Calls:
         """Convert an image file to the learner's form."""
         learner, name = _asked(request, "learner"), _file_name(request)
         self._learners.get(learner)
-        content = await request.body()
 
-        def prepare() -> dict[str, Any]:
+        def prepare(content: bytes) -> dict[str, Any]:
             with self._decoding:
                 return self._learners.prepare(learner, content, name)
 
-        return _json(await run_in_threadpool(prepare))
+        return _json(await self._read(request, prepare))
 
     async def pixels(self, request: Request) -> Response:
         """Keep images that the page has, and this server has lost."""
-        call = await _read(request, messages.pixels_call)
+        call = await self._read(request, messages.pixels_call)
         return _json({"items": await run_in_threadpool(self._learners.keep, call.learner, call.items)})
 
     async def fit(self, request: Request) -> Response:
         """Fit the learner for a tab."""
-        call = await _read(request, messages.fit_call)
+        call = await self._read(request, messages.fit_call)
 
         def fit() -> dict[str, Any]:
             begun = time.perf_counter()
@@ -124,7 +135,7 @@ class _Calls:
 
     async def answer(self, request: Request) -> Response:
         """Answer queries by a fit."""
-        call = await _read(request, messages.answer_call)
+        call = await self._read(request, messages.answer_call)
         fit = self._fit(call)
         refuse = fit.fitted.algorithm.refuse_strangers
         if call.unknown is not None:
@@ -137,12 +148,12 @@ class _Calls:
 
     async def save(self, request: Request) -> Response:
         """Give the fitted learner's file of a fit."""
-        fit = self._fit(await _read(request, messages.kept_call))
+        fit = self._fit(await self._read(request, messages.kept_call))
         return _download(await run_in_threadpool(saved, fit, self._folder))
 
     async def graph(self, request: Request) -> Response:
         """Give the ONNX graph of a fit."""
-        fit = self._fit(await _read(request, messages.kept_call))
+        fit = self._fit(await self._read(request, messages.kept_call))
         reason = self._learners.get(fit.learner).facts["no_graph"]
         if reason is not None:
             raise Refused(400, "unavailable", reason)
@@ -157,6 +168,13 @@ class _Calls:
                 async for part in request.stream():
                     await run_in_threadpool(file.write, part)
             return _json(await run_in_threadpool(self._learners.load, path, name))
+
+    async def _read(self, request: Request, use: Callable[[bytes], Any]) -> Any:
+        """Read a body and use it in a thread, while few large ones are in memory."""
+        length = request.headers.get("content-length")
+        is_small = length is not None and int(length) <= _SMALL
+        async with contextlib.nullcontext() if is_small else self._reading:
+            return await run_in_threadpool(use, await request.body())
 
     def _fit(self, call: messages.KeptCall) -> Fit:
         return self._fits.get(call.tab, call.fit, call.learner)
@@ -195,11 +213,6 @@ class _Path:
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
     raise Refused(404, "bad_input", "there is nothing at this path")
-
-
-async def _read(request: Request, reader: Callable[[bytes], Any]) -> Any:
-    body = await request.body()
-    return await run_in_threadpool(reader, body)
 
 
 def _asked(request: Request, key: str) -> str:
