@@ -38,6 +38,7 @@ def nearest_of(similarities: NDArray[np.float64], y: NDArray[np.int64], most: in
         most: The number of examples to name.
     """
     first = np.searchsorted(y, y)  # of each example's class
+    similarities = np.nan_to_num(similarities, nan=-1.0)  # of features that are not finite
     order = np.argsort(-similarities, axis=1, kind="stable")[:, :most]
     return [
         [Near(int(y[place]), int(place - first[place]), float(row[place])) for place in places]

@@ -16,7 +16,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOSTS = ("127.0.0.1", "localhost")
-LARGEST_MESSAGE = 2**16  # bytes of a request whose path has no limit of its own
+SHORT = 2**20  # bytes of a request whose path has no limit of its own
 _PATIENCE = 30.0  # seconds that a client may take for the next bytes of a request
 _LONGEST = 600.0  # seconds that it may take for all of them
 _DRAINED = 2**28  # bytes of a refused request that are still read: a browser shows no answer before it has sent everything
@@ -87,7 +87,7 @@ class Guards:
                 message = {**message, "headers": [*message.get("headers", []), *own]}
             await send(message)
 
-        most = self.largest.get(scope["path"], LARGEST_MESSAGE)
+        most = self.largest.get(scope["path"], SHORT)
         body = _Body(receive, most)
         try:
             self._refuse_strangers(scope)
@@ -180,8 +180,12 @@ class _Body:
         return message
 
     def _too_large(self) -> Refused:
-        most = f"{self._most / 2**20:,.0f} MiB" if self._most >= 2**20 else f"{self._most / 2**10:,.0f} KiB"
-        return Refused(413, "too_large", f"more than {most} were sent, which is the most that is read", most=self._most)
+        return Refused(
+            413,
+            "too_large",
+            f"more than {self._most / 2**20:,.0f} MiB were sent, which is the most that is read",
+            most=self._most,
+        )
 
 
 def _all(scope: Scope, name: bytes) -> list[str]:

@@ -27,6 +27,7 @@ from metashot.version import __version__
 
 OWN = "own"
 LARGEST_IMAGE, LARGEST_LEARNER = 64 * 2**20, 2**30  # bytes of a file
+LARGEST_MESSAGE = 64 * 2**20  # bytes of pixels that are sent together
 _MOST_LOADED = 4
 _MOST_SHOWN = 2**28  # bytes of a loaded learner's examples, which the page keeps, too
 _BUILT = ("backbone", "algo")  # the groups of a configuration that decide what a network answers
@@ -305,7 +306,13 @@ def _served(name: str, learner: ClassLearner, checkpoint: str) -> Served:
         "transductive": learner.transductive,
         "worth_alone": network.algorithm.worth_alone,
         "no_graph": _reason(lambda: refuse_export(learner)),
-        "limits": {"file": LARGEST_IMAGE, "learner": LARGEST_LEARNER, "examples": MOST_EXAMPLES, "classes": MOST_CLASSES},
+        "limits": {
+            "file": LARGEST_IMAGE,
+            "learner": LARGEST_LEARNER,
+            "message": LARGEST_MESSAGE,
+            "examples": MOST_EXAMPLES,
+            "classes": MOST_CLASSES,
+        },
         "version": __version__,
     }
     return Served(name, _unfitted(learner), form, facts)

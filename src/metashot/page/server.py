@@ -23,7 +23,7 @@ from metashot.applied.class_learner import ClassLearner
 from metashot.bad_input import BadInput, in_one_line
 from metashot.page import messages
 from metashot.page.guards import Gone, Guards, Refused, as_json
-from metashot.page.learners import LARGEST_IMAGE, LARGEST_LEARNER, Learners, NoLearner, graph_of, saved
+from metashot.page.learners import LARGEST_IMAGE, LARGEST_LEARNER, LARGEST_MESSAGE, Learners, NoLearner, graph_of, saved
 from metashot.page.tabs import Fit, Fits, Images, Missing, NoFit
 from metashot.sources.images.decoding import Unreadable
 
@@ -40,14 +40,11 @@ _TYPES = {
     ".ico": "image/x-icon",
     ".txt": "text/plain; charset=utf-8",
 }
-_LARGEST = {  # bytes of what is sent to each call
+_LARGEST = {  # bytes of what is sent to calls that take more than a short message
     "items": LARGEST_IMAGE,
     "load": LARGEST_LEARNER,
-    "pixels": 64 * 2**20,
+    "pixels": LARGEST_MESSAGE,
     "fit": 12 * 2**20,  # the names of all classes and the ids of all examples
-    "answer": 2**20,
-    "save": 2**16,
-    "graph": 2**16,
 }
 _DECODED_AT_ONCE = 2  # images: one of a hundred megapixels takes hundreds of megabytes
 _READ_AT_ONCE, _SMALL = 8, 2**20  # large bodies that are held in memory, and the bytes of one that is not counted
