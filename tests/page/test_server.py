@@ -413,3 +413,15 @@ def test_few_loaded_learners_are_kept(page: Page, tmp_path: Path) -> None:
     assert len(set(names)) == len(names)
     refused(page.client.get("/api/learner", params={"learner": names[0]}), 410, "no_learner")
     assert page.facts(names[-1])["learner"] == names[-1]
+
+
+def test_a_learner_with_more_examples_than_the_page_takes_is_refused(
+    page: Page, tmp_path: Path, knows: ClassLearner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metashot.load(knows.checkpoint).fit(list(IMAGES), LABELS).save(tmp_path / "it.fewshot")
+    content = (tmp_path / "it.fewshot").read_bytes()
+    for limit, most in [("MOST_EXAMPLES", 7), ("MOST_CLASSES", 2), ("_MOST_SHOWN", 6271)]:
+        with monkeypatch.context() as patched:
+            patched.setattr(learners, limit, most)
+            refused(page.load(content), 400, "bad_input", "8 examples of 3 classes")
+    accepted(page.load(content))

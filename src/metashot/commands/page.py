@@ -10,7 +10,7 @@ from metashot import configuration
 from metashot.applied.class_learner import ClassLearner
 from metashot.commands.learners import read_learner
 from metashot.files.paths import printable
-from metashot.page.learners import refuse_others
+from metashot.page.learners import refuse_many, refuse_others
 
 
 def serve_page(composed: DictConfig, opened: socket.socket) -> None:
@@ -52,4 +52,6 @@ def _learner(config: dict[str, object]) -> ClassLearner:
     learner = read_learner(config)
     refuse_others(learner, f"ckpt={config['ckpt']}")
     assert isinstance(learner, ClassLearner)
+    if learner.is_fitted:
+        refuse_many(learner.examples, len(learner.classes_), f"ckpt={config['ckpt']}")
     return learner

@@ -5,7 +5,7 @@ import hashlib
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from metashot.applied.class_learner import ClassLearner
 from metashot.applied.export import export, refuse_export
 from metashot.applied.images import Form, Prepared, form_of, prepared_file
-from metashot.applied.loading import restored
+from metashot.applied.loading import learner_of
 from metashot.applied.network import fitted_content, made
 from metashot.bad_input import BadInput
+from metashot.episodes import Examples
 from metashot.files.paths import printable
 from metashot.page.messages import MOST_CLASSES, MOST_EXAMPLES, GivenClass
 from metashot.page.tabs import Fit, Images
@@ -65,7 +66,6 @@ class Learners:
         self._served = _served(OWN, own, checkpoint)
         self._loaded: OrderedDict[str, Served] = OrderedDict()
         self._lock = threading.Lock()
-        self._loads = threading.Semaphore(2)  # which may take memory at a time
 
     def get(self, name: str) -> Served:
         """The learner with this id.
@@ -85,7 +85,8 @@ class Learners:
         """What the page says of a learner, with the classes of the own one if it is fitted."""
         served = self.get(name)
         fitted = self._own if name == OWN and self._own.is_fitted else None
-        return served.facts | {"classes": [] if fitted is None else self._classes(fitted)}
+        classes = [] if fitted is None else self._classes(fitted.examples, fitted.classes_.tolist())
+        return served.facts | {"classes": classes}
 
     def load(self, path: Path, name: str) -> dict[str, Any]:
         """Read a fitted learner's file that somebody gave to the page, and keep its learner.
@@ -100,33 +101,26 @@ class Learners:
         Raises:
             BadInput: It cannot be read, or is no learner that predicts classes of images.
         """
-        with self._loads:
-            try:
-                return self._load(path, name)
-            except BadInput as error:
-                raise BadInput(str(error).replace(printable(path), name)) from error
+        try:
+            return self._load(path, name)
+        except BadInput as error:
+            raise BadInput(str(error).replace(printable(path), name)) from error
 
     def _load(self, path: Path, name: str) -> dict[str, Any]:
         content = fitted_content(path)
-        if not content["x"].dtype == torch.uint8 or "classes" not in content:
-            raise BadInput(
-                f"{printable(path)} is a learner of other things: the page is for learners that predict classes of images"
-            )
-        count, classes, size = len(content["x"]), len(content["classes"]), content["x"].nbytes
-        if count > MOST_EXAMPLES or classes > MOST_CLASSES or size > _MOST_SHOWN:
-            raise BadInput(
-                f"{printable(path)} has {count:,} examples of {classes:,} classes, in {size / 2**20:,.0f} MiB; "
-                f"allowed: at most {MOST_EXAMPLES:,} of {MOST_CLASSES:,}, in {_MOST_SHOWN / 2**20:,.0f} MiB"
-            )
+        examples = Examples(content["x"], content["y"])
+        refuse_many(examples, len(content["classes"]), printable(path))
         own = self._served.learner
         same = self._is_own(content)
         network = own.network if same else made(content["config"], content["origin"], content["weights"], path, own.device)
-        fitted = restored(network, content, self._checkpoint if same else name, own.device)
-        refuse_others(fitted, printable(path))
-        assert isinstance(fitted, ClassLearner)
+        # It is not fitted yet: the page asks for that, perhaps after it has changed its classes.
+        learner = learner_of(network, self._checkpoint if same else name, own.device, content.get("ink", "auto"))
+        refuse_others(learner, printable(path))
+        assert isinstance(learner, ClassLearner)
+        classes = self._classes(examples, content["classes"])
         if same:
-            return self._served.facts | {"classes": self._classes(fitted)}
-        served = _served(_digest(path), _unfitted(fitted), name)
+            return self._served.facts | {"classes": classes}
+        served = _served(_digest(path), learner, name)
         with self._lock:
             self._loaded[served.name] = self._loaded.get(served.name, served)
             self._loaded.move_to_end(served.name)
@@ -134,7 +128,7 @@ class Learners:
         for one in gone:
             self._images.forget_features(one)
             self._forget(one)
-        return served.facts | {"classes": self._classes(fitted)}
+        return served.facts | {"classes": classes}
 
     def _is_own(self, content: dict[str, Any]) -> bool:
         """Whether a file has the network of the command line's learner, so that examples of both can be mixed."""
@@ -147,11 +141,11 @@ class Learners:
             return False
         return _equal(content["weights"], network.weights())
 
-    def _classes(self, fitted: ClassLearner) -> list[dict[str, Any]]:
-        """The classes of a fitted learner with their examples."""
-        x, y = fitted.examples.x.numpy(), fitted.examples.y.numpy()
+    def _classes(self, examples: Examples, labels: Sequence[Hashable]) -> list[dict[str, Any]]:
+        """The classes of a fitted learner with their examples, which are kept."""
+        x, y = examples.x.numpy(), examples.y.numpy()
         found = []
-        for place, label in enumerate(fitted.classes_.tolist()):
+        for place, label in enumerate(labels):
             items = [_item(self._images.add(pixels), pixels) for pixels in x[y == place]]
             found.append({"name": str(label), **_label(label), "items": items})
         return found
@@ -257,6 +251,17 @@ def refuse_others(learner: Any, given: str) -> None:
         f"{given} is a learner of {of}, and the page is for learners that predict classes of images: use it in Python, as "
         f"metashot.load(...){use}"
     )
+
+
+def refuse_many(examples: Examples, classes: int, given: str) -> None:
+    """Raise `BadInput` for a fitted learner with more examples or classes than the page takes."""
+    count, size = len(examples.x), examples.x.nbytes
+    if count > MOST_EXAMPLES or classes > MOST_CLASSES or size > _MOST_SHOWN:
+        raise BadInput(
+            f"{given} has {count:,} examples of {classes:,} classes, in {size / 2**20:,.0f} MiB; the page takes at most "
+            f"{MOST_EXAMPLES:,} of {MOST_CLASSES:,}, in {_MOST_SHOWN / 2**20:,.0f} MiB: use it in Python, as "
+            "metashot.load_fitted(...).predict(queries)"
+        )
 
 
 _OTHERS = {

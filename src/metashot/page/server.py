@@ -7,7 +7,6 @@ with the next one. What takes long runs in threads.
 import asyncio
 import contextlib
 import tempfile
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -47,6 +46,7 @@ _LARGEST = {  # bytes of what is sent to calls that take more than a short messa
     "fit": 12 * 2**20,  # the names of all classes and the ids of all examples
 }
 _DECODED_AT_ONCE = 2  # images: one of a hundred megapixels takes hundreds of megabytes
+_LOADED_AT_ONCE = 2  # files of learners
 _READ_AT_ONCE, _SMALL = 8, 2**20  # large bodies that are held in memory, and the bytes of one that is not counted
 _LONGEST_NAME = 100  # characters of a file's name in a message
 
@@ -84,7 +84,8 @@ class _Calls:
         self._fits = Fits()
         self._learners = Learners(learner, checkpoint, self._images, self._fits.forget)
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
-        self._decoding = threading.Semaphore(_DECODED_AT_ONCE)
+        self._decoding = asyncio.Semaphore(_DECODED_AT_ONCE)  # waiting for a turn takes no thread
+        self._loading = asyncio.Semaphore(_LOADED_AT_ONCE)
 
     def posted(self) -> dict[str, Endpoint]:
         return {
@@ -108,10 +109,9 @@ class _Calls:
         self._learners.get(learner)
 
         def prepare(content: bytes) -> dict[str, Any]:
-            with self._decoding:
-                return self._learners.prepare(learner, content, name)
+            return self._learners.prepare(learner, content, name)
 
-        return _json(await self._read(request, prepare))
+        return _json(await self._read(request, prepare, self._decoding))
 
     async def pixels(self, request: Request) -> Response:
         """Keep images that the page has, and this server has lost."""
@@ -164,14 +164,17 @@ class _Calls:
             with path.open("wb") as file:
                 async for part in request.stream():
                     await run_in_threadpool(file.write, part)
-            return _json(await run_in_threadpool(self._learners.load, path, name))
+            async with self._loading:
+                return _json(await run_in_threadpool(self._learners.load, path, name))
 
-    async def _read(self, request: Request, use: Callable[[bytes], Any]) -> Any:
-        """Read a body and use it in a thread, while few large ones are in memory."""
+    async def _read(self, request: Request, use: Callable[[bytes], Any], turn: asyncio.Semaphore | None = None) -> Any:
+        """Read a body, while few large ones are in memory, and use it in a thread, once it has its turn."""
         length = request.headers.get("content-length")
         is_small = length is not None and int(length) <= _SMALL
         async with contextlib.nullcontext() if is_small else self._reading:
-            return await run_in_threadpool(use, await request.body())
+            body = await request.body()
+            async with turn or contextlib.nullcontext():
+                return await run_in_threadpool(use, body)
 
     def _fit(self, call: messages.KeptCall) -> Fit:
         return self._fits.get(call.tab, call.fit, call.learner)
