@@ -22,6 +22,7 @@ from tests.applied.learners import drawings, tiny
 
 from .served import Page, accepted, png, refused, served
 
+PLAIN = httpx.Client(timeout=30, verify=False)
 IMAGE = png(drawings(1)[0])
 MESSAGES = ("fit", "answer", "save", "graph", "pixels")
 
@@ -49,7 +50,7 @@ def page(web: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 def asked(page: Page, method: str, path: str, **headers: str) -> httpx.Response:
     """A request with these headers and no others of a page."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.request(method, f"http://127.0.0.1:{page.port}{path}", headers=given, timeout=30)
+    return PLAIN.request(method, f"http://127.0.0.1:{page.port}{path}", headers=given)
 
 
 def raw(page: Page, content: bytes, wait: float = 10.0) -> bytes:
@@ -287,6 +288,13 @@ def test_classes_that_cannot_be_learned_are_refused(page: Page) -> None:
     for label in ([1], {"a": 1}, "x" * 1001, "\ud800"):
         refused(fit(good, {"name": "b", "label": label, "items": [item]}), 400, "bad_input", "class 1")
     refused(fit(good, {"name": "b", "items": [item], "more": 1}), 400, "bad_input", "'more'")
+    whole = json.dumps({"learner": "own", "tab": "a", "classes": [good, {"name": "b", "label": 5, "items": [item]}]})
+    for number in ("1e999", "-1e999", "NaN", "Infinity", "-Infinity"):
+        content = whole.replace(": 5", f": {number}")
+        refused(page.client.post("/api/fit", content=content), 400, "bad_input", f"number {number}")
+    twice = whole.replace('"tab"', '"learner": "own", "tab"')
+    refused(page.client.post("/api/fit", content=twice), 400, "bad_input", "a key twice")
+    assert page.client.post("/api/fit", content=whole).status_code == 200
     for name in ("x" * 1000, "line\nbreak\x1b[31m", "\u202eright to left", "猫", "<script>alert(1)</script>", "__proto__"):
         assert fit(good, {"name": name, "items": [other]}).status_code == 200
 
