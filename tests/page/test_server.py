@@ -331,6 +331,10 @@ def test_other_settings_of_the_same_network_are_another_learner(page: Page, tmp_
         learner.save(tmp_path / f"{ink}.fewshot")
         facts = accepted(page.load((tmp_path / f"{ink}.fewshot").read_bytes()))
         assert (facts["learner"] == "own") == own
+    content = torch.load(tmp_path / "auto.fewshot", weights_only=True)
+    next(iter(content["weights"].values())).add_(0.1)  # as of another training
+    torch.save(content, tmp_path / "other.fewshot")
+    assert accepted(page.load((tmp_path / "other.fewshot").read_bytes()))["learner"] != "own"
 
 
 def test_a_page_of_a_fitted_learner_begins_with_its_classes(tmp_path: Path) -> None:
