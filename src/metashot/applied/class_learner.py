@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metashot.applied.answering import Answers, nearest_of, softmax_of
 from metashot.applied.arrays import features_of, number_of, refuse_other_length
 from metashot.applied.estimating import Estimate
-from metashot.applied.images import Form, Ink, each_prepared, form_of, ink_of
+from metashot.applied.images import Form, Ink, as_inputs, each_prepared, form_of, ink_of
 from metashot.applied.labelling import NotBetterThanRandom, Suggestions
 from metashot.applied.labels import UNKNOWN, Labels, as_array, distinct, is_plain, labels_of
 from metashot.applied.learner import Device, Fitted, Items, Learner
-from metashot.applied.network import TrainedNetwork
+from metashot.applied.network import Inputs, TrainedNetwork
 from metashot.applied.photographs import PhotographsGiven, warning_of
 from metashot.bad_input import BadInput, BadValue, shown
 from metashot.checkpoints.stored import LONGEST_LABEL, MOST_CLASSES, can_be_stored
@@ -184,8 +185,7 @@ class Classifier(Learner):
 
     @staticmethod
     def _probabilities(fitted: Fitted, items: Items) -> NDArray[np.float64]:
-        answers = torch.from_numpy(fitted.answers(items))
-        return np.asarray(answers[:, : len(fitted.classes)].softmax(-1).numpy())
+        return softmax_of(fitted.answers(items)[:, : len(fitted.classes)])
 
     _noun: str  # what messages call the inputs, in the plural
 
@@ -193,11 +193,15 @@ class Classifier(Learner):
     def _prepared(self, queries: Any, fitted: Fitted) -> Items:
         """The queries in the form in which examples are saved, [N, ...], or read."""
 
-    def _fit(self, items: NDArray[Any], labels: Sequence[Hashable], form: Form | None) -> Self:
-        self._fitted = self._adapted(items, labels, form)
+    def _fit(
+        self, items: NDArray[Any], labels: Sequence[Hashable], form: Form | None, features: torch.Tensor | None = None
+    ) -> Self:
+        self._fitted = self._adapted(items, labels, form, features)
         return self
 
-    def _adapted(self, items: NDArray[Any], labels: Sequence[Hashable], form: Form | None) -> Fitted:
+    def _adapted(
+        self, items: NDArray[Any], labels: Sequence[Hashable], form: Form | None, features: torch.Tensor | None = None
+    ) -> Fitted:
         network = self.network
         refuse_other_length(len(items), self._noun, len(labels), "labels")
         classes = distinct(labels)
@@ -213,7 +217,7 @@ class Classifier(Learner):
         y = np.array([places[label] for label in labels], dtype=np.int64)
         order = np.argsort(y, kind="stable")  # sorted by label, as in an episode
         examples = Examples(torch.from_numpy(items[order]), torch.from_numpy(y[order]))
-        return Fitted.to(network, examples, classes, form)
+        return Fitted.to(network, examples, classes, form, features=None if features is None else features[order])
 
     def _saved(self, fitted: Fitted) -> dict[str, Any]:
         odd = next((label for label in fitted.classes if not is_plain(label)), None)
@@ -269,9 +273,62 @@ class ClassLearner(Classifier):
         pixels = _pixels_of(images, self.form, self.network)
         return self.fit_pixels(pixels, labels_of(labels))
 
-    def fit_pixels(self, pixels: NDArray[np.uint8], labels: Sequence[Hashable]) -> Self:
-        """Like `fit`, for images that are already in the learner's form: [images, channels, height, width]."""
-        return self._fit(pixels, labels, self.form)
+    def fit_pixels(
+        self, pixels: NDArray[np.uint8], labels: Sequence[Hashable], features: torch.Tensor | None = None
+    ) -> Self:
+        """Like `fit`, for images that are already in the learner's form.
+
+        Args:
+            pixels: The images [images, channels, height, width].
+            labels: As in `fit`.
+            features: What `embedded` returned for these images, so that they are not embedded again.
+        """
+        return self._fit(pixels, labels, self.form, features)
+
+    def embedded(self, pixels: NDArray[np.uint8]) -> torch.Tensor | None:
+        """The features [images, features] of images in the learner's form, on the CPU.
+
+        They can be kept for other fits and answers of the same network. None where the features of an image depend on other
+        images or change with each fit.
+        """
+        network = self.network
+        if not network.embeds_independently:
+            return None
+        form = self.form
+        with torch.inference_mode(False):
+            inputs = Inputs(len(pixels), lambda part: as_inputs(pixels[part], form, network.device, network.dtype))
+            return network.embedded(inputs).cpu()
+
+    def answers(
+        self,
+        pixels: NDArray[np.uint8],
+        features: torch.Tensor | None = None,
+        rate: float | None = None,
+        steps: bool = False,
+        nearest: int = 5,
+    ) -> Answers:
+        """The class probabilities of queries, with the examples that they are near to.
+
+        Args:
+            pixels: The queries in the learner's form [N, channels, height, width].
+            features: What `embedded` returned for them, so that they are not embedded again.
+            rate: Where it is asked which queries belong to none of the classes, each by itself: the rate of false alarms.
+            steps: Whether the answers after each inner step are wanted, of a learner that takes some.
+            nearest: The number of examples that are named for each query.
+
+        Raises:
+            Unavailable: The learner is not fitted.
+            BadInput: The logits are not finite, or the learner cannot tell what is unknown.
+        """
+        fitted = self._state()
+        found = fitted.grounds(pixels, features, rate, steps)
+        count = len(fitted.classes)
+        return Answers(
+            softmax_of(found.outputs[..., :count]),
+            found.unknown,
+            None if found.similarities is None else nearest_of(found.similarities, fitted.examples.y.numpy(), nearest),
+            None if found.after_steps is None else softmax_of(found.after_steps[..., :count]),
+        )
 
     def restore(self, content: Mapping[str, Any]) -> None:
         examples = Examples(content["x"], content["y"])

@@ -17,7 +17,7 @@ from metashot.applied.photographs import WIDE, is_photographic
 from metashot.bad_input import BadValue
 from metashot.files.paths import read_file, reason_of
 from metashot.sources.getting.files import LARGEST_FILE, printable
-from metashot.sources.images.decoding import Enlarging, Fit, Unreadable, convert, decode
+from metashot.sources.images.decoding import Decoded, Enlarging, Fit, Unreadable, convert, decode
 
 Ink = Literal["auto", "dark", "bright"]  # the ink of the user's drawings
 Inverted = Literal["never", "always", "on bright ground"]
@@ -94,12 +94,21 @@ def prepared(image: Any, name: str, form: Form) -> Prepared:
             content = read_file(path, LARGEST_FILE)
         except (OSError, ValueError, RuntimeError) as error:  # ValueError: no valid path; RuntimeError: unknown ~user
             raise Unreadable(f"{printable(path)}: cannot be read: {reason_of(error)}") from error
-        decoded = decode(content, printable(path), form.shape, form.fit, enlarging=form.enlarging)
-        in_colour = decode(content, printable(path), (3, WIDE, WIDE), "squash") if form.of_drawings else None
-    else:
-        held = _as_pillow(image, name)
-        decoded = convert(held, name, form.shape, form.fit, form.enlarging)
-        in_colour = convert(held, name, (3, WIDE, WIDE), "squash") if form.of_drawings else None
+        return prepared_file(content, printable(path), form)
+    held = _as_pillow(image, name)
+    decoded = convert(held, name, form.shape, form.fit, form.enlarging)
+    in_colour = convert(held, name, (3, WIDE, WIDE), "squash") if form.of_drawings else None
+    return _in_form(decoded, in_colour, form)
+
+
+def prepared_file(content: bytes, name: str, form: Form) -> Prepared:
+    """Convert the content of an image file; `name` identifies it in messages."""
+    decoded = decode(content, name, form.shape, form.fit, enlarging=form.enlarging)
+    in_colour = decode(content, name, (3, WIDE, WIDE), "squash") if form.of_drawings else None
+    return _in_form(decoded, in_colour, form)
+
+
+def _in_form(decoded: Decoded, in_colour: Decoded | None, form: Form) -> Prepared:
     invert = form.inverted == "always" or (form.inverted == "on bright ground" and _has_bright_border(decoded.pixels))
     photographic = in_colour is not None and is_photographic(in_colour.pixels, min(in_colour.size))
     return Prepared(~decoded.pixels if invert else decoded.pixels, invert, decoded.remark, photographic)

@@ -69,6 +69,7 @@ class Fitted:
         classes: Sequence[Hashable],
         form: Form | None,
         in_rows: bool = True,
+        features: Tensor | None = None,
     ) -> "Fitted":
         with torch.inference_mode(False):  # tensors that are made in inference mode can never have gradients
             examples = Examples(examples.x.clone(), examples.y.clone())
@@ -77,7 +78,8 @@ class Fitted:
             if items_of(network.origin) == TOKENS:
                 items = network.reader.read_kept(examples.x.numpy())
                 cut = items.cut
-            support = Support(partial(_as_inputs, items[:], network, form), examples.y)
+            known = None if features is None else features.to(network.device)
+            support = Support(partial(_as_inputs, items[:], network, form), examples.y, known)
             learned = network.learn(support, classes)
         return cls(network, examples, support, learned, tuple(classes), form, in_rows, cut)
 
@@ -90,6 +92,26 @@ class Fitted:
         """Whether N queries belong to none of the classes: [N]."""
         with torch.inference_mode(False):
             return self.network.are_unknown(self.support, self._inputs(items), rate, together)
+
+    def grounds(self, items: Items, features: Tensor | None, rate: float | None, steps: bool) -> "Grounds":
+        """The outputs for N queries with what they rest on; see `ClassLearner.answers`."""
+        network, support = self.network, self.support
+        with torch.inference_mode(False):
+            inputs = self._inputs(items)
+            queries: Inputs | Tensor = inputs
+            if network.embeds_independently:
+                queries = network.embedded(inputs) if features is None else features.to(network.device)
+            outputs = (
+                network.answers_to_features(self.learned, queries)
+                if isinstance(queries, Tensor)
+                else network.answers(self.learned, inputs)
+            )
+            return Grounds(
+                outputs,
+                None if rate is None else network.are_unknown(support, queries, rate, together=False),
+                network.similarities(self.learned, support, queries) if network.has_similarities else None,
+                network.answers_after_steps(support, inputs) if steps and network.watched_steps else None,
+            )
 
     def estimate(self, within: float | None) -> Estimate:
         deadline = Deadline(within)
@@ -113,6 +135,15 @@ class Fitted:
     def __reduce__(self) -> Any:
         """The adapted state may be bound to a device, so unpickling adapts again."""
         return Fitted.to, (self.network, self.examples, self.classes, self.form, self.in_rows)
+
+
+class Grounds(NamedTuple):
+    """The outputs for N queries, and what they rest on."""
+
+    outputs: NDArray[np.float64]  # [N, outputs]
+    unknown: NDArray[np.bool_] | None  # [N], whether a query belongs to none of the classes
+    similarities: NDArray[np.float64] | None  # [N, S], the cosine of its features and of those of each example
+    after_steps: NDArray[np.float64] | None  # [N, steps, outputs], after each of the `watched_steps`
 
 
 class AskedAlone(UserWarning):

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from metashot import configuration
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.generative.learner import GenerativeLearner
+from metashot.algorithms.gradient.learner import GradientLearner
 from metashot.applied.estimating import Deadline, Estimate, estimated, refuse_estimate
 from metashot.applied.forking import lock_for_forks
 from metashot.applied.labelling import Suggestions, refuse_labelling, suggested
@@ -32,7 +34,7 @@ from metashot.checkpoints.stored import BEST, OURS, checked_fitted, find_checkpo
 from metashot.configuration.buildable import TARGET, target_of
 from metashot.configuration.plugins import enable, enabled
 from metashot.engines.learn2learn import is_installed
-from metashot.episodes import Examples
+from metashot.episodes import Episode, Examples
 from metashot.files.archives import Unusable, read_archive
 from metashot.files.outputs import FITTED, holds_fit
 from metashot.sources.getting.files import printable
@@ -65,7 +67,8 @@ class Inputs:
 
 @dataclass(eq=False)
 class Support:
-    """A support set whose features are computed once: by the fit, where it embeds the examples anyway, or when needed."""
+    """A support set whose features are computed once: before the fit, by it, where it embeds the examples anyway, or when
+    needed."""
 
     inputs: Callable[[], Tensor]  # makes [S, ...], which is not kept
     y: Tensor  # [S], or [S, outputs]
@@ -150,9 +153,15 @@ class TrainedNetwork:
         Returns:
             The algorithm's adapted state.
         """
-        x, y, algorithm = support.inputs(), support.y.to(self.device), self.algorithm
+        y, algorithm = support.y.to(self.device), self.algorithm
         y = y.to(self.dtype) if y.is_floating_point() else y
-        examples = Examples(x[None], y[None], names=(tuple(classes),) if classes else None)
+        names = (tuple(classes),) if classes else None
+        if support.features is not None:
+            assert isinstance(algorithm, FeatureLearner)
+            with self._used, _own_modes(), self._announced(f"learning {len(y):,} examples"):
+                return algorithm.summary(Examples(support.features[None], y[None], names=names))
+        x = support.inputs()
+        examples = Examples(x[None], y[None], names=names)
         with self._used, _own_modes(), self._announced(f"learning {len(x):,} examples"):
             # Where there are more examples, adapting embeds them in one batch, which may round features differently.
             if len(x) > _AT_ONCE or not isinstance(algorithm, FeatureLearner) or not algorithm.embeds_independently:
@@ -170,7 +179,83 @@ class TrainedNetwork:
             for part in x.parts(size):
                 with self._used, _own_modes():
                     parts.append(self.algorithm.answer_queries(learned, part[None])[0])
-        answers = self.algorithm.calibration(torch.cat(parts).detach().cpu().double()).numpy()
+        return self._calibrated(torch.cat(parts))
+
+    def answers_to_features(self, learned: Any, features: Tensor) -> NDArray[np.float64]:
+        """Like `answers`, for queries that `embedded` has embedded."""
+        algorithm = self._embedding()
+        size = len(features) if algorithm.transductive else _AT_ONCE
+        with self._announced(f"answering {len(features):,} queries"):
+            parts = []
+            for part in torch.split(features, size):
+                with self._used, _own_modes():
+                    parts.append(algorithm.answer(learned, part[None])[0])
+        return self._calibrated(torch.cat(parts))
+
+    def answers_after_steps(self, support: Support, x: Inputs) -> NDArray[np.float64]:
+        """The outputs [N, steps, outputs] for N queries after each of the inner steps that `watched_steps` names."""
+        queries = torch.cat(list(x.parts(_AT_ONCE)))
+        y = support.y.to(self.device)[None]
+        nothing = y.new_zeros(1, len(queries))
+        with self._used, _own_modes(), self._announced(f"answering {len(x):,} queries after each step"):
+            examples = Examples(support.inputs()[None], y)
+            episode = Episode(examples, Examples(queries[None], nothing), y.new_zeros(1), y.new_zeros(1, 0))
+            answers = self.algorithm.answers_after_steps(episode)[0]
+        return self._calibrated(answers.transpose(0, 1))
+
+    @property
+    def watched_steps(self) -> tuple[int, ...]:
+        """The numbers of inner steps after which `answers_after_steps` answers; empty without an inner loop."""
+        return self.algorithm.watched_steps
+
+    @property
+    def embeds_independently(self) -> bool:
+        """Whether the answers follow from features, and those of an image depend on no other image."""
+        return isinstance(self.algorithm, FeatureLearner) and self.algorithm.embeds_independently
+
+    @property
+    def has_similarities(self) -> bool:
+        """Whether it has features of which those of queries and of examples can be compared."""
+        return self.embeds_independently or isinstance(self.algorithm, GradientLearner)
+
+    def embedded(self, x: Inputs) -> Tensor:
+        """The features [N, features] of N images, each by itself."""
+        algorithm = self._embedding()
+        with self._announced(f"embedding {len(x):,} {self.noun}s"):
+            parts = []
+            for part in x.parts(_AT_ONCE):
+                with self._used, _own_modes():
+                    parts.append(algorithm.embed(part[None], support=0)[0])
+        return torch.cat(parts)
+
+    def similarities(self, learned: Any, support: Support, queries: Inputs | Tensor) -> NDArray[np.float64]:
+        """The cosine similarity [N, S] of the features of queries and of support examples.
+
+        Args:
+            learned: The adapted state, whose features gradient-based learners compare.
+            support: The support set.
+            queries: The queries, or their features where they are embedded independently.
+        """
+        algorithm = self.algorithm
+        with self._used, _own_modes(), self._announced("comparing queries"):
+            if isinstance(algorithm, GradientLearner):
+                assert isinstance(queries, Inputs)
+                x = torch.cat(list(queries.parts(_AT_ONCE)))
+                both = algorithm.features_after(learned, x[None])[0]
+                known, asked = torch.split(both, [len(support.y), len(x)])
+            else:
+                assert isinstance(queries, Tensor)
+                known, asked = self._known(support).x, queries
+            similar = normalize(asked.double(), dim=-1) @ normalize(known.double(), dim=-1).T
+        return np.asarray(similar.detach().cpu().numpy())
+
+    def _embedding(self) -> FeatureLearner:
+        assert isinstance(self.algorithm, FeatureLearner)
+        assert self.embeds_independently
+        return self.algorithm
+
+    def _calibrated(self, outputs: Tensor) -> NDArray[np.float64]:
+        answers = self.algorithm.calibration(outputs.detach().cpu().double()).numpy()
         if not np.isfinite(answers).all():
             raise BadInput(
                 f"this {self.name} gives non-finite answers: the training of its checkpoint or its fit to these "
@@ -178,8 +263,8 @@ class TrainedNetwork:
             )
         return np.asarray(answers)
 
-    def are_unknown(self, support: Support, queries: Inputs, rate: float, together: bool) -> NDArray[np.bool_]:
-        """Whether each of N queries belongs to none of the classes of a support set, at a rate of false alarms.
+    def are_unknown(self, support: Support, queries: Inputs | Tensor, rate: float, together: bool) -> NDArray[np.bool_]:
+        """Whether each of N queries, or of the features of N, is of no class of a support set, at a rate of false alarms.
 
         Raises:
             BadInput: This learner cannot tell.
@@ -188,7 +273,8 @@ class TrainedNetwork:
         algorithm.refuse_strangers()
         assert isinstance(algorithm, FeatureLearner)
         with self._used, _own_modes(), self._announced(f"comparing {len(queries):,} queries"):
-            known, asked = self._known(support), _embedded(algorithm, queries.parts(_AT_ONCE))
+            known = self._known(support)
+            asked = queries[None] if isinstance(queries, Tensor) else _embedded(algorithm, queries.parts(_AT_ONCE))
             shown = Examples(known.x[None], known.y[None])
             familiar, threshold = algorithm.judge(shown, asked, rate, together)
         return np.asarray((familiar[0] < threshold[0]).cpu().numpy())

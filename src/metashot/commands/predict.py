@@ -8,22 +8,15 @@ from omegaconf import DictConfig
 from metashot import configuration
 from metashot.applied.class_learner import ClassLearner, VectorLearner
 from metashot.applied.folders import Outputs
-from metashot.applied.learner import Learner
-from metashot.applied.loading import learner_of, restored
-from metashot.applied.network import fitted_content, made
 from metashot.applied.policy_learner import PolicyLearner
 from metashot.applied.text_learner import TextLearner
 from metashot.arguments import Rate, check_value
 from metashot.bad_input import BadInput
-from metashot.checkpoints.reading import read_checkpoint
-from metashot.checkpoints.restoring import origin_of
-from metashot.checkpoints.stored import BEST, OURS, find_checkpoint
+from metashot.commands.learners import read_learner
 from metashot.commands.predict_images import predict_images
 from metashot.commands.predict_texts import predict_texts
-from metashot.files.outputs import holds_fit, named_file
+from metashot.files.outputs import named_file
 from metashot.sources.getting.files import printable
-
-GROUPS = ("backbone", "engine", "algo")  # groups of the stored configuration that the command line may override
 
 _OF_TEXTS: dict[str, Any] = {
     "text": "text",
@@ -76,14 +69,7 @@ def _outputs(config: dict[str, Any], table: Path, suffix: str) -> Outputs:
 
 
 def _learner(config: dict[str, Any]) -> ClassLearner | TextLearner:
-    path = find_checkpoint(config["ckpt"], "ckpt", BEST)
-    if holds_fit(path):
-        learner = _fitted_learner(path, config)
-    else:
-        checkpoint = read_checkpoint(path)
-        whole = checkpoint[OURS]["config"] | {group: config[group] for group in GROUPS}
-        network = made(whole, origin_of(checkpoint, path), checkpoint["state_dict"], path, config["device"])
-        learner = learner_of(network, config["ckpt"], config["device"], config["ink"])
+    learner = read_learner(config)
     if isinstance(learner, VectorLearner):
         raise BadInput(
             f"ckpt={config['ckpt']} was trained on vectors, and cannot be given folders of images: use it in Python, as "
@@ -100,16 +86,6 @@ def _learner(config: dict[str, Any]) -> ClassLearner | TextLearner:
             "metashot.load(...).fit(x, y).predict(x)"
         )
     return learner
-
-
-def _fitted_learner(path: Path, config: dict[str, Any]) -> Learner:
-    content = fitted_content(path)
-    ink = content.get("ink", "auto")
-    if config["ink"] not in ("auto", ink):
-        raise BadInput(f"ink={config['ink']} cannot be used: {printable(path)} was fitted with ink={ink}; leave ink out")
-    whole = content["config"] | {group: config[group] for group in GROUPS}
-    network = made(whole, content["origin"], content["weights"], path, config["device"])
-    return restored(network, content, config["ckpt"], config["device"])
 
 
 def _graph_file(given: str | None, table: Path) -> Path | None:

@@ -15,7 +15,8 @@ from metashot.commands.command_line import run_script
 from metashot.configuration import Container, plain, signatures
 from metashot.configuration.banks import build_banks
 from metashot.evaluation.checks import refuse_evaluation
-from metashot.page.checks import refuse_page
+from metashot.page.checks import PAGE_FILES, refuse_page
+from metashot.page.serving import listening
 from metashot.training.checks import refuse_training
 
 if TYPE_CHECKING:
@@ -92,10 +93,16 @@ def _ready_made_learner(given: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _page(config: "DictConfig") -> Any:
-    refuse_page(plain(config))
-    from metashot.commands.page import open_page
+    given = plain(config)
+    refuse_page(given)
+    if given["export"] == PAGE_FILES:
+        from metashot.commands.page import write_page
 
-    return open_page(config)
+        return write_page(config)
+    with listening(given["port"]) as opened:
+        from metashot.commands.page import serve_page
+
+        return serve_page(config, opened)
 
 
 def _usual_learner(given: Mapping[str, Any]) -> Sequence[str]:

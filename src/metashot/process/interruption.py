@@ -4,14 +4,18 @@ These are the only handlers of these signals, from the first line of a script to
 program anywhere: Lightning's for SIGTERM leaves its loops by `SystemExit`, which is exit code 0 without a message.
 """
 
+import atexit
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
+
+from metashot.process.exit_codes import FAILED
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CLEANUP_SECONDS = 1.0  # for which a program that stops at once ignores further signals, to clean up
@@ -56,6 +60,16 @@ class StopRequest:
     def end_with(self, code: int) -> None:
         """Fix the exit code: a signal during the process's cleanup ends it with this code."""
         self._code = code
+
+    def leave_threads(self) -> None:
+        """End the process without its other threads: PyTorch's abort it if they still compute while Python ends."""
+        atexit.register(self._end_at_once)
+
+    def _end_at_once(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(FAILED if self._code is None else self._code)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:

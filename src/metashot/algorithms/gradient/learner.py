@@ -231,16 +231,19 @@ class GradientLearner(Algorithm):
     def features_before_and_after(self, episode: Episode) -> tuple[Tensor, Tensor | None]:
         start = self.initial_parameters(episode.support)
         x = episode.support.x, episode.query.x
-        before = self.network.features(*x) if start is None else self._features(start, episode, 0)
-        adapted = self.adapt(episode.support).parameters
-        return before, self._features(adapted, episode, max(self.test_inner_steps - 1, 0))
+        before = self.network.features(*x) if start is None else self._features(start, *x, 0)
+        return before, self.features_after(self.adapt(episode.support), episode.query.x)
 
-    def _features(self, parameters: Parameters, episode: Episode, step: int) -> Tensor:
+    def features_after(self, adapted: AdaptedTasks, query_x: Tensor) -> Tensor:
+        """Features [T, S + Q, features] of support examples and queries, by the adapted networks."""
+        return self._features(adapted.parameters, adapted.support.x, query_x, max(self.test_inner_steps - 1, 0))
+
+    def _features(self, parameters: Parameters, support_x: Tensor, query_x: Tensor, step: int) -> Tensor:
         """Features [T, S + Q, features] of networks with these parameters [T, ...]."""
         network, features = Methods(self.network), []
-        for task in range(len(episode)):
+        for task in range(len(support_x)):
             theta = {name: value[task] for name, value in parameters.items()}
-            x = (x[task : task + 1] for x in (episode.support.x, episode.query.x))
+            x = (x[task : task + 1] for x in (support_x, query_x))
             features.append(network.with_parameters(theta, "features", step, *x))
         return torch.cat(features)
 
