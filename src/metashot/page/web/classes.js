@@ -90,11 +90,11 @@ export class Classes extends EventTarget {
   }
 
   #changed(type, detail, matters) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
     if (matters) {
       this.saved = this.examples === 0;
       this.dispatchEvent(new Event("lesson")); // what is to be learned has changed
     }
-    this.dispatchEvent(new CustomEvent(type, { detail }));
     this.dispatchEvent(new Event("any"));
   }
 }

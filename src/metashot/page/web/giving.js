@@ -45,9 +45,8 @@ export class Giving {
       calls.taken(blob, serial);
     });
     const draw = [this.drawing.element];
-    if (asks) draw.push(tell(make("p.hint"), "ask.draw-hint"));
-    else this.drawing.element.lastElementChild.prepend(add);
-    draw.push(tell(make("p.hint"), "draw.cannot"));
+    if (!asks) this.drawing.element.lastElementChild.prepend(add);
+    draw.push(tell(make("p.hint"), asks ? "ask.draw-hint" : "draw.cannot"));
 
     this.#panels.draw = draw;
     this.#panels.files = this.#ofFiles(asks, calls);

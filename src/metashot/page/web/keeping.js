@@ -140,7 +140,7 @@ function download(blob, name) {
 
 /** Copy a text; where the clipboard is closed to the page, select it, so that one key copies it. */
 async function copy(element, button) {
-  const words = button.querySelector("span:last-child");
+  const words = button.firstElementChild;
   let key = "copied";
   try {
     await navigator.clipboard.writeText(element.textContent);

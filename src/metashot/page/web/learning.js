@@ -30,6 +30,7 @@ export class Learning extends EventTarget {
     this.#classes = classes;
     this.#connection = connection;
     classes.addEventListener("lesson", () => this.#changed());
+    classes.addEventListener("any", () => this.#tell("learned"));
     connection.addEventListener("back", () => this.again());
   }
 
@@ -92,7 +93,6 @@ export class Learning extends EventTarget {
     const pause = Math.max(0, Math.min(PAUSE, this.#since + LONGEST_PAUSE - now));
     this.#timer = setTimeout(() => this.again(), pause);
     if (this.missing !== null) this.#unlearn();
-    this.#tell("learned");
   }
 
   #unlearn() {

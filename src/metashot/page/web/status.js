@@ -1,7 +1,7 @@
 // What the page says about itself: how far learning is, whether the server answers, and which learner this is.
 
 import { showError } from "./notices.js";
-import { hush, number, tell } from "./words.js";
+import { duration, hush, tell } from "./words.js";
 
 const SAID_FOR = 8000; // ms that the server's return is said
 
@@ -17,7 +17,7 @@ export function followLearning(learning) {
     if (missing) tell(place, ...missing);
     else if (lesson) {
       const examples = lesson.classes.reduce((sum, one) => sum + one.examples.length, 0);
-      tell(place, "learned", { examples, classes: lesson.classes.length, seconds: number(lesson.seconds, lesson.seconds < 1 ? 2 : 1) });
+      tell(place, "learned", { examples, classes: lesson.classes.length, seconds: duration(lesson.seconds) });
     } else if (learning.error) hush(place);
     else tell(place, "learning");
   };

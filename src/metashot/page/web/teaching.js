@@ -280,10 +280,10 @@ class Card {
 
   open(giving) {
     this.element.classList.add("is-open");
+    const hadFocus = document.activeElement === this.#opener;
     this.#opener.hidden = true;
-    const hadFocus = document.activeElement === this.#opener || document.activeElement === document.body;
     this.#body.append(giving.element);
-    if (hadFocus && document.activeElement !== this.#name) giving.focus();
+    if (hadFocus) giving.focus();
   }
 
   close() {

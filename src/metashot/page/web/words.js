@@ -73,6 +73,11 @@ export function number(value, digits = 0) {
   return new Intl.NumberFormat(language, { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
 }
 
+/** A duration in seconds, with two digits that matter. */
+export function duration(seconds) {
+  return new Intl.NumberFormat(language, { maximumSignificantDigits: 2 }).format(seconds);
+}
+
 /** A share such as 0.934 as 93.4 %. */
 export function percent(share) {
   const digits = share > 0.9995 || share < 0.0005 ? 0 : 1;

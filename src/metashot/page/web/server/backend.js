@@ -21,7 +21,7 @@ class Server {
   #fit = null; // the number that the server gave to it
 
   async begin() {
-    this.#first = this.facts = withItems(await get("api/learner"));
+    this.#first = this.facts = withItems(await get("api/learner?learner=own"));
   }
 
   async prepare(blob, name) {
@@ -63,14 +63,14 @@ class Server {
   async load(blob, name) {
     const facts = withItems(await post(`api/load?name=${encodeURIComponent(name)}`, blob));
     this.facts = facts;
-    this.#loaded = { blob, name };
+    this.#loaded = facts.learner === "own" ? null : { blob, name };
     this.#fit = null;
     return facts.classes;
   }
 
   /** Whether the server answers again. Another learner on its port cannot read the pixels that the page holds. */
   async reconnect() {
-    const facts = await get("api/learner");
+    const facts = await get("api/learner?learner=own");
     const [was, is] = [this.#first, facts].map((one) => JSON.stringify([one.checkpoint, one.algorithm, one.shape]));
     if (was !== is) throw new PageError("other_learner", facts.checkpoint ?? "");
   }
