@@ -70,6 +70,7 @@ export class Asking {
   }
 
   rewrite() {
+    this.#answered();
     this.#view.rewrite();
   }
 
@@ -132,12 +133,14 @@ export class Asking {
       if (!entry) continue;
       entry.button.setAttribute("aria-pressed", String(query === current));
       const { answer } = query;
+      const name = answer ? (answer.unknown ? say("strip.unknown") : answer.lesson.classes[best(answer.probabilities)].name) : say("strip.open");
+      tell(entry.button, "strip.entry", { name }, "aria-label");
       if (query.error) tell(entry.text, "strip.error");
       else if (!answer) tell(entry.text, "strip.open");
       else if (answer.unknown) tell(entry.text, "strip.unknown");
       else {
         hush(entry.text);
-        entry.text.textContent = answer.lesson.classes[best(answer.probabilities)].name;
+        entry.text.textContent = name;
       }
     }
     this.#view.show(current);

@@ -83,6 +83,11 @@ export class Camera {
     }
   }
 
+  /** Go on after the element was moved in the page, where browsers pause. */
+  resume() {
+    if (this.#stream) this.#video.play().catch(() => {});
+  }
+
   /** Switch the camera off. */
   stop() {
     this.#wanted = false;

@@ -14,6 +14,7 @@ export const TAKEN = "name.taken";
 export class Classes extends EventTarget {
   list = []; // [{key, name, label?, examples: [{key, item, title}]}]
   saved = true; // whether all that is here was saved, or loaded
+  revision = 0; // counts changes of what is to be learned
 
   get examples() {
     return this.list.reduce((sum, one) => sum + one.examples.length, 0);
@@ -92,6 +93,7 @@ export class Classes extends EventTarget {
   #changed(type, detail, matters) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
     if (matters) {
+      this.revision += 1;
       this.saved = this.examples === 0;
       this.dispatchEvent(new Event("lesson")); // what is to be learned has changed
     }

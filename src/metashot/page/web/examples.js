@@ -18,7 +18,7 @@ export class Examples {
   constructor(open, remove) {
     this.#open = open;
     this.#remove = remove;
-    this.element = make("ul.examples", { on: { keydown: (event) => this.#key(event), focusin: (event) => this.#stopAt(event.target) } });
+    this.element = make("ul.examples", { role: "list", on: { keydown: (event) => this.#key(event), focusin: (event) => this.#stopAt(event.target) } });
   }
 
   add(example, place) {

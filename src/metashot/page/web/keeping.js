@@ -2,7 +2,7 @@
 
 import { confirm } from "./close_up.js";
 import { make } from "./elements.js";
-import { asPageError, UNREACHABLE } from "./errors.js";
+import { asPageError, PageError, UNREACHABLE } from "./errors.js";
 import { clearError, showError } from "./notices.js";
 import { linesOfFolder, linesOfSaved } from "./python_lines.js";
 import { hush, say, tell } from "./words.js";
@@ -67,7 +67,7 @@ export class Keeping {
   }
 
   #can() {
-    const can = this.#learning.lesson !== null && !this.#learning.busy;
+    const can = this.#learning.lesson !== null;
     this.#save.disabled = !can;
     this.#graph.disabled = !can || Boolean(this.#session.backend.facts.no_graph);
     const { lesson, missing } = this.#learning;
@@ -78,13 +78,17 @@ export class Keeping {
   #said = false;
 
   async #keep(what) {
-    const { lesson } = this.#learning;
+    const { backend, connection } = this.#session;
     const fileName = this.#fileName + (what === "save" ? ENDING : ".onnx");
     try {
-      const blob = await this.#session.backend[what]();
+      if (connection.isLost) throw new PageError(UNREACHABLE);
+      await this.#learning.settled(); // a name that was just changed is to be in the file
+      if (this.#learning.lesson === null) return; // why is said where the examples are
+      const { revision } = this.#classes;
+      const blob = await backend[what]();
       download(blob, fileName);
       // Changes while the file was written are not in it.
-      if (what === "save" && lesson === this.#learning.lesson && !this.#learning.busy) this.#classes.saved = true;
+      if (what === "save" && revision === this.#classes.revision) this.#classes.saved = true;
       clearError(this.#error);
       this.#said = true;
       tell(this.#note, "keep.saved", { file: fileName });
@@ -99,6 +103,8 @@ export class Keeping {
     if (!file) return;
     if (!this.#classes.saved && !(await confirm("keep.replace", { count: this.#classes.examples }, "keep.replace-yes"))) return;
     try {
+      const most = this.#session.backend.facts.limits?.learner ?? Infinity;
+      if (file.size > most) throw new PageError("too_large", `> ${Math.round(most / 2 ** 20)} MiB`);
       const loaded = await this.#session.backend.load(file, file.name);
       this.#learning.forget(null); // pictures of another learner may have another shape
       this.#changed();

@@ -23,6 +23,7 @@ export class Learning extends EventTarget {
   #timer = null;
   #since = null; // when the first change came that is not fitted
   #fits = 0;
+  #working = null; // ends when nothing is left to do
 
   constructor(backend, classes, connection) {
     super();
@@ -31,6 +32,7 @@ export class Learning extends EventTarget {
     this.#connection = connection;
     classes.addEventListener("lesson", () => this.#changed());
     classes.addEventListener("any", () => this.#tell("learned"));
+    classes.addEventListener("replaced", () => this.#unlearn()); // perhaps by those of another learner
     connection.addEventListener("back", () => this.again());
   }
 
@@ -51,6 +53,12 @@ export class Learning extends EventTarget {
     clearTimeout(this.#timer);
     this.#due = true;
     this.#work();
+  }
+
+  /** Wait until all changes so far are learned and all queries answered. */
+  async settled() {
+    if (this.#since !== null) this.again();
+    await this.#working;
   }
 
   /** Ask a query, which takes the place of `instead` where that is given. */
@@ -99,10 +107,14 @@ export class Learning extends EventTarget {
     this.lesson = this.error = null;
     for (const query of this.queries) query.answer = query.error = query.asked = null;
     this.#tell("answered");
+    this.#tell("learned");
   }
 
-  async #work() {
-    if (this.busy) return;
+  #work() {
+    if (!this.busy) this.#working = this.#workOff();
+  }
+
+  async #workOff() {
     this.busy = true;
     for (;;) {
       if (this.#due) {

@@ -64,6 +64,7 @@ function start(backend) {
     if (document.getElementById("ask").contains(document.activeElement)) asking.ask(found);
     else teaching.paste(found);
   });
+  document.addEventListener("keydown", openByEnter);
   // A file that is dropped beside everything must not replace the page.
   for (const type of ["dragover", "drop"]) {
     addEventListener(type, (event) => {
@@ -73,6 +74,13 @@ function start(backend) {
       }
     });
   }
+}
+
+/** Enter opens a file dialog like a button; by themselves, browsers open it with the space bar only. */
+function openByEnter(event) {
+  if (event.key !== "Enter" || !event.target.matches("input[type=file]")) return;
+  event.preventDefault();
+  event.target.click();
 }
 
 function offerLanguages() {

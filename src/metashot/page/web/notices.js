@@ -5,11 +5,12 @@ import { hush, knows, say, tell } from "./words.js";
 
 const MOST_NAMED = 5; // files of a list
 
-/** The words for an error, with what the back end says behind them. */
-export function describe(error) {
+/** The words for an error, with what the back end says behind them; without the file's name, where that is given already. */
+export function describe(error, title = "") {
   const key = `error.${error.code}`;
   const about = say(knows(key) ? key : "error.failed", error.details);
-  return error.message ? `${about} (${error.message})` : about;
+  const message = title && error.message.startsWith(`${title}: `) ? error.message.slice(title.length + 2) : error.message;
+  return message ? say("error.with", { about, message }) : about;
 }
 
 export function showError(place, error) {
@@ -36,7 +37,7 @@ export class Failures {
   /** Replace the list by these. */
   show(failures) {
     this.#list.replaceChildren(
-      ...failures.slice(0, MOST_NAMED).map(({ title, error }) => make("li", {}, make("strong", {}, title), ": ", describe(error))),
+      ...failures.slice(0, MOST_NAMED).map(({ title, error }) => make("li", {}, make("strong", {}, String(title)), ": ", describe(error, String(title)))),
     );
     const more = failures.length - MOST_NAMED;
     if (more > 0) this.#list.append(tell(make("li"), "failures.more", { count: more }));

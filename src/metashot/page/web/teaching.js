@@ -68,6 +68,7 @@ export class Teaching {
     this.#cards.get(this.#open?.key)?.close();
     this.#open = one;
     if (one) this.#cards.get(one.key).open(this.giving);
+    this.giving.camera.resume();
   }
 
   /** Pasted files go to the class whose card is open. */
