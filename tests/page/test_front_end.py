@@ -24,20 +24,22 @@ pytest.importorskip("playwright.sync_api")
 pytest.importorskip("uvicorn")
 
 import uvicorn
-from playwright.sync_api import expect
-
 from metashot.page.server import WEB, page_app
+from playwright.sync_api import Browser, BrowserContext, FileChooser, FilePayload, Locator, Page, expect
+
 from tests.applied.learners import tiny
 
 DIGITS = {
-    "0": [[(0.5, 0.15), (0.3, 0.25), (0.25, 0.5), (0.3, 0.75), (0.5, 0.85), (0.7, 0.75), (0.75, 0.5), (0.7, 0.25), (0.5, 0.15)]],
+    "0": [
+        [(0.5, 0.15), (0.3, 0.25), (0.2, 0.5), (0.3, 0.75), (0.5, 0.85), (0.7, 0.75), (0.8, 0.5), (0.7, 0.25), (0.5, 0.15)],
+    ],
     "1": [[(0.4, 0.3), (0.55, 0.15), (0.55, 0.85)]],
-    "3": [[(0.28, 0.22), (0.5, 0.14), (0.7, 0.27), (0.65, 0.42), (0.45, 0.48), (0.68, 0.56), (0.74, 0.72), (0.52, 0.86), (0.27, 0.78)]],
+    "3": [
+        [(0.3, 0.2), (0.5, 0.1), (0.7, 0.3), (0.65, 0.4), (0.45, 0.5), (0.7, 0.6), (0.75, 0.7), (0.5, 0.9), (0.3, 0.8)],
+    ],
     "4": [[(0.6, 0.85), (0.6, 0.15), (0.25, 0.6), (0.8, 0.6)]],
     "7": [[(0.25, 0.2), (0.75, 0.2), (0.45, 0.85)]],
 }  # fmt: skip
-Page = Any
-Locator = Any
 
 
 class Server:
@@ -52,7 +54,9 @@ class Server:
 
     def start(self) -> None:
         app = page_app(self.learner, self.checkpoint, self.port, folder=self.folder)
-        config = uvicorn.Config(app, host="127.0.0.1", port=self.port, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app, host="127.0.0.1", port=self.port, log_config=None, lifespan="off", timeout_graceful_shutdown=1
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
@@ -96,11 +100,12 @@ Opens = Callable[..., Page]
 
 
 @pytest.fixture
-def opens(chromium: Any) -> Iterator[Opens]:
+def opens(chromium: Browser) -> Iterator[Opens]:
     """Opens a page that has loaded. A test fails where a script of its pages has raised an error, or asked another host."""
-    contexts: list[Any] = []
+    contexts: list[BrowserContext] = []
     errors: list[str] = []
     hosts: set[str] = set()
+    own: set[str] = {""}
 
     def open_page(server: Server, **options: Any) -> Page:
         context = chromium.new_context(**{"viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce", **options})
@@ -111,19 +116,17 @@ def opens(chromium: Any) -> Iterator[Opens]:
         page.on("request", lambda request: hosts.add(request.url.split("/")[2] if request.url.startswith("http") else ""))
         page.goto(server.address)
         expect(page.locator("#page")).to_be_visible()
-        hosts_of_server = {f"127.0.0.1:{server.port}", ""}
-        page.own_hosts = hosts_of_server
+        own.add(f"127.0.0.1:{server.port}")
         return page
 
     yield open_page
-    ports = {host for context in contexts for page in context.pages for host in getattr(page, "own_hosts", ())}
     for context in contexts:
         context.close()
     assert not errors
-    assert hosts <= ports, "the page asked a host that is not its own"
+    assert hosts <= own, "the page asked a host that is not its own"
 
 
-def drawn(digit: str, seed: int, name: str | None = None) -> dict[str, Any]:
+def drawn(digit: str, seed: int, name: str | None = None) -> FilePayload:
     """An image file of a digit, dark on white."""
     random_ = random.Random(seed)
     image = Image.new("L", (200, 200), 255)
@@ -150,11 +153,15 @@ def use(part: Locator, way: str) -> None:
     part.get_by_role("tab", name=way).click()
 
 
+def box_of(element: Locator) -> Any:
+    return element.bounding_box()
+
+
 def draw(page: Page, part: Locator, digit: str, seed: int) -> None:
     random_ = random.Random(seed)
     sheet = part.locator(".sheet")
     sheet.scroll_into_view_if_needed()
-    box = sheet.bounding_box()
+    box = box_of(sheet)
     shift = (random_.uniform(-0.03, 0.03), random_.uniform(-0.03, 0.03))
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
@@ -165,7 +172,7 @@ def draw(page: Page, part: Locator, digit: str, seed: int) -> None:
         page.mouse.move(*place(first))
         page.mouse.down()
         for point in others:
-            page.mouse.move(*place(point), steps=3)
+            page.mouse.move(*place(point), steps=2)
         page.mouse.up()
 
 
@@ -191,7 +198,7 @@ def answer(page: Page) -> Locator:
     return page.locator("#said")
 
 
-def drop(page: Page, selector: str, files: Sequence[dict[str, Any]]) -> None:
+def drop(page: Page, selector: str, files: Sequence[FilePayload]) -> None:
     """Drop files, as far as a script can: the browser's own events with a real DataTransfer."""
     page.evaluate(
         """([selector, files, kind]) => {
@@ -206,11 +213,13 @@ def drop(page: Page, selector: str, files: Sequence[dict[str, Any]]) -> None:
     )
 
 
-def paste(page: Page, files: Sequence[dict[str, Any]]) -> None:
+def paste(page: Page, files: Sequence[FilePayload]) -> None:
     page.evaluate(
         """(files) => {
           const transfer = new DataTransfer();
-          for (const { name, bytes } of files) transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+          for (const { name, bytes } of files) {
+            transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+          }
           document.activeElement.dispatchEvent(
             new ClipboardEvent("paste", { bubbles: true, cancelable: true, clipboardData: transfer }));
         }""",
@@ -259,7 +268,7 @@ def test_a_finger_draws_without_scrolling_the_page(opens: Opens, drawings: Serve
     page = opens(drawings, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     sheet = card(page, 0).locator(".sheet")
     sheet.scroll_into_view_if_needed()
-    box, before = sheet.bounding_box(), page.evaluate("scrollY")
+    box, before = box_of(sheet), page.evaluate("scrollY")
     touch = page.context.new_cdp_session(page)
     x, top = box["x"] + box["width"] / 2, box["y"] + 40
     touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": top + 200}]})
@@ -283,7 +292,8 @@ def test_a_finger_draws_without_scrolling_the_page(opens: Opens, drawings: Serve
 def test_a_stroke_is_undone_and_the_sheet_is_cleared(opens: Opens, drawings: Server) -> None:
     page = opens(drawings)
     one = card(page, 0)
-    ink = "(sheet) => sheet.getContext('2d').getImageData(0, 0, 320, 320).data.filter((v, at) => at % 4 === 0 && v < 128).length"
+    pixels = "sheet.getContext('2d').getImageData(0, 0, 320, 320).data"
+    ink = f"(sheet) => {pixels}.filter((value, at) => at % 4 === 0 && value < 128).length"
     draw(page, one, "1", 0)
     first = one.locator(".sheet").evaluate(ink)
     draw(page, one, "7", 0)
@@ -328,7 +338,7 @@ def test_a_folder_with_folders_makes_a_class_of_each(opens: Opens, drawings: Ser
 
 def test_a_file_that_is_no_image_is_named_with_the_reason_and_the_others_are_taken(opens: Opens, drawings: Server) -> None:
     page = opens(drawings)
-    text = {"name": "<b>notes</b>.txt", "mimeType": "text/plain", "buffer": b"no image"}
+    text: FilePayload = {"name": "<b>notes</b>.txt", "mimeType": "text/plain", "buffer": b"no image"}
     drop(page, ".card", [drawn("0", 0), text, drawn("0", 1)])
     one = card(page, 0)
     expect(one.locator(".failures")).to_contain_text("<b>notes</b>.txt: not usable as an image")
@@ -379,6 +389,8 @@ def test_classes_are_renamed_added_and_removed_and_come_back(opens: Opens, drawi
 
 def test_everything_can_be_done_by_keyboard(opens: Opens, drawings: Server) -> None:
     page = opens(drawings)
+    dialogs: list[FileChooser] = []
+    page.on("filechooser", lambda dialog: dialogs.append(dialog))
     focused = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"
 
     def tab_to(name: str, back: bool = False) -> None:
@@ -396,9 +408,12 @@ def test_everything_can_be_done_by_keyboard(opens: Opens, drawings: Server) -> N
     page.keyboard.press("ArrowRight")
     assert "Files" in page.evaluate(focused)
     page.keyboard.press("Tab")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files([drawn("0", seed) for seed in range(3)])
+    page.keyboard.press("Enter")
+    for _ in range(100):
+        if dialogs:
+            break
+        page.wait_for_timeout(50)
+    dialogs[0].set_files([drawn("0", seed) for seed in range(3)])
     expect(card(page, 0).locator(".example")).to_have_count(3)
     tab_to("Example 0-0.png")
     page.keyboard.press("ArrowRight")
@@ -436,8 +451,8 @@ def test_the_slider_goes_through_the_answers_after_each_inner_step(opens: Opens,
     shares = page.locator("#bars .share")
     slider = page.get_by_role("slider", name="Inner steps")
     expect(slider).to_be_visible()
-    last = int(slider.get_attribute("max"))
-    assert int(slider.input_value()) == last == 5 or last > 0
+    last = int(slider.get_attribute("max") or 0)
+    assert int(slider.input_value()) == last > 0
     seen = [shares.all_text_contents()]
     slider.focus()
     for _ in range(last):
@@ -458,7 +473,7 @@ def test_a_transductive_learner_is_asked_all_queries_together(opens: Opens, toge
     for count, digit in enumerate(["0", "1", "0"], start=1):
         with page.expect_request(re.compile("api/answer")) as request:
             ask_file(page, digit, 50 + count)
-        assert len(request.value.post_data_json["items"]) == count
+        assert len(json.loads(request.value.post_data or "")["items"]) == count
     expect(page.locator("#alone")).to_contain_text("answers all of these together")
 
 
@@ -498,7 +513,9 @@ def test_a_learner_is_saved_and_loaded_again_and_its_python_lines_run(
     assert sorted(names) == ["0", "7", 'one "1" 一']
     ask_file(page, "1")
     expect(answer(page)).to_contain_text('one "1" 一: ')
-    assert not page.evaluate("(() => { const e = new Event('beforeunload', {cancelable: true}); dispatchEvent(e); return e.defaultPrevented; })()")
+    assert not page.evaluate(
+        "(() => { const e = new Event('beforeunload', {cancelable: true}); dispatchEvent(e); return e.defaultPrevented; })()"
+    )
 
     (tmp_path / "query.png").write_bytes(drawn("1", 99)["buffer"])
     for digit in ("0", "1"):
@@ -506,9 +523,9 @@ def test_a_learner_is_saved_and_loaded_again_and_its_python_lines_run(
         for seed in range(2):
             (tmp_path / "examples" / digit / f"{seed}.png").write_bytes(drawn(digit, seed)["buffer"])
     monkeypatch.chdir(tmp_path)
-    exec(lines, {})
+    exec(lines or "", {})
     assert capsys.readouterr().out in ("['one \"1\" 一']\n", "['unknown']\n")
-    exec(of_folder, {})
+    exec(of_folder or "", {})
     assert capsys.readouterr().out in ("['1']\n", "['unknown']\n")
 
 
@@ -525,7 +542,9 @@ def test_what_cannot_be_loaded_is_said_in_place_and_the_examples_stay(opens: Ope
 
 def test_leaving_warns_only_if_examples_would_be_lost(opens: Opens, drawings: Server) -> None:
     page = opens(drawings)
-    warns = "(() => { const e = new Event('beforeunload', {cancelable: true}); dispatchEvent(e); return e.defaultPrevented; })()"
+    warns = (
+        "(() => { const e = new Event('beforeunload', {cancelable: true}); dispatchEvent(e); return e.defaultPrevented; })()"
+    )
     assert not page.evaluate(warns)
     drop(page, ".card", [drawn("0", 0)])
     expect(page.locator(".example")).to_have_count(1)
@@ -549,8 +568,9 @@ def test_two_hundred_classes_with_a_thousand_examples_stay_fluid(opens: Opens, d
     expect(page.locator(".card")).to_have_count(200)
     expect(page.locator("#learned")).to_contain_text("Learned 1,000 examples of 200 classes")
     assert page.locator(".example").count() == 1000
-    painted = """() => [...document.querySelectorAll(".example canvas")].filter((one) => one.checkVisibility({contentVisibilityAuto: true})
-      && one.getContext("2d").getImageData(0, 0, 1, 1).data[3]).length"""
+    painted = """() => [...document.querySelectorAll(".example canvas")]
+      .filter((one) => one.checkVisibility({ contentVisibilityAuto: true })
+        && one.getContext("2d").getImageData(0, 0, 1, 1).data[3]).length"""
     assert 0 < page.evaluate(painted) < 300, "pictures that are out of sight are painted"
     # A change touches one card, and no other element is made anew.
     page.evaluate("for (const one of document.querySelectorAll('.card, .example')) one.wasHere = true")
@@ -563,7 +583,11 @@ def test_two_hundred_classes_with_a_thousand_examples_stay_fluid(opens: Opens, d
           let longest = 0;
           let before = performance.now();
           let going = true;
-          const frame = (now) => { longest = Math.max(longest, now - before); before = now; if (going) requestAnimationFrame(frame); };
+          const frame = (now) => {
+            longest = Math.max(longest, now - before);
+            before = now;
+            if (going) requestAnimationFrame(frame);
+          };
           requestAnimationFrame((now) => { before = now; frame(now); });
           for (const place of [5, 90, 199]) {
             document.querySelectorAll(".card .opener")[place].click();
@@ -649,7 +673,20 @@ def test_every_control_has_a_name_and_every_heading_its_place(opens: Opens, draw
     ask_file(page, "0")
     expect(page.locator("#near-list li").first).to_be_visible()
     tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
-    kinds = {"button", "textbox", "checkbox", "slider", "tab", "link", "region", "navigation", "tablist", "tabpanel", "img", "list"}
+    kinds = {
+        "button",
+        "textbox",
+        "checkbox",
+        "slider",
+        "tab",
+        "link",
+        "region",
+        "navigation",
+        "tablist",
+        "tabpanel",
+        "img",
+        "list",
+    }
     unnamed = {"list"}  # those of the page's lists that have one are tested below
     found = [
         (node["role"]["value"], node.get("name", {}).get("value", ""))
@@ -659,10 +696,14 @@ def test_every_control_has_a_name_and_every_heading_its_place(opens: Opens, draw
     assert not [kind for kind, name in found if not name.strip() and kind not in unnamed]
     assert {"Teach", "Ask", "Keep", "Answer"} <= {name.split(" ")[-1] for kind, name in found if kind == "region"}
     assert {"Classes", "Examples of 0", "Probability of each class"} <= {name for kind, name in found if kind == "list"}
-    levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3')].filter((one) => one.checkVisibility()).map((one) => one.tagName)")
-    assert levels[0] == "H1" and levels.count("H1") == 1 and levels.count("H2") == 3
+    levels = page.evaluate(
+        "[...document.querySelectorAll('h1, h2, h3')].filter((one) => one.checkVisibility()).map((one) => one.tagName)"
+    )
+    assert levels[0] == "H1"
+    assert (levels.count("H1"), levels.count("H2")) == (1, 3)
     assert page.locator("#said").get_attribute("aria-live") == "polite"
-    assert page.evaluate("[...document.querySelectorAll('[id]')].map((one) => one.id).length === new Set([...document.querySelectorAll('[id]')].map((one) => one.id)).size")
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map((one) => one.id)")
+    assert len(ids) == len(set(ids))
 
 
 CONTRASTS = """() => {
@@ -679,7 +720,8 @@ CONTRASTS = """() => {
   };
   const poor = [];
   for (const element of document.querySelectorAll("body *")) {
-    const hasText = [...element.childNodes].some((one) => one.nodeType === 3 && one.textContent.trim()) || element.matches("input[type=text]");
+    const hasText = element.matches("input[type=text]")
+      || [...element.childNodes].some((one) => one.nodeType === 3 && one.textContent.trim());
     if (!hasText || !element.checkVisibility() || element.closest(":disabled, noscript, .unseen")) continue;
     const below = element.matches(".sheet-hint") ? [255, 255, 255] : ground(element);
     const text = over(channels(getComputedStyle(element).color), below);
@@ -697,12 +739,14 @@ def test_text_has_enough_contrast(opens: Opens, drawings: Server, theme: str) ->
     teach_files(page, ["0", "1"])
     ask_file(page, "0")
     expect(page.locator("#near-list li").first).to_be_visible()
-    drop(page, ".card", [{"name": "a.txt", "buffer": b"x"}])
+    drop(page, ".card", [{"name": "a.txt", "mimeType": "", "buffer": b"x"}])
     expect(card(page, 0).locator(".failures")).to_be_visible()
     card(page, 0).locator(".name").fill("")
     page.evaluate("document.getElementById('banner').hidden = false; document.getElementById('banner').textContent = 'lost'")
     assert page.evaluate(CONTRASTS) == []
-    dark = page.evaluate("getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g).every((value) => value < 60)")
+    dark = page.evaluate(
+        "getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g).every((value) => value < 60)"
+    )
     assert dark == (theme == "dark")
     white = page.locator("#ask .sheet").evaluate("(sheet) => sheet.getContext('2d').getImageData(1, 1, 1, 1).data[0]")
     assert white == 255, "paper is white in both"
@@ -719,7 +763,7 @@ def test_the_camera_takes_a_picture_and_more_while_the_button_is_held(opens: Ope
     take.focus()
     page.keyboard.press("Enter")
     expect(one.locator(".example")).to_have_count(2)
-    box = take.bounding_box()
+    box = box_of(take)
     page.mouse.move(box["x"] + 20, box["y"] + 20)
     page.mouse.down()
     expect(one.locator(".example")).to_have_count(5)
@@ -734,18 +778,24 @@ def test_the_camera_takes_a_picture_and_more_while_the_button_is_held(opens: Ope
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [("NotAllowedError", "may not use the camera"), ("NotFoundError", "No camera was found"), ("NotReadableError", "cannot be used")],
+    [
+        ("NotAllowedError", "may not use the camera"),
+        ("NotFoundError", "No camera was found"),
+        ("NotReadableError", "cannot be used"),
+    ],
 )
 def test_why_there_is_no_camera_is_said(opens: Opens, drawings: Server, error: str, words: str) -> None:
     page = opens(drawings)
-    page.evaluate(f"() => {{ navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', '{error}')); }}")
+    page.evaluate(
+        f"() => {{ navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', '{error}')); }}"
+    )
     use(card(page, 0), "Webcam")
     expect(card(page, 0).locator(".camera .error")).to_contain_text(words)
     use(card(page, 0), "Files")  # there is another way
     expect(card(page, 0).locator(".camera .error")).to_be_hidden()
 
 
-def test_a_page_that_is_opened_as_a_file_says_how_to_open_it(chromium: Any) -> None:
+def test_a_page_that_is_opened_as_a_file_says_how_to_open_it(chromium: Browser) -> None:
     page = chromium.new_page()
     page.goto((WEB / "index.html").as_uri())
     expect(page.locator("#no-modules")).to_be_visible()
@@ -791,6 +841,9 @@ def test_nothing_is_inline_or_loaded_from_elsewhere() -> None:
     for path in WEB.rglob("*"):
         if path.suffix in (".js", ".html", ".css") and "runtime" not in path.parts:
             text = path.read_text(encoding="utf-8")
-            outside = set(re.findall(r"https?://[^\s\"'<`]+", text)) - {"http://localhost:8000", "http://localhost:8000</code>"}
+            outside = set(re.findall(r"https?://[^\s\"'<`]+", text)) - {
+                "http://localhost:8000",
+                "http://localhost:8000</code>",
+            }
             assert not outside, path
             assert "innerHTML" not in text, path
