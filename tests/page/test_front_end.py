@@ -181,11 +181,9 @@ def teach_files(page: Page, digits: Sequence[str], each: int = 2) -> None:
     for place, digit in enumerate(digits):
         if page.locator(".card").count() <= place:
             page.get_by_role("button", name="Add a class").click()
-        one = open_card(page, place)
-        one.locator(".name").fill(digit)
-        use(one, "Files")
-        one.locator("input.file").first.set_input_files([drawn(digit, seed) for seed in range(each)])
-        expect(one.locator(".example")).to_have_count(each)
+        card(page, place).locator(".name").fill(digit)
+        card(page, place).locator(".name").press("Enter")
+        drop(page, f".card:nth-child({place + 1})", [drawn(digit, seed) for seed in range(each)])
     expect(page.locator("#learned")).to_contain_text(f"Learned {each * len(digits)} examples of {len(digits)} classes")
 
 
@@ -642,6 +640,25 @@ def test_a_server_that_is_killed_is_missed_and_fed_again_when_it_is_back(opens: 
     drawings.start()
     ask_file(page, "1", 5)
     expect(page.locator("#strip-list .said")).to_have_text(["1", "0", "1"])
+
+
+def test_a_loaded_learner_of_another_network_is_read_again_by_a_new_server(
+    opens: Opens, drawings: Server, adapting: Server, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 1, 28, 28), dtype=np.uint8)
+    learner: Any = metashot.load(adapting.checkpoint, "cpu")
+    learner.fit_pixels(pixels, [0, 1, 2, 0, 1, 2]).save(tmp_path / "other.fewshot")
+    page = opens(drawings)
+    page.locator("#load").set_input_files(tmp_path / "other.fewshot")
+    expect(page.locator("#about-learner")).to_contain_text("maml")
+    ask_file(page, "1")
+    expect(page.locator("#steps")).to_be_visible()
+    expect(page.locator("#unknown-choice")).to_be_hidden()
+    drawings.stop()
+    drawings.start()
+    ask_file(page, "4")
+    expect(page.locator("#strip-list .said")).to_have_text([re.compile("^[012]$")] * 2)
+    expect(page.locator("#lines-folder")).to_contain_text('metashot.load_fitted("other.fewshot").fit(images, labels)')
 
 
 def test_the_page_speaks_chinese_and_keeps_the_choice(opens: Opens, drawings: Server) -> None:

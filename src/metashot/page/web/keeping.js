@@ -32,7 +32,7 @@ export class Keeping {
     this.#classes = classes;
     this.#learning = learning;
     this.#changed = learnerChanged;
-    this.#isFitted = session.backend.facts.classes.length > 0 || session.backend.facts.checkpoint.endsWith(ENDING);
+    this.#isFitted = session.backend.facts.classes.length > 0 || String(session.backend.facts.checkpoint).endsWith(ENDING);
     this.#save.addEventListener("click", () => this.#keep("save"));
     this.#graph.addEventListener("click", () => this.#keep("graph"));
     this.#load.addEventListener("change", () => this.#read());

@@ -251,6 +251,7 @@ class Card {
   #examples;
   #body;
   #opener;
+  #edited = false;
 
   constructor(one, classes, { open, remove, removeExample }) {
     this.#one = one;
@@ -258,7 +259,7 @@ class Card {
     const [nameId, errorId] = [newId("name"), newId("name-error")];
     this.#name = make("input.name", {
       id: nameId, type: "text", value: one.name, maxlength: 200, autocomplete: "off", spellcheck: "false", "aria-describedby": errorId,
-      on: { input: () => this.#check(), change: () => this.#commit(), blur: () => this.#commit(), keydown: (event) => this.#key(event) },
+      on: { input: () => this.#edit(), change: () => this.#commit(), blur: () => this.#commit(), keydown: (event) => this.#key(event) },
     });
     tell(this.#name, "class.name", {}, "aria-label");
     this.#nameError = make("p.error", { id: errorId, role: "alert" });
@@ -306,6 +307,7 @@ class Card {
   named() {
     const { name } = this.#one;
     if (this.#name.value !== name) this.#name.value = name;
+    this.#edited = false;
     hush(this.#nameError);
     this.#name.removeAttribute("aria-invalid");
     tell(this.remover, "class.remove", { name }, "aria-label");
@@ -338,8 +340,14 @@ class Card {
     return refusal === null;
   }
 
+  #edit() {
+    this.#edited = true;
+    this.#check();
+  }
+
+  /** Only what a person wrote is a new name: a field shows some names, such as those with line breaks, in another way. */
   #commit() {
-    if (this.#check()) this.#classes.rename(this.#one, this.#name.value.trim());
+    if (this.#edited && this.#check()) this.#classes.rename(this.#one, this.#name.value.trim());
   }
 
   #key(event) {
