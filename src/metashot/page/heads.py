@@ -1,12 +1,13 @@
 """What a browser computes from features: a plain description of a learner's head, and the same head as nodes of a graph.
 
-A browser has the features of single images and the numbers of the head. It can so compute prototypes (ProtoNet), attention to
-each example (matching networks without full context) and nearest neighbours (siamese networks), with the temperature of the
-calibration, and how familiar a query looks.
+A browser has the features of single images and the numbers of the head. With them it computes prototypes (ProtoNet),
+attention to each example (matching networks without full context) and nearest neighbours (siamese networks), with the
+temperature of the calibration, and how familiar a query looks.
 
 In the graph, terms that are the same for all classes are left out, since the softmax does not change by them.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +50,8 @@ class Numbers:
 
     def content(self) -> bytes:
         """All numbers in 64 bits, the least significant byte first."""
-        return np.concatenate([np.zeros(0), *self.parts]).astype("<f8").tobytes()
+        content: bytes = np.concatenate([np.zeros(0), *self.parts]).astype("<f8").tobytes()
+        return content
 
 
 def refuse_head(learner: Learner) -> None:
@@ -58,7 +60,7 @@ def refuse_head(learner: Learner) -> None:
     if not isinstance(learner, ClassLearner):
         raise BadInput(
             f"export=page is for learners that name the classes of images, and this {name} was trained on "
-            f"{learner.origin['name']}, which has none; allowed: {_WHICH}"
+            f"{learner.origin['name']}: use another ckpt; allowed: {_WHICH}"
         )
     if not isinstance(algorithm, FeatureLearner):
         raise BadInput(
@@ -67,8 +69,8 @@ def refuse_head(learner: Learner) -> None:
         )
     if not algorithm.embeds_independently:
         raise BadInput(
-            "export=page is for learners whose features of an image depend on no other image, and this one normalises images "
-            f"by others (backbone.normalisation={algorithm.backbone.normalisation}): leave export out, and "
+            "export=page is for learners whose features of an image depend on no other image, and this one normalises "
+            f"images by others (backbone.normalisation={algorithm.backbone.normalisation}): leave export out, and "
             f"python -m metashot.page serves it; allowed: {_WHICH}"
         )
     if type(algorithm) not in (ProtoNet, Matching, Siamese) or getattr(algorithm, "full_context", None) is not None:
@@ -94,11 +96,11 @@ def head_of(algorithm: FeatureLearner, numbers: Numbers) -> dict[str, Any]:
     if isinstance(algorithm, ProtoNet):
         kind = algorithm.normalised.kind
         told |= {"kind": "prototypes", "distance": algorithm.distance, "normalise": kind}
-        told |= {"temperature": float(algorithm.log_temperature.exp())}
+        told |= {"temperature": float(algorithm.log_temperature.detach().exp())}
         if kind == "centre_l2":
             told["mean"] = numbers.keep(algorithm.normalised.mean)
     elif isinstance(algorithm, Matching):
-        told |= {"kind": "attention", "temperature": float(algorithm.log_temperature.exp())}
+        told |= {"kind": "attention", "temperature": float(algorithm.log_temperature.detach().exp())}
     else:
         assert isinstance(algorithm, Siamese)
         told |= {"kind": "neighbours", "neighbours": algorithm.neighbours, "loss": algorithm.loss}
@@ -143,7 +145,8 @@ def graph_of_head(head: Mapping[str, Any], numbers: NDArray[np.float64]) -> Any:
         return name
 
     def array(place: Mapping[str, Any]) -> NDArray[np.float64]:
-        return numbers[place["offset"] : place["offset"] + int(np.prod(place["shape"]))].reshape(place["shape"])
+        size: int = math.prod(place["shape"])
+        return numbers[place["offset"] : place["offset"] + size].reshape(place["shape"])
 
     names: Iterator[str] = (f"head_value_{number}" for number in range(100))
 
@@ -156,7 +159,7 @@ def graph_of_head(head: Mapping[str, Any], numbers: NDArray[np.float64]) -> Any:
         length = node("ReduceL2", x, constant([1], np.int64), keepdims=1)
         return node("Div", x, node("Max", length, constant(_SMALLEST)))
 
-    x, calibration = FEATURES, constant(head["calibration"])
+    x = FEATURES
     if head["kind"] == "prototypes":
         if head["normalise"] == "centre_l2":
             x = node("Sub", x, constant(array(head["mean"])))
@@ -168,7 +171,7 @@ def graph_of_head(head: Mapping[str, Any], numbers: NDArray[np.float64]) -> Any:
     elif head["kind"] == "attention":
         attention = node("Softmax", node("MatMul", unit(x), "head_weights"), axis=1)
         of_classes = node("MatMul", attention, "head_members")
-        logits = node("Div", node("Log", node("Max", of_classes, constant(_LEAST))), calibration)
+        logits = node("Div", node("Log", node("Max", of_classes, constant(_LEAST))), constant(head["calibration"]))
     else:
         if "weight" in head:
             x = node("Sigmoid", node("Gemm", x, constant(array(head["weight"])), constant(array(head["bias"])), transB=1))

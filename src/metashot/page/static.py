@@ -21,13 +21,14 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from metashot.algorithms.features import FeatureLearner
@@ -171,6 +172,7 @@ def _learner_files(learner: ClassLearner) -> dict[str, bytes]:
 
 def _facts(learner: ClassLearner) -> dict[str, Any]:
     """What the page says of the learner; see `facts` of the back ends."""
+    assert isinstance(learner.algorithm, FeatureLearner)
     return {
         "learner": "own",
         "algorithm": learner.name,
@@ -181,7 +183,7 @@ def _facts(learner: ClassLearner) -> dict[str, Any]:
         "most_classes": learner.algorithm.fixed_ways,
         "steps": None,
         "near": True,
-        "unknown": bool(getattr(learner.algorithm, "familiarity").has_learned),
+        "unknown": learner.algorithm.familiarity.has_learned,
         "transductive": False,
         "worth_alone": None,
         "no_graph": None,
@@ -191,9 +193,21 @@ def _facts(learner: ClassLearner) -> dict[str, Any]:
 
 
 def _described(form: Form) -> dict[str, Any]:
-    return {"shape": list(form.shape), "fit": form.fit, "enlarging": form.enlarging, "inverted": form.inverted} | {
-        "of_drawings": form.of_drawings
+    return {
+        "shape": list(form.shape),
+        "fit": form.fit,
+        "enlarging": form.enlarging,
+        "inverted": form.inverted,
+        "of_drawings": form.of_drawings,
+        "down_first": _resizes_tall_images_down_first(),
     }
+
+
+def _resizes_tall_images_down_first() -> bool:
+    """Whether Pillow resizes tall images down and then across, as from version 13 on, which rounds otherwise."""
+    image, kernel = Image.fromarray(np.random.default_rng(0).integers(0, 256, (91, 37), np.uint8)), Image.Resampling.LANCZOS
+    down_first = image.resize((37, 28), kernel).resize((28, 28), kernel)
+    return image.resize((28, 28), kernel).tobytes() == down_first.tobytes()
 
 
 def _classes_of(learner: ClassLearner) -> tuple[list[dict[str, Any]], bytes]:
@@ -204,9 +218,9 @@ def _classes_of(learner: ClassLearner) -> tuple[list[dict[str, Any]], bytes]:
     order = examples.y.argsort(stable=True)
     for place, label in enumerate(learner.classes_.tolist()):
         told: dict[str, Any] = {"name": str(label), "count": int((examples.y == place).sum())}
-        if not isinstance(label, str) and (label is None or isinstance(label, bool | int | float)):
-            if not isinstance(label, float) or np.isfinite(label):
-                told["label"] = label
+        is_json = label is None or (isinstance(label, bool | int | float) and np.isfinite(label))
+        if is_json:
+            told["label"] = label
         found.append(told)
     return found, examples.x[order].numpy().tobytes()
 

@@ -12,8 +12,8 @@ export async function itemOf(blob, name, form) {
   let taken = [];
   let smaller = 0;
   const remark = await decode(blob, name, (width, height) => {
-    const wanted = [new Taker(width, height, form.shape, form.fit, form.enlarging)];
-    if (form.of_drawings) wanted.push(new Taker(width, height, [3, WIDE, WIDE], "squash", "lanczos"));
+    const wanted = [new Taker(width, height, form.shape, form.fit, form)];
+    if (form.of_drawings) wanted.push(new Taker(width, height, [3, WIDE, WIDE], "squash", { ...form, enlarging: "lanczos" }));
     smaller = Math.min(width, height);
     taken = wanted;
     return wanted;
@@ -21,7 +21,7 @@ export async function itemOf(blob, name, form) {
   const pixels = taken[0].pixels();
   const inverted = form.inverted === "always" || (form.inverted === "on bright ground" && hasBrightBorder(pixels, form.shape));
   if (inverted) for (let place = 0; place < pixels.length; place += 1) pixels[place] = 255 - pixels[place];
-  const photographic = form.of_drawings && isPhotographic(taken[1].interleaved(), smaller);
+  const photographic = form.of_drawings && isPhotographic(taken[1].interleaved(), smaller, form.down_first);
   return { id: idOf(pixels, form.shape), pixels, remark, inverted, photographic };
 }
 
@@ -39,10 +39,10 @@ class Taker {
   #resizer;
   #shape;
 
-  constructor(width, height, shape, fit, enlarging) {
+  constructor(width, height, shape, fit, { enlarging, down_first: downFirst }) {
     this.grey = shape[0] === 1;
     this.#shape = shape;
-    this.#resizer = new Resizer(width, height, shape[0], planOf(width, height, shape, fit, enlarging));
+    this.#resizer = new Resizer(width, height, shape[0], planOf(width, height, shape, fit, enlarging, downFirst));
   }
 
   take(rows, y, count) {

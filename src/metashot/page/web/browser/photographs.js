@@ -19,9 +19,10 @@ const SHARE_OF_PLAIN = 0.9;
 /**
  * @param {Uint8Array} pixels of the resized image [WIDE, WIDE, 3]
  * @param {number} smallerSide of the original image in pixels
+ * @param {boolean} downFirst whether tall images are resized down first
  */
-export function isPhotographic(pixels, smallerSide) {
-  if (looksPhotographic(reduced(pixels, WIDE, WIDE, 3, SIDE), smallerSide, null)) return true;
+export function isPhotographic(pixels, smallerSide, downFirst) {
+  if (looksPhotographic(reduced(pixels, WIDE, WIDE, 3, SIDE, downFirst), smallerSide, null)) return true;
   const border = borderOf(pixels);
   const ground = border.map(median);
   const [top, bottom, left, right] = contentOf(pixels, border, ground);
@@ -35,7 +36,7 @@ export function isPhotographic(pixels, smallerSide) {
     content.set(pixels.subarray(from, from + width * 3), row * width * 3);
   }
   const mean = (ground[0] + ground[1] + ground[2]) / 3;
-  return looksPhotographic(reduced(content, width, height, 3, SIDE), pixelsLeft, ground.map((value) => value - mean));
+  return looksPhotographic(reduced(content, width, height, 3, SIDE, downFirst), pixelsLeft, ground.map((value) => value - mean));
 }
 
 /** The values of the border for each channel; corners count twice. */

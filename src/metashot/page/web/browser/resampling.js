@@ -1,5 +1,6 @@
 // Resizes images as Pillow does, bit for bit: in 8 bits with fixed-point coefficients, across first, then down (its Resample.c).
-// Rows are given as they are decoded, so that a large image is never held as a whole.
+// From version 13 on, tall images are resized down first. Rows are given as they are decoded, so that a large image is never
+// held as a whole.
 
 const PRECISION = 22; // bits of a coefficient after the point
 
@@ -17,9 +18,10 @@ const FILTERS = {
  * @param {number[]} shape channels, height and width of the result
  * @param {string} fit squash, crop or pad
  * @param {string} enlarging the filter by which smaller images are enlarged
+ * @param {boolean} downFirst whether tall images are resized down first
  */
-export function planOf(width, height, [, high, wide], fit, enlarging) {
-  const whole = { wide, high, inner: [wide, high], box: [0, 0, width, height], filter: "lanczos" };
+export function planOf(width, height, [, high, wide], fit, enlarging, downFirst) {
+  const whole = { wide, high, inner: [wide, high], box: [0, 0, width, height], filter: "lanczos", downFirst };
   if (width === wide && height === high) return whole;
   const smaller = width <= wide && height <= high;
   whole.filter = smaller && enlarging === "bicubic" ? "bicubic" : "lanczos";
@@ -53,6 +55,7 @@ export class Resizer {
   #first;
   #last;
   #rows; // those that are needed, resized across
+  #sums = null; // of all columns, where the image is resized down first
 
   constructor(width, height, channels, plan) {
     const [left, top, right, bottom] = plan.box.map(Math.fround);
@@ -66,7 +69,11 @@ export class Resizer {
     this.#down = turnsDown ? coefficients(height, top, bottom, high, FILTERS[plan.filter]) : null;
     this.#first = turnsDown ? this.#down.starts[0] : 0;
     this.#last = turnsDown ? this.#down.starts[high - 1] + this.#down.counts[high - 1] : height;
-    this.#rows = new Uint8Array((this.#last - this.#first) * wide * channels);
+    if (turnsAcross && turnsDown && plan.downFirst && height - high > 2 * Math.max(width - wide, 0)) {
+      this.#sums = new Int32Array(high * width * channels).fill(1 << (PRECISION - 1));
+    } else {
+      this.#rows = new Uint8Array((this.#last - this.#first) * wide * channels);
+    }
   }
 
   /** Take `count` rows, from the one with the number `y` on. */
@@ -75,6 +82,10 @@ export class Resizer {
     const wide = this.#plan.inner[0];
     for (let row = Math.max(y, this.#first); row < Math.min(y + count, this.#last); row += 1) {
       const source = (row - y) * this.#width * channels;
+      if (this.#sums !== null) {
+        this.#add(rows, source, row);
+        continue;
+      }
       const target = (row - this.#first) * wide * channels;
       if (this.#across === null) {
         this.#rows.set(rows.subarray(source, source + wide * channels), target);
@@ -88,7 +99,8 @@ export class Resizer {
   finish() {
     const { wide, high, inner } = this.#plan;
     const channels = this.#channels;
-    const resized = this.#down === null ? this.#rows : resizedDown(this.#rows, inner[0] * channels, this.#first, this.#down);
+    if (this.#sums !== null) this.#resizeSums();
+    const resized = this.#down === null || this.#sums !== null ? this.#rows : resizedDown(this.#rows, inner[0] * channels, this.#first, this.#down);
     if (inner[0] === wide && inner[1] === high) return resized;
     const padded = new Uint8Array(wide * high * channels).fill(255);
     const left = Math.floor((wide - inner[0]) / 2);
@@ -99,11 +111,34 @@ export class Resizer {
     }
     return padded;
   }
+
+  /** Add a row to the rows of the result that it belongs to. */
+  #add(rows, source, row) {
+    const { most, starts, counts, values } = this.#down;
+    const length = this.#width * this.#channels;
+    for (let place = 0; place < starts.length; place += 1) {
+      const own = row - starts[place];
+      if (own < 0 || own >= counts[place]) continue;
+      const value = values[place * most + own];
+      for (let at = 0, to = place * length; at < length; at += 1, to += 1) this.#sums[to] += rows[source + at] * value;
+    }
+  }
+
+  /** Resize the rows across that were resized down. */
+  #resizeSums() {
+    const [wide, high] = this.#plan.inner;
+    const length = this.#width * this.#channels;
+    const columns = Uint8Array.from(this.#sums, (sum) => clipped(sum >> PRECISION));
+    this.#rows = new Uint8Array(high * wide * this.#channels);
+    for (let row = 0; row < high; row += 1) {
+      resizedRow(columns, row * length, this.#rows, row * wide * this.#channels, this.#channels, this.#across);
+    }
+  }
 }
 
 /** An image [height, width, channels], resized to a square by the means of its pixels. */
-export function reduced(pixels, width, height, channels, side) {
-  const plan = { wide: side, high: side, inner: [side, side], box: [0, 0, width, height], filter: "box" };
+export function reduced(pixels, width, height, channels, side, downFirst) {
+  const plan = { wide: side, high: side, inner: [side, side], box: [0, 0, width, height], filter: "box", downFirst };
   const resizer = new Resizer(width, height, channels, plan);
   resizer.take(pixels, 0, height);
   return resizer.finish();
