@@ -138,7 +138,7 @@ def graph_of_head(head: Mapping[str, Any], numbers: NDArray[np.float64]) -> Any:
     kept: dict[bytes, str] = {}
 
     def constant(values: Any, dtype: type = np.float32) -> str:
-        array = np.asarray(values, dtype)
+        array: NDArray[Any] = np.asarray(values, dtype)
         name = kept.setdefault(array.tobytes() + str((array.shape, dtype)).encode(), f"head_constant_{len(kept)}")
         if len(graph.initializer) < len(kept):
             graph.initializer.append(numpy_helper.from_array(array, name))
@@ -146,7 +146,8 @@ def graph_of_head(head: Mapping[str, Any], numbers: NDArray[np.float64]) -> Any:
 
     def array(place: Mapping[str, Any]) -> NDArray[np.float64]:
         size: int = math.prod(place["shape"])
-        return numbers[place["offset"] : place["offset"] + size].reshape(place["shape"])
+        values: NDArray[np.float64] = numbers[place["offset"] : place["offset"] + size].reshape(place["shape"])
+        return values
 
     names: Iterator[str] = (f"head_value_{number}" for number in range(100))
 
