@@ -55,7 +55,8 @@ _OF_SERVER = "server"  # a folder of the page that static files do not need
 _BACKEND = re.compile(r'data-backend="server"')
 _HEAD = re.compile(r"<meta charset=[^>]*>", re.IGNORECASE)
 _LARGEST_MARKER = 2**22
-_MOST_IMAGE_BYTES, _MOST_EXAMPLES, _MOST_CLASSES = 64 * 2**20, 10_000, 1_000
+_LARGEST_IMAGE, _LARGEST_LEARNER = 64 * 2**20, 2**30  # bytes of a file
+_MOST_EXAMPLES, _MOST_CLASSES = 10_000, 1_000
 _CHECKED = (1, 3)  # batch sizes in which the graph is compared with PyTorch; it is traced with another
 _TOLERATED = 1e-4  # difference of a feature, as a share of the largest
 
@@ -125,7 +126,11 @@ def write_page(learner: Learner, out: str) -> Path:
 
 def _page_files() -> dict[str, bytes]:
     """The files of the page and of the runtime, by their names in the folder."""
-    found = {f"runtime/{path.name}": path.read_bytes() for path in sorted(_RUNTIME.iterdir()) if path.is_file()}
+    found = {
+        f"runtime/{path.relative_to(_RUNTIME).as_posix()}": path.read_bytes()
+        for path in sorted(_RUNTIME.rglob("*"))
+        if path.is_file()
+    }
     for path in sorted(_WEB.rglob("*")):
         name = path.relative_to(_WEB)
         if path.is_file() and name.parts[0] != _OF_SERVER:
@@ -187,7 +192,12 @@ def _facts(learner: ClassLearner) -> dict[str, Any]:
         "transductive": False,
         "worth_alone": None,
         "no_graph": None,
-        "limits": {"file": _MOST_IMAGE_BYTES, "examples": _MOST_EXAMPLES, "classes": _MOST_CLASSES},
+        "limits": {
+            "file": _LARGEST_IMAGE,
+            "learner": _LARGEST_LEARNER,
+            "examples": _MOST_EXAMPLES,
+            "classes": _MOST_CLASSES,
+        },
         "version": __version__,
     }
 

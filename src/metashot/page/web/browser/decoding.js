@@ -3,6 +3,7 @@
 
 import { PageError } from "../errors.js";
 import { asUpright, headerOf, orientationOf } from "./headers.js";
+import { inEightBits } from "./sixteen.js";
 import { say } from "./words.js";
 
 const MOST_PIXELS = 178_956_970; // as in Pillow, where a file may be a "decompression bomb"
@@ -42,12 +43,14 @@ export async function decode(blob, name, begun) {
   if (header.format === "HEIC") throw unreadable("heic", name);
   refuseLarge(header, name);
   const [exchanged, transform] = TURNS[orientationOf(bytes, header)] ?? TURNS[1];
-  const bitmap = await bitmapOf(asUpright(bytes, header), header, name);
+  const plain = await eightBitsOf(bytes, header, name);
+  const bitmap = await bitmapOf(plain.bytes === bytes ? asUpright(bytes, header) : plain.bytes, header, name);
   try {
     const [width, height] = exchanged ? [bitmap.height, bitmap.width] : [bitmap.width, bitmap.height];
     refuseLarge({ width, height }, name); // again: the header may have said something else
-    const seen = await readStrips(bitmap, width, height, transform(bitmap.width, bitmap.height), begun(width, height));
-    const remarks = [header.animated && "animated", header.depth === 16 && "sixteen_bits", seen && "transparent"];
+    const clear = await readStrips(bitmap, width, height, transform(bitmap.width, bitmap.height), begun(width, height));
+    const depth = header.depth === 16 && "sixteen_bits";
+    const remarks = [header.animated && "animated", depth, (clear || plain.transparent) && "transparent", header.cmyk && "cmyk"];
     return remarks.filter(Boolean).map((key) => say(`browser.${key}`)).join("; ") || null;
   } finally {
     bitmap.close();
@@ -63,6 +66,14 @@ function refuseLarge({ width, height }, name) {
   }
   if (width * height * 4 > (navigator.deviceMemory ?? USUAL_MEMORY) * SHARE * 2 ** 30) {
     throw new PageError("too_large", say("browser.too_little_memory", values));
+  }
+}
+
+async function eightBitsOf(bytes, header, name) {
+  try {
+    return await inEightBits(bytes, header);
+  } catch {
+    throw unreadable("damaged", name);
   }
 }
 

@@ -8,7 +8,6 @@ import { idOf } from "./images.js";
 import { Float, Tensor, Tuple, unpickled, Unsafe, Writer } from "./pickles.js";
 import { say } from "./words.js";
 
-const LARGEST = 2 ** 30; // bytes of a file
 const LARGEST_PICKLE = 2 ** 24;
 const FITTED = "metashot_fitted";
 const INKS = ["auto", "dark", "bright"];
@@ -55,8 +54,9 @@ export async function fittedFile(template, classes, shape, ink) {
  * @returns {Promise<{classes: object[], ink: string}>}
  */
 export async function readFitted(blob, name, template, facts) {
-  if (blob.size > LARGEST) {
-    const values = { name, size: Math.ceil(blob.size / 2 ** 20), most: LARGEST / 2 ** 20 };
+  const largest = facts.limits.learner;
+  if (blob.size > largest) {
+    const values = { name, size: Math.ceil(blob.size / 2 ** 20), most: largest / 2 ** 20 };
     throw new PageError("too_large", say("browser.file_too_large", values));
   }
   try {

@@ -9,11 +9,11 @@ const HEIC = ["heic", "heix", "heim", "heis", "hevc", "mif1", "msf1"]; // brands
 /**
  * @param {Uint8Array} bytes of a file
  * @returns null for unknown formats, else {format, width, height, animated, exif: [start, end] | null, xmp: text | null,
- *   depth: bits of a channel}
+ *   depth: bits of a channel, cmyk: whether its colours are those of printing}
  */
 export function headerOf(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const found = { animated: false, exif: null, xmp: null, depth: 8 };
+  const found = { animated: false, exif: null, xmp: null, depth: 8, cmyk: false };
   if (startsWith(bytes, [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a])) return png(bytes, view, found);
   if (startsWith(bytes, [0xff, 0xd8, 0xff])) return jpeg(bytes, view, found);
   if (text(bytes, 0, 4) === "GIF8") return gif(bytes, view, found);
@@ -69,7 +69,7 @@ function jpeg(bytes, view, found) {
     if (kind === 0xe1 && text(bytes, at + 4, 6) === "Exif\0\0") found.exif ??= [at + 10, at + 2 + length];
     if (kind === 0xe1 && text(bytes, at + 4, 28) === "http://ns.adobe.com/xap/1.0/") found.xmp = text(bytes, at + 4, length);
     if (kind >= 0xc0 && kind <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(kind)) {
-      Object.assign(found, { height: view.getUint16(at + 5), width: view.getUint16(at + 7) });
+      Object.assign(found, { height: view.getUint16(at + 5), width: view.getUint16(at + 7), cmyk: bytes[at + 9] === 4 });
     }
     return at + 2 + length;
   });
