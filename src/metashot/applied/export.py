@@ -40,11 +40,7 @@ _TOLERATED = 1e-3  # difference of a probability: distances between large featur
 
 def refuse_export(learner: Learner) -> None:
     """Raise `BadInput` where an export is known to fail before anything is fitted."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        # Without the bound on numpy, the dependencies of onnx would install numpy 2, which learn2learn does not support.
-        wanted = " ".join([*(f"{name}=={version}" for name, version in NEEDED.items()), "'numpy<2'"])
-        raise BadInput(f"export= needs {' and '.join(missing)}, which the extra onnx installs: pip install {wanted}")
+    refuse_without_onnx()
     if isinstance(learner, VectorLearner | TextLearner):
         items = "texts" if isinstance(learner, TextLearner) else "vectors"
         raise BadInput(
@@ -70,6 +66,15 @@ def refuse_export(learner: Learner) -> None:
             f"export is for learners that answer each image alone, and this {learner.name} answers all queries together, "
             "whatever its normalisation: use one such as protonet or logistic, or keep it with learner.save"
         )
+
+
+def refuse_without_onnx() -> None:
+    """Raise `BadInput` where a package is missing that writes or checks graphs."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        # Without the bound on numpy, the dependencies of onnx would install numpy 2, which learn2learn does not support.
+        wanted = " ".join([*(f"{name}=={version}" for name, version in NEEDED.items()), "'numpy<2'"])
+        raise BadInput(f"export= needs {' and '.join(missing)}, which the extra onnx installs: pip install {wanted}")
 
 
 def export(learner: Learner, path: str | Path, key: str = "path") -> Path:
@@ -179,6 +184,23 @@ def _fix_statistics(algorithm: FeatureLearner, support: Examples) -> None:
 
 
 def _as_onnx(graph: _Graph, learner: ClassLearner) -> bytes:
+    classes = json.dumps([_as_json(label) for label in learner.classes_.tolist()], ensure_ascii=False)
+    return bytes(graph_of_module(graph, learner, OUTPUT, graph.classes, {"classes": classes}).SerializeToString())
+
+
+def graph_of_module(module: nn.Module, learner: ClassLearner, output: str, classes: int, told: Mapping[str, str]) -> Any:
+    """A module that maps images between 0 and 1 as an ONNX model for any number of images.
+
+    Args:
+        module: The module, on the CPU.
+        learner: The learner that it belongs to, which the metadata describe.
+        output: The name of the graph's output.
+        classes: The number of classes of the support set, where the module knows one.
+        told: Further metadata.
+
+    Raises:
+        BadInput: It cannot be written as ONNX.
+    """
     import onnx
 
     example = torch.zeros(_TRACED, *learner.form.shape)
@@ -187,15 +209,15 @@ def _as_onnx(graph: _Graph, learner: ClassLearner) -> bytes:
         with (
             _quietly(),
             torch.enable_grad(),
-            _Exportable(graph.classes),
+            _Exportable(classes),
         ):  # without gradients, a relation network splits its batch of tasks
             program = torch.onnx.export(
-                graph,
+                module,
                 (example,),
                 dynamo=True,
                 verbose=False,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=[output],
                 dynamic_shapes=any_number,
             )
     except torch.onnx.OnnxExporterError as error:
@@ -210,7 +232,7 @@ def _as_onnx(graph: _Graph, learner: ClassLearner) -> bytes:
     onnx.helper.set_model_props(
         model,
         {
-            "classes": json.dumps([_as_json(label) for label in learner.classes_.tolist()], ensure_ascii=False),
+            **told,
             "input": json.dumps({"channels": channels, "height": height, "width": width, "range": [0, 1]}),
             "fit": learner.form.fit,
             "enlarging": learner.form.enlarging,
@@ -220,7 +242,16 @@ def _as_onnx(graph: _Graph, learner: ClassLearner) -> bytes:
             "metashot": __version__,
         },
     )
-    return bytes(model.SerializeToString())
+    return model
+
+
+def session_of(content: bytes) -> Any:
+    """A session of ONNX Runtime, which computes a graph on the CPU without printing anything."""
+    import onnxruntime  # type: ignore[import-untyped]
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _refuse_other_answers(content: bytes, learner: ClassLearner) -> None:
@@ -228,11 +259,7 @@ def _refuse_other_answers(content: bytes, learner: ClassLearner) -> None:
 
     They are compared on the support images and on blends of two of them, in batch sizes other than the traced one.
     """
-    import onnxruntime  # type: ignore[import-untyped]
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = session_of(content)
     random, support = np.random.default_rng(0), learner.examples.x.numpy()
     pairs = [support[random.integers(0, len(support), (2, count))] for count in _OTHERS]
     batches = [support, *((first // 2 + second // 2) for first, second in pairs)]
