@@ -40,6 +40,7 @@ import metashot.backbones.conv4
 import metashot.backbones.mlp
 import metashot.commands.evaluate
 import metashot.commands.look
+import metashot.commands.page
 import metashot.commands.predict
 import metashot.commands.scripts
 import metashot.commands.train
