@@ -1,10 +1,10 @@
 # make train: set up and train MAML.   make test: set up and run every test.   make wheel: build dist/*.whl.
-#   PYTHON=python3.12 make ... chooses another Python.
+#   make runtime: the files of onnxruntime-web, from npm.   PYTHON=python3.12 make ... chooses another Python.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test test-long lint format benchmark wheel clean
+.PHONY: train test test-long lint format benchmark wheel runtime clean
 
 train: $(VENV)/installed
 	$(BIN)/python train.py algo=maml
@@ -34,6 +34,18 @@ wheel: $(VENV)/installed
 	rm -rf build
 	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .
 	rm -rf build
+
+# The files of onnxruntime-web that the page needs, from npm as the lock pins them; INTO chooses another folder for them.
+RUNTIME := src/metashot/page/runtime
+INTO ?= $(RUNTIME)
+runtime:
+	@npm --version >/dev/null 2>&1 || { echo "npm is not installed: it comes with Node.js"; exit 2; }
+	@set -e; from=$$(mktemp -d); trap 'rm -rf "$$from"' EXIT; \
+	  cp $(RUNTIME)/package.json $(RUNTIME)/package-lock.json "$$from"; \
+	  npm ci --prefix "$$from" --ignore-scripts --no-audit --no-fund; \
+	  dist="$$from/node_modules/onnxruntime-web/dist"; \
+	  (cd "$$dist"; sha256sum --check) <$(RUNTIME)/SHA256SUMS; \
+	  for file in $$(awk '{print $$2}' $(RUNTIME)/SHA256SUMS); do cp "$$dist/$$file" "$(INTO)/$$file"; done
 
 # Each stamp is written when everything behind it went well, so that a second call installs nothing.
 $(VENV)/installed: requirements.txt pyproject.toml setup.py

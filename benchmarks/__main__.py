@@ -5,7 +5,7 @@ cost grows, `profile --help` about what a step spends its time on, `heads --help
 `learners --help` about the ready-made learners, `estimates --help` about what learners say of themselves,
 `presentations --help` about learners with a memory, `results --help` about model-based and generative learners,
 `curve --help` about how returns rise in training, `blurred --help` about what made drawings are worth, `worlds --help`
-about steps in environments, and `accelerator --help` about steps on a GPU.
+about steps in environments, `page --help` about the page in a browser, and `accelerator --help` about steps on a GPU.
 """
 
 import argparse
@@ -47,6 +47,7 @@ COMMANDS = {
     "blurred": "benchmarks.blurred",
     "curve": "benchmarks.curve",
     "worlds": "benchmarks.worlds",
+    "page": "benchmarks.page",
 }
 
 

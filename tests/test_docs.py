@@ -35,8 +35,8 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 STANDS_FOR = re.compile(r"`([A-Z]+)`\s+(?:stands\s+)?for\s+`([^`]+)`")  # a placeholder that the page explains
 COMMAND = re.compile(
-    r"(?:python (train|evaluate)\.py|torchrun\s.*?(train|evaluate)\.py|python -m metashot\.(predict|data)"
-    r"|metashot (train|evaluate|predict|data))(?=\s|$)(.*)",
+    r"(?:python (train|evaluate)\.py|torchrun\s.*?(train|evaluate)\.py|python -m metashot\.(predict|data|page)"
+    r"|metashot (train|evaluate|predict|data|page))(?=\s|$)(.*)",
     re.DOTALL,
 )
 CONFIGURATION_OF = {"data": "look"}  # by default that of the script's own name
@@ -159,7 +159,7 @@ def test_command_composes_and_is_accepted(script: str, given: tuple[str, ...]) -
     refuse_unreadable(given, CONF, script)
     for overrides in combinations([argument for argument in given if not argument.startswith("-")]):
         config = composed(script, overrides)
-        if script != "predict":  # whose algorithm and backbone are always those of a checkpoint
+        if script not in ("predict", "page"):  # whose algorithm and backbone are always those of a checkpoint
             check = check_of_evaluation if script == "evaluate" else configuration.check
             check(config)
 
@@ -171,7 +171,7 @@ def test_commands_are_found_in_blocks_tables_and_sentences() -> None:
     assert ("train", ("algo=maml",)) in results
     assert ("evaluate", ("ckpt=RUN", "data.ways=20")) in results
     assert any("algo.fit.dampening=0" in given for _, given in results)  # COSINE
-    assert {script for script, _ in COMMANDS} == {"train", "evaluate", "predict", "look"}
+    assert {script for script, _ in COMMANDS} == {"train", "evaluate", "predict", "look", "page"}
 
 
 @cache

@@ -116,8 +116,8 @@ def trained_once(shared: Path, name: str, train: Callable[[Path], Outcome]) -> T
 
 @pytest.fixture(scope="session")
 def first(scripts: Scripts, shared: Path) -> Trained:
-    """A prototypical network, trained in a fresh process that also builds the bank."""
-    return trained_once(shared, "first", lambda folder: Command(scripts, folder / "banks", folder).train(fresh=True))
+    """A prototypical network, trained by a process that also builds the bank."""
+    return trained_once(shared, "first", lambda folder: Command(scripts, folder / "banks", folder).train())
 
 
 @pytest.fixture(scope="session")

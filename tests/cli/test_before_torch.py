@@ -33,6 +33,8 @@ CASES = [
     ("src/metashot/predict.py", [], "missing key query"),
     ("src/metashot/predict.py", ["query=."], "missing key support"),
     ("src/metashot/predict.py", ["ckpt=nowhere", "support=.", "query=."], "ckpt=nowhere: there is no such file or folder"),
+    ("src/metashot/page/__main__.py", ["ckpt=nowhere"], "ckpt=nowhere: there is no such file or folder"),
+    ("src/metashot/page/__main__.py", ["ckpt={here}/text.ckpt"], "text.ckpt cannot be used: it is damaged"),
     ("src/metashot/data/__main__.py", ["split=both"], "split=both cannot be used; allowed: train, val, test"),
 ]
 

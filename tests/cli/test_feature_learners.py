@@ -27,7 +27,7 @@ ALGORITHMS: dict[str, list[str]] = {
     "baseline": ["algo=baseline", "data.train.batch=16"],
     "baselinepp": ["algo=baselinepp", "data.train.batch=16", "data.presentation.augmentation.quarter_turns=image"],
     "logistic": ["algo=logistic", "data.train.batch=16"],
-    "ptmap": ["algo=ptmap", "data.train.batch=16"],
+    "ptmap": ["algo=ptmap", "data.train.batch=16", "algo.epochs=3"],
     "laplacianshot": ["algo=laplacianshot", "data.train.batch=16"],
     "tim": ["algo=tim", "data.train.batch=16", "algo.steps=5"],
     "feat": ["algo=feat"],

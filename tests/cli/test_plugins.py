@@ -79,7 +79,7 @@ def test_a_run_with_a_plugin_resumes_exactly(elsewhere: Elsewhere) -> None:
     assert process.wait_until(last.exists), process.wait()
     process.send(signal.SIGKILL)
     process.wait()
-    outcome = elsewhere.run("train.py", NAMED, "resume=killed")
+    outcome = elsewhere.run("train.py", NAMED, "resume=killed", fresh=True)  # like the other run
     assert outcome.code == 0, outcome
     runs = (elsewhere.command.folder / name for name in ("killed", "run"))
     assert different(*(checkpoint(run) for run in runs)) == []

@@ -45,6 +45,8 @@ CALLS = {
     ),
     "evaluate in a list": ("evaluate.py", ["ckpt=[{own},theirs]"]),
     "predict": ("src/metashot/predict.py", ["ckpt=theirs", "support=.", "query=."]),
+    "page": ("src/metashot/page/__main__.py", ["ckpt=theirs"]),
+    "page with groups chosen": ("src/metashot/page/__main__.py", ["ckpt=theirs", "algo=protonet", "backbone=conv4"]),
     "resume": ("train.py", ["resume=theirs"]),
     "resume a checkpoint": ("train.py", ["resume=theirs/checkpoints/best.ckpt"]),
     "repeat": ("train.py", ["repeat=theirs"]),

@@ -281,7 +281,10 @@ def test_reader_of_help_may_close_it(command: Command, option: list[str]) -> Non
     assert (done.returncode, done.stderr) == (0, ""), done
 
 
-@pytest.mark.parametrize("script", [["train.py"], ["evaluate.py"], ["-m", "metashot.predict"], ["-m", "metashot.data"]])
+@pytest.mark.parametrize(
+    "script",
+    [["train.py"], ["evaluate.py"], ["-m", "metashot.predict"], ["-m", "metashot.data"], ["-m", "metashot.page"]],
+)
 def test_working_folder_that_was_deleted_is_named(command: Command, script: list[str]) -> None:
     whole = [str(ROOT / script[0])] if len(script) == 1 else script
     gone = command.folder / "gone"

@@ -55,7 +55,7 @@ def keys_of(text: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("script", ["train", "evaluate", "look", "predict"])
+@pytest.mark.parametrize("script", ["train", "evaluate", "look", "predict", "page"])
 def test_groups_are_those_that_can_be_chosen(script: str) -> None:
     text = text_of(script)
     listed = set(re.findall(r"^([a-z]+): \w+,", text.partition("== Keys")[0], re.MULTILINE))
@@ -134,7 +134,7 @@ def test_a_remark_goes_with_the_value_that_it_is_about() -> None:
     assert meaning in changed
 
 
-@pytest.mark.parametrize("script", ["train", "evaluate", "look", "predict"])
+@pytest.mark.parametrize("script", ["train", "evaluate", "look", "predict", "page"])
 def test_lines_fit_into_a_hundred_columns(script: str) -> None:
     below = text_of(script).partition("== ")[2]
     assert [line for line in below.splitlines() if len(line) > 100 and " " in line.strip()] == []

@@ -96,8 +96,9 @@ def test_an_algorithms_file_suggests_only_what_the_data_have(algo: str) -> None:
         assert of_curves[other] == of_images[other]
 
 
-def test_a_script_without_data_gets_none_from_an_algorithms_file() -> None:
-    config = composed("predict", "algo=r2d2")
+@pytest.mark.parametrize("script", ["predict", "page"])
+def test_a_script_without_data_gets_none_from_an_algorithms_file(script: str) -> None:
+    config = composed(script, "algo=r2d2")
     assert config["algo"]["name"] == "r2d2"
     assert not {"data", "trainer"} & set(config)
 

@@ -121,6 +121,10 @@ def test_every_algorithm_and_data_set_can_be_imported(installed: Environment) ->
     assert installed.python("-c", code) == "all\n"
 
 
+def test_the_page_says_which_extra_it_needs(installed: Environment) -> None:
+    assert "pip install 'metashot[page]'" in installed.refused("page", "browser=false", "port=0")
+
+
 def test_worlds_say_which_extra_they_need(installed: Environment) -> None:
     for data in ("navigation", "cartpole", "halfcheetah_direction"):
         assert "pip install 'metashot[rl]'" in installed.refused("train", "algo=maml_rl", f"data={data}", "folder=worlds")

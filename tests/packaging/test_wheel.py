@@ -29,7 +29,14 @@ def test_the_wheel_holds_the_whole_package_and_conf_and_nothing_else(wheel: zipf
     assert "metashot/conf/algo/maml.yaml" in conf
     ready_made = {f"metashot/learners/{name}.ckpt" for name in READY_MADE}
     code = {"metashot/py.typed", "metashot/kernels/vectors.h", *(f"metashot/kernels/{name}.c" for name in FUNCTIONS)}
-    assert files == modules | conf | code | ready_made
+    page = {
+        str(path.relative_to(ROOT / "src"))
+        for folder in ("runtime", "web")
+        for path in (ROOT / "src" / "metashot" / "page" / folder).rglob("*")
+        if path.is_file()
+    }
+    assert {f"metashot/page/runtime/{name}" for name in ("LICENSE", "ort-wasm-simd-threaded.wasm")} < page
+    assert files == modules | conf | code | ready_made | page
     for name in conf:
         assert wheel.read(name) == (ROOT / name.removeprefix("metashot/")).read_bytes()
 
@@ -68,6 +75,7 @@ def pinned(file: str) -> dict[str, Requirement]:
         ("requirements-dev.txt", "onnx", False),
         ("requirements-dev.txt", "clip", False),
         ("requirements-dev.txt", "rl", False),
+        ("requirements-dev.txt", "page", False),
     ],
 )
 def test_pinned_versions_are_in_the_ranges_of_the_project(file: str, extra: str, own: bool) -> None:
@@ -92,7 +100,7 @@ def test_every_imported_distribution_is_a_dependency() -> None:
     distributions |= {"pytorch_lightning": "pytorch-lightning", "lightning_fabric": "pytorch-lightning"}
     # Imported where a user asks for them.
     optional = {"learn2learn", "onnx", "onnxruntime", "onnxscript", "sklearn", "timm", "safetensors", "huggingface_hub"}
-    optional |= {"open_clip", "tokenizers", "transformers", "gymnasium", "mujoco"}
+    optional |= {"open_clip", "tokenizers", "transformers", "gymnasium", "mujoco", "starlette", "uvicorn"}
     imported = set()
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -37,6 +37,7 @@ _WITHOUT_EFFECT = {
         r"data\.\w+\.(episodes|seed)",
     ),
     "predict": ("algo", "backbone", "inputs"),
+    "page": ("algo", "backbone", "inputs"),
 }
 _GROUPS, _KEYS, _HEADER, _FOOTER = "$APP_CONFIG_GROUPS", "$CONFIG", "${hydra.help.header}", "${hydra.help.footer}"
 
