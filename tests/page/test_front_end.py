@@ -24,9 +24,9 @@ pytest.importorskip("playwright.sync_api")
 pytest.importorskip("uvicorn")
 
 import uvicorn
-from metashot.page.server import WEB, page_app
 from playwright.sync_api import Browser, BrowserContext, FileChooser, FilePayload, Locator, Page, expect
 
+from metashot.page.server import WEB, page_app
 from tests.applied.learners import tiny
 
 DIGITS = {
