@@ -27,7 +27,10 @@ import uvicorn
 from playwright.sync_api import Browser, BrowserContext, FileChooser, FilePayload, Locator, Page, expect
 
 from metashot.page.server import WEB, page_app
+from metashot.page.static import write_page
 from tests.applied.learners import tiny
+
+from .static_sites import served
 
 DIGITS = {
     "0": [
@@ -96,6 +99,29 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
+class StaticPage:
+    """The same page as static files, on a plain file server."""
+
+    def __init__(self, address: str) -> None:
+        self.address = f"{address}/"
+        self.port = int(address.rpartition(":")[2])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StaticPage]:
+    pytest.importorskip("onnxscript")
+    folder = write_page(metashot.load("drawings", "cpu"), str(tmp_path_factory.mktemp("static") / "page"))
+    with served(folder) as (address, _):
+        yield StaticPage(address)
+
+
+@pytest.fixture(params=["server", "static"])
+def either(request: pytest.FixtureRequest) -> Server | StaticPage:
+    """The page for drawings with each of its back ends."""
+    found: Server | StaticPage = request.getfixturevalue("drawings" if request.param == "server" else "files")
+    return found
+
+
 Opens = Callable[..., Page]
 
 
@@ -107,7 +133,7 @@ def opens(chromium: Browser) -> Iterator[Opens]:
     hosts: set[str] = set()
     own: set[str] = {""}
 
-    def open_page(server: Server, **options: Any) -> Page:
+    def open_page(server: Server | StaticPage, **options: Any) -> Page:
         context = chromium.new_context(**{"viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce", **options})
         context.set_default_timeout(10_000)
         contexts.append(context)
@@ -226,9 +252,9 @@ def paste(page: Page, files: Sequence[FilePayload]) -> None:
 
 
 def test_five_digits_drawn_with_the_mouse_are_answered_right_each_with_its_nearest_examples(
-    opens: Opens, drawings: Server
+    opens: Opens, either: Server | StaticPage
 ) -> None:
-    page = opens(drawings)
+    page = opens(either)
     expect(page.locator("#learned")).to_have_text("To begin, give examples of Class 1 and of Class 2.")
     for place, digit in enumerate(DIGITS):
         if place > 1:
@@ -252,8 +278,8 @@ def test_five_digits_drawn_with_the_mouse_are_answered_right_each_with_its_neare
     expect(answer(page)).to_contain_text("0: ")
 
 
-def test_what_belongs_to_no_class_is_said_to_unless_that_is_forbidden(opens: Opens, drawings: Server) -> None:
-    page = opens(drawings)
+def test_what_belongs_to_no_class_is_said_to_unless_that_is_forbidden(opens: Opens, either: Server | StaticPage) -> None:
+    page = opens(either)
     teach_files(page, ["0", "1"], each=3)
     use(page.locator("#ask"), "Draw")
     draw(page, page.locator("#ask"), "4", 1)
@@ -303,8 +329,8 @@ def test_a_stroke_is_undone_and_the_sheet_is_cleared(opens: Opens, drawings: Ser
     expect(one.get_by_role("button", name="Add example", exact=True)).to_be_disabled()
 
 
-def test_dropped_and_pasted_files_become_examples_and_queries(opens: Opens, drawings: Server) -> None:
-    page = opens(drawings)
+def test_dropped_and_pasted_files_become_examples_and_queries(opens: Opens, either: Server | StaticPage) -> None:
+    page = opens(either)
     drop(page, ".card:nth-child(1)", [drawn("0", seed) for seed in range(3)])
     drop(page, ".card:nth-child(2)", [drawn("1", seed) for seed in range(2)])
     expect(page.locator("#learned")).to_contain_text("Learned 5 examples of 2 classes")
@@ -334,8 +360,10 @@ def test_a_folder_with_folders_makes_a_class_of_each(opens: Opens, drawings: Ser
     expect(page.locator("#teach > .failures")).to_contain_text("1 file: left out, since they lie beside sub-folders")
 
 
-def test_a_file_that_is_no_image_is_named_with_the_reason_and_the_others_are_taken(opens: Opens, drawings: Server) -> None:
-    page = opens(drawings)
+def test_a_file_that_is_no_image_is_named_with_the_reason_and_the_others_are_taken(
+    opens: Opens, either: Server | StaticPage
+) -> None:
+    page = opens(either)
     text: FilePayload = {"name": "<b>notes</b>.txt", "mimeType": "text/plain", "buffer": b"no image"}
     drop(page, ".card", [drawn("0", 0), text, drawn("0", 1)])
     one = card(page, 0)
@@ -349,8 +377,8 @@ def test_a_file_that_is_no_image_is_named_with_the_reason_and_the_others_are_tak
     expect(page.locator("#ask .failures")).to_be_hidden()
 
 
-def test_two_tabs_keep_two_learners(opens: Opens, drawings: Server) -> None:
-    first, second = opens(drawings), opens(drawings)
+def test_two_tabs_keep_two_learners(opens: Opens, either: Server | StaticPage) -> None:
+    first, second = opens(either), opens(either)
     teach_files(first, ["0", "1"])
     teach_files(second, ["1", "0"], each=3)  # other places, other counts
     open_card(second, 0).locator(".name").fill("one")
@@ -485,9 +513,13 @@ def test_more_classes_than_the_head_has_cannot_be_added(opens: Opens, adapting: 
 
 
 def test_a_learner_is_saved_and_loaded_again_and_its_python_lines_run(
-    opens: Opens, drawings: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    opens: Opens,
+    either: Server | StaticPage,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    page = opens(drawings)
+    page = opens(either)
     teach_files(page, ["0", "1", "7"])
     open_card(page, 1).locator(".name").fill('one "1" 一')
     card(page, 1).locator(".name").press("Enter")
@@ -527,8 +559,8 @@ def test_a_learner_is_saved_and_loaded_again_and_its_python_lines_run(
     assert capsys.readouterr().out in ("['1']\n", "['unknown']\n")
 
 
-def test_what_cannot_be_loaded_is_said_in_place_and_the_examples_stay(opens: Opens, drawings: Server) -> None:
-    page = opens(drawings)
+def test_what_cannot_be_loaded_is_said_in_place_and_the_examples_stay(opens: Opens, either: Server | StaticPage) -> None:
+    page = opens(either)
     drop(page, ".card", [drawn("0", 0)])
     expect(page.locator(".example")).to_have_count(1)
     page.locator("#load").set_input_files({"name": "bad.fewshot", "mimeType": "", "buffer": b"nothing"})
@@ -860,6 +892,7 @@ def test_nothing_is_inline_or_loaded_from_elsewhere() -> None:
             outside = set(re.findall(r"https?://[^\s\"'<`]+", text)) - {
                 "http://localhost:8000",
                 "http://localhost:8000</code>",
+                "http://ns.adobe.com/xap/1.0/",  # the name of XMP in a JPEG, which is no address
             }
             assert not outside, path
             assert "innerHTML" not in text, path
