@@ -35,7 +35,13 @@ def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # Beginnings of names, the slowest first. The first ones need neither the bank nor the run that many of the others share, and
 # wait for nobody.
-SLOWEST = ("tests/cli/combinations/", "tests/page/test_front_end.py", "tests/cli/", "tests/training/test_processes.py", "tests/engines/test_compiled.py")
+SLOWEST = (
+    "tests/cli/combinations/",
+    "tests/page/test_front_end.py",
+    "tests/cli/",
+    "tests/training/test_processes.py",
+    "tests/engines/test_compiled.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
