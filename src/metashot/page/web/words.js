@@ -73,9 +73,10 @@ export function number(value, digits = 0) {
   return new Intl.NumberFormat(language, { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
 }
 
-/** A duration in seconds, with two digits that matter. */
+/** A duration in seconds, with two digits that matter, and none below a hundredth. */
 export function duration(seconds) {
-  return new Intl.NumberFormat(language, { maximumSignificantDigits: 2 }).format(seconds);
+  const digits = seconds < 1 ? { maximumFractionDigits: 2 } : { maximumSignificantDigits: 2 };
+  return new Intl.NumberFormat(language, digits).format(Math.max(seconds, 0.01));
 }
 
 /** A share such as 0.934 as 93.4 %. */
