@@ -11,11 +11,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from metashot.page.static import POLICY
+from metashot.page.policy import POLICY_OF_FILES
 
 # The document of a test: the policy of the page, without its front end.
 _BLANK = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{html.escape(POLICY)}"></head><body></body></html>"""
+<meta http-equiv="Content-Security-Policy" content="{html.escape(POLICY_OF_FILES)}"></head><body></body></html>"""
 _HELPERS = """async () => {
   window.bytesOf = (text) => Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
   window.textOf = (bytes) => {

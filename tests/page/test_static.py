@@ -15,7 +15,8 @@ import pytest
 import metashot
 from metashot.bad_input import BadInput
 from metashot.page import static
-from metashot.page.static import MARKER, POLICY, refuse_static, write_page
+from metashot.page.policy import POLICY_OF_FILES
+from metashot.page.static import MARKER, refuse_static, write_page
 from tests.applied.learners import drawings, tiny
 
 pytest.importorskip("onnx")
@@ -69,7 +70,7 @@ def test_document_says_where_it_computes_and_carries_the_policy() -> None:
     assert 'data-backend="server"' not in made
     assert made.index("Content-Security-Policy") < made.index("</head>")
     assert "&#x27;wasm-unsafe-eval&#x27;" in made
-    assert "frame-ancestors" not in POLICY  # which browsers ignore there, with a warning
+    assert "frame-ancestors" not in POLICY_OF_FILES  # which browsers ignore there, with a warning
 
 
 def test_earlier_page_is_replaced(learner: Any, tmp_path: Path, quick: None) -> None:

@@ -10,7 +10,7 @@ from metashot import configuration
 from metashot.applied.class_learner import ClassLearner
 from metashot.commands.learners import read_learner
 from metashot.files.paths import printable
-from metashot.page.learners import refuse_many, refuse_others
+from metashot.page.facts import refuse_many, refuse_others
 
 
 def serve_page(composed: DictConfig, opened: socket.socket) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from metashot.page.policy import POLICY_OF_SERVER
+
 HOSTS = ("127.0.0.1", "localhost")
 SHORT = 2**20  # bytes of a request whose path has no limit of its own
 _PATIENCE = 30.0  # seconds that a client may take for the next bytes of a request
@@ -22,21 +24,8 @@ _LONGEST = 600.0  # seconds that it may take for all of them
 _DRAINED = 2**28  # bytes of a refused request that are still read: a browser shows no answer before it has sent everything
 _SAFE = ("GET", "HEAD")
 
-POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob: data:",
-        "media-src 'self' blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
 HEADERS: Mapping[str, str] = {
-    "content-security-policy": POLICY,
+    "content-security-policy": POLICY_OF_SERVER,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",

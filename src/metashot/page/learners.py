@@ -15,22 +15,18 @@ import torch
 from numpy.typing import NDArray
 
 from metashot.applied.class_learner import ClassLearner
-from metashot.applied.export import export, refuse_export
+from metashot.applied.export import export
 from metashot.applied.images import Form, Prepared, form_of, prepared_file
 from metashot.applied.loading import learner_of
 from metashot.applied.network import fitted_content, made
 from metashot.bad_input import BadInput
 from metashot.episodes import Examples
 from metashot.files.paths import printable
-from metashot.page.messages import MOST_CLASSES, MOST_EXAMPLES, GivenClass
+from metashot.page.facts import OWN, facts_of, label_of, refuse_many, refuse_others
+from metashot.page.messages import GivenClass
 from metashot.page.tabs import Fit, Images
-from metashot.version import __version__
 
-OWN = "own"
-LARGEST_IMAGE, LARGEST_LEARNER = 64 * 2**20, 2**30  # bytes of a file
-LARGEST_MESSAGE = 64 * 2**20  # bytes of pixels that are sent together
 _MOST_LOADED = 4
-_MOST_SHOWN = 2**28  # bytes of a loaded learner's examples, which the page keeps, too
 _BUILT = ("backbone", "algo")  # the groups of a configuration that decide what a network answers
 
 
@@ -147,7 +143,7 @@ class Learners:
         found = []
         for place, label in enumerate(labels):
             items = [_item(self._images.add(pixels), pixels) for pixels in x[y == place]]
-            found.append({"name": str(label), **_label(label), "items": items})
+            found.append({"name": str(label), **label_of(label), "items": items})
         return found
 
     def prepare(self, name: str, content: bytes, filename: str) -> dict[str, Any]:
@@ -242,36 +238,6 @@ class Learners:
         return torch.stack([one for name in ids if (one := found[name]) is not None])
 
 
-def refuse_others(learner: Any, given: str) -> None:
-    """Raise `BadInput` for a learner that does not predict the classes of images."""
-    if isinstance(learner, ClassLearner):
-        return
-    of, use = _OTHERS[type(learner).__name__]
-    raise BadInput(
-        f"{given} is a learner of {of}, and the page is for learners that predict classes of images: use it in Python, as "
-        f"metashot.load(...){use}"
-    )
-
-
-def refuse_many(examples: Examples, classes: int, given: str) -> None:
-    """Raise `BadInput` for a fitted learner with more examples or classes than the page takes."""
-    count, size = len(examples.x), examples.x.nbytes
-    if count > MOST_EXAMPLES or classes > MOST_CLASSES or size > _MOST_SHOWN:
-        raise BadInput(
-            f"{given} has {count:,} examples of {classes:,} classes, in {size / 2**20:,.0f} MiB; the page takes at most "
-            f"{MOST_EXAMPLES:,} of {MOST_CLASSES:,}, in {_MOST_SHOWN / 2**20:,.0f} MiB: use it in Python, as "
-            "metashot.load_fitted(...).predict(queries)"
-        )
-
-
-_OTHERS = {
-    "VectorLearner": ("vectors", ".fit(x, y).predict(x)"),
-    "TextLearner": ("texts", ".fit(texts, labels).predict(texts), or with python -m metashot.predict"),
-    "NumberLearner": ("numbers", ".fit(x, y).predict(x)"),
-    "PolicyLearner": ("policies, which act in environments", ".fit(environment).act(observation)"),
-}
-
-
 def saved(fit: Fit, folder: Path) -> bytes:
     """The fitted learner's file of a fit, which is written in a private folder for a moment.
 
@@ -295,40 +261,7 @@ def graph_of(fit: Fit, folder: Path) -> bytes:
 
 
 def _served(name: str, learner: ClassLearner, checkpoint: str) -> Served:
-    network, form = learner.network, learner.form
-    steps = network.watched_steps
-    facts = {
-        "learner": name,
-        "algorithm": learner.name,
-        "checkpoint": checkpoint,
-        "trained_on": network.trained_on,
-        "shape": list(form.shape),
-        "of_drawings": form.of_drawings,
-        "most_classes": network.algorithm.fixed_ways,
-        "steps": list(steps) or None,
-        "near": network.has_similarities,
-        "unknown": _reason(network.algorithm.refuse_strangers) is None,
-        "transductive": learner.transductive,
-        "worth_alone": network.algorithm.worth_alone,
-        "no_graph": _reason(lambda: refuse_export(learner)),
-        "limits": {
-            "file": LARGEST_IMAGE,
-            "learner": LARGEST_LEARNER,
-            "message": LARGEST_MESSAGE,
-            "examples": MOST_EXAMPLES,
-            "classes": MOST_CLASSES,
-        },
-        "version": __version__,
-    }
-    return Served(name, _unfitted(learner), form, facts)
-
-
-def _reason(refuse: Callable[[], None]) -> str | None:
-    try:
-        refuse()
-    except BadInput as error:
-        return str(error)
-    return None
+    return Served(name, _unfitted(learner), learner.form, facts_of(name, learner, checkpoint))
 
 
 def _unfitted(learner: ClassLearner) -> ClassLearner:
@@ -344,11 +277,6 @@ def _item(name: str, pixels: NDArray[np.uint8], found: Prepared | None = None) -
         "inverted": found is not None and found.was_inverted,
         "photographic": found is not None and found.is_photographic,
     }
-
-
-def _label(label: Any) -> dict[str, Any]:
-    """The label where it is no text and JSON has it."""
-    return {"label": label} if isinstance(label, int | float | None) else {}
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -21,8 +21,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from metashot.applied.class_learner import ClassLearner
 from metashot.bad_input import BadInput, in_one_line
 from metashot.page import messages
+from metashot.page.facts import LARGEST_IMAGE, LARGEST_LEARNER, LARGEST_MESSAGE
 from metashot.page.guards import Gone, Guards, Refused, as_json
-from metashot.page.learners import LARGEST_IMAGE, LARGEST_LEARNER, LARGEST_MESSAGE, Learners, NoLearner, graph_of, saved
+from metashot.page.learners import Learners, NoLearner, graph_of, saved
 from metashot.page.tabs import Fit, Fits, Images, Missing, NoFit
 from metashot.sources.images.decoding import Unreadable
 

@@ -40,14 +40,12 @@ from metashot.applied.network import FORMAT
 from metashot.bad_input import BadInput
 from metashot.files.outputs import FITTED, WRITTEN_BY
 from metashot.files.paths import place_to_write, printable, quoted
+from metashot.page.facts import OWN, facts_of, label_of
 from metashot.page.heads import FEATURES, Numbers, familiarity_of, graph_of_head, head_of, refuse_head
+from metashot.page.policy import POLICY_OF_FILES
 from metashot.version import __version__
 
 MARKER = "metashot-page.json"
-POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; "
-    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'"
-)
 
 _HERE = Path(__file__).resolve().parent
 _WEB, _RUNTIME = _HERE / "web", _HERE / "runtime"
@@ -55,8 +53,6 @@ _OF_SERVER = "server"  # a folder of the page that static files do not need
 _BACKEND = re.compile(r'data-backend="server"')
 _HEAD = re.compile(r"<meta charset=[^>]*>", re.IGNORECASE)
 _LARGEST_MARKER = 2**22
-_LARGEST_IMAGE, _LARGEST_LEARNER = 64 * 2**20, 2**30  # bytes of a file
-_MOST_EXAMPLES, _MOST_CLASSES = 10_000, 1_000
 _CHECKED = (1, 3)  # batch sizes in which the graph is compared with PyTorch; it is traced with another
 _TOLERATED = 1e-4  # difference of a feature, as a share of the largest
 
@@ -142,7 +138,7 @@ def _page_files() -> dict[str, bytes]:
 
 def _static_document(document: str) -> str:
     """The document of the page, which says that the browser computes, and carries the policy that a server would send."""
-    policy = f'<meta http-equiv="Content-Security-Policy" content="{html.escape(POLICY)}">'
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{html.escape(POLICY_OF_FILES)}">'
     changed, count = _BACKEND.subn('data-backend="browser"', document)
     changed, heads = _HEAD.subn(lambda found: f"{found[0]}\n    {policy}", changed, count=1)
     assert (count, heads) == (1, 1), "the document has another form"
@@ -157,7 +153,7 @@ def _learner_files(learner: ClassLearner) -> dict[str, bytes]:
     stored = np.frombuffer(numbers.content(), "<f8")
     classes, pixels = _classes_of(learner)
     told = {
-        "facts": _facts(learner),
+        "facts": facts_of(OWN, learner, os.fspath(learner.checkpoint)),
         "form": _described(learner.form),
         "ink": ink_of(learner.form),
         "features": algorithm.backbone.features,
@@ -172,33 +168,6 @@ def _learner_files(learner: ClassLearner) -> dict[str, bytes]:
         "learner/backbone.onnx": _backbone_graph(algorithm, learner),
         "learner/head.bin": graph_of_head(head, stored).SerializeToString(),
         "learner/weights.fewshot": _unfitted_file(learner),
-    }
-
-
-def _facts(learner: ClassLearner) -> dict[str, Any]:
-    """What the page says of the learner; see `facts` of the back ends."""
-    assert isinstance(learner.algorithm, FeatureLearner)
-    return {
-        "learner": "own",
-        "algorithm": learner.name,
-        "checkpoint": os.fspath(learner.checkpoint),
-        "trained_on": learner.network.trained_on,
-        "shape": list(learner.form.shape),
-        "of_drawings": learner.form.of_drawings,
-        "most_classes": learner.algorithm.fixed_ways,
-        "steps": None,
-        "near": True,
-        "unknown": learner.algorithm.familiarity.has_learned,
-        "transductive": False,
-        "worth_alone": None,
-        "no_graph": None,
-        "limits": {
-            "file": _LARGEST_IMAGE,
-            "learner": _LARGEST_LEARNER,
-            "examples": _MOST_EXAMPLES,
-            "classes": _MOST_CLASSES,
-        },
-        "version": __version__,
     }
 
 
@@ -227,11 +196,7 @@ def _classes_of(learner: ClassLearner) -> tuple[list[dict[str, Any]], bytes]:
     examples, found = learner.examples, []
     order = examples.y.argsort(stable=True)
     for place, label in enumerate(learner.classes_.tolist()):
-        told: dict[str, Any] = {"name": str(label), "count": int((examples.y == place).sum())}
-        is_json = label is None or (isinstance(label, bool | int | float) and np.isfinite(label))
-        if is_json:
-            told["label"] = label
-        found.append(told)
+        found.append({"name": str(label), **label_of(label), "count": int((examples.y == place).sum())})
     return found, examples.x[order].numpy().tobytes()
 
 
