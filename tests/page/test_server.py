@@ -16,7 +16,7 @@ import metashot
 from metashot.algorithms.features import FeatureLearner
 from metashot.applied.class_learner import ClassLearner
 from metashot.applied.images import each_prepared
-from metashot.page import learners, tabs
+from metashot.page import facts, learners, tabs
 from tests.applied.learners import drawings, tiny
 from tests.applied.test_labelling import knowing
 
@@ -426,6 +426,6 @@ def test_a_learner_with_more_examples_than_the_page_takes_is_refused(
     content = (tmp_path / "it.fewshot").read_bytes()
     for limit, most in [("MOST_EXAMPLES", 7), ("MOST_CLASSES", 2), ("_MOST_SHOWN", 6271)]:
         with monkeypatch.context() as patched:
-            patched.setattr(learners, limit, most)
+            patched.setattr(facts, limit, most)
             refused(page.load(content), 400, "bad_input", "8 examples of 3 classes")
     accepted(page.load(content))
