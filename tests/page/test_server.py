@@ -1,6 +1,7 @@
 """The page's server answers as the learner does in Python, for every kind of learner and for several tabs."""
 
 import base64
+import math
 import threading
 import warnings
 from collections.abc import Iterator
@@ -289,7 +290,7 @@ def test_a_saved_learner_is_the_same_in_python_and_in_the_page(page: Page, tmp_p
     items, queries = page.items(IMAGES), page.items(QUERIES)
     classes = classes_of(items)
     for sent, label in zip(classes, (3, "cat", None), strict=True):
-        sent |= {"name": str(label)} | ({} if label == "cat" else {"label": label})
+        sent |= {"name": str(label)} | ({} if label == "cat" else {"label": repr(label)})
     fit = page.fit(classes)
     answers = page.answer(fit, queries, unknown=0.05)
     content = page.post("save", fit).content
@@ -302,11 +303,48 @@ def test_a_saved_learner_is_the_same_in_python_and_in_the_page(page: Page, tmp_p
     facts = accepted(page.load(content))
     assert facts["learner"] == "own"  # it has the same network
     assert [(one["name"], one.get("label", "none")) for one in facts["classes"]] == [
-        ("3", 3),
+        ("3", "3"),
         ("cat", "none"),
-        ("None", None),
+        ("None", "None"),
     ]
     assert [[item["id"] for item in one["items"]] for one in facts["classes"]] == [one["items"] for one in classes]
+
+
+ODD_LABELS = (
+    [2**53 + 1, 2**70, -(2**64)],
+    [1.0, 2.5, 1e300],
+    [True, False],
+    [1, "1", "a"],
+    ["", "b"],
+    [(1, "x"), (1, "y")],
+    [None, "None of it"],
+)
+
+
+@pytest.mark.parametrize("labels", ODD_LABELS, ids=str)
+def test_labels_stay_what_they_are_between_loading_and_saving(
+    page: Page, tmp_path: Path, knows: ClassLearner, labels: list[Any]
+) -> None:
+    fitted = metashot.load(knows.checkpoint, "cpu").fit(list(IMAGES[: len(labels)]), labels)
+    fitted.save(tmp_path / "it.fewshot")
+    facts = accepted(page.load((tmp_path / "it.fewshot").read_bytes()))
+    classes = [{**one, "items": [item["id"] for item in one["items"]]} for one in facts["classes"]]
+    (tmp_path / "again.fewshot").write_bytes(page.post("save", page.fit(classes)).content)
+    found = metashot.load_fitted(tmp_path / "again.fewshot", "cpu").classes_.tolist()
+    assert [(type(label), label) for label in found] == [(type(label), label) for label in fitted.classes_.tolist()]
+
+
+def test_labels_that_cannot_be_told_become_their_names_and_equal_ones_are_refused(
+    page: Page, tmp_path: Path, knows: ClassLearner
+) -> None:
+    fitted = metashot.load(knows.checkpoint, "cpu").fit(list(IMAGES[:2]), [math.inf, 1.5])
+    fitted.save(tmp_path / "it.fewshot")
+    classes = accepted(page.load((tmp_path / "it.fewshot").read_bytes()))["classes"]
+    assert [(one["name"], one.get("label")) for one in classes] == [("1.5", "1.5"), ("inf", None)]
+    content = torch.load(tmp_path / "it.fewshot", weights_only=True)
+    content["classes"] = [True, 1]
+    torch.save(content, tmp_path / "equal.fewshot")
+    refused(page.load((tmp_path / "equal.fewshot").read_bytes()), 400, "bad_input", "two of its labels are equal")
 
 
 def test_a_loaded_learner_with_another_network_answers_beside_the_own_one(page: Page, tmp_path: Path) -> None:
@@ -341,8 +379,8 @@ def test_a_page_of_a_fitted_learner_begins_with_its_classes(tmp_path: Path) -> N
     learner = load(tiny(tmp_path, "protonet", "running")).fit(list(IMAGES), [(1, "a")] * 4 + [(2, "b")] * 4)
     with served(learner, tmp_path, "pets.fewshot") as page:
         facts = page.facts()
-        assert [one["name"] for one in facts["classes"]] == ["(1, 'a')", "(2, 'b')"]  # JSON has no tuples
-        assert all("label" not in one for one in facts["classes"])
+        assert [one["name"] for one in facts["classes"]] == ["(1, 'a')", "(2, 'b')"]
+        assert [one["label"] for one in facts["classes"]] == ["(1, 'a')", "(2, 'b')"]
         kept = [pixels_of(item) for one in facts["classes"] for item in one["items"]]
         assert kept == [image.tobytes() for image in IMAGES]
         fit = page.fit([{"name": one["name"], "items": [it["id"] for it in one["items"]]} for one in facts["classes"]])

@@ -27,6 +27,7 @@ from metashot.sources.images.decoding import decode
 from tests.applied.learners import drawings, tiny
 
 from .static_sites import Site, blank_page, served
+from .test_server import ODD_LABELS
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -402,6 +403,25 @@ def test_labels_that_are_no_text_are_saved_as_what_they_are(page: Opened, tmp_pa
         page.learner.fit(shown, given).save(tmp_path / "other.fewshot")
         classes = page.site.load((tmp_path / "other.fewshot").read_bytes())
         assert [one["name"] for one in classes] == [str(label) for label in page.learner.classes_.tolist()]
+
+
+@pytest.mark.parametrize("labels", ODD_LABELS, ids=str)
+def test_labels_stay_what_they_are_between_loading_and_saving(page: Opened, tmp_path: Path, labels: list[Any]) -> None:
+    page.learner.fit(drawings(len(labels)), labels).save(tmp_path / "it.fewshot")
+    content = base64.b64encode((tmp_path / "it.fewshot").read_bytes()).decode()
+    again = page.site.page.evaluate(
+        """async (content) => {
+          await backend.fit(await backend.load(new Blob([bytesOf(content)]), "it.fewshot"));
+          return resultOf(await backend.save());
+        }""",
+        content,
+    )
+    (tmp_path / "again.fewshot").write_bytes(base64.b64decode(again))
+    found = metashot.load_fitted(tmp_path / "again.fewshot", "cpu").classes_.tolist()
+    expected = page.learner.classes_.tolist()
+    assert sorted((type(label).__name__, repr(label)) for label in found) == sorted(
+        (type(label).__name__, repr(label)) for label in expected
+    )
 
 
 def test_files_that_are_no_fitted_learner_of_this_page_are_refused(page: Opened, opened: Opener, tmp_path: Path) -> None:

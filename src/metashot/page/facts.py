@@ -1,7 +1,7 @@
 """What the page says of a learner, whichever back end it has, the limits of both, and who has no page."""
 
-import math
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from metashot.applied.class_learner import ClassLearner
@@ -15,6 +15,7 @@ OWN = "own"  # the id of the learner of the command line
 LARGEST_IMAGE, LARGEST_LEARNER = 64 * 2**20, 2**30  # bytes of a file
 LARGEST_MESSAGE = 64 * 2**20  # bytes of pixels that are sent together
 _MOST_SHOWN = 2**28  # bytes of a loaded learner's examples, which the page keeps, too
+_LONGEST_SHOWN = 1000  # characters of a name
 _OTHERS = {
     "VectorLearner": ("vectors", ".fit(x, y).predict(x)"),
     "TextLearner": ("texts", ".fit(texts, labels).predict(texts), or with python -m metashot.predict"),
@@ -58,10 +59,24 @@ def facts_of(name: str, learner: ClassLearner, checkpoint: str) -> dict[str, Any
     }
 
 
-def label_of(label: Any) -> dict[str, Any]:
-    """The label of a class where it is no text and JSON has it."""
-    is_plain = label is None or (isinstance(label, int | float) and math.isfinite(label))
-    return {"label": label} if is_plain else {}
+def named(labels: Sequence[Hashable], given: str) -> list[str]:
+    """The names of classes, which are all different and none of them empty, by their labels.
+
+    Args:
+        labels: The labels, which are all different.
+        given: The learner, for the message.
+
+    Raises:
+        BadInput: Two labels are equal, as True and 1 are, so that no learner could be fitted to both.
+    """
+    if len(set(labels)) < len(labels):
+        raise BadInput(f"{given} cannot be shown, since two of its labels are equal: name its classes differently")
+    names: dict[str, None] = {}
+    for label in labels:
+        short, exact = str(label)[:_LONGEST_SHOWN], repr(label)[:_LONGEST_SHOWN]
+        numbered = (f"{exact} ({number})" for number in itertools.count(2))
+        names[next(name for name in itertools.chain((short, exact), numbered) if name and name not in names)] = None
+    return list(names)
 
 
 def refuse_others(learner: Any, given: str) -> None:

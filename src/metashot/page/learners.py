@@ -22,8 +22,8 @@ from metashot.applied.network import fitted_content, made
 from metashot.bad_input import BadInput
 from metashot.episodes import Examples
 from metashot.files.paths import printable
-from metashot.page.facts import OWN, facts_of, label_of, refuse_many, refuse_others
-from metashot.page.messages import GivenClass
+from metashot.page.facts import OWN, facts_of, named, refuse_many, refuse_others
+from metashot.page.messages import GivenClass, told_label
 from metashot.page.tabs import Fit, Images
 
 _MOST_LOADED = 4
@@ -81,7 +81,7 @@ class Learners:
         """What the page says of a learner, with the classes of the own one if it is fitted."""
         served = self.get(name)
         fitted = self._own if name == OWN and self._own.is_fitted else None
-        classes = [] if fitted is None else self._classes(fitted.examples, fitted.classes_.tolist())
+        classes = [] if fitted is None else self._classes(fitted.examples, fitted.classes_.tolist(), self._checkpoint)
         return served.facts | {"classes": classes}
 
     def load(self, path: Path, name: str) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Learners:
         learner = learner_of(network, self._checkpoint if same else name, own.device, content.get("ink", "auto"))
         refuse_others(learner, printable(path))
         assert isinstance(learner, ClassLearner)
-        classes = self._classes(examples, content["classes"])
+        classes = self._classes(examples, content["classes"], printable(path))
         if same:
             return self._served.facts | {"classes": classes}
         served = _served(_digest(path), learner, name)
@@ -137,13 +137,13 @@ class Learners:
             return False
         return _equal(content["weights"], network.weights())
 
-    def _classes(self, examples: Examples, labels: Sequence[Hashable]) -> list[dict[str, Any]]:
+    def _classes(self, examples: Examples, labels: Sequence[Hashable], given: str) -> list[dict[str, Any]]:
         """The classes of a fitted learner with their examples, which are kept."""
         x, y = examples.x.numpy(), examples.y.numpy()
         found = []
-        for place, label in enumerate(labels):
+        for place, (label, name) in enumerate(zip(labels, named(labels, given), strict=True)):
             items = [_item(self._images.add(pixels), pixels) for pixels in x[y == place]]
-            found.append({"name": str(label), **label_of(label), "items": items})
+            found.append({"name": name, **told_label(label, name), "items": items})
         return found
 
     def prepare(self, name: str, content: bytes, filename: str) -> dict[str, Any]:

@@ -1,22 +1,24 @@
 """What the page sends as JSON, checked in every part: it may come from anybody who can open a connection."""
 
+import ast
 import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from metashot.applied.labels import is_plain
 from metashot.bad_input import BadInput, in_one_line, shown
+from metashot.checkpoints.stored import can_be_stored
 
 MOST_EXAMPLES, MOST_CLASSES = 10_000, 1000
 MOST_QUERIES = 1000
 _LONGEST_NAME = 1000  # characters, as of a label in a fitted learner's file
 _LONGEST_ID = 64
-_NOTHING = object()
 
-Label = str | int | float | bool | None
+Label = Hashable  # as learners can save it
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,7 @@ def _class(given: Any, what: str) -> GivenClass:
     name = found["name"]
     if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
         raise _unusable(f"the name of {what}", name, f"text of 1 to {_LONGEST_NAME:,} characters")
-    label = found.get("label", _NOTHING)
-    if label is _NOTHING:
-        label = name
-    if not isinstance(label, str | int | float | None) or (isinstance(label, str) and len(label) > _LONGEST_NAME):
-        raise _unusable(f"the label of {what}", label, "text, a number, true, false or null")
+    label: Label = _as_label(found["label"], what) if "label" in found else name
     for text in (name, label):
         if isinstance(text, str) and not _is_unicode(text):
             raise _unusable(f"the name of {what}", text, "Unicode text")
@@ -121,6 +119,36 @@ def _class(given: Any, what: str) -> GivenClass:
     if not items:
         raise BadInput(f"{what}, {shown(name)}, has no examples; each class needs at least one")
     return GivenClass(name, label, items)
+
+
+def told_label(label: Label, name: str) -> dict[str, str]:
+    """What the page is told of a label that is not its name, and gives back: the label as Python writes it.
+
+    JSON would change some numbers. Labels that cannot be told, such as infinity, become their names.
+    """
+    if isinstance(label, str) and label == name:
+        return {}
+    try:
+        text = repr(label)
+        is_told = len(text) <= _LONGEST_NAME and repr(ast.literal_eval(text)) == text
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        is_told = False
+    return {"label": text} if is_told else {}
+
+
+def _as_label(given: Any, what: str) -> Label:
+    """The label that `told_label` has told the page."""
+    allowed = "text, a number, True, False, None, or a tuple of these, as Python writes it"
+    if not isinstance(given, str) or len(given) > _LONGEST_NAME:
+        raise _unusable(f"the label of {what}", given, allowed)
+    try:
+        label = ast.literal_eval(given)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise _unusable(f"the label of {what}", given, allowed) from None
+    if not is_plain(label) or not can_be_stored([label]):
+        raise _unusable(f"the label of {what}", given, allowed)
+    hashable: Label = label
+    return hashable
 
 
 def _is_unicode(text: str) -> bool:

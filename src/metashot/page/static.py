@@ -40,7 +40,7 @@ from metashot.applied.network import FORMAT
 from metashot.bad_input import BadInput
 from metashot.files.outputs import FITTED, WRITTEN_BY
 from metashot.files.paths import place_to_write, printable, quoted
-from metashot.page.facts import OWN, facts_of, label_of
+from metashot.page.facts import OWN, facts_of, named
 from metashot.page.heads import FEATURES, Numbers, familiarity_of, graph_of_head, head_of, refuse_head
 from metashot.page.policy import POLICY_OF_FILES
 from metashot.version import __version__
@@ -53,6 +53,7 @@ _OF_SERVER = "server"  # a folder of the page that static files do not need
 _BACKEND = re.compile(r'data-backend="server"')
 _HEAD = re.compile(r"<meta charset=[^>]*>", re.IGNORECASE)
 _LARGEST_MARKER = 2**22
+_LARGEST_NUMBER = 2**53  # up to which JavaScript has all integers
 _CHECKED = (1, 3)  # batch sizes in which the graph is compared with PyTorch; it is traced with another
 _TOLERATED = 1e-4  # difference of a feature, as a share of the largest
 
@@ -195,9 +196,17 @@ def _classes_of(learner: ClassLearner) -> tuple[list[dict[str, Any]], bytes]:
         return [], b""
     examples, found = learner.examples, []
     order = examples.y.argsort(stable=True)
-    for place, label in enumerate(learner.classes_.tolist()):
-        found.append({"name": str(label), **label_of(label), "count": int((examples.y == place).sum())})
+    labels = learner.classes_.tolist()
+    for place, (label, name) in enumerate(zip(labels, named(labels, "the fitted learner"), strict=True)):
+        found.append({"name": name, **_json_label(label, name), "count": int((examples.y == place).sum())})
     return found, examples.x[order].numpy().tobytes()
+
+
+def _json_label(label: Any, name: str) -> dict[str, Any]:
+    """The label of a class that is not its name, where JavaScript has it; others become their names."""
+    is_number = isinstance(label, int | float) and abs(label) <= _LARGEST_NUMBER
+    is_text = isinstance(label, str) and label != name
+    return {"label": label} if label is None or is_number or is_text else {}
 
 
 class _Features(nn.Module):

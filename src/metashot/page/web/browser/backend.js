@@ -111,7 +111,10 @@ class BrowserLearner {
     const sorted = order.flatMap((place) => features.slice(starts[place], starts[place] + classes[place].items.length));
     const labels = Int32Array.from(order.flatMap((place, label) => classes[place].items.map(() => label)));
     const summary = summaryOf(this.#head, sorted, labels, classes.length);
-    const names = labelled.map(({ label }) => (label instanceof Float ? label.value : label));
+    const names = labelled.map(({ name, label }) => {
+      if (label instanceof Float) return Number.isFinite(label.value) ? label.value : name;
+      return label === null || ["string", "number", "boolean"].includes(typeof label) ? label : name;
+    });
     const parts = graphOf(this.#files.model, this.#files.head, this.#head, summary, names);
     return new Blob(parts, { type: "application/octet-stream" });
   }
@@ -158,7 +161,7 @@ function ordered(classes) {
 
 function labelOf(name, label) {
   if (label === undefined) return name;
-  return typeof label === "number" && Number.isInteger(label) && name === label.toFixed(1) ? new Float(label) : label;
+  return typeof label === "number" && Number.isInteger(label) && name !== String(label) ? new Float(label) : label;
 }
 
 function byCodePoints(a, b) {

@@ -139,7 +139,8 @@ async function classesOf(content, archive, { shape, limits }, name) {
   const values = await archive.read(`${root}data/${y.storage.key}`);
   const places = new BigInt64Array(values.buffer.slice(values.byteOffset, values.byteOffset + values.byteLength));
   const pixels = await archive.read(`${root}data/${x.storage.key}`);
-  const classes = labels.map((label) => ({ ...classOf(label), items: [] }));
+  if (new Set(labels.map(valueOf)).size < labels.length) throw new Damaged("two of its labels are equal");
+  const classes = namedOf(labels).map((one) => ({ ...one, items: [] }));
   for (let place = 0; place < count; place += 1) {
     const own = classes[Number(places[y.offset + place])];
     if (own === undefined) throw new Damaged("its examples are of other classes than those that it names");
@@ -148,7 +149,6 @@ async function classesOf(content, archive, { shape, limits }, name) {
     own.items.push({ id: idOf(seen, shape), pixels: seen, remark: null, inverted: false, photographic: false });
   }
   if (classes.length < 2 || classes.some((one) => !one.items.length)) throw new Damaged("some of its classes have no example");
-  if (new Set(classes.map((one) => one.name)).size < classes.length) throw new Damaged("one of its classes is named twice");
   return classes;
 }
 
@@ -171,12 +171,26 @@ function inkOf(content) {
   return ink;
 }
 
-/** The name of a class, and its label where that is no text. */
-function classOf(label) {
-  const name = nameOf(label, 0);
-  if (name.length > 2 * LONGEST_LABEL) throw new Damaged("a label is too long");
-  if (label instanceof Float) return Number.isFinite(label.value) ? { name, label: label.value } : { name };
-  return typeof label === "string" || label instanceof Tuple || typeof label === "bigint" ? { name } : { name, label };
+/** The names of classes, all different and none of them empty, each with its label where that is another one. */
+function namedOf(labels) {
+  const names = new Set();
+  return labels.map((label) => {
+    if (label instanceof Float && Number.isNaN(label.value)) throw new Damaged("a label is not a number (NaN)");
+    if (typeof label === "string" && Array.from(label).length > LONGEST_LABEL) throw new Damaged("a label is too long");
+    const [short, exact] = [0, 1].map((depth) => Array.from(nameOf(label, depth)).slice(0, LONGEST_LABEL).join(""));
+    let name = short;
+    for (let number = 1; name === "" || names.has(name); number += 1) name = number === 1 ? exact : `${exact} (${number})`;
+    names.add(name);
+    return label === name ? { name } : { name, label };
+  });
+}
+
+/** What is the same for labels that Python takes for equal, as True, 1 and 1.0. */
+function valueOf(label) {
+  const value = label instanceof Float ? label.value : label;
+  if (value instanceof Tuple) return `tuple ${nameOf(value, 0)}`;
+  if (typeof value === "string" || value === null) return `text ${JSON.stringify(value)}`;
+  return typeof value === "bigint" ? `number ${value}` : `number ${Number(value)}`;
 }
 
 /** A label as Python's `str` writes it. */

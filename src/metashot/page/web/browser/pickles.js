@@ -340,6 +340,8 @@ export class Writer {
       value.forEach((item) => this.value(item));
       return this.bytes(0x65);
     }
+    if (value instanceof Tuple) return this.#numbers(value.items);
+    if (typeof value === "bigint") return this.#large(value);
     if (value instanceof Float || !Number.isSafeInteger(value)) {
       this.bytes(0x47);
       return this.#fixed(8, "setFloat64", value instanceof Float ? value.value : value, false);
@@ -369,6 +371,16 @@ export class Writer {
     this.bytes(0x28);
     values.forEach((value) => this.value(value));
     return this.bytes(0x74);
+  }
+
+  /** An integer of any size, in two's complement. */
+  #large(value) {
+    const bits = (value < 0n ? -value : value).toString(2).length + 1;
+    const size = Math.ceil(bits / 8);
+    this.bytes(0x8a, size); // larger ones than of 255 bytes are read by nobody
+    const whole = BigInt.asUintN(8 * size, value);
+    for (let at = 0; at < size; at += 1) this.bytes(Number((whole >> BigInt(8 * at)) & 255n));
+    return this;
   }
 
   #name(module, name) {
