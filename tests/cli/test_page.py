@@ -183,6 +183,13 @@ def test_learners_of_other_things_are_refused(command: Command, tiny_learners: P
     refused(command.run(PAGE, "device=cuda:99", "port=0"), "device=cuda:99 cannot be used")
 
 
+@pytest.mark.parametrize("given", [("port=0", "--cfg", "job"), ("--cfg", "job", "port=0"), ("--cfg", "job")], ids=" ".join)
+def test_options_may_stand_before_and_behind_the_keys(early: Command, given: tuple[str, ...]) -> None:
+    outcome = early.run(PAGE, *given)
+    assert outcome.code == 0, outcome
+    assert "ckpt: drawings" in outcome.out
+
+
 def test_a_missing_extra_is_named(command: Command, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The names that the extra installs are not found, as in an environment without it."""
     folder = tmp_path_factory.mktemp("blocked")

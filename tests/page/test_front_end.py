@@ -3,6 +3,7 @@
 A learner's answers are tested elsewhere; here, it is tested that the page gives it the right examples and shows its answers.
 """
 
+import ast
 import io
 import json
 import random
@@ -671,6 +672,27 @@ def test_a_server_that_is_killed_is_missed_and_fed_again_when_it_is_back(opens: 
     drawings.start()
     ask_file(page, "1", 5)
     expect(page.locator("#strip-list .said")).to_have_text(["1", "0", "1"])
+
+
+def test_a_server_with_too_many_connections_is_tried_again(opens: Opens, drawings: Server) -> None:
+    page = opens(drawings)
+    teach_files(page, ["0", "1"])
+    page.route("**/api/**", lambda route: route.fulfill(status=503, body="Service Unavailable"))
+    ask_file(page, "1")
+    expect(page.locator("#banner")).to_contain_text("The server does not answer")
+    page.unroute("**/api/**")
+    expect(answer(page)).to_contain_text("1: ")
+
+
+def test_names_stand_in_python_lines_with_what_would_change_how_they_are_shown_escaped(
+    opens: Opens, drawings: Server
+) -> None:
+    page = opens(drawings)
+    name = "a\u202e\u2028\u200b\U000e0041"
+    line = page.evaluate("async (name) => (await import('/python_lines.js')).linesOfSaved(name, null)", name)
+    given = str(line).partition("load_fitted(")[2].partition(")\n")[0]
+    assert given.isascii()
+    assert ast.literal_eval(given) == name
 
 
 def test_a_loaded_learner_of_another_network_is_read_again_by_a_new_server(

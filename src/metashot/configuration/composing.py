@@ -170,7 +170,7 @@ def with_stored_groups(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
     overrides = OverridesParser.create().parse_overrides(given)
     chosen = {override.key_or_group: override for override in overrides}
     if implied := recipe.implied({key: override.value() for key, override in chosen.items()}):
-        return with_stored_groups(replace(recipe, implied=lambda given: ()), [*arguments, *implied])
+        return with_stored_groups(replace(recipe, implied=lambda given: ()), _with(arguments, implied))
     for group in (*recipe.groups, "experiment"):
         allowed = (str, ChoiceSweep, type(None)) if group == "experiment" else (str, ChoiceSweep)
         if group in chosen and not isinstance(chosen[group].value(), allowed):
@@ -190,7 +190,7 @@ def with_stored_groups(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
                 _use_stored_group(f"{key}={value}", load(value), group)
             if group not in chosen:
                 added.append(f"{group}={STORED}")
-        return [*arguments, *added]
+        return _with(arguments, added)
     if len(keys) > 1:
         raise BadInput(f"{keys[0]} and {keys[1]} were both given: use one of them")
     value = chosen[keys[0]].value()
@@ -211,7 +211,14 @@ def with_stored_groups(recipe: Recipe, arguments: Sequence[str]) -> list[str]:
     for key in recipe.keys:
         if key not in chosen and config.get(key) is not None:
             added.append(quoted_for_hydra(f"{key}={config[key]}"))
-    return [*arguments, *added]
+    return _with(arguments, added)
+
+
+def _with(arguments: Sequence[str], added: Sequence[str]) -> list[str]:
+    """A command line with further overrides behind its own ones: options may stand before and after all of them."""
+    own = [place for place, one in enumerate(arguments) if "=" in one and not one.startswith("-")]
+    end = own[-1] + 1 if own else len(arguments)
+    return [*arguments[:end], *added, *arguments[end:]]
 
 
 def _use_stored_group(given: str, config: dict[str, Any], group: str) -> None:

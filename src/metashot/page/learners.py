@@ -1,6 +1,7 @@
 """The learners that the page can use: that of the command line, and those of fitted learners' files that it was given."""
 
 import base64
+import contextlib
 import hashlib
 import tempfile
 import threading
@@ -25,7 +26,9 @@ from metashot.files.paths import printable
 from metashot.page.facts import OWN, facts_of, named, refuse_many, refuse_others
 from metashot.page.messages import GivenClass, told_label
 from metashot.page.tabs import Fit, Images
+from metashot.sources.images.decoding import claimed_pixels
 
+_LARGE = 25_000_000  # pixels of an image that is decoded while no other such one is, since it takes a gigabyte
 _MOST_LOADED = 4
 _BUILT = ("backbone", "algo")  # the groups of a configuration that decide what a network answers
 
@@ -62,6 +65,7 @@ class Learners:
         self._served = _served(OWN, own, checkpoint)
         self._loaded: OrderedDict[str, Served] = OrderedDict()
         self._lock = threading.Lock()
+        self._large = threading.Lock()
 
     def get(self, name: str) -> Served:
         """The learner with this id.
@@ -84,12 +88,13 @@ class Learners:
         classes = [] if fitted is None else self._classes(fitted.examples, fitted.classes_.tolist(), self._checkpoint)
         return served.facts | {"classes": classes}
 
-    def load(self, path: Path, name: str) -> dict[str, Any]:
+    def load(self, path: Path, name: str, checkpoint: str) -> dict[str, Any]:
         """Read a fitted learner's file that somebody gave to the page, and keep its learner.
 
         Args:
             path: The file.
             name: How the user calls it, for messages.
+            checkpoint: The same as it is, for the Python lines.
 
         Returns:
             What the page says of the learner, with the classes that it was fitted to.
@@ -98,11 +103,11 @@ class Learners:
             BadInput: It cannot be read, or is no learner that predicts classes of images.
         """
         try:
-            return self._load(path, name)
+            return self._load(path, checkpoint)
         except BadInput as error:
             raise BadInput(str(error).replace(printable(path), name)) from error
 
-    def _load(self, path: Path, name: str) -> dict[str, Any]:
+    def _load(self, path: Path, checkpoint: str) -> dict[str, Any]:
         content = fitted_content(path)
         examples = Examples(content["x"], content["y"])
         refuse_many(examples, len(content["classes"]), printable(path))
@@ -110,13 +115,13 @@ class Learners:
         same = self._is_own(content)
         network = own.network if same else made(content["config"], content["origin"], content["weights"], path, own.device)
         # It is not fitted yet: the page asks for that, perhaps after it has changed its classes.
-        learner = learner_of(network, self._checkpoint if same else name, own.device, content.get("ink", "auto"))
+        learner = learner_of(network, self._checkpoint if same else checkpoint, own.device, content.get("ink", "auto"))
         refuse_others(learner, printable(path))
         assert isinstance(learner, ClassLearner)
         classes = self._classes(examples, content["classes"], printable(path))
         if same:
             return self._served.facts | {"classes": classes}
-        served = _served(_digest(path), learner, name)
+        served = _served(_digest(path), learner, checkpoint)
         with self._lock:
             self._loaded[served.name] = self._loaded.get(served.name, served)
             self._loaded.move_to_end(served.name)
@@ -152,7 +157,9 @@ class Learners:
         Raises:
             Unreadable: It cannot be decoded.
         """
-        found = prepared_file(content, filename, self.get(name).form)
+        form = self.get(name).form
+        with self._large if claimed_pixels(content) > _LARGE else contextlib.nullcontext():
+            found = prepared_file(content, filename, form)
         return _item(self._images.add(found.pixels), found.pixels, found)
 
     def keep(self, name: str, contents: list[bytes]) -> list[str]:

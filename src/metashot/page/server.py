@@ -159,14 +159,14 @@ class _Calls:
 
     async def load(self, request: Request) -> Response:
         """Read a fitted learner's file."""
-        name = _file_name(request)
+        name, file_name = _file_name(request), request.query_params.get("name", "")
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             path = Path(folder, "given.fewshot")
             with path.open("wb") as file:
                 async for part in request.stream():
                     await run_in_threadpool(file.write, part)
             async with self._loading:
-                return _json(await run_in_threadpool(self._learners.load, path, name))
+                return _json(await run_in_threadpool(self._learners.load, path, name, file_name))
 
     async def _read(self, request: Request, use: Callable[[bytes], Any], turn: asyncio.Semaphore | None = None) -> Any:
         """Read a body, while few large ones are in memory, and use it in a thread, once it has its turn."""

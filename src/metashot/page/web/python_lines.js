@@ -1,8 +1,11 @@
 // The lines of Python that do what the page does. They run as they are: a test runs them.
 
+// What would change how a line is shown, such as marks of the direction of writing.
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+
 /** A text as a literal of Python, whose escapes those of JSON are. */
 export function quoted(text) {
-  return JSON.stringify(text);
+  return JSON.stringify(text).replace(UNSEEN, (letter) => `\\U${letter.codePointAt(0).toString(16).padStart(8, "0")}`);
 }
 
 /** Lines that read the saved learner. */

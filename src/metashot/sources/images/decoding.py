@@ -40,6 +40,7 @@ _TURNS = {
 # for an image of 1 x 80 million pixels, a PNG of 300 kB, it would take 9 GB. Pillow itself limits the number of pixels.
 _LONGEST_SIDE = 65_535
 _TRANSPARENT = "transparent: shown on white"
+_ROWS = 256  # of an image that are put on white at a time
 _SIXTEEN_BITS = "16 bits a channel: scaled to 8"
 _SIXTEEN_TO_EIGHT = np.rint(np.arange(65536) / 257).astype(np.uint8)
 
@@ -124,6 +125,17 @@ def convert(
     except Exception as error:  # its file may be closed or truncated, or it may have no pixels
         raise Unreadable(f"{name}: cannot be used ({error or type(error).__name__})") from error
     return Decoded(pixels, "; ".join(remarks) or None, image.size)
+
+
+def claimed_pixels(content: bytes) -> int:
+    """The number of pixels that an image file says it has; 0 if it does not say."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                return image.width * image.height
+    except Exception:  # whatever is wrong with it is said when it is decoded
+        return 0
 
 
 def _pixels(image: Image.Image, shape: tuple[int, int, int], fit: Fit, enlarging: Enlarging) -> NDArray[np.uint8]:
@@ -241,14 +253,14 @@ def _eight_bits(image: Image.Image, remarks: list[str]) -> Image.Image:
     if mode.startswith("I") or mode == "F":
         return _scaled(image, remarks)
     if image.has_transparency_data:
-        layered = image.convert("RGBA")
-        alpha = layered.getchannel("A")
-        opaque = layered.convert("RGB")
-        if alpha.getextrema() == (255, 255):
-            return opaque
+        layered = image if image.mode == "RGBA" else image.convert("RGBA")
+        if layered.getchannel("A").getextrema() == (255, 255):
+            return layered.convert("RGB")
         remarks.append(_TRANSPARENT)
         white = Image.new("RGB", image.size, "white")
-        white.paste(opaque, mask=alpha)
+        for top in range(0, image.height, _ROWS):  # which saves two more images in memory
+            part = layered.crop((0, top, image.width, min(top + _ROWS, image.height)))
+            white.paste(part.convert("RGB"), (0, top), part.getchannel("A"))
         return white
     if mode in ("L", "RGB"):
         return image

@@ -163,6 +163,7 @@ function errorOf(response, content) {
     const { code, message, ...details } = JSON.parse(content).error;
     return new PageError(code, message ?? "", details);
   } catch {
+    if (response.status === 503) return new PageError(UNREACHABLE, ""); // more connections than the server takes
     const code = response.status === 413 ? "too_large" : response.status === 403 ? "forbidden" : "failed";
     return new PageError(code, `${response.status} ${content.slice(0, 200)}`);
   }
