@@ -184,7 +184,8 @@ def box_of(element: Locator) -> Any:
     return element.bounding_box()
 
 
-def draw(page: Page, part: Locator, digit: str, seed: int) -> None:
+def draw(page: Page, part: Locator, digit: str, seed: int, size: float = 1.0) -> None:
+    """Draw a digit by the mouse; a small one in the upper left corner."""
     random_ = random.Random(seed)
     sheet = part.locator(".sheet")
     sheet.scroll_into_view_if_needed()
@@ -192,7 +193,7 @@ def draw(page: Page, part: Locator, digit: str, seed: int) -> None:
     shift = (random_.uniform(-0.03, 0.03), random_.uniform(-0.03, 0.03))
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
-        x, y = (value + by + random_.uniform(-0.01, 0.01) for value, by in zip(point, shift, strict=True))
+        x, y = (size * (value + by + random_.uniform(-0.01, 0.01)) for value, by in zip(point, shift, strict=True))
         return box["x"] + box["width"] * x, box["y"] + box["height"] * y
 
     for first, *others in DIGITS[digit]:
@@ -277,6 +278,21 @@ def test_five_digits_drawn_with_the_mouse_are_answered_right_each_with_its_neare
     expect(page.locator("#strip-list .said")).to_have_text(list(DIGITS)[::-1])
     page.locator("#strip-list button").last.click()  # looks at the first answer again
     expect(answer(page)).to_contain_text("0: ")
+
+
+def test_drawings_may_be_small_and_anywhere(opens: Opens, drawings: Server) -> None:
+    page = opens(drawings)
+    for place, digit in enumerate(("3", "7")):
+        one = open_card(page, place)
+        one.locator(".name").fill(digit)
+        for seed in range(2):
+            draw(page, one, digit, seed)
+            one.get_by_role("button", name="Add example", exact=True).click()
+    expect(page.locator("#learned")).to_contain_text("Learned 4 examples of 2 classes")
+    for digit in ("3", "7"):
+        draw(page, page.locator("#ask"), digit, 50, size=0.3)
+        expect(answer(page)).to_have_text(re.compile(rf"^{digit}: [89]\d|^{digit}: 100"))
+        page.locator("#ask").get_by_role("button", name="Clear", exact=True).click()
 
 
 def test_what_belongs_to_no_class_is_said_to_unless_that_is_forbidden(opens: Opens, either: Server | StaticPage) -> None:

@@ -5,6 +5,8 @@ import { tell } from "./words.js";
 
 const SIDE = 320; // of the drawing, in pixels
 const WIDTH = 0.045; // of a stroke, as a share of the side: strokes of a 28x28 learner are a little over a pixel wide
+const FILLED = 0.65; // of the side, by the longer side of what is drawn, as in Omniglot: people draw large and small, anywhere
+const MOST_ENLARGED = 3; // so that a dot stays small
 const PAPER = "#ffffff";
 const INK = "#101418";
 
@@ -67,9 +69,11 @@ export class Drawing {
     this.#after();
   }
 
-  /** The drawing as a PNG. */
+  /** The drawing as a PNG: centred and of the usual size, since learners take a small drawing in a corner for another class. */
   image() {
-    return new Promise((resolve) => this.canvas.toBlob(resolve, "image/png"));
+    const canvas = make("canvas", { width: SIDE, height: SIDE });
+    paint(canvas.getContext("2d"), inPlace(this.#strokes));
+    return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   }
 
   #begin(event) {
@@ -102,7 +106,8 @@ export class Drawing {
 
   #point(event) {
     const box = this.canvas.getBoundingClientRect();
-    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    const inside = (share) => Math.min(Math.max(share, 0), 1);
+    return [inside((event.clientX - box.left) / box.width), inside((event.clientY - box.top) / box.height)];
   }
 
   #after() {
@@ -111,16 +116,32 @@ export class Drawing {
   }
 
   #paint() {
-    const context = this.canvas.getContext("2d");
-    context.fillStyle = PAPER;
-    context.fillRect(0, 0, SIDE, SIDE);
-    context.strokeStyle = context.fillStyle = INK;
-    context.lineWidth = WIDTH * SIDE;
-    context.lineCap = context.lineJoin = "round";
-    for (const stroke of this.#strokes) paintStroke(context, stroke);
+    paint(this.canvas.getContext("2d"), this.#strokes);
     this.element.classList.toggle("is-empty", this.isEmpty);
     this.undoButton.disabled = this.clearButton.disabled = this.isEmpty;
   }
+}
+
+/** Strokes in the middle, and as large as drawings usually are. */
+function inPlace(strokes) {
+  const points = strokes.flat();
+  const ranges = [0, 1].map((axis) => {
+    const values = points.map((point) => point[axis]);
+    return [values.reduce((a, b) => Math.min(a, b), 1), values.reduce((a, b) => Math.max(a, b), 0)];
+  });
+  const side = Math.max(...ranges.map(([low, high]) => high - low));
+  const scale = side > 0 ? Math.min(FILLED / side, MOST_ENLARGED) : 1;
+  const moved = (value, [low, high]) => 0.5 + scale * (value - (low + high) / 2);
+  return strokes.map((stroke) => stroke.map(([x, y]) => [moved(x, ranges[0]), moved(y, ranges[1])]));
+}
+
+function paint(context, strokes) {
+  context.fillStyle = PAPER;
+  context.fillRect(0, 0, SIDE, SIDE);
+  context.strokeStyle = context.fillStyle = INK;
+  context.lineWidth = WIDTH * SIDE;
+  context.lineCap = context.lineJoin = "round";
+  for (const stroke of strokes) paintStroke(context, stroke);
 }
 
 /** A smooth line: curves from middle to middle of the points, which bend at each point. */

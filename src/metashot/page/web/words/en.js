@@ -91,7 +91,7 @@ export default {
   "steps.hint": "This learner adapts by gradient steps: move the slider to watch the answer change.",
   "near.heading": "Most similar examples",
   "unknown.label": "Allow “none of these”",
-  "unknown.why": "About 5 % of the pictures that do belong to a class are then rejected by mistake.",
+  "unknown.why": "It aims to reject by mistake about 5 % of the pictures that do belong to a class, and rejects more where a class has only one or two examples.",
   "strip.heading": "Asked so far",
   "strip.forget": "Clear the list",
   "strip.unknown": "none of these",

@@ -91,7 +91,7 @@ export default {
   "steps.hint": "该学习器通过梯度更新来适应新类别：拖动滑块，观察预测如何变化。",
   "near.heading": "最相似的样本",
   "unknown.label": "允许回答“不属于任何类别”",
-  "unknown.why": "启用后，约有 5% 本属于某一类别的图片会被误判为不属于任何类别。",
+  "unknown.why": "启用后，目标是只有约 5% 本属于某一类别的图片被误拒；若某个类别只有一两个样本，误拒会更多。",
   "strip.heading": "查询记录",
   "strip.forget": "清空记录",
   "strip.unknown": "不属于任何类别",
