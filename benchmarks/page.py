@@ -46,6 +46,7 @@ WAYS, SHOTS, QUERIES = 5, 5, 14  # of a task; Omniglot has 20 drawings of a char
 LEARNERS = ("drawings", "photos")
 SERVER, BROWSER = "server", "browser"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_SETTLED = 1500  # milliseconds after which a page shows its last answer
 _PATIENCE = 300  # seconds until a server says where it is
 # Digits as strokes through points of the unit square, for the screenshot.
 _DIGITS = {
@@ -299,7 +300,8 @@ def screenshot(opened: Any, address: str, path: Path) -> None:
             card.get_by_role("button", name="Add example", exact=True).click()
             card.locator(".example").nth(number).wait_for()
     draw(page, page.locator("#ask .sheet"), _DIGITS["three"], drawn)
-    page.locator("#near-list li").first.wait_for()
+    page.wait_for_timeout(_SETTLED)  # it answers after each stroke, and the last answer is to be seen
+    page.locator("#said", has_text="three").wait_for()
     page.mouse.move(5, 5)
     page.evaluate("() => { document.activeElement?.blur(); scrollTo(0, 0); }")
     page.screenshot(path=path)
