@@ -690,6 +690,30 @@ def test_a_server_that_is_killed_is_missed_and_fed_again_when_it_is_back(opens: 
     expect(page.locator("#strip-list .said")).to_have_text(["1", "0", "1"])
 
 
+def test_another_learner_in_place_of_the_served_one_never_answers(
+    opens: Opens, drawings: Server, adapting: Server, tmp_path: Path
+) -> None:
+    server = Server(drawings.learner, "drawings", tmp_path)
+    try:
+        page = opens(server)
+        teach_files(page, ["0", "1"])
+        server.stop()
+        server.learner = adapting.learner  # of the same shape
+        server.start()
+        ask_file(page, "1")
+        expect(page.locator("#banner")).to_contain_text("Another learner is being served now")
+        expect(page.locator(".example")).to_have_count(4)
+        server.stop()
+        server.learner = drawings.learner
+        server.start()
+        expect(page.locator("#banner")).to_contain_text("The server is back")
+        expect(answer(page)).to_contain_text("1: ")
+        server.stop()
+        expect(page.locator("#banner")).to_contain_text("The server does not answer", timeout=15_000)  # though nobody asks
+    finally:
+        server.stop()
+
+
 def test_a_server_with_too_many_connections_is_tried_again(opens: Opens, drawings: Server) -> None:
     page = opens(drawings)
     teach_files(page, ["0", "1"])

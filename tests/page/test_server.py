@@ -446,6 +446,17 @@ def test_fits_are_kept_within_bounds(knows: ClassLearner) -> None:
         fits.get("three", others[1], "own")
 
 
+def test_a_page_of_another_learner_is_refused(page: Page, tmp_path: Path) -> None:
+    own = page.facts()["served"]
+    accepted(page.client.get("/api/learner", params={"learner": "own", "served": own}))
+    for given in ("0" * 32, "", "own"):
+        refused(page.client.get("/api/learner", params={"learner": "own", "served": given}), 409, "other_learner")
+    path = tiny(tmp_path, "protonet", "running")
+    same, other, trained = (load(path), metashot.load(path, "cpu", ink="dark"), load(tiny(tmp_path, "maml")))
+    assert facts.identity_of(same) == facts.identity_of(load(path))
+    assert len({facts.identity_of(one) for one in (same, other, trained)}) == 3
+
+
 def test_few_loaded_learners_are_kept(page: Page, tmp_path: Path) -> None:
     names = []
     for seed in range(learners._MOST_LOADED + 1):

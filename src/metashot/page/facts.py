@@ -1,8 +1,11 @@
 """What the page says of a learner, whichever back end it has, the limits of both, and who has no page."""
 
+import hashlib
 import itertools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
+
+import torch
 
 from metashot.applied.class_learner import ClassLearner
 from metashot.applied.export import refuse_export
@@ -57,6 +60,16 @@ def facts_of(name: str, learner: ClassLearner, checkpoint: str) -> dict[str, Any
         },
         "version": __version__,
     }
+
+
+def identity_of(learner: ClassLearner) -> str:
+    """A digest of what decides a learner's answers: by it a page knows that another one is served in its place."""
+    network = learner.network
+    digest = hashlib.sha256(repr((network.config["algo"], network.config["backbone"], learner.form)).encode())
+    for name, value in network.weights().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
 
 
 def named(labels: Sequence[Hashable], given: str) -> list[str]:

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from metashot.applied.class_learner import ClassLearner
 from metashot.bad_input import BadInput, in_one_line
 from metashot.page import messages
-from metashot.page.facts import LARGEST_IMAGE, LARGEST_LEARNER, LARGEST_MESSAGE
+from metashot.page.facts import LARGEST_IMAGE, LARGEST_LEARNER, LARGEST_MESSAGE, identity_of
 from metashot.page.guards import Gone, Guards, Refused, as_json
 from metashot.page.learners import Learners, NoLearner, graph_of, saved
 from metashot.page.tabs import Fit, Fits, Images, Missing, NoFit
@@ -66,8 +66,8 @@ def page_app(learner: ClassLearner, checkpoint: str, port: int, folder: Path, we
     """
     calls = _Calls(learner, checkpoint, folder)
     routes = [
-        Route("/api/learner", _Path(calls.learner, "GET", "HEAD")),
-        *(Route(f"/api/{name}", _Path(call, "POST")) for name, call in calls.posted().items()),
+        Route("/api/learner", _Path(calls.of_this_server(calls.learner), "GET", "HEAD")),
+        *(Route(f"/api/{name}", _Path(calls.of_this_server(call), "POST")) for name, call in calls.posted().items()),
         *(Route(path, _Path(_giving(file), "GET", "HEAD")) for path, file in _files(web).items()),
     ]
     # Not a whole Starlette application: what it answers to exceptions is left to the guards.
@@ -81,12 +81,23 @@ class _Calls:
 
     def __init__(self, learner: ClassLearner, checkpoint: str, folder: Path) -> None:
         self._folder = folder
+        self._identity = identity_of(learner)
         self._images = Images()
         self._fits = Fits()
         self._learners = Learners(learner, checkpoint, self._images, self._fits.forget)
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
         self._decoding = asyncio.Semaphore(_DECODED_AT_ONCE)  # waiting for a turn takes no thread
         self._loading = asyncio.Semaphore(_LOADED_AT_ONCE)
+
+    def of_this_server(self, call: Endpoint) -> Endpoint:
+        """A call that is refused to a page that another server has sent, whose learner was another."""
+
+        async def checked(request: Request) -> Response:
+            if request.query_params.get("served", self._identity) != self._identity:
+                raise Refused(409, "other_learner", "another learner is served now: load the page again")
+            return await call(request)
+
+        return checked
 
     def posted(self) -> dict[str, Endpoint]:
         return {
@@ -102,7 +113,7 @@ class _Calls:
     async def learner(self, request: Request) -> Response:
         """Say what the page needs to know of a learner."""
         name = _asked(request, "learner")
-        return _json(await run_in_threadpool(self._learners.facts, name))
+        return _json(await run_in_threadpool(self._learners.facts, name) | {"served": self._identity})
 
     async def items(self, request: Request) -> Response:
         """Convert an image file to the learner's form."""

@@ -2,6 +2,8 @@
 
 import { asPageError, UNREACHABLE } from "./errors.js";
 
+const OTHER = "other_learner";
+const WATCHED = 10_000; // ms between two looks at a back end that seems to be there
 const EVERY = 2000; // ms between two tries
 
 export class Connection extends EventTarget {
@@ -11,6 +13,7 @@ export class Connection extends EventTarget {
   constructor(backend) {
     super();
     this.#backend = backend;
+    this.#watch();
   }
 
   get isLost() {
@@ -29,22 +32,31 @@ export class Connection extends EventTarget {
     }
   }
 
-  /** Note an error; whether it says that the back end is lost. */
+  /** Note an error; whether it says that the back end is lost, or another one in its place. */
   notice(error) {
-    if (asPageError(error).code !== UNREACHABLE) return false;
-    this.#returning ??= this.#wait();
+    const { code } = asPageError(error);
+    if (code !== UNREACHABLE && code !== OTHER) return false;
+    this.#returning ??= this.#wait(code);
     return true;
   }
 
-  async #wait() {
-    this.#tell("lost");
+  /** Ask now and then whether the back end is still there, so that it is missed before it is needed. */
+  #watch() {
+    if (this.#backend.reconnect === undefined) return; // it computes in the browser
+    setInterval(() => {
+      if (!this.isLost && !document.hidden) this.#backend.reconnect().catch((error) => this.notice(error));
+    }, WATCHED);
+  }
+
+  async #wait(code) {
+    this.#tell(code === OTHER ? "other-learner" : "lost");
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, EVERY));
       try {
         await this.#backend.reconnect?.();
         break;
       } catch (error) {
-        if (asPageError(error).code === "other_learner") this.#tell("other-learner");
+        if (asPageError(error).code === OTHER) this.#tell("other-learner");
         // Whatever else a starting server answers: the next try tells.
       }
     }

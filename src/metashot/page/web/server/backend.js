@@ -6,6 +6,8 @@ import { PageError, UNREACHABLE } from "../errors.js";
 const MOST_SENT = 2 ** 20; // characters of pixels in one request
 const TRIES = 4; // of a call whose fit or items the server lacks
 
+let served = null; // the learner that the page was opened with: another one may be served after a restart
+
 export async function open() {
   const server = new Server();
   await server.begin();
@@ -15,13 +17,13 @@ export async function open() {
 class Server {
   facts = null;
   #tab = randomId();
-  #first = null; // what the server said when the page was opened: tells another learner after a restart
   #loaded = null; // the file of the learner in use, where it is not the server's own
   #classes = null; // of the last fit
   #fit = null; // the number that the server gave to it
 
   async begin() {
-    this.#first = this.facts = withItems(await get("api/learner?learner=own"));
+    this.facts = withItems(await request("api/learner?learner=own", {}, "json"));
+    served = this.facts.served;
   }
 
   async prepare(blob, name) {
@@ -68,11 +70,9 @@ class Server {
     return facts.classes;
   }
 
-  /** Whether the server answers again. Another learner on its port cannot read the pixels that the page holds. */
+  /** Fails while the server does not answer, or serves another learner. */
   async reconnect() {
-    const facts = await get("api/learner?learner=own");
-    const [was, is] = [this.#first, facts].map((one) => JSON.stringify([one.checkpoint, one.algorithm, one.shape]));
-    if (was !== is) throw new PageError("other_learner", facts.checkpoint ?? "");
+    await request("api/learner?learner=own", {}, "json");
   }
 
   /** Call with the last fit, which is made again where the server no longer has it. */
@@ -135,10 +135,6 @@ class Server {
   }
 }
 
-function get(path) {
-  return request(path, {}, "json");
-}
-
 function post(path, body, answer = "json") {
   const binary = body instanceof Blob;
   const headers = { "Content-Type": binary ? "application/octet-stream" : "application/json" };
@@ -149,7 +145,8 @@ async function request(path, options, answer) {
   let response;
   let content;
   try {
-    response = await fetch(path, { cache: "no-store", ...options });
+    const from = served === null ? "" : `${path.includes("?") ? "&" : "?"}served=${served}`;
+    response = await fetch(`${path}${from}`, { cache: "no-store", ...options });
     content = response.ok ? await response[answer]() : await response.text();
   } catch (error) {
     throw new PageError(UNREACHABLE, error.message);

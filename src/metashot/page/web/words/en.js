@@ -126,6 +126,7 @@ export default {
   "error.said": "{error}",
   "error.with": "{about} ({message})",
   "error.unreachable": "the server does not answer",
+  "error.other_learner": "another learner is served now",
   "error.bad_input": "this cannot be used",
   "error.unreadable": "not usable as an image",
   "error.too_large": "too large",

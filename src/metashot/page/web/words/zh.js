@@ -126,6 +126,7 @@ export default {
   "error.said": "{error}",
   "error.with": "{about}（{message}）",
   "error.unreachable": "服务器没有响应",
+  "error.other_learner": "服务器现在提供的是另一个学习器",
   "error.bad_input": "无法使用",
   "error.unreadable": "无法作为图片使用",
   "error.too_large": "文件过大",
