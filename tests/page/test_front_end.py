@@ -374,7 +374,25 @@ def test_a_folder_with_folders_makes_a_class_of_each(opens: Opens, drawings: Ser
     card(page, 0).locator("input[webkitdirectory]").set_input_files(tmp_path / "digits")
     expect(page.locator("#learned")).to_contain_text("Learned 6 examples of 3 classes")
     assert sorted(page.locator(".card .name").evaluate_all("all => all.map((one) => one.value)")) == ["3", "4", "7"]
-    expect(page.locator("#teach > .failures")).to_contain_text("1 file: left out, since they lie beside sub-folders")
+    expect(page.locator("#teach > .failures")).to_contain_text("1 file: left out, since it lies beside sub-folders")
+
+
+def test_folders_are_taken_in_the_order_of_python_and_those_without_a_place_are_named(
+    opens: Opens, adapting: Server, tmp_path: Path
+) -> None:
+    names = ["b", "10", "B", "2", "a", "1", "c"]
+    for name in names:
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        (tmp_path / "digits" / name / "0.png").write_bytes(drawn("3", 0)["buffer"])
+    page = opens(adapting)
+    most = page.evaluate("fetch('api/learner?learner=own').then((one) => one.json()).then((facts) => facts.most_classes)")
+    assert most < len(names)
+    use(card(page, 0), "Files")
+    card(page, 0).locator("input[webkitdirectory]").set_input_files(tmp_path / "digits")
+    expect(page.locator("#learned")).to_contain_text(f"Learned {most} examples of {most} classes")
+    assert page.locator(".card .name").evaluate_all("all => all.map((one) => one.value)") == sorted(names)[:most]
+    reason = f"left out, since this learner tells at most {most} classes apart"
+    expect(page.locator("#teach > .failures li")).to_have_text([f"{name}: {reason}" for name in sorted(names)[most:]])
 
 
 def test_a_file_that_is_no_image_is_named_with_the_reason_and_the_others_are_taken(
@@ -526,7 +544,7 @@ def test_more_classes_than_the_head_has_cannot_be_added(opens: Opens, adapting: 
     for _ in range(most - 2):
         page.get_by_role("button", name="Add a class").click()
     expect(page.get_by_role("button", name="Add a class")).to_be_disabled()
-    expect(page.locator("#add-note")).to_have_text(f"There are {most} classes, and more are not possible here.")
+    expect(page.locator("#add-note")).to_have_text(f"This learner tells at most {most} classes apart.")
 
 
 def test_a_learner_is_saved_and_loaded_again_and_its_python_lines_run(

@@ -84,10 +84,17 @@ export class Teaching {
     const { loose, classes, beside } = sorted(found, alone || target === null);
     const one = target ?? this.#open;
     const given = (files) => files.map((file) => ({ blob: file, title: file.name }));
-    if (beside) this.#failures.show([{ title: say("files.beside", { count: beside }), error: new PageError("beside") }]);
     if (loose.length && one) this.#takeIn(given(loose), one);
-    const work = [...classes].map(([name, files]) => [given(files), this.#classes.named(name) ?? this.#emptyFor(name)]);
-    this.#oneByOne(work.filter(([, into]) => into !== null));
+    const failures = [];
+    const work = [];
+    for (const [name, files] of classes) {
+      const into = this.#classes.named(name) ?? this.#emptyFor(name);
+      if (into) work.push([given(files), into]);
+      else failures.push({ title: name, error: new PageError("classes", "", { most: this.#most }) });
+    }
+    if (beside) failures.push({ title: say("files.beside", { count: beside }), error: new PageError("beside", "", { count: beside }) });
+    if (failures.length || work.length) this.#failures.show(failures);
+    this.#oneByOne(work);
   }
 
   /** A class for a folder: one that was never used is renamed, else a new one is made. */
@@ -226,15 +233,20 @@ export class Teaching {
     this.#undone.replaceChildren();
   }
 
-  #isFull() {
+  /** How many classes are possible. */
+  get #most() {
     const { most_classes: head, limits } = this.#session.backend.facts;
-    return this.#classes.list.length >= Math.min(head ?? Infinity, limits?.classes ?? Infinity);
+    return Math.min(head ?? Infinity, limits?.classes ?? Infinity);
+  }
+
+  #isFull() {
+    return this.#classes.list.length >= this.#most;
   }
 
   #limit() {
     const full = this.#isFull();
     this.#addButton.disabled = full;
-    if (full) tell(this.#addNote, "teach.most-classes", { most: this.#classes.list.length });
+    if (full) tell(this.#addNote, "teach.most-classes", { most: this.#most });
     else hush(this.#addNote);
   }
 }
