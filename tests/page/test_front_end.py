@@ -603,6 +603,15 @@ def test_what_cannot_be_loaded_is_said_in_place_and_the_examples_stay(opens: Ope
     page.get_by_role("dialog").get_by_role("button", name="Replace them").click()
     expect(page.locator("#keep-error")).to_contain_text("bad.fewshot")
     expect(page.locator(".example")).to_have_count(1)
+    drop(page, ".card:nth-child(2)", [drawn("1", 0)])
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save learner").click()
+    expect(page.locator("#keep-note")).to_contain_text("Saved as")
+    expect(page.locator("#keep-error")).to_be_empty()
+    assert download.value.suggested_filename == "my-learner.fewshot"
+    page.locator("#load").set_input_files({"name": "bad.fewshot", "mimeType": "", "buffer": b"nothing"})
+    expect(page.locator("#keep-error")).to_contain_text("bad.fewshot")
+    expect(page.locator("#keep-note")).to_be_empty()  # no word of success beside the error
 
 
 def test_leaving_warns_only_if_examples_would_be_lost(opens: Opens, drawings: Server) -> None:
@@ -767,8 +776,26 @@ def test_the_page_speaks_chinese_and_keeps_the_choice(opens: Opens, drawings: Se
     assert page.evaluate("document.documentElement.lang") == "en"
     expect(page.locator("#learned")).to_contain_text("Learned 3 examples of 2 classes")
     expect(card(page, 0).locator(".count")).to_have_text("1 example")
+    expect(answer(page)).to_contain_text("Class 2")  # which nobody has named
     page.reload()
     expect(page.locator("h1")).to_contain_text("Teach by a few examples")
+
+
+def test_classes_without_a_name_of_their_own_follow_the_language_and_are_used_for_folders(
+    opens: Opens, drawings: Server, tmp_path: Path
+) -> None:
+    page = opens(drawings)
+    card(page, 0).locator(".name").fill("mine")
+    card(page, 0).locator(".name").press("Enter")
+    page.get_by_role("button", name="中文").click()
+    names = "all => all.map((one) => one.value)"
+    assert page.locator(".card .name").evaluate_all(names) == ["mine", "类别 2"]
+    (tmp_path / "digits" / "3").mkdir(parents=True)
+    (tmp_path / "digits" / "3" / "0.png").write_bytes(drawn("3", 0)["buffer"])
+    use(card(page, 0), "文件")
+    card(page, 0).locator("input[webkitdirectory]").set_input_files(tmp_path / "digits")
+    expect(card(page, 1).locator(".example")).to_have_count(1)
+    assert page.locator(".card .name").evaluate_all(names) == ["mine", "3"]
 
 
 def test_every_control_has_a_name_and_every_heading_its_place(opens: Opens, drawings: Server) -> None:

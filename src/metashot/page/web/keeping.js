@@ -124,6 +124,8 @@ export class Keeping {
     this.#session.connection.notice(known);
     if (known.code === UNREACHABLE) this.#session.connection.addEventListener("back", () => clearError(this.#error), { once: true });
     showError(this.#error, known);
+    this.#said = false; // what was done before is no longer the news
+    this.#can();
   }
 
   #write() {

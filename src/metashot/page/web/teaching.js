@@ -8,7 +8,7 @@ import { dropped, holdsFiles, sorted } from "./files.js";
 import { Giving } from "./giving.js";
 import { takeIn } from "./intake.js";
 import { Failures } from "./notices.js";
-import { hush, say, tell } from "./words.js";
+import { hush, say, tell, whenChanged } from "./words.js";
 
 export class Teaching {
   giving;
@@ -41,6 +41,7 @@ export class Teaching {
     classes.addEventListener("example-removed", ({ detail }) => this.#cards.get(detail.one.key).removed(detail.example));
     classes.addEventListener("replaced", () => this.#replaced());
     classes.addEventListener("any", () => this.#limit());
+    whenChanged(() => this.#renumber());
     this.#takeDrops(document.getElementById("teach"), () => null);
   }
 
@@ -56,7 +57,8 @@ export class Teaching {
   addClass(byHand) {
     let count = this.#classes.list.length + 1;
     while (this.#classes.named(say("class.default", { count }))) count += 1;
-    const added = this.#classes.add({ name: say("class.default", { count }) });
+    const name = say("class.default", { count });
+    const added = this.#classes.add({ name, numbered: { count, name } }); // the name until a person gives another
     if (!byHand) return;
     this.open(added);
     this.#cards.get(added.key).editName();
@@ -99,7 +101,7 @@ export class Teaching {
 
   /** A class for a folder: one that was never used is renamed, else a new one is made. */
   #emptyFor(name) {
-    const unused = this.#classes.list.find((one) => one.examples.length === 0 && !one.reserved && this.#isDefault(one.name));
+    const unused = this.#classes.list.find((one) => one.examples.length === 0 && !one.reserved && isNumbered(one));
     if (unused) {
       unused.reserved = true; // until its files are read
       this.#classes.rename(unused, name);
@@ -109,8 +111,14 @@ export class Teaching {
     return this.#classes.add({ name });
   }
 
-  #isDefault(name) {
-    return [...Array(this.#classes.list.length + 1).keys()].some((count) => name === say("class.default", { count: count + 1 }));
+  /** Classes that nobody has named follow the language. */
+  #renumber() {
+    for (const one of this.#classes.list.filter(isNumbered)) {
+      const name = say("class.default", { count: one.numbered.count });
+      if (this.#classes.refuses(one, name)) continue;
+      one.numbered.name = name;
+      this.#classes.rename(one, name);
+    }
   }
 
   async #oneByOne(work) {
@@ -249,6 +257,10 @@ export class Teaching {
     if (full) tell(this.#addNote, "teach.most-classes", { most: this.#most });
     else hush(this.#addNote);
   }
+}
+
+function isNumbered(one) {
+  return one.numbered?.name === one.name;
 }
 
 /** One class: its name, its examples, and, while it is open, the ways to give more. */
