@@ -440,12 +440,35 @@ def test_classes_are_renamed_added_and_removed_and_come_back(opens: Opens, drawi
     expect(page.locator(".card")).to_have_count(2)
     expect(page.locator("#bars li")).to_have_count(2)
     page.locator("#undone").get_by_role("button", name="Undo").click()
+    expect(page.locator("#undone")).to_be_hidden()
     expect(page.locator("#learned")).to_contain_text("Learned 6 examples of 3 classes")
     expect(answer(page)).to_contain_text("seven: ")
     for _ in range(2):
         card(page, 0).locator(".icon").click()
     expect(page.locator("#learned")).to_contain_text("It needs two classes: add another one.")
     expect(answer(page)).to_be_empty()
+
+
+def test_undo_is_in_sight_on_a_phone_and_no_field_takes_the_focus(opens: Opens, drawings: Server) -> None:
+    phone = {"viewport": {"width": 390, "height": 500}, "is_mobile": True, "has_touch": True}
+    page = opens(drawings, **phone)
+    for place in (1, 2):
+        drop(page, f".card:nth-child({place})", [drawn("0", place)])
+        expect(card(page, place - 1).locator(".example")).to_have_count(1)
+    page.get_by_role("button", name="Add a class").click()
+    remove = card(page, 0).get_by_role("button", name="Remove the class Class 1")
+    remove.scroll_into_view_if_needed()
+    remove.click()
+    undo = page.locator("#undone").get_by_role("button", name="Undo")
+    expect(undo).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.activeElement.tagName") == "BUTTON"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    expect(page.locator(".drop > p").first).to_be_hidden()  # a phone has no Ctrl V
+    undo.click()
+    expect(page.locator(".card")).to_have_count(3)
+    card(page, 0).get_by_role("button", name="Remove the class Class 1").click()
+    page.locator("#undone").get_by_role("button", name="Close").click()
+    expect(page.locator("#undone")).to_be_hidden()
 
 
 def test_everything_can_be_done_by_keyboard(opens: Opens, drawings: Server) -> None:
@@ -905,6 +928,19 @@ def test_the_camera_takes_a_picture_and_more_while_the_button_is_held(opens: Ope
     assert not card(page, 1).locator("video").evaluate("(video) => video.paused")
     use(card(page, 1), "Draw")
     assert page.locator("video").first.evaluate("(video) => video.srcObject === null"), "the camera stays on"
+
+
+def test_passing_by_with_the_arrow_keys_switches_no_camera_on(opens: Opens, drawings: Server) -> None:
+    page = opens(drawings)
+    one = card(page, 0)
+    use(one, "Files")
+    page.keyboard.press("ArrowRight")
+    start = one.get_by_role("button", name="Start the camera")
+    expect(start).to_be_visible()
+    assert one.locator("video").evaluate("(video) => video.srcObject === null")
+    start.press("Enter")
+    expect(one.get_by_role("button", name="Take a picture")).to_be_focused()
+    expect(start).to_be_hidden()
 
 
 @pytest.mark.parametrize(

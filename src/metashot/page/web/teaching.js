@@ -234,7 +234,13 @@ export class Teaching {
       if (restored?.examples) this.#cards.get(restored.key)?.focus();
       else this.#addButton.focus();
     });
-    this.#undone.replaceChildren(tell(make("span"), key, values), " ", undo);
+    const close = make("button.quiet.icon", { type: "button" }, sign("✕"));
+    tell(close, "close", {}, "aria-label");
+    close.addEventListener("click", () => {
+      this.#withdraw();
+      this.#cards.get(this.#open?.key)?.focus();
+    });
+    this.#undone.replaceChildren(tell(make("span"), key, values), undo, close);
   }
 
   #withdraw() {
@@ -318,8 +324,11 @@ class Card {
     this.#body.replaceChildren();
   }
 
+  /** Focus the name; by touch a button, since a field would raise the keyboard over the page. */
   focus() {
-    this.#name.focus();
+    if (!matchMedia("(pointer: coarse)").matches) this.#name.focus();
+    else if (this.#opener.hidden) this.remover.focus();
+    else this.#opener.focus();
   }
 
   editName() {
