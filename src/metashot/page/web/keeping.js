@@ -58,7 +58,7 @@ export class Keeping {
   #sayNoGraph() {
     const { no_graph: reason } = this.#session.backend.facts;
     this.#noGraph.hidden = !reason;
-    if (reason) tell(this.#noGraph, "keep.no-graph", { reason: reason.replaceAll("learner.save", say("keep.save")) });
+    if (reason) tell(this.#noGraph, "keep.no-graph", { reason: reason.replaceAll("learner.save", `“${say("keep.save")}”`) });
   }
 
   /** Write the Python lines anew. */

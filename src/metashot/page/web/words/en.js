@@ -109,7 +109,7 @@ export default {
   "keep.first": "There is something to save as soon as two classes have examples.",
   "keep.saved": "Saved as {file} where your browser keeps downloads.",
   "keep.loaded": "Loaded {file}.",
-  "keep.no-graph": "ONNX is not possible for this learner: {reason}",
+  "keep.no-graph": "ONNX is not possible for this learner: {reason}.",
   "keep.replace": "The loaded learner replaces your classes, and {count} {count|example|examples} of yours {count|is|are} not saved.",
   "keep.replace-yes": "Replace them",
   "lines.heading": "The same in Python",
