@@ -374,7 +374,25 @@ def test_a_folder_with_folders_makes_a_class_of_each(opens: Opens, drawings: Ser
     card(page, 0).locator("input[webkitdirectory]").set_input_files(tmp_path / "digits")
     expect(page.locator("#learned")).to_contain_text("Learned 6 examples of 3 classes")
     assert sorted(page.locator(".card .name").evaluate_all("all => all.map((one) => one.value)")) == ["3", "4", "7"]
-    expect(page.locator("#teach > .failures")).to_contain_text("1 file: left out, since they lie beside sub-folders")
+    expect(page.locator("#teach > .failures")).to_contain_text("1 file: left out, since it lies beside sub-folders")
+
+
+def test_folders_are_taken_in_the_order_of_python_and_those_without_a_place_are_named(
+    opens: Opens, adapting: Server, tmp_path: Path
+) -> None:
+    names = ["b", "10", "B", "2", "a", "1", "c"]
+    for name in names:
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        (tmp_path / "digits" / name / "0.png").write_bytes(drawn("3", 0)["buffer"])
+    page = opens(adapting)
+    most = page.evaluate("fetch('api/learner?learner=own').then((one) => one.json()).then((facts) => facts.most_classes)")
+    assert most < len(names)
+    use(card(page, 0), "Files")
+    card(page, 0).locator("input[webkitdirectory]").set_input_files(tmp_path / "digits")
+    expect(page.locator("#learned")).to_contain_text(f"Learned {most} examples of {most} classes")
+    assert page.locator(".card .name").evaluate_all("all => all.map((one) => one.value)") == sorted(names)[:most]
+    reason = f"left out, since this learner tells at most {most} classes apart"
+    expect(page.locator("#teach > .failures li")).to_have_text([f"{name}: {reason}" for name in sorted(names)[most:]])
 
 
 def test_a_file_that_is_no_image_is_named_with_the_reason_and_the_others_are_taken(
@@ -422,12 +440,35 @@ def test_classes_are_renamed_added_and_removed_and_come_back(opens: Opens, drawi
     expect(page.locator(".card")).to_have_count(2)
     expect(page.locator("#bars li")).to_have_count(2)
     page.locator("#undone").get_by_role("button", name="Undo").click()
+    expect(page.locator("#undone")).to_be_hidden()
     expect(page.locator("#learned")).to_contain_text("Learned 6 examples of 3 classes")
     expect(answer(page)).to_contain_text("seven: ")
     for _ in range(2):
         card(page, 0).locator(".icon").click()
     expect(page.locator("#learned")).to_contain_text("It needs two classes: add another one.")
     expect(answer(page)).to_be_empty()
+
+
+def test_undo_is_in_sight_on_a_phone_and_no_field_takes_the_focus(opens: Opens, drawings: Server) -> None:
+    phone = {"viewport": {"width": 390, "height": 500}, "is_mobile": True, "has_touch": True}
+    page = opens(drawings, **phone)
+    for place in (1, 2):
+        drop(page, f".card:nth-child({place})", [drawn("0", place)])
+        expect(card(page, place - 1).locator(".example")).to_have_count(1)
+    page.get_by_role("button", name="Add a class").click()
+    remove = card(page, 0).get_by_role("button", name="Remove the class Class 1")
+    remove.scroll_into_view_if_needed()
+    remove.click()
+    undo = page.locator("#undone").get_by_role("button", name="Undo")
+    expect(undo).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.activeElement.tagName") == "BUTTON"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    expect(page.locator(".drop > p").first).to_be_hidden()  # a phone has no Ctrl V
+    undo.click()
+    expect(page.locator(".card")).to_have_count(3)
+    card(page, 0).get_by_role("button", name="Remove the class Class 1").click()
+    page.locator("#undone").get_by_role("button", name="Close").click()
+    expect(page.locator("#undone")).to_be_hidden()
 
 
 def test_everything_can_be_done_by_keyboard(opens: Opens, drawings: Server) -> None:
@@ -526,7 +567,7 @@ def test_more_classes_than_the_head_has_cannot_be_added(opens: Opens, adapting: 
     for _ in range(most - 2):
         page.get_by_role("button", name="Add a class").click()
     expect(page.get_by_role("button", name="Add a class")).to_be_disabled()
-    expect(page.locator("#add-note")).to_have_text(f"There are {most} classes, and more are not possible here.")
+    expect(page.locator("#add-note")).to_have_text(f"This learner tells at most {most} classes apart.")
 
 
 def test_a_learner_is_saved_and_loaded_again_and_its_python_lines_run(
@@ -585,6 +626,15 @@ def test_what_cannot_be_loaded_is_said_in_place_and_the_examples_stay(opens: Ope
     page.get_by_role("dialog").get_by_role("button", name="Replace them").click()
     expect(page.locator("#keep-error")).to_contain_text("bad.fewshot")
     expect(page.locator(".example")).to_have_count(1)
+    drop(page, ".card:nth-child(2)", [drawn("1", 0)])
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save learner").click()
+    expect(page.locator("#keep-note")).to_contain_text("Saved as")
+    expect(page.locator("#keep-error")).to_be_empty()
+    assert download.value.suggested_filename == "my-learner.fewshot"
+    page.locator("#load").set_input_files({"name": "bad.fewshot", "mimeType": "", "buffer": b"nothing"})
+    expect(page.locator("#keep-error")).to_contain_text("bad.fewshot")
+    expect(page.locator("#keep-note")).to_be_empty()  # no word of success beside the error
 
 
 def test_leaving_warns_only_if_examples_would_be_lost(opens: Opens, drawings: Server) -> None:
@@ -773,8 +823,26 @@ def test_the_page_speaks_chinese_and_keeps_the_choice(opens: Opens, drawings: Se
     assert page.evaluate("document.documentElement.lang") == "en"
     expect(page.locator("#learned")).to_contain_text("Learned 3 examples of 2 classes")
     expect(card(page, 0).locator(".count")).to_have_text("1 example")
+    expect(answer(page)).to_contain_text("Class 2")  # which nobody has named
     page.reload()
     expect(page.locator("h1")).to_contain_text("Teach by a few examples")
+
+
+def test_classes_without_a_name_of_their_own_follow_the_language_and_are_used_for_folders(
+    opens: Opens, drawings: Server, tmp_path: Path
+) -> None:
+    page = opens(drawings)
+    card(page, 0).locator(".name").fill("mine")
+    card(page, 0).locator(".name").press("Enter")
+    page.get_by_role("button", name="中文").click()
+    names = "all => all.map((one) => one.value)"
+    assert page.locator(".card .name").evaluate_all(names) == ["mine", "类别 2"]
+    (tmp_path / "digits" / "3").mkdir(parents=True)
+    (tmp_path / "digits" / "3" / "0.png").write_bytes(drawn("3", 0)["buffer"])
+    use(card(page, 0), "文件")
+    card(page, 0).locator("input[webkitdirectory]").set_input_files(tmp_path / "digits")
+    expect(card(page, 1).locator(".example")).to_have_count(1)
+    assert page.locator(".card .name").evaluate_all(names) == ["mine", "3"]
 
 
 def test_every_control_has_a_name_and_every_heading_its_place(opens: Opens, drawings: Server) -> None:
@@ -884,6 +952,19 @@ def test_the_camera_takes_a_picture_and_more_while_the_button_is_held(opens: Ope
     assert not card(page, 1).locator("video").evaluate("(video) => video.paused")
     use(card(page, 1), "Draw")
     assert page.locator("video").first.evaluate("(video) => video.srcObject === null"), "the camera stays on"
+
+
+def test_passing_by_with_the_arrow_keys_switches_no_camera_on(opens: Opens, drawings: Server) -> None:
+    page = opens(drawings)
+    one = card(page, 0)
+    use(one, "Files")
+    page.keyboard.press("ArrowRight")
+    start = one.get_by_role("button", name="Start the camera")
+    expect(start).to_be_visible()
+    assert one.locator("video").evaluate("(video) => video.srcObject === null")
+    start.press("Enter")
+    expect(one.get_by_role("button", name="Take a picture")).to_be_focused()
+    expect(start).to_be_hidden()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ export class Camera {
   #wanted = false;
   #held = null;
   #taken;
+  #start = make("span");
 
   /** @param {(blob: Blob) => void} taken called with each picture */
   constructor(taken) {
@@ -34,7 +35,7 @@ export class Camera {
     tell(this.#video, "camera.view", {}, "aria-label");
     this.#error = make("p.error", { role: "alert" });
     this.#take = make("button.primary.take", { type: "button", disabled: true }, sign("●"), tell(make("span"), "camera.take"));
-    this.retry = make("button.quiet", { type: "button", hidden: true, on: { click: () => this.start() } }, tell(make("span"), "camera.again"));
+    this.retry = make("button.quiet", { type: "button", hidden: true, on: { click: () => this.#startByHand() } }, this.#start);
     const hint = tell(make("p.hint"), "camera.hold");
     this.element = make("div.camera", {}, make("div.paper", {}, this.#video), make("div.row", {}, this.#take, this.retry), this.#error, hint);
     const take = this.#take;
@@ -53,6 +54,12 @@ export class Camera {
       if (document.hidden) this.#stop();
       else if (this.#wanted) this.start();
     });
+  }
+
+  /** Offer a button that switches the camera on. */
+  offer() {
+    if (this.#stream) return;
+    this.#offer("camera.start");
   }
 
   async start() {
@@ -79,7 +86,7 @@ export class Camera {
       if (!this.#wanted) return;
       this.#stop();
       tell(this.#error, REASONS[error.name] ?? "camera.failed", { reason: error.message });
-      this.retry.hidden = false;
+      this.#offer("camera.again");
     }
   }
 
@@ -106,7 +113,18 @@ export class Camera {
   #lost() {
     this.#stop();
     tell(this.#error, "camera.lost");
+    this.#offer("camera.again");
+  }
+
+  #offer(key) {
+    tell(this.#start, key);
     this.retry.hidden = false;
+  }
+
+  /** The button goes once the camera is on: its focus goes to the next one. */
+  async #startByHand() {
+    await this.start();
+    if (document.activeElement === document.body) (this.#take.disabled ? this.retry : this.#take).focus();
   }
 
   #hold() {

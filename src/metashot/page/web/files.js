@@ -11,14 +11,15 @@ export async function dropped(transfer) {
   if (entries.length === 0) return chosen(transfer.files);
   const found = [];
   for (const entry of entries) await walk(entry, [], found);
-  return found.filter(({ file }) => !isHidden(file.name));
+  return inOrder(found.filter(({ file }) => !isHidden(file.name)));
 }
 
 /** The files of a dialog. @returns {Found[]} */
 export function chosen(files) {
-  return [...files]
+  const found = [...files]
     .map((file) => ({ file, folders: (file.webkitRelativePath || file.name).split("/").slice(0, -1) }))
     .filter(({ file, folders }) => !isHidden(file.name) && !folders.some((folder) => folder.startsWith(".")));
+  return inOrder(found);
 }
 
 /** The image files of a paste. @returns {Found[]} */
@@ -70,8 +71,21 @@ async function walk(entry, folders, found) {
     if (some.length === 0) break;
     inside.push(...some);
   }
-  inside.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
   for (const one of inside) await walk(one, [...folders, entry.name], found);
+}
+
+/** Files of folders in the order in which Python sorts their paths; loose files come first, as they were given. */
+function inOrder(found) {
+  const inFolders = found.filter(({ folders }) => folders.length > 0);
+  inFolders.sort((one, other) => comparePaths([...one.folders, one.file.name], [...other.folders, other.file.name]));
+  return [...found.filter(({ folders }) => folders.length === 0), ...inFolders];
+}
+
+function comparePaths(one, other) {
+  const at = one.findIndex((part, place) => part !== other[place]);
+  if (at < 0) return one.length - other.length;
+  if (at >= other.length) return 1;
+  return one[at] < other[at] ? -1 : 1;
 }
 
 function isHidden(name) {

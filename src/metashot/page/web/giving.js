@@ -68,15 +68,16 @@ export class Giving {
     this.use("draw");
   }
 
-  /** Show this way of giving. */
-  use(way) {
+  /** Show this way of giving; the camera starts only where `starts` says so, else by its button. */
+  use(way, starts = true) {
     for (const one of WAYS) {
       const isUsed = one === way;
       this.#tabs[one].setAttribute("aria-selected", String(isUsed));
       this.#tabs[one].tabIndex = isUsed ? 0 : -1;
       this.#panels[one].hidden = !isUsed;
     }
-    if (way === "camera") this.camera.start();
+    if (way === "camera" && starts) this.camera.start();
+    else if (way === "camera") this.camera.offer();
     else this.camera.stop();
     this.#way = way;
   }
@@ -117,7 +118,7 @@ export class Giving {
     const by = { ArrowRight: 1, ArrowLeft: -1, Home: -WAYS.indexOf(this.#way), End: WAYS.length - 1 - WAYS.indexOf(this.#way) }[event.key];
     if (by === undefined) return;
     event.preventDefault();
-    this.use(WAYS[(WAYS.indexOf(this.#way) + by + WAYS.length) % WAYS.length]);
+    this.use(WAYS[(WAYS.indexOf(this.#way) + by + WAYS.length) % WAYS.length], false); // passing by switches no camera on
     this.focus();
   }
 }

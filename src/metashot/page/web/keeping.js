@@ -49,15 +49,21 @@ export class Keeping {
   }
 
   learnerChanged() {
-    const { no_graph: reason } = this.#session.backend.facts;
-    this.#noGraph.hidden = !reason;
-    if (reason) tell(this.#noGraph, "keep.no-graph", { reason });
+    this.#sayNoGraph();
     this.#can();
     this.#write();
   }
 
+  /** Why there is no ONNX; the back end names the method of Python, where the page has a button. */
+  #sayNoGraph() {
+    const { no_graph: reason } = this.#session.backend.facts;
+    this.#noGraph.hidden = !reason;
+    if (reason) tell(this.#noGraph, "keep.no-graph", { reason: reason.replaceAll("learner.save", `“${say("keep.save")}”`) });
+  }
+
   /** Write the Python lines anew. */
   rewrite() {
+    this.#sayNoGraph();
     this.#write();
   }
 
@@ -124,6 +130,8 @@ export class Keeping {
     this.#session.connection.notice(known);
     if (known.code === UNREACHABLE) this.#session.connection.addEventListener("back", () => clearError(this.#error), { once: true });
     showError(this.#error, known);
+    this.#said = false; // what was done before is no longer the news
+    this.#can();
   }
 
   #write() {

@@ -44,7 +44,8 @@ export function followConnection(connection) {
 
 /** Say which learner this is, and how its pictures are shown. */
 export function showLearner(facts) {
-  tell(document.getElementById("about-learner"), "about.learner", {
+  const key = facts.checkpoint === facts.trained_on ? "about.learner-of-data" : "about.learner"; // no name twice
+  tell(document.getElementById("about-learner"), key, {
     algorithm: facts.algorithm, checkpoint: facts.checkpoint, data: facts.trained_on, version: facts.version,
   });
   const pictures = document.getElementById("about-pictures");

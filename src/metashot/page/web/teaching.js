@@ -8,7 +8,7 @@ import { dropped, holdsFiles, sorted } from "./files.js";
 import { Giving } from "./giving.js";
 import { takeIn } from "./intake.js";
 import { Failures } from "./notices.js";
-import { hush, say, tell } from "./words.js";
+import { hush, say, tell, whenChanged } from "./words.js";
 
 export class Teaching {
   giving;
@@ -41,6 +41,7 @@ export class Teaching {
     classes.addEventListener("example-removed", ({ detail }) => this.#cards.get(detail.one.key).removed(detail.example));
     classes.addEventListener("replaced", () => this.#replaced());
     classes.addEventListener("any", () => this.#limit());
+    whenChanged(() => this.#renumber());
     this.#takeDrops(document.getElementById("teach"), () => null);
   }
 
@@ -56,7 +57,8 @@ export class Teaching {
   addClass(byHand) {
     let count = this.#classes.list.length + 1;
     while (this.#classes.named(say("class.default", { count }))) count += 1;
-    const added = this.#classes.add({ name: say("class.default", { count }) });
+    const name = say("class.default", { count });
+    const added = this.#classes.add({ name, numbered: { count, name } }); // the name until a person gives another
     if (!byHand) return;
     this.open(added);
     this.#cards.get(added.key).editName();
@@ -84,15 +86,22 @@ export class Teaching {
     const { loose, classes, beside } = sorted(found, alone || target === null);
     const one = target ?? this.#open;
     const given = (files) => files.map((file) => ({ blob: file, title: file.name }));
-    if (beside) this.#failures.show([{ title: say("files.beside", { count: beside }), error: new PageError("beside") }]);
     if (loose.length && one) this.#takeIn(given(loose), one);
-    const work = [...classes].map(([name, files]) => [given(files), this.#classes.named(name) ?? this.#emptyFor(name)]);
-    this.#oneByOne(work.filter(([, into]) => into !== null));
+    const failures = [];
+    const work = [];
+    for (const [name, files] of classes) {
+      const into = this.#classes.named(name) ?? this.#emptyFor(name);
+      if (into) work.push([given(files), into]);
+      else failures.push({ title: name, error: new PageError("classes", "", { most: this.#most }) });
+    }
+    if (beside) failures.push({ title: say("files.beside", { count: beside }), error: new PageError("beside", "", { count: beside }) });
+    if (failures.length || work.length) this.#failures.show(failures);
+    this.#oneByOne(work);
   }
 
   /** A class for a folder: one that was never used is renamed, else a new one is made. */
   #emptyFor(name) {
-    const unused = this.#classes.list.find((one) => one.examples.length === 0 && !one.reserved && this.#isDefault(one.name));
+    const unused = this.#classes.list.find((one) => one.examples.length === 0 && !one.reserved && isNumbered(one));
     if (unused) {
       unused.reserved = true; // until its files are read
       this.#classes.rename(unused, name);
@@ -102,8 +111,14 @@ export class Teaching {
     return this.#classes.add({ name });
   }
 
-  #isDefault(name) {
-    return [...Array(this.#classes.list.length + 1).keys()].some((count) => name === say("class.default", { count: count + 1 }));
+  /** Classes that nobody has named follow the language. */
+  #renumber() {
+    for (const one of this.#classes.list.filter(isNumbered)) {
+      const name = say("class.default", { count: one.numbered.count });
+      if (this.#classes.refuses(one, name)) continue;
+      one.numbered.name = name;
+      this.#classes.rename(one, name);
+    }
   }
 
   async #oneByOne(work) {
@@ -219,24 +234,39 @@ export class Teaching {
       if (restored?.examples) this.#cards.get(restored.key)?.focus();
       else this.#addButton.focus();
     });
-    this.#undone.replaceChildren(tell(make("span"), key, values), " ", undo);
+    const close = make("button.quiet.icon", { type: "button" }, sign("✕"));
+    tell(close, "close", {}, "aria-label");
+    close.addEventListener("click", () => {
+      this.#withdraw();
+      this.#cards.get(this.#open?.key)?.focus();
+    });
+    this.#undone.replaceChildren(tell(make("span"), key, values), undo, close);
   }
 
   #withdraw() {
     this.#undone.replaceChildren();
   }
 
-  #isFull() {
+  /** How many classes are possible. */
+  get #most() {
     const { most_classes: head, limits } = this.#session.backend.facts;
-    return this.#classes.list.length >= Math.min(head ?? Infinity, limits?.classes ?? Infinity);
+    return Math.min(head ?? Infinity, limits?.classes ?? Infinity);
+  }
+
+  #isFull() {
+    return this.#classes.list.length >= this.#most;
   }
 
   #limit() {
     const full = this.#isFull();
     this.#addButton.disabled = full;
-    if (full) tell(this.#addNote, "teach.most-classes", { most: this.#classes.list.length });
+    if (full) tell(this.#addNote, "teach.most-classes", { most: this.#most });
     else hush(this.#addNote);
   }
+}
+
+function isNumbered(one) {
+  return one.numbered?.name === one.name;
 }
 
 /** One class: its name, its examples, and, while it is open, the ways to give more. */
@@ -294,8 +324,11 @@ class Card {
     this.#body.replaceChildren();
   }
 
+  /** Focus the name; by touch a button, since a field would raise the keyboard over the page. */
   focus() {
-    this.#name.focus();
+    if (!matchMedia("(pointer: coarse)").matches) this.#name.focus();
+    else if (this.#opener.hidden) this.remover.focus();
+    else this.#opener.focus();
   }
 
   editName() {

@@ -1,4 +1,4 @@
-// 中文。
+// 中文。{worth||} 与 {reason||} 处的英文说明不显示。
 
 export default {
   "title": "metashot：用少量样本教会它",
@@ -19,7 +19,7 @@ export default {
   "teach.add-drawing": "添加样本",
   "teach.ways": "提供样本的方式",
   "teach.reading": "正在读取 {count} 张图片……",
-  "teach.most-classes": "已有 {most} 个类别，不能再添加。",
+  "teach.most-classes": "该学习器最多只能区分 {most} 个类别。",
   "classes": "类别",
   "class.default": "类别 {count}",
   "class.name": "类别名称",
@@ -62,6 +62,7 @@ export default {
   "files.beside": "{count} 个文件",
   "camera.view": "摄像头画面",
   "camera.take": "拍摄",
+  "camera.start": "打开摄像头",
   "camera.again": "重试",
   "camera.hold": "按住按钮可连拍。摄像头仅在此面板打开时开启，不会录像。",
   "camera.none": "未找到摄像头。请连接摄像头，或改用图片文件。",
@@ -78,7 +79,7 @@ export default {
   "ask.first": "预测结果将显示在这里。{what}",
   "ask.ready": "已就绪：请画一个新的图案，或提供一张新的图片。",
   "ask.failed": "学习失败，请查看第 1 步。",
-  "ask.alone": "该学习器是直推式的：以下查询一起预测，每个结果都与其他查询有关。关于单独一个查询的结果：{worth}",
+  "ask.alone": "该学习器是直推式的：以下查询一起预测，每个结果都与其他查询有关。单独预测一个查询时，结果可能不可靠。{worth||}",
   "answer.heading": "预测结果",
   "answer.is": "{name}：{share}",
   "answer.unknown": "不属于任何类别。概率最高的类别是“{name}”：{share}",
@@ -108,7 +109,7 @@ export default {
   "keep.first": "有两个类别具备样本后即可保存。",
   "keep.saved": "已保存为 {file}，位于浏览器的下载目录。",
   "keep.loaded": "已加载 {file}。",
-  "keep.no-graph": "该学习器不能导出为 ONNX：{reason}",
+  "keep.no-graph": "该学习器不能导出为 ONNX，请改用“保存学习器”。{reason||}",
   "keep.replace": "加载的学习器将替换现有类别，其中 {count} 个样本尚未保存。",
   "keep.replace-yes": "替换",
   "lines.heading": "对应的 Python 代码",
@@ -134,11 +135,13 @@ export default {
   "error.unavailable": "该学习器不支持此操作",
   "error.failed": "操作失败",
   "error.full": "未添加，因为最多只能有 {most} 个样本",
-  "error.beside": "未添加，因为它们与子文件夹并列，不属于任何类别",
+  "error.classes": "未添加，因为该学习器最多只能区分 {most} 个类别",
+  "error.beside": "未添加，因为{count|它|它们}与子文件夹并列，不属于任何类别",
   "server.lost": "服务器没有响应，是否已在终端中停止？您的样本仍保留在此页面，每 2 秒自动重试。",
   "server.other": "服务器现在提供的是另一个学习器。您的样本仍在此页面，但无法用于该学习器：请照原样重新启动服务器，或刷新页面。",
   "server.back": "服务器已恢复，并已重新获得您的样本。",
   "about.learner": "学习器：{algorithm}，训练数据为 {data}（{checkpoint}）。metashot {version}",
+  "about.learner-of-data": "学习器：{algorithm}，训练数据为 {data}。metashot {version}",
   "about.drawings": "图片按学习器所见的样子显示（{width} × {height} 像素），但显示为浅底深色；学习器实际看到的是黑底亮色笔迹。",
   "about.pictures": "图片按学习器所见的样子显示（{width} × {height} 像素）。",
 };
