@@ -33,6 +33,8 @@ from tests.applied.learners import tiny
 
 from .static_sites import served
 
+expect.set_options(timeout=15_000)  # as other tests keep the machine busy
+
 DIGITS = {
     "0": [
         [(0.5, 0.15), (0.3, 0.25), (0.2, 0.5), (0.3, 0.75), (0.5, 0.85), (0.7, 0.75), (0.8, 0.5), (0.7, 0.25), (0.5, 0.15)],
