@@ -302,9 +302,60 @@ def test_what_belongs_to_no_class_is_said_to_unless_that_is_forbidden(opens: Ope
     teach_files(page, ["0", "1"], each=3)
     use(page.locator("#ask"), "Draw")
     draw(page, page.locator("#ask"), "4", 1)
-    expect(answer(page)).to_contain_text("None of these. The most probable class is")
+    expect(answer(page)).to_have_text(re.compile(r"^None of these \(most like [01]\)$"))
+    expect(page.get_by_text("The probabilities only compare the classes")).to_be_visible()
     page.get_by_label("Allow “none of these”").uncheck()
     expect(answer(page)).to_have_text(re.compile(r"^[01]: "))
+
+
+def test_long_names_neither_overlap_nor_widen_a_phone_s_page(opens: Opens, drawings: Server) -> None:
+    page = opens(drawings, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    names = ["Staphylococcus aureus", "Pseudomonas_aeruginosa_of_another_strain"]
+    for place, (name, digit) in enumerate(zip(names, ("0", "1"), strict=True)):
+        card(page, place).locator(".name").fill(name)
+        card(page, place).locator(".name").press("Enter")
+        drop(page, f".card:nth-child({place + 1})", [drawn(digit, seed) for seed in range(3)])
+    expect(page.locator("#learned")).to_contain_text("Learned 6 examples of 2 classes")
+    ask_file(page, "0")
+    expect(page.locator("#near-list li")).to_have_count(5)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "a phone would have to scroll sideways"
+    boxes = page.locator("#near-list li, #near-list li > *").evaluate_all(
+        "all => all.map((one) => [one.tagName, one.getBoundingClientRect().left, one.getBoundingClientRect().right])"
+    )
+    items = [box for box in boxes if box[0] == "LI"]
+    assert all(one[2] <= other[1] for one, other in zip(items, items[1:], strict=False)), "tiles overlap"
+    widths = [right - left for _, left, right in boxes]
+    assert max(widths) - min(widths) < 1, "tiles differ in size, or what is in them is wider than they are"
+    assert {*page.locator("#near-list b").evaluate_all("all => all.map((one) => one.title)")} <= set(names)
+
+
+def test_the_answer_goes_with_its_drawing_and_stays_in_the_list(opens: Opens, drawings: Server) -> None:
+    page = opens(drawings)
+    teach_files(page, ["0", "1"])
+    draw(page, page.locator("#ask"), "1", 50)
+    expect(answer(page)).to_contain_text("1: ")
+    page.keyboard.press("Escape")
+    expect(answer(page)).to_be_empty()
+    expect(page.locator("#ask-waiting")).to_have_text("Ready: draw or show something new.")
+    expect(page.locator("#bars")).to_be_hidden()
+    expect(page.locator("#strip-list .said")).to_have_text(["1"])
+
+
+def test_a_photograph_given_to_a_learner_of_drawings_is_warned_of(opens: Opens, drawings: Server) -> None:
+    page = opens(drawings)
+    noise = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).resize((240, 240), Image.Resampling.BICUBIC).save(file, "PNG")
+    photograph: FilePayload = {"name": "photograph.png", "mimeType": "image/png", "buffer": file.getvalue()}
+    teach_files(page, ["0", "1"])
+    warnings = page.get_by_text("this learner was trained on drawings")
+    expect(warnings.filter(visible=True)).to_have_count(0)
+    drop(page, ".card", [photograph])
+    expect(card(page, 0).locator(".photographs")).to_be_visible()
+    drop(page, "#ask", [photograph])
+    expect(page.locator("#answer").get_by_text("This looks like a photograph")).to_be_visible()
+    ask_file(page, "0")
+    expect(page.locator("#answer").get_by_text("This looks like a photograph")).to_be_hidden()
 
 
 def test_a_finger_draws_without_scrolling_the_page(opens: Opens, drawings: Server) -> None:
@@ -546,10 +597,14 @@ def test_the_slider_goes_through_the_answers_after_each_inner_step(opens: Opens,
         seen.append(shares.all_text_contents())
     expect(page.locator("#step-said")).to_have_text("before any step")
     assert slider.get_attribute("aria-valuetext") == "before any step"
+    expect(answer(page)).to_have_text(re.compile(", before any step$"))
+    page.keyboard.press("ArrowRight")
+    expect(answer(page)).to_have_text(re.compile(r", after \d+ of \d+ steps$"))
     assert len({tuple(one) for one in seen}) > 1, "the probabilities do not move"
     ask_file(page, "1")
     expect(page.locator("#strip-list li")).to_have_count(2)
-    expect(page.locator("#step-said")).to_have_text("before any step")  # where the person left it
+    expect(page.locator("#step-said")).to_have_text(re.compile(r"^after \d+ steps?$"))  # as the strip, it starts at the last
+    expect(answer(page)).not_to_have_text(re.compile("step"))
 
 
 def test_a_transductive_learner_is_asked_all_queries_together(opens: Opens, together: Server) -> None:

@@ -19,11 +19,18 @@ export class AnswerView {
   #step = document.getElementById("step-said");
   #query = document.getElementById("query-picture");
   #rows = new Map(); // class's name -> its row
+  #photographic = make("p.error", { role: "status", hidden: true }); // a photograph was given to a learner of drawings
+  #compare = make("p.hint", { hidden: true }); // what probabilities mean beside "none of these"
+  #shown = null; // the query whose answer is shown
   #answer = null;
   #wantsAll = false;
-  #atLast = true; // whether the slider stands at the last step, where a new answer leaves it
+  #atLast = true; // whether the slider stands at the last step, where each new query begins
 
   constructor() {
+    this.#error.after(this.#photographic);
+    this.#all.after(this.#compare);
+    tell(this.#photographic, "example.photographic");
+    tell(this.#compare, "bars.compare");
     this.#slider.addEventListener("input", () => {
       this.#atLast = Number(this.#slider.value) === Number(this.#slider.max);
       this.#draw();
@@ -36,12 +43,15 @@ export class AnswerView {
 
   /** Show the answer to a query; null: there is none. */
   show(query) {
+    if (this.#shown !== query) this.#atLast = true; // the strip has the answer after the last step
+    this.#shown = query;
     const item = query?.item ?? null;
     if (this.#query.item !== item) {
       this.#query.item = item;
       this.#query.replaceChildren(...(item ? [picture(item)] : []));
     }
     this.#query.hidden = item === null;
+    this.#photographic.hidden = !item?.photographic;
     if (query?.error) showError(this.#error, query.error);
     else hush(this.#error);
     this.#answer = query?.answer ?? null;
@@ -58,6 +68,7 @@ export class AnswerView {
   #draw() {
     const answer = this.#answer;
     for (const part of [this.#bars, this.#steps, this.#all]) part.hidden = answer === null;
+    this.#compare.hidden = !answer?.unknown;
     if (answer === null) {
       hush(this.#said);
       return;
@@ -66,7 +77,9 @@ export class AnswerView {
     const shares = this.#afterSteps(answer);
     const best = shares.indexOf(Math.max(...shares));
     const values = { name: classes[best].name, share: percent(shares[best]) };
-    tell(this.#said, answer.unknown ? "answer.unknown" : "answer.is", values);
+    const key = answer.unknown ? "answer.unknown" : "answer.is";
+    if (this.#atLast || !answer.steps?.length) tell(this.#said, key, values);
+    else tell(this.#said, "answer.at-step", { said: say(key, values), step: this.#step.textContent });
     this.#said.classList.toggle("is-unknown", answer.unknown === true);
     this.#drawBars(classes, shares, answer.unknown ? null : best);
   }
@@ -79,8 +92,10 @@ export class AnswerView {
     if (Number(this.#slider.max) !== last) this.#slider.max = last;
     if (this.#atLast) this.#slider.value = last;
     const at = steps[Number(this.#slider.value)];
-    tell(this.#step, at.steps === 0 ? "steps.none" : "steps.after", { count: at.steps });
-    this.#slider.setAttribute("aria-valuetext", say(at.steps === 0 ? "steps.none" : "steps.after", { count: at.steps }));
+    const most = steps[last].steps;
+    const key = at.steps === 0 ? "steps.none" : at.steps === most ? "steps.after" : "steps.after-of";
+    tell(this.#step, key, { count: at.steps, most });
+    this.#slider.setAttribute("aria-valuetext", say(key, { count: at.steps, most }));
     return at.probabilities;
   }
 
@@ -115,7 +130,7 @@ export class AnswerView {
     this.#nearList.replaceChildren(
       ...near.map(({ class: place, example, similarity }) => {
         const one = this.#answer.lesson.classes[place];
-        const text = make("span", {}, make("b", {}, one.name), " ", number(similarity, 2));
+        const text = make("span", {}, make("b", { title: one.name }, one.name), " ", number(similarity, 2));
         return make("li", {}, picture(one.examples[example].item), text);
       }),
     );
@@ -126,6 +141,6 @@ function newRow(name) {
   const mark = make("span.mark", { "aria-hidden": "true" });
   const bar = make("div.fill");
   const share = make("span.share");
-  const element = make("li.bar", {}, make("span.of", {}, mark, make("span", {}, name)), make("div.track", { "aria-hidden": "true" }, bar), share);
+  const element = make("li.bar", {}, make("span.of", {}, mark, make("span", { title: name }, name)), make("div.track", { "aria-hidden": "true" }, bar), share);
   return { element, mark, bar, share };
 }

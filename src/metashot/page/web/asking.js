@@ -91,7 +91,9 @@ export class Asking {
     this.#strokes += 1;
     const strokes = this.#strokes;
     if (blob === null) {
-      this.#drawn = null; // the answer to what was cleared stays in the strip
+      const drawn = this.#drawn;
+      this.#drawn = null;
+      if (drawn !== null && this.#learning.current === drawn) this.#learning.show(null); // it stays in the strip
       return;
     }
     const failures = await takeIn(this.#session, [{ blob, title: "" }], (item) => {
@@ -134,6 +136,7 @@ export class Asking {
       entry.button.setAttribute("aria-pressed", String(query === current));
       const { answer } = query;
       const name = answer ? (answer.unknown ? say("strip.unknown") : answer.lesson.classes[best(answer.probabilities)].name) : say("strip.open");
+      entry.text.title = answer && !query.error ? name : "";
       tell(entry.button, "strip.entry", { name }, "aria-label");
       if (query.error) tell(entry.text, "strip.error");
       else if (!answer) tell(entry.text, "strip.open");

@@ -7,6 +7,7 @@ import { tell } from "./words.js";
 export class Examples {
   element;
   #buttons = new Map(); // example's key -> its button
+  #note = tell(make("p.hint.photographs", { hidden: true }), "examples.photographic");
   #current = null; // the button that the keyboard stops at
   #open;
   #remove;
@@ -29,6 +30,7 @@ export class Examples {
     this.#buttons.set(example.key, button);
     this.element.insertBefore(make("li", {}, button), this.element.children[place] ?? null);
     if (this.#current === null) this.#stopAt(button);
+    this.#warn();
     if (place === this.element.childElementCount - 1) this.element.scrollTop = this.element.scrollHeight;
   }
 
@@ -41,12 +43,19 @@ export class Examples {
     if (this.#current === button) this.#stopAt(next);
     this.#buttons.delete(example.key);
     item.remove();
+    this.#warn();
     if (hadFocus) next?.focus();
     return hadFocus && next === null;
   }
 
   focus(example) {
     this.#buttons.get(example.key)?.focus();
+  }
+
+  /** Below the examples, say that some are photographs where the learner is one of drawings. */
+  #warn() {
+    if (!this.#note.isConnected) this.element.after(this.#note);
+    this.#note.hidden = ![...this.#buttons.values()].some((button) => button.example.item.photographic);
   }
 
   #stopAt(button) {
