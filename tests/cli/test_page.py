@@ -219,8 +219,11 @@ def test_the_command_of_an_installed_metashot_serves_the_page_too(tmp_path: Path
         assert it.stdout is not None
         line = it.stdout.readline()
         assert line.startswith("page: http://127.0.0.1:"), line
-        page = Page(int(line.split("/")[2].rpartition(":")[2]))
-        accepted(page.send_file(png(drawings(1)[0])))
-        it.send_signal(signal.SIGINT)
-        _, errors = it.communicate(timeout=20)
+        try:
+            page = Page(int(line.split("/")[2].rpartition(":")[2]))
+            accepted(page.send_file(png(drawings(1)[0])))
+            it.terminate()  # a shell that runs tests in the background has them ignore Ctrl-C
+            _, errors = it.communicate(timeout=60)
+        finally:
+            it.kill()
     assert (it.returncode, errors) == (130, "stopped\n")
