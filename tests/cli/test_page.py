@@ -81,7 +81,7 @@ def test_a_fitted_learner_is_served_with_its_classes(command: Command, tmp_path:
     metashot.load("drawings").fit(list(drawings(4)), [1, 2, 1, 2]).save(tmp_path / "pets.fewshot")
     process = command.start(PAGE, "ckpt=pets.fewshot", "browser=false", "port=0")
     classes = started(process).facts()["classes"]
-    assert [(one["name"], one["label"], len(one["items"])) for one in classes] == [("1", 1, 2), ("2", 2, 2)]
+    assert [(one["name"], one["label"], len(one["items"])) for one in classes] == [("1", "1", 2), ("2", "2", 2)]
     process.send(signal.SIGHUP)
     assert process.wait().code == 130
 
