@@ -5,6 +5,7 @@ A learner's answers are tested elsewhere; here, it is tested that the page gives
 
 import ast
 import io
+import itertools
 import json
 import random
 import re
@@ -321,7 +322,7 @@ def test_long_names_neither_overlap_nor_widen_a_phone_s_page(opens: Opens, drawi
         "all => all.map((one) => [one.tagName, one.getBoundingClientRect().left, one.getBoundingClientRect().right])"
     )
     items = [box for box in boxes if box[0] == "LI"]
-    assert all(one[2] <= other[1] for one, other in zip(items, items[1:], strict=False)), "tiles overlap"
+    assert all(one[2] <= other[1] for one, other in itertools.pairwise(items)), "tiles overlap"
     widths = [right - left for _, left, right in boxes]
     assert max(widths) - min(widths) < 1, "tiles differ in size, or what is in them is wider than they are"
     assert {*page.locator("#near-list b").evaluate_all("all => all.map((one) => one.title)")} <= set(names)
