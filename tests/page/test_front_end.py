@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,27 +81,31 @@ class Server:
         return f"http://127.0.0.1:{self.port}/"
 
 
-@pytest.fixture(scope="module")
-def drawings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(metashot.load("drawings", "cpu"), "drawings", tmp_path_factory.mktemp("files"))
+@contextmanager
+def serving(checkpoint: str | Path, folder: Path) -> Iterator[Server]:
+    server = Server(metashot.load(checkpoint, "cpu"), str(checkpoint), folder)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving("drawings", tmp_path_factory.mktemp("files")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def adapting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    path = tiny(tmp_path_factory.mktemp("maml"), "maml")
-    server = Server(metashot.load(path, "cpu"), str(path), tmp_path_factory.mktemp("files"))
-    yield server
-    server.stop()
+    with serving(tiny(tmp_path_factory.mktemp("maml"), "maml"), tmp_path_factory.mktemp("files")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    path = tiny(tmp_path_factory.mktemp("laplacianshot"), "laplacianshot")
-    server = Server(metashot.load(path, "cpu"), str(path), tmp_path_factory.mktemp("files"))
-    yield server
-    server.stop()
+    with serving(
+        tiny(tmp_path_factory.mktemp("laplacianshot"), "laplacianshot"), tmp_path_factory.mktemp("files")
+    ) as server:
+        yield server
 
 
 class StaticPage:

@@ -40,6 +40,7 @@ from metashot.applied.network import FORMAT
 from metashot.bad_input import BadInput
 from metashot.files.outputs import FITTED, WRITTEN_BY
 from metashot.files.paths import place_to_write, printable, quoted
+from metashot.files.whole_folders import put_in_place
 from metashot.page.facts import OWN, facts_of, named
 from metashot.page.heads import FEATURES, Numbers, familiarity_of, graph_of_head, head_of, refuse_head
 from metashot.page.policy import POLICY_OF_FILES
@@ -115,7 +116,7 @@ def write_page(learner: Learner, out: str) -> Path:
         try:
             _write_all(beside, files)
             refuse_place(out)  # again: writing takes seconds
-            _put_in_place(beside, folder)
+            put_in_place(beside, folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     return folder
@@ -261,21 +262,6 @@ def _write_all(folder: Path, files: dict[str, bytes]) -> None:
     (folder / MARKER).write_text(json.dumps(told, indent=1))
 
 
-def _put_in_place(made: Path, folder: Path) -> None:
-    """Rename a folder to its name, at which there is nothing, an empty folder, or an earlier one of ours."""
-    if not folder.is_dir() or not any(folder.iterdir()):
-        os.rename(made, folder)  # replaces an empty folder
-        return
-    earlier = made.with_suffix(".replaced")
-    os.rename(folder, earlier)
-    try:
-        os.rename(made, folder)
-    except BaseException:
-        os.rename(earlier, folder)
-        raise
-    shutil.rmtree(earlier, ignore_errors=True)
-
-
 def _stranger_in(folder: Path) -> str | None:
     """What in a folder is not an unchanged file of ours; None if all are."""
     listed = _listed_files(folder)
@@ -285,13 +271,13 @@ def _stranger_in(folder: Path) -> str | None:
         for name in (*folders, *names):
             path = Path(place, name)
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                return f"{printable(path)} is not of metashot"
+                return f"metashot did not write {printable(path)}"
             inside = path.relative_to(folder).as_posix()
             if path.is_dir():
                 if not any(one.startswith(f"{inside}/") for one in listed):
-                    return f"{printable(path)} is not of metashot"
+                    return f"metashot did not write {printable(path)}"
             elif inside != MARKER and inside not in listed:
-                return f"{printable(path)} is not of metashot"
+                return f"metashot did not write {printable(path)}"
             elif inside != MARKER and _digest_of(path) != listed[inside]:
                 return f"{printable(path)} was changed"
     return None
