@@ -50,6 +50,11 @@ def one_of(allowed: Iterable[str], given: str = "") -> str:
         given: what the user gave.
     """
     names = sorted(allowed)
+    return ", ".join(names) + closest(names, given)
+
+
+def closest(names: Iterable[str], given: str) -> str:
+    """The end of a message that suggests the closest one of some names; empty if none is close."""
     by_lower_case = {name.lower(): name for name in names}
     close = difflib.get_close_matches(given.lower(), by_lower_case, n=1)
-    return ", ".join(names) + (f" (did you mean {by_lower_case[close[0]]}?)" if close else "")
+    return f" (did you mean {by_lower_case[close[0]]}?)" if close else ""

@@ -606,7 +606,7 @@ def test_root_that_cannot_be_used_is_refused(command: Command, tmp_path: Path, m
 
 
 VALUES: dict[str, list[str]] = {
-    "data=omniglot data.source.split=nowhere": ["data.source.split=nowhere", "maml, lake", "train.txt"],
+    "data=omniglot data.source.split=nowhere": ["data.source.split=nowhere", "maml, lake, vinyals", "train.txt"],
     "data=omniglot data.source.split=null": ["data.source.split=null", "text"],
     "data=omniglot data.source.rotations=[trian]": ["data.source.rotations", "trian", "train, val, test"],
     "data=omniglot data.source.rotations=train": ["data.source.rotations=train", "list"],

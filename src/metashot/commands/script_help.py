@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from metashot.configuration import plugins
-from metashot.configuration.overrides import choices_of, groups_of, options_of, read_yaml
+from metashot.configuration.overrides import choices_of, groups_of, options_of, read_yaml, summary_of
 from metashot.configuration.suggestions import suggestions_where_they_fit
 from metashot.process.invocation import as_called
 
@@ -70,7 +70,7 @@ def help_text(arguments: Sequence[str], conf: Path, config_name: str, of_checkpo
     parts = {
         _HEADER: script["hydra"]["help"]["header"],
         _FOOTER: script["hydra"]["help"]["footer"],
-        _GROUPS: "\n".join(_of_group(group, choices_of(conf, group), width) for group in sorted(groups)),
+        _GROUPS: "\n".join(_of_group(group, summary_of(choices_of(conf, group)), width) for group in sorted(groups)),
         _KEYS: "\n".join(listing.of_keys(shown, "")),
     }
     text = str(script["hydra"]["help"]["template"])

@@ -15,7 +15,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from metashot.bad_input import BadInput, one_of
+from metashot.bad_input import BadInput, closest, one_of
 from metashot.configuration import plugins
 from metashot.configuration.buildable import buildable
 from metashot.configuration.signatures import parameters_of
@@ -114,8 +114,15 @@ def parse_override(argument: str) -> Override:
 
 
 def choices_of(conf: Path, group: str) -> list[str]:
-    """The choices of a group, including those of plug-ins."""
-    return sorted({path.stem for folder in (conf, *plugins.folders()) for path in (folder / group).glob("*.yaml")})
+    """The choices of a group, including those of plug-ins. Only recipes have folders, one for each data set."""
+    pattern = "**/*.yaml" if group in MAY_BE_NONE else "*.yaml"
+    folders = [folder / group for folder in (conf, *plugins.folders())]
+    return sorted({path.relative_to(at).with_suffix("").as_posix() for at in folders for path in at.glob(pattern)})
+
+
+def summary_of(choices: Iterable[str]) -> list[str]:
+    """The choices of a group for a list that is read: those in a folder become one entry, `folder/...`."""
+    return sorted({f"{folder}/..." if inside else folder for folder, inside, _ in (one.partition("/") for one in choices)})
 
 
 def groups_of(script: Mapping[str, Any]) -> list[str]:
@@ -151,7 +158,11 @@ def refuse_unknown_choice(group: str, given: str, choices: Iterable[str]) -> NoR
 
 def unknown_choice(group: str, given: str, choices: Iterable[str]) -> str:
     """The message for a choice that a group does not have."""
-    return f"{group}={given} cannot be used; allowed: {one_of(choices, Path(given).stem)}"
+    choices = list(choices)
+    inside = [choice for choice in choices if choice.startswith(f"{given.partition('/')[0]}/")]
+    listed = inside or summary_of(choices)
+    close = closest(choices, given.removesuffix(".yaml")) or closest(choices, Path(given).stem)
+    return f"{group}={given} cannot be used; allowed: {', '.join(listed)}{close}"
 
 
 def options_of(arguments: Sequence[str]) -> Any:

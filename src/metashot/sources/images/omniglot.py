@@ -23,6 +23,7 @@ BACKGROUND, EVALUATION = "images_background", "images_evaluation"
 FOLDERS = ("omniglot", "", "omniglot-py", "Omniglot", "omniglot/omniglot-py", "omniglot/python", "omniglot/raw", "python")
 CHARACTERS = {BACKGROUND: 964, EVALUATION: 659}
 DRAWINGS = 20
+VINYALS = Path(__file__).parent / "vinyals"  # lists as in the code of Snell et al. 2017
 MAML_SPLIT = {"train": 1100, "val": 100, "test": 423}  # characters, as in Finn et al. 2017
 VALIDATION_ALPHABETS = 5  # of the thirty background alphabets, for `lake`, which has no validation split
 QUARTERS = (0, 90, 180, 270)
@@ -46,8 +47,9 @@ class Omniglot(ImageFiles):
     """Omniglot's characters as classes.
 
     Args:
-        split: `maml` (1,100 / 100 / 423 characters, drawn by seed), `lake`, or a folder of lists such as those of Vinyals et
-            al. `lake` tests on the evaluation alphabets and validates on five background alphabets, drawn by seed.
+        split: `maml` (1,100 / 100 / 423 characters, drawn by seed), `lake`, `vinyals`, or a folder of lists. `lake` tests on
+            the evaluation alphabets and validates on five background alphabets, drawn by seed; `vinyals` is the split of
+            Vinyals et al. 2016 (1,028 / 172 / 423 characters), where papers count rotated characters as classes everywhere.
         split_seed: the seed of the split.
         rotations: the splits in which a rotated character is a class of its own.
         image_size: height and width of the images.
@@ -66,7 +68,8 @@ class Omniglot(ImageFiles):
         unknown = [given for given in rotations if given not in SPLITS]
         if unknown:
             raise BadInput(f"data.source.rotations has {unknown[0]}; allowed: a list of {', '.join(SPLITS)}")
-        self.lists = listed_splits(split, ("maml", "lake"))
+        known = ("maml", "lake", "vinyals")
+        self.lists = listed_splits(str(VINYALS) if split == "vinyals" else split, known)
         options = {"split": self.lists or split, "split_seed": split_seed, "rotations": rotations}
         super().__init__(1, image_size, "squash", options)
         self.split = split
