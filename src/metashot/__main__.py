@@ -1,4 +1,4 @@
-"""`metashot COMMAND ...` and `python -m metashot COMMAND ...`: the five scripts as commands of an installed metashot."""
+"""`metashot COMMAND ...` and `python -m metashot COMMAND ...`: the six scripts as commands of an installed metashot."""
 
 import inspect
 import sys

@@ -30,3 +30,4 @@ PREDICTION = Recipe(
 )
 PAGE = replace(PREDICTION, name="page")
 LOOKING = Recipe("look", groups=("data",))
+RESULTS = Recipe("results", groups=())

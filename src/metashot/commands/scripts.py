@@ -1,4 +1,4 @@
-"""The five commands behind train.py, evaluate.py, `python -m metashot.predict`, `.data` and `.page`, and `metashot`.
+"""The six commands behind train.py, evaluate.py, `python -m metashot.predict`, `.data`, `.page`, `.results`, and `metashot`.
 
 Each checks its configuration before it imports torch, which takes seconds.
 """
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from metashot import configuration
 from metashot.applied.checks import refuse_prediction
 from metashot.arguments import AtLeast, AtMost, check_value
-from metashot.checkpoints.recipes import EVALUATION, LOOKING, PAGE, PREDICTION, TRAINING
+from metashot.checkpoints.recipes import EVALUATION, LOOKING, PAGE, PREDICTION, RESULTS, TRAINING
 from metashot.commands.command_line import run_script
 from metashot.configuration import Container, plain, signatures
 from metashot.configuration.banks import build_banks
 from metashot.evaluation.checks import refuse_evaluation
 from metashot.page.checks import PAGE_FILES, refuse_page
 from metashot.page.serving import listening
+from metashot.results.checks import refuse_results
 from metashot.training.checks import refuse_training
 
 if TYPE_CHECKING:
@@ -50,12 +51,18 @@ def page() -> None:
     run_script(_page, replace(PAGE, implied=_usual_learner))
 
 
+def results() -> None:
+    """Measure results beside the published ones, recipe by recipe, and write their tables."""
+    run_script(_results, RESULTS)
+
+
 COMMANDS: dict[str, Callable[[], None]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
     "data": data,
     "page": page,
+    "results": results,
 }
 
 
@@ -108,6 +115,13 @@ def _page(config: "DictConfig") -> Any:
 def _usual_learner(given: Mapping[str, Any]) -> Sequence[str]:
     """Without `ckpt`, the ready-made learner of drawings."""
     return () if "ckpt" in given else ("ckpt=drawings",)
+
+
+def _results(config: "DictConfig") -> Any:
+    refuse_results(plain(config))
+    from metashot.commands.results import measure_and_write
+
+    return measure_and_write(config)
 
 
 def _look(config: "DictConfig") -> Any:

@@ -11,6 +11,7 @@ _SCRIPTS: Mapping[str, str] = {
     "predict": "python -m metashot.predict",
     "data": "python -m metashot.data",
     "page": "python -m metashot.page",
+    "results": "python -m metashot.results",
 }
 _SCRIPT = re.compile(rf"(?:{'|'.join(re.escape(script) for script in _SCRIPTS.values())}|\b(?:train|evaluate)\.py)(?=\s)")
 _COMMANDS: Mapping[str, str] = {script: command for command, script in _SCRIPTS.items()} | {
@@ -38,7 +39,7 @@ def typed(command: str) -> str:
     """What a user types for one of metashot's commands.
 
     Args:
-        command: `train`, `evaluate`, `predict`, `data` or `page`.
+        command: `train`, `evaluate`, `predict`, `data`, `page` or `results`.
 
     Returns:
         `metashot train` where the console script was called, `python train.py` where scripts are.

@@ -1,0 +1,56 @@
+"""python -m metashot.results: measures cells that are missing, and writes their tables."""
+
+import time
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from metashot import configuration
+from metashot.bad_input import GaveUp
+from metashot.files.outputs import refuse_to_replace, write_output
+from metashot.files.paths import place_to_write, printable
+from metashot.results.checks import chosen_cells
+from metashot.results.document import Page
+from metashot.results.marked_part import MarkedPart
+from metashot.results.queue import Budget, NotMeasured, Queue
+from metashot.results.storage import read_everything
+from metashot.results.tables import read_plan, read_published
+
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+
+
+def measure_and_write(composed: DictConfig) -> None:
+    """Measure missing cells as far as the time goes, and write the tables.
+
+    Args:
+        composed: the composed configuration.
+
+    Raises:
+        BadInput: if a file cannot be used, or a run was trained in another way than its recipe says.
+        GaveUp: if a command failed.
+    """
+    config = configuration.plain(composed)
+    plan, published = read_plan(), read_published()
+    cells = chosen_cells(config["cells"], plan)
+    page = place_to_write(config["page"], "page")
+    refuse_to_replace(page, "page", "document")
+    readme = None if config["readme"] is None else MarkedPart(Path(config["readme"]), BEGIN, END, "readme")
+    results, runs = place_to_write(config["results"], "results"), place_to_write(config["runs"], "runs")
+    queue = Queue(plan, results, runs, config["root"], config["threads"], lambda line: print(line, flush=True))
+    budget = Budget(time.monotonic() + 60 * config["minutes"], 60 * config["training_minutes"])
+    failed: list[str] = []
+    if config["costs"]:
+        try:
+            queue.measure_costs(cells, budget)
+        except NotMeasured as reason:
+            failed.append(str(reason))
+    if config["minutes"]:
+        failed += queue.measure(cells, budget)
+    written = Page(plan, published, read_everything(results, plan))
+    write_output(page, written.document().encode(), "page", "document")
+    if readme is not None:
+        readme.replace(written.headline())
+    missing = [cell for cell in cells if cell.name not in written.kept.results]
+    print(f"page: {printable(page)} ({len(cells) - len(missing)} of {len(cells)} cells are measured)")
+    if failed:
+        raise GaveUp(f"{len(failed)} commands failed: {failed[0]}")

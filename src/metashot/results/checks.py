@@ -1,0 +1,47 @@
+"""Checks of the results command that need no torch."""
+
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+from metashot.arguments import AtLeast, AtMost, check_value
+from metashot.bad_input import BadInput, closest
+from metashot.configuration import Container
+from metashot.files.paths import given_path
+from metashot.results.tables import Cell, Plan
+
+_Minutes = Annotated[float, AtLeast(0), AtMost(1e6)]
+ALL = "all"
+
+
+def refuse_results(config: Container) -> None:
+    """Raise `BadInput` where the command cannot be run."""
+    check_value(config["cells"], str | list[str], "cells", "all, a name such as omniglot/maml_*, or a list of names")
+    check_value(config["minutes"], _Minutes, "minutes")
+    check_value(config["training_minutes"], _Minutes, "training_minutes")
+    check_value(config["costs"], bool, "costs", "true or false")
+    check_value(config["threads"], Annotated[int, AtLeast(1), AtMost(1024)], "threads")
+    for key in ("runs", "results", "page"):
+        check_value(config[key], str, key)
+    for key in ("root", "readme"):
+        check_value(config[key], str | None, key)
+    if config["root"] is not None and not given_path(config["root"], "root").is_dir():
+        raise BadInput(f"root={config['root']} is not a folder; allowed: the folder with omniglot/, cifar-fs/ and others")
+
+
+def chosen_cells(given: str | list[str], plan: Plan) -> list[Cell]:
+    """The cells that `cells=` names, in the order in which they are measured.
+
+    Raises:
+        BadInput: a name fits none of them.
+    """
+    patterns = [given] if isinstance(given, str) else given
+    if patterns == [ALL]:
+        return list(plan.cells)
+    for pattern in patterns:
+        if not any(fnmatchcase(cell.name, pattern) for cell in plan.cells):
+            near = closest({cell.name for cell in plan.cells}, pattern)
+            raise BadInput(
+                f"cells={pattern} fits no cell; allowed: all, or names such as omniglot/protonet_20w1s, with * for any "
+                f"text{near}"
+            )
+    return [cell for cell in plan.cells if any(fnmatchcase(cell.name, pattern) for pattern in patterns)]

@@ -1,0 +1,271 @@
+"""RESULTS.md: the tables of all results, beside the published ones, and the table of headline cells in README.md."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from metashot.evaluation.documents import table
+from metashot.evaluation.statistics import mean_and_interval, standard_error
+from metashot.files.outputs import DOCUMENT_END
+from metashot.problems import IN_PERCENT
+from metashot.results.comparisons import Ranked, in_short, on_the_same_episodes, ranked
+from metashot.results.storage import Kept, Record, Result
+from metashot.results.tables import Cell, Plan, Published, PublishedResults, Table
+
+TOLERANCE = 1.0  # points below the published score from which on an explanation is needed
+_HEAD = (
+    *("algorithm", "ways", "shots", "published", "measured", "difference", "episodes"),
+    *("time", "memory", "recipe", "checkpoint"),
+)
+_HEADLINE = ("command", "task", "measured", "published", "`transductive`", "total time")
+_COMPARED = ("", "algorithm", "measured", "better than", "not told apart from")
+_DASH, _MINUS = "–", "\N{MINUS SIGN}"
+_EXTERNAL = "With external data"
+_INTRODUCTION = """# Results
+
+Published results beside those that are measured here. This file is generated from the reports in `results/`:
+
+    python -m metashot.results                                # writes it again
+    python -m metashot.results minutes=120 root=FOLDER        # measures what is missing, for two hours
+
+{counts} A cell is a **recipe**, which is trained and tested by
+
+    python train.py experiment=RECIPE data.root=FOLDER
+
+where `FOLDER` has `omniglot/`, `cifar-fs/` and others. A recipe says where it departs from the paper and why. Where one
+training serves several cells, their recipes differ in the test alone, and the checkpoint is tested again.
+
+- **measured** is the accuracy in percent on test episodes of unseen classes with 15 queries per class, with the checkpoint
+  that was best on validation episodes, and its 95 % interval over episodes. All choices were made on validation classes.
+  Where there are several training seeds, the mean and its standard error over seeds follow.
+- **published** is what the paper reports, with its 95 % interval if it has one, and its source ([below](#sources)).
+  *t* marks results that are transductive: the queries of an episode can see each other, through batch normalisation or
+  because they are answered together.
+- **difference** is in points. Where it is below {minus}1, an explanation stands below the table.
+- **time** is the processor time of the whole command, with validation and test, which is what it takes on one core with
+  nothing beside it; a cell without it shares the training of another one. In brackets stands what the training of a missing
+  cell would take, from the speed of a few steps. The letter is the [machine](#machines), and **memory** the most that the
+  process took.
+- **checkpoint** is the beginning of the SHA-256 digest of the file that was tested.
+
+Below each table, algorithms are compared on the test episodes that they share: paired t-tests of all pairs of a group, after
+Holm's correction, at a level of 5 % for all pairs together. They compare these checkpoints, not other training seeds."""
+
+
+class Numbered:
+    """Numbers texts in the order in which they are first used."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __getitem__(self, text: str) -> int:
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text) + 1
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the tables are made of.
+
+    Attributes:
+        plan: The cells.
+        published: The published results.
+        kept: The reports.
+    """
+
+    plan: Plan
+    published: PublishedResults
+    kept: Kept
+
+    def document(self) -> str:
+        """The whole of RESULTS.md."""
+        sources, machines = Numbered(), Numbered()
+        tables = [part for one in self.plan.tables.values() for part in self._of_table(one, sources, machines)]
+        parts = [
+            _INTRODUCTION.format(counts=self._counts(), minus=_MINUS),
+            *tables,
+            "## Sources",
+            "\n".join(f"{number}. {text}" for number, text in enumerate(sources.texts, 1)),
+            "## Machines",
+            "\n".join(f"- **{_letter(number)}**: {text}" for number, text in enumerate(machines.texts, 1)),
+        ]
+        return "\n\n".join(parts) + f"\n\n{DOCUMENT_END}"
+
+    def headline(self) -> str:
+        """The table of headline cells."""
+        rows = []
+        for cell in map(self.plan.named, self.plan.headline):
+            result, record, published = self.kept.results.get(cell.name), self._record(cell), self.of_paper(cell)
+            ways, shots = cell.shape
+            rows.append(
+                [
+                    f"`python train.py experiment={cell.recipe}`",
+                    f"{cell.table.short}, {ways}-way {shots}-shot",
+                    _DASH if result is None else _score(result),
+                    _DASH if published is None else f"{_published(published)} ({published.paper})",
+                    "" if result is None else str(result.report["transductive"]).lower(),
+                    "" if record is None else _duration(record.processor_seconds),
+                ]
+            )
+        return table(_HEADLINE, rows)
+
+    def below(self) -> list[Cell]:
+        """The cells that are measured, and more than a point below what is published."""
+        return [cell for cell in self._shown() if (gap := self._difference(cell)) is not None and gap < -TOLERANCE]
+
+    def of_paper(self, cell: Cell) -> Published | None:
+        """The published result of a cell."""
+        return self.published.get(cell.table.published or "", {}).get(cell.row, {}).get(cell.column)
+
+    def _shown(self, of: Table | None = None) -> list[Cell]:
+        """The cells that have a line: those of the first seed, without the longer schedules that are not yet measured."""
+        shown = [
+            cell
+            for cell in self.plan.cells
+            if cell.seed == 0 and (of is None or cell.table == of) and (not cell.variant or cell.name in self.kept.results)
+        ]
+        rows = list(dict.fromkeys((cell.table.name, cell.row, cell.variant) for cell in shown))
+        return sorted(
+            shown,
+            key=lambda cell: (rows.index((cell.table.name, cell.row, cell.variant)), cell.table.columns.index(cell.column)),
+        )
+
+    def _counts(self) -> str:
+        shown = self._shown()
+        measured = [cell for cell in shown if cell.name in self.kept.results]
+        differences = [gap for cell in measured if (gap := self._difference(cell)) is not None]
+        reached = sum(gap >= -TOLERANCE for gap in differences)
+        return (
+            f"{len(measured)} of {len(shown)} cells are measured; {len(differences)} of these have a published result, and "
+            f"{reached} reach it or are at most one point below."
+        )
+
+    def _difference(self, cell: Cell) -> float | None:
+        """Measured less published, in points."""
+        result, published = self.kept.results.get(cell.name), self.of_paper(cell)
+        return None if result is None or published is None else _scale(result.metric) * result.score - published.score
+
+    def _record(self, cell: Cell) -> Record | None:
+        result = self.kept.results.get(cell.name)
+        return None if result is None else self.kept.records.get(result.training)
+
+    def _of_table(self, of: Table, sources: Numbered, machines: Numbered) -> Iterator[str]:
+        shown = self._shown(of)
+        external = [cell for cell in shown if self._has_external_data(cell)]
+        yield f"## {of.title}"
+        yield of.about
+        for cells, heading in (([cell for cell in shown if cell not in external], ""), (external, _EXTERNAL)):
+            if not cells:
+                continue
+            if heading:
+                yield f"### {heading}"
+            yield table(_HEAD, [self._line(cell, sources, machines) for cell in cells])
+            yield from self._comparisons(cells)
+        if notes := [note for row in dict.fromkeys(cell.row for cell in shown) for note in self._notes(of, row)]:
+            yield "\n".join(notes)
+
+    def _has_external_data(self, cell: Cell) -> bool:
+        result = self.kept.results.get(cell.name)
+        return result is not None and result.report.get("external_data") is not None
+
+    def _line(self, cell: Cell, sources: Numbered, machines: Numbered) -> list[str]:
+        result, record, published = self.kept.results.get(cell.name), self._record(cell), self.of_paper(cell)
+        ways, shots = cell.shape
+        gap = self._difference(cell)
+        own = record if result is not None and result.training == cell.name else None
+        return [
+            f"`{cell.row}`" + (f" ({cell.variant})" if cell.variant else ""),
+            str(ways),
+            str(shots),
+            "" if published is None else f"{_published(published)} [{sources[published.cited]}]",
+            "" if result is None else _score(result) + self._over_seeds(cell),
+            "" if gap is None else f"{gap:+.2f}".replace("-", _MINUS),
+            "" if result is None else f"{result.report['episodes']:,}",
+            self._time(cell, own, machines),
+            ""
+            if record is None or result is None or result.training != cell.name
+            else f"{record.peak_memory / 2**30:.1f} GiB",
+            f"`{cell.recipe}`" + "".join(f" `{argument}`" for argument in cell.arguments),
+            "" if record is None else f"`{record.checkpoint[:12]}`",
+        ]
+
+    def _time(self, cell: Cell, record: Record | None, machines: Numbered) -> str:
+        """What the training named after a cell took; in brackets, what it would take."""
+        if record is not None:
+            return f"{_duration(record.processor_seconds)} {_letter(machines[record.machine])}"
+        cost = None if cell.name in self.kept.results else self.kept.costs.get(cell.name)
+        return "" if cost is None else f"({_duration(cost.seconds)} {_letter(machines[cost.machine])})"
+
+    def _over_seeds(self, cell: Cell) -> str:
+        """The mean over training seeds and its standard error, where there are several."""
+        same = [one for one in self.plan.cells if (one.recipe, one.variant) == (cell.recipe, cell.variant)]
+        scores = [self.kept.results[one.name].score for one in same if one.name in self.kept.results]
+        if len(scores) < 2:
+            return ""
+        mean, error = mean_and_interval(scores)[0], standard_error(scores)
+        return f"; {100 * mean:.2f} ± {100 * error:.2f} over {len(scores)} seeds"
+
+    def _comparisons(self, cells: Sequence[Cell]) -> Iterator[str]:
+        for column in dict.fromkeys(cell.column for cell in cells):
+            measured = {
+                cell.row: self.kept.results[cell.name]
+                for cell in cells
+                if cell.column == column and not cell.variant and cell.name in self.kept.results
+            }
+            for group in on_the_same_episodes(measured):
+                ways, shots = next(cell.shape for cell in cells if cell.column == column)
+                yield f"**{ways}-way {shots}-shot**, on the same {next(iter(group.values())).report['episodes']:,} episodes:"
+                yield table(_COMPARED, [_compared(place, one) for place, one in enumerate(ranked(group), 1)])
+
+    def _notes(self, of: Table, row: str) -> Iterator[str]:
+        """Why cells of a row are below what is published, with their learning curves and the longer runs that are queued."""
+        below = [cell for cell in self.below() if cell.table == of and cell.row == row]
+        if not below:
+            return
+        which = ", ".join(f"{cell.shape[0]}-way {cell.shape[1]}-shot" for cell in below)
+        yield f"- `{row}` ({which}): {self.plan.explanations.get(f'{of.name}/{row}', '')}".rstrip()
+        for training in dict.fromkeys(self.kept.results[cell.name].training for cell in below):
+            record = self.kept.records.get(training)
+            if record is not None:
+                points = ", ".join(f"{step:,}: {_scale(record.metric) * score:.1f}" for step, score, *_ in record.validation)
+                yield f"  - Validation of `{training}` after steps: {points}."
+        for cell in self.plan.cells:
+            if cell.table == of and cell.row == row and cell.variant and cell.name not in self.kept.results:
+                cost = self.kept.costs.get(cell.name)
+                takes = "" if cost is None else f", about {_duration(cost.seconds)}"
+                changed = " ".join(cell.arguments)
+                yield f"  - Queued: `python train.py experiment={cell.recipe} {changed}`{takes}."
+
+
+def _compared(place: int, one: Ranked) -> list[str]:
+    better, not_told = in_short(one.better_than) or _DASH, in_short(one.not_told_from) or _DASH
+    return [str(place), f"`{one.name}`", _score(one.result), better, not_told]
+
+
+def _scale(metric: str) -> float:
+    return 100.0 if metric in IN_PERCENT else 1.0
+
+
+def _score(result: Result) -> str:
+    scale = _scale(result.metric)
+    interval = "" if result.ci95 is None else f" ± {scale * result.ci95:.2f}"
+    marked = " *t*" if result.report["transductive"] else ""
+    return f"{scale * result.score:.2f}{interval}{marked}".replace("-", _MINUS)
+
+
+def _published(published: Published) -> str:
+    interval = "" if published.interval is None else f" ± {published.interval:g}"
+    return f"{max(f'{published.score:.1f}', f'{published.score:g}', key=len)}{interval}" + (
+        " *t*" if published.transductive else ""
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes >= 120:
+        return f"{seconds / 3600:.1f} h"
+    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def _letter(number: int) -> str:
+    return chr(ord("A") + number - 1)

@@ -1,0 +1,172 @@
+"""What is measured: the tables of RESULTS.md, the order in which their cells are measured, and the published results."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+TABLES, PUBLISHED = HERE / "tables.yaml", HERE / "published.yaml"
+SHAPE = re.compile(r"(\d+)w(\d+)s")  # the ways and shots of a column, such as 20w1s
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published result.
+
+    Attributes:
+        score: In percent.
+        interval: The half-width of its 95 % interval; None where the paper gives none.
+        source: The paper, and where it reports the result of another one.
+        transductive: Whether the queries of an episode could see each other.
+        remark: What differs from the cell beside which it stands; empty if nothing does.
+    """
+
+    score: float
+    interval: float | None
+    source: str
+    transductive: bool
+    remark: str
+
+    @property
+    def paper(self) -> str:
+        """The paper in short, such as `Finn et al. 2017`."""
+        return self.source.partition(",")[0]
+
+    @property
+    def cited(self) -> str:
+        """The source with the remark."""
+        return f"{self.source} ({self.remark})" if self.remark else self.source
+
+
+# By table, row and column.
+PublishedResults = Mapping[str, Mapping[str, Mapping[str, Published]]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of results on one data set.
+
+    Attributes:
+        name: The folder of its recipes below conf/experiment, and of its reports.
+        title: Its heading.
+        short: The name of the data in other tables.
+        about: What stands below the heading: the split, and how it differs from those of the papers.
+        columns: The shapes of its cells, such as `5w1s`.
+        published: The name of its published results.
+    """
+
+    name: str
+    title: str
+    short: str
+    about: str
+    columns: tuple[str, ...]
+    published: str | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number: a recipe that is trained and tested.
+
+    Attributes:
+        table: The table in which it stands.
+        row: The first part of the recipe's name: the algorithm, and where there are several recipes of it, a variant.
+        column: The second part, such as `20w1s`.
+        seed: The training seed.
+        arguments: What is changed in the recipe, such as a longer schedule.
+        variant: The name of that change; empty without one.
+        starts_from: The recipe whose run it starts from; None if it starts from nothing.
+    """
+
+    table: Table
+    row: str
+    column: str
+    seed: int = 0
+    arguments: tuple[str, ...] = ()
+    variant: str = ""
+    starts_from: str | None = None
+
+    @property
+    def recipe(self) -> str:
+        """The value of `experiment=`."""
+        return f"{self.table.name}/{self.row}_{self.column}"
+
+    @property
+    def name(self) -> str:
+        """The recipe with what makes this cell another one: the name of its report."""
+        parts = (self.recipe, self.variant, f"seed{self.seed}" if self.seed else "")
+        return "-".join(part for part in parts if part)
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The arguments of train.py, apart from where the data are and what it starts from."""
+        return (f"experiment={self.recipe}", *self.arguments, *((f"seed={self.seed}",) if self.seed else ()))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Ways and shots."""
+        found = SHAPE.fullmatch(self.column)
+        assert found is not None
+        return int(found[1]), int(found[2])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tables, and their cells in the order in which they are measured."""
+
+    tables: Mapping[str, Table]
+    cells: Sequence[Cell]
+    headline: Sequence[str]  # recipes
+    explanations: Mapping[str, str]  # by row, as `omniglot/relation`: why cells are below what is published
+
+    def named(self, recipe: str) -> Cell:
+        """The first cell with a recipe."""
+        return next(cell for cell in self.cells if cell.recipe == recipe)
+
+
+def read_plan(path: Path = TABLES) -> Plan:
+    """Read what is measured."""
+    content = _read(path)
+    tables = {
+        name: Table(name, one["title"], one["short"], one["about"].strip(), tuple(one["columns"]), one.get("published"))
+        for name, one in content["tables"].items()
+    }
+    cells = [
+        Cell(
+            tables[entry["table"]],
+            row,
+            column,
+            seed,
+            tuple(entry.get("arguments", ())),
+            entry.get("variant", ""),
+            content["starts"].get(f"{entry['table']}/{row}"),
+        )
+        for entry in content["queue"]
+        for row in entry["rows"]
+        for seed in entry.get("seeds", [0])
+        for column in entry["cells"]
+    ]
+    return Plan(tables, cells, content["headline"], content["explanations"])
+
+
+def read_published(path: Path = PUBLISHED) -> PublishedResults:
+    """Read the published results."""
+    return {
+        table: {
+            row: {
+                column: Published(value[0], value[1], given["source"], given["transductive"], given.get("remark", ""))
+                for column, value in given.items()
+                if SHAPE.fullmatch(column)
+            }
+            for row, given in rows.items()
+        }
+        for table, rows in _read(path).items()
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content
