@@ -254,10 +254,10 @@ def _score(result: Result) -> str:
 
 
 def _published(published: Published) -> str:
-    interval = "" if published.interval is None else f" ± {published.interval:g}"
-    return f"{max(f'{published.score:.1f}', f'{published.score:g}', key=len)}{interval}" + (
-        " *t*" if published.transductive else ""
-    )
+    """A published result with as many decimals as the paper gives."""
+    given = [value for value in (published.score, published.interval) if value is not None]
+    places = max(1, *(len(f"{value:g}".partition(".")[2]) for value in given))
+    return " ± ".join(f"{value:.{places}f}" for value in given) + (" *t*" if published.transductive else "")
 
 
 def _duration(seconds: float) -> str:

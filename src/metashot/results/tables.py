@@ -21,6 +21,7 @@ class Published:
         score: In percent.
         interval: The half-width of its 95 % interval; None where the paper gives none.
         source: The paper, and where it reports the result of another one.
+        checked: Where the numbers were seen.
         transductive: Whether the queries of an episode could see each other.
         remark: What differs from the cell beside which it stands; empty if nothing does.
     """
@@ -28,6 +29,7 @@ class Published:
     score: float
     interval: float | None
     source: str
+    checked: str
     transductive: bool
     remark: str
 
@@ -38,8 +40,8 @@ class Published:
 
     @property
     def cited(self) -> str:
-        """The source with the remark."""
-        return f"{self.source} ({self.remark})" if self.remark else self.source
+        """The source, with what differs from the cell and where the numbers were seen."""
+        return f"{self.source}. {self.remark[:1].upper()}{self.remark[1:]}{'. ' if self.remark else ''}Seen: {self.checked}."
 
 
 # By table, row and column.
@@ -157,7 +159,14 @@ def read_published(path: Path = PUBLISHED) -> PublishedResults:
     return {
         table: {
             row: {
-                column: Published(value[0], value[1], given["source"], given["transductive"], given.get("remark", ""))
+                column: Published(
+                    value[0],
+                    value[1],
+                    given["source"],
+                    given["checked"].strip(),
+                    given["transductive"],
+                    given.get("remark", ""),
+                )
                 for column, value in given.items()
                 if SHAPE.fullmatch(column)
             }
