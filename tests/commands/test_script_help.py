@@ -20,8 +20,13 @@ SPLIT, PICTURES, INK = map(
 TOP = {"split": SPLIT, "pictures": PICTURES, "ink": INK}
 
 
+def one_of_each_folder(choices: list[str]) -> list[str]:
+    """Recipes of results set the same keys, so the first one of each folder stands for it."""
+    return list({choice.partition("/")[0] if "/" in choice else (choice,): choice for choice in reversed(choices)}.values())
+
+
 def combinations() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each file of conf/ once at least; those for photographs lie over an algorithm's own."""
+    """Each file of conf/ once at least, but for recipes in folders; those for photographs lie over an algorithm's own."""
     others = {
         group: [f"{group}={choice}" for choice in choices_of(CONF, group) if choice not in ("sinusoid", "curves")]
         for group in ("backbone", "data", "engine", "trainer", "logger")
@@ -31,7 +36,9 @@ def combinations() -> Iterator[tuple[str, tuple[str, ...]]]:
         riding = [choices.pop() for group, choices in others.items() if choices and not (of_photographs and group == "data")]
         yield "train", (f"algo={algorithm}", *(["data=cifarfs"] if of_photographs else []), *riding)
     assert not any(others.values())
-    yield from (("train", (f"experiment={experiment}",)) for experiment in choices_of(CONF, "experiment"))
+    yield from (
+        ("train", (f"experiment={experiment}",)) for experiment in one_of_each_folder(choices_of(CONF, "experiment"))
+    )
     yield from ((script, ()) for script in ("evaluate", "look", "predict"))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from metashot.bad_input import BadInput
 from metashot.configuration.buildable import CONF
-from metashot.configuration.overrides import refuse_unreadable
+from metashot.configuration.overrides import choices_of, refuse_unreadable, summary_of, unknown_choice
 
 ADVICE = "has several values, which need -m (a run for each), as in -m"
 
@@ -81,3 +81,18 @@ def test_several_values_are_read_where_they_can_be() -> None:
 
 def test_hydras_rerun_is_refused_because_it_would_load_a_pickle(tmp_path: Path) -> None:
     assert "repeat=RUN" in refusal([f"--experimental-rerun={tmp_path / 'config.pickle'}"])
+
+
+def test_recipes_in_folders_are_choices_of_the_experiment_alone() -> None:
+    assert "omniglot/protonet_20w1s" in choices_of(CONF, "experiment")
+    assert not [choice for choice in choices_of(CONF, "data") if "/" in choice]
+    assert "omniglot/..." in summary_of(choices_of(CONF, "experiment"))
+    assert "navigation" in summary_of(choices_of(CONF, "experiment"))
+
+
+def test_unknown_recipe_is_refused_with_those_of_its_folder_and_the_closest_one() -> None:
+    message = unknown_choice("experiment", "omniglot/protonet_20w2s", choices_of(CONF, "experiment"))
+    assert message.startswith("experiment=omniglot/protonet_20w2s cannot be used; allowed: omniglot/anil_20w1s, ")
+    assert message.endswith(("(did you mean omniglot/protonet_20w5s?)", "(did you mean omniglot/protonet_20w1s?)"))
+    assert "cifarfs" not in message
+    assert "cifarfs/..., " in unknown_choice("experiment", "nothing", choices_of(CONF, "experiment"))

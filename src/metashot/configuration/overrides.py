@@ -161,7 +161,7 @@ def unknown_choice(group: str, given: str, choices: Iterable[str]) -> str:
     choices = list(choices)
     inside = [choice for choice in choices if choice.startswith(f"{given.partition('/')[0]}/")]
     listed = inside or summary_of(choices)
-    close = closest(choices, given.removesuffix(".yaml")) or closest(choices, Path(given).stem)
+    close = closest(choices, given.removesuffix(".yaml").removeprefix(f"conf/{group}/"))
     return f"{group}={given} cannot be used; allowed: {', '.join(listed)}{close}"
 
 
