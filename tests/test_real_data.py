@@ -5,20 +5,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.real_data import REAL_DATA
+import pytest
 
-EXPECTED = "METASHOT_TEST_EXPECTED"
+from tests.real_data import VARIABLE
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_variable_is_hidden() -> None:
     assert "METASHOT_DATA" not in os.environ
-    assert Path(os.environ.get(EXPECTED, REAL_DATA)) == REAL_DATA
 
 
-def test_the_variable_is_hidden_where_it_is_set_and_in_the_processes_of_xdist(tmp_path: Path) -> None:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("METASHOT_", "PYTEST_"))}
-    environment = kept | {"METASHOT_DATA": str(tmp_path), EXPECTED: str(tmp_path)}
-    test = f"{__file__}::{test_the_variable_is_hidden.__name__}"
-    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "1", test]
-    done = subprocess.run(call, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("named", [True, False])
+def test_other_processes_that_run_tests_have_the_folder_and_not_the_variable(tmp_path: Path, named: bool) -> None:
+    """As those of xdist, which inherit what the first one has made of the environment."""
+    kept = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    environment = kept | {"METASHOT_DATA": str(tmp_path) if named else "", "PYTHONPATH": os.pathsep.join(sys.path)}
+    other = "import os; from tests.real_data import REAL_DATA; print(REAL_DATA, 'METASHOT_DATA' in os.environ)"
+    code = (
+        "import subprocess, sys; from tests.real_data import take_from_environment; take_from_environment(); "
+        f"subprocess.run([sys.executable, '-c', {other!r}], check=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout == f"{tmp_path if named else ROOT.parent / 'shared' / 'data'} False\n", done.stderr
