@@ -1,5 +1,5 @@
 """The small data set's bank, built once for all tests, which damage only copies of it; the order of the files; and the
-device that `--device` names."""
+device that `--device` names. METASHOT_DATA is hidden from tests."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 
 from metashot.sources.building import build_bank
 from tests.accelerator import VARIABLE, device
+from tests.real_data import take_from_environment
 from tests.sources.small_source import SmallSource
 
 HERE = Path(__file__).parent
@@ -22,6 +23,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    take_from_environment()
     if device := config.getoption("--device"):
         os.environ[VARIABLE] = device  # for the processes that tests start
 

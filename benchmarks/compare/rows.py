@@ -33,6 +33,7 @@ from metashot.engines.choice import Auto
 from metashot.episodes import EpisodeSampler, EpisodeSpec
 from metashot.experiment import Experiment
 from metashot.problems import Classification
+from metashot.sources.root import default_root
 
 ROOT = Path(__file__).resolve().parents[2]
 QUERIES, TASKS = 15, 4
@@ -279,7 +280,7 @@ def _built(*overrides: str) -> Experiment:
 
 def _archives() -> Path | None:
     """The folder of Omniglot's two archives, where there is one."""
-    folder = Path(os.environ.get("METASHOT_DATA", ROOT.parent / "shared" / "data")).resolve() / "omniglot"
+    folder = Path(default_root(str(ROOT.parent / "shared" / "data"))).expanduser().resolve() / "omniglot"
     return folder if (folder / "images_background.zip").is_file() else None
 
 

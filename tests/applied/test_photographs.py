@@ -1,7 +1,6 @@
 """Photographs that a learner of drawings is given are noticed; drawings of every making are not taken for them."""
 
 import io
-import os
 import warnings
 import zipfile
 from pathlib import Path
@@ -14,11 +13,11 @@ from PIL import Image, ImageFilter
 import metashot
 from metashot.applied.photographs import WIDE, PhotographsGiven, is_photographic
 from metashot.sources.images.decoding import convert
+from tests.real_data import REAL_DATA
 
 from .learners import drawings, tiny
 
-DATA = Path(os.environ.get("METASHOT_DATA", "../shared/data"))
-OMNIGLOT, CIFAR = DATA / "omniglot" / "images_evaluation.zip", DATA / "cifar-fs" / "cifar-fs.zip"
+OMNIGLOT, CIFAR = REAL_DATA / "omniglot" / "images_evaluation.zip", REAL_DATA / "cifar-fs" / "cifar-fs.zip"
 COUNT = 150
 Pixels = NDArray[np.uint8]
 

@@ -1,6 +1,5 @@
 """Data sets as a user meets them: a folder of pictures, other data than a learner was trained on, episodes of any shape."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -14,17 +13,17 @@ import pytest
 from PIL import Image
 
 from metashot.checkpoints.reading import write_checkpoint
+from tests.real_data import REAL_DATA
 
 from .conftest import Command, Trained
 from .killed_runs import ATTEMPTS, killed, same_run
-from .processes import ROOT, Outcome, checkpoint, contents, copy, measured, report, step_of
+from .processes import Outcome, checkpoint, contents, copy, measured, report, step_of
 from .test_bad_input import refused
 from .test_evaluate import scored
 
 LOOK = "src/metashot/data/__main__.py"
 QUICK = ("trainer.max_steps=4", "trainer.validate_every=4", "data.val.episodes=4", "data.test.episodes=6")
-REAL = Path(os.environ.get("METASHOT_DATA", ROOT.parent / "shared" / "data"))
-needs_omniglot = pytest.mark.skipif(not (REAL / "omniglot").is_dir(), reason=f"no Omniglot in {REAL}")
+needs_omniglot = pytest.mark.skipif(not (REAL_DATA / "omniglot").is_dir(), reason=f"no Omniglot in {REAL_DATA}")
 
 
 def pictures(root: Path, classes: int = 15, images: int = 4, side: int = 24) -> Path:
@@ -481,7 +480,7 @@ def test_regression_that_cannot_be_done_is_refused(command: Command, case: str) 
 
 def omniglot(command: Command, banks: Path, *arguments: str) -> list[str]:
     return command.small(
-        "data=omniglot", f"data.root={REAL}", f"data.source.split={REAL}/omniglot/splits", f"data.banks={banks}",
+        "data=omniglot", f"data.root={REAL_DATA}", f"data.source.split={REAL_DATA}/omniglot/splits", f"data.banks={banks}",
         "data.source.image_size=8", *QUICK[1:], "trainer.max_steps=2", *arguments,
     )  # fmt: skip
 

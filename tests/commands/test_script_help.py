@@ -212,3 +212,20 @@ def test_comments_are_found_behind_values_and_above_keys(tmp_path: Path) -> None
     path = tmp_path / "file.yaml"
     path.write_text('# head\na: "#1" # first\nb: # second\n  # above\n  c: [1, 2] # third\n  d: null\n')
     assert comments_of(path, "x") == {"x.a": "first", "x.b": "second", "x.b.c": "above third", "x.b.d": ""}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, "data"), ("", "data"), ("/sets", "/sets"), ("/\udcff${x", r"/\udcff${x")]
+)
+def test_help_shows_the_folder_that_the_variable_names(
+    value: str | None, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value is None:
+        monkeypatch.delenv("METASHOT_DATA", raising=False)
+    else:
+        monkeypatch.setenv("METASHOT_DATA", value)
+    for script in ("train", "look"):
+        text = text_of(script, "data=omniglot")
+        assert f"data.root={shown} " in text
+        assert "METASHOT_DATA sets another default" in " ".join(text.split())
+        assert "${METASHOT" not in text

@@ -17,7 +17,9 @@ from omegaconf import OmegaConf
 from metashot.configuration import plugins
 from metashot.configuration.overrides import choices_of, groups_of, options_of, read_yaml, summary_of
 from metashot.configuration.suggestions import suggestions_where_they_fit
+from metashot.files.paths import quoted
 from metashot.process.invocation import as_called
+from metashot.sources.root import VARIABLE
 
 _WIDTH, _NARROWEST = 100, 60  # columns
 _VALUES = 34  # columns for keys and values, to the left of their explanations
@@ -226,4 +228,6 @@ def _plainly(value: Any) -> str:
         return f"[{','.join(map(_plainly, value))}]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str) and value.startswith(f"${{{VARIABLE}:"):
+        return quoted(OmegaConf.create([value])[0])
     return str(value)

@@ -16,6 +16,9 @@ from metashot.configuration.building import locate as locate
 from metashot.configuration.checking import GROUPS as GROUPS
 from metashot.configuration.checking import Container as Container
 from metashot.configuration.checking import check as check
+from metashot.sources.root import VARIABLE, default_root
+
+OmegaConf.register_new_resolver(VARIABLE, default_root, replace=True)
 
 
 def plain(config: DictConfig) -> Container:

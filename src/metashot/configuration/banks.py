@@ -7,6 +7,7 @@ from metashot.configuration.building import build
 from metashot.configuration.checking import Container
 from metashot.files.paths import given_path
 from metashot.sources.building import build_bank
+from metashot.sources.root import given_root
 from metashot.sources.source import DataSource
 
 _LAUNCHER_VARIABLES = (
@@ -29,4 +30,4 @@ def build_banks(data: Container) -> None:
     if "banks" not in data or any(name in os.environ for name in _LAUNCHER_VARIABLES):
         return  # several processes report errors together, once they have joined
     source: DataSource = build(data["source"])
-    build_bank(source, given_path(data["root"], "data.root"), given_path(data["banks"], "data.banks"))
+    build_bank(source, given_root(data["root"]), given_path(data["banks"], "data.banks"))

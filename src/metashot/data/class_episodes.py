@@ -24,6 +24,7 @@ from metashot.episodes import Batch, Episode, EpisodeIndices, EpisodeSampler, Ep
 from metashot.files.paths import given_path
 from metashot.problems import Classification
 from metashot.sources.building import build_bank, read_digests, read_manifest
+from metashot.sources.root import given_root
 from metashot.sources.source import PIXELS, TOKENS, DataSource
 from metashot.sources.splitting import SPLITS, Split
 from metashot.sources.texts.code_points import PADDING, texts_of
@@ -144,7 +145,7 @@ class ClassEpisodes(EpisodicDataModule):
         seeds = own_seeds(train.seed, val.seed, test.seed)
         super().__init__(name, specs, episodes, tasks_per_step, tasks_per_evaluation_step, seed, seeds)
         self.source = source
-        self.root = given_path(root, "data.root")
+        self.root = given_root(root)
         self.banks_root = given_path(banks, "data.banks")
         self.presentation = presentation
         if presentation.kind != source.presented_as:

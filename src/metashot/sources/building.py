@@ -36,6 +36,7 @@ from metashot.bad_input import BadInput
 from metashot.files.outputs import atomic_file
 from metashot.files.whole_folders import locked, make_once, whole_folder
 from metashot.sources.getting.files import printable, stamps
+from metashot.sources.root import naming_variable
 from metashot.sources.source import PIXELS, DataSource
 from metashot.sources.splitting import SPLITS
 
@@ -63,6 +64,11 @@ def build_bank(source: DataSource, root: Path, banks: Path) -> Path:
     Raises:
         BadInput: if the files of the source cannot be used, the bank cannot be written or memory runs out.
     """
+    with naming_variable(root):
+        return _built_once(source, root, banks)
+
+
+def _built_once(source: DataSource, root: Path, banks: Path) -> Path:
     identity = source.identity(root) | {"format": _FORMAT}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     folder = banks / f"{source.name}-{digest}"

@@ -1,23 +1,20 @@
 """The official files, where a machine has them, and what several tests make of them."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from metashot.sources.building import build_bank
 from metashot.sources.images.cifarfs import CifarFS
-
-REPOSITORY = Path(__file__).parents[3]
+from tests.real_data import REAL_DATA
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of official files; tests on them are skipped where there is none."""
-    folder = REPOSITORY / os.environ.get("METASHOT_DATA", "../shared/data")
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there; set METASHOT_DATA to the folder of the official files")
-    return folder.resolve()
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"{REAL_DATA} is not there; set METASHOT_DATA to the folder of the official files")
+    return REAL_DATA.resolve()
 
 
 @pytest.fixture(scope="session")
