@@ -32,7 +32,7 @@ def combinations() -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "train", (f"algo={algorithm}", *(["data=cifarfs"] if of_photographs else []), *riding)
     assert not any(others.values())
     yield from (("train", (f"experiment={experiment}",)) for experiment in choices_of(CONF, "experiment"))
-    yield from ((script, ()) for script in ("evaluate", "look", "predict"))
+    yield from ((script, ()) for script in ("evaluate", "look", "predict", "results"))
 
 
 COMBINATIONS = list(combinations())
