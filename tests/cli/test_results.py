@@ -243,12 +243,12 @@ def test_a_damaged_run_is_said_to_be_damaged(calm: Path, cells: list[Cell], fork
 
 def test_costs_are_those_of_a_few_steps_and_nothing_else_is_left(cells: list[Cell], forked: Forked, tmp_path: Path) -> None:
     nothing = replace(cells[0], row="siamese", arguments=(*cells[0].arguments, "trainer.max_steps=0"))
-    bad = replace(cells[0], row="relation", arguments=(*cells[0].arguments, "algo.strange=1"))
+    bad = replace(cells[0], row="relation", arguments=(*cells[0].arguments, "algo.optimizer.lr=-1"))
     said: list[str] = []
     every = [bad, nothing, cells[0]]
     queue = Queue(plan_of(every), tmp_path / "results", tmp_path / "runs", None, 1, said.append)
     (failed,) = queue.measure_costs(every, NO_END)
-    assert "algo.strange" in failed
+    assert "algo.optimizer.lr=-1" in failed
     costs = {cell.row: measuring.read_cost(tmp_path / "results", cell.name) for cell in every}
     assert costs["relation"] is None
     assert costs["siamese"] is not None

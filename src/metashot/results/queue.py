@@ -200,7 +200,7 @@ class Queue:
             return known
         tasks = training.config["trainer"]["max_steps"] * training.config["data"]["tasks_per_step"]
         seconds = 0.0
-        if tasks:
+        if tasks > 0:
             with tempfile.TemporaryDirectory(prefix="metashot-results-") as scratch:
                 seconds = tasks / self._speed(training, Path(scratch), budget, lock)
         cost = Cost(seconds, machine(self.threads))
