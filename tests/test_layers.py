@@ -27,7 +27,7 @@ LAYERS = (
     {"checkpoints"},
     {"evaluation"},
     {"applied", "tracking", "training"},
-    {"experiment", "page"},
+    {"experiment", "page", "results"},
     {"commands"},
     {"metashot", "predict", "__main__"},  # what users call: the package itself and the entry points
 )
@@ -39,8 +39,9 @@ INDEPENDENT = {
     "algorithms": {"sources", "data"},
     "sources": {"problems"},
     "applied": {"training", "tracking"},
-    "page": {"training", "tracking", "experiment"},
-    "experiment": {"page"},
+    "page": {"training", "tracking", "experiment", "results"},
+    "experiment": {"page", "results"},
+    "results": {"page", "experiment", "training", "tracking", "applied"},
     "tracking": {"training", "applied"},
     "training": {"tracking", "applied"},
 }

@@ -35,6 +35,9 @@ CASES = [
     ("src/metashot/predict.py", ["ckpt=nowhere", "support=.", "query=."], "ckpt=nowhere: there is no such file or folder"),
     ("src/metashot/page/__main__.py", ["ckpt=nowhere"], "ckpt=nowhere: there is no such file or folder"),
     ("src/metashot/page/__main__.py", ["ckpt={here}/text.ckpt"], "text.ckpt cannot be used: it is damaged"),
+    ("src/metashot/results/__main__.py", ["minutes=-1"], "minutes=-1 cannot be used; allowed: a number of at least 0"),
+    ("src/metashot/results/__main__.py", ["threads=0"], "threads=0 cannot be used"),
+    ("src/metashot/results/__main__.py", ["root=nowhere"], "root=nowhere is not a folder"),
     ("src/metashot/data/__main__.py", ["split=both"], "split=both cannot be used; allowed: train, val, test"),
 ]
 

@@ -19,7 +19,7 @@ def test_help_has_a_line_for_each_command(command: Command) -> None:
     outcome = command.run(MAIN, "--help")
     assert outcome.code == 0, outcome
     lines = outcome.out.splitlines()
-    for name in ("train", "evaluate", "predict", "data", "page"):
+    for name in ("train", "evaluate", "predict", "data", "page", "results"):
         assert len([line for line in lines if line.startswith(f"  {name} ")]) == 1, name
 
 
@@ -32,7 +32,7 @@ def test_version_is_that_of_the_package(command: Command) -> None:
     [
         (["evalute", "ckpt=x"], "unknown command evalute"),
         (["evalute"], "did you mean evaluate?"),
-        ([], "no command was given; allowed: data, evaluate, page, predict, train"),
+        ([], "no command was given; allowed: data, evaluate, page, predict, results, train"),
         (["algo=maml"], "give one first, as in python -m metashot train algo=maml"),
         (["--hlep"], "did you mean --help?"),
         (["train", "algo=protonett"], "did you mean protonet?"),
@@ -47,12 +47,13 @@ def test_what_cannot_be_done_is_one_message_and_exit_code_2(command: Command, gi
     assert len(outcome.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "predict", "data", "page"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "predict", "data", "page", "results"])
 def test_help_of_a_command_is_that_of_its_script_in_its_own_words(command: Command, name: str) -> None:
     modules = {
         "predict": "src/metashot/predict.py",
         "data": "src/metashot/data/__main__.py",
         "page": "src/metashot/page/__main__.py",
+        "results": "src/metashot/results/__main__.py",
     }
     typed = f"python -m metashot.{name}" if name in modules else f"python {name}.py"
     of_script = command.run(modules.get(name, f"{name}.py"), "--help").out

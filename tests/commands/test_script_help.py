@@ -39,7 +39,7 @@ def combinations() -> Iterator[tuple[str, tuple[str, ...]]]:
     yield from (
         ("train", (f"experiment={experiment}",)) for experiment in one_of_each_folder(choices_of(CONF, "experiment"))
     )
-    yield from ((script, ()) for script in ("evaluate", "look", "predict"))
+    yield from ((script, ()) for script in ("evaluate", "look", "predict", "results"))
 
 
 COMBINATIONS = list(combinations())

@@ -15,4 +15,4 @@ print(*sorted(metashot.commands.scripts.COMMANDS))
 def test_commands_are_imported_without_starlette_and_uvicorn() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["data", "evaluate", "page", "predict", "train"]
+    assert done.stdout.split() == ["data", "evaluate", "page", "predict", "results", "train"]

@@ -1,5 +1,6 @@
 """python -m metashot.results: measures cells that are missing, and writes their tables."""
 
+import math
 import time
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from metashot import configuration
 from metashot.bad_input import GaveUp
 from metashot.files.outputs import refuse_to_replace, write_output
 from metashot.files.paths import place_to_write, printable
+from metashot.process.interruption import STOP
 from metashot.results.checks import chosen_cells
 from metashot.results.document import Page
 from metashot.results.marked_part import MarkedPart
-from metashot.results.queue import Budget, NotMeasured, Queue
+from metashot.results.queue import Budget, Queue
 from metashot.results.storage import read_everything
 from metashot.results.tables import read_plan, read_published
 
@@ -37,15 +39,19 @@ def measure_and_write(composed: DictConfig) -> None:
     readme = None if config["readme"] is None else MarkedPart(Path(config["readme"]), BEGIN, END, "readme")
     results, runs = place_to_write(config["results"], "results"), place_to_write(config["runs"], "runs")
     queue = Queue(plan, results, runs, config["root"], config["threads"], lambda line: print(line, flush=True))
-    budget = Budget(time.monotonic() + 60 * config["minutes"], 60 * config["training_minutes"])
+    read_everything(results, plan)  # a damaged report is refused before hours of training
+    minutes = config["minutes"]
+    # Costs alone are measured however long that takes: a few steps of each training.
+    budget = Budget(time.monotonic() + 60 * minutes if minutes else math.inf, 60 * config["training_minutes"])
     failed: list[str] = []
+    if minutes or config["costs"]:
+        STOP.message, STOP.waits_for = "stopped; the same call continues", "what runs has kept a checkpoint"
     if config["costs"]:
-        try:
-            queue.measure_costs(cells, budget)
-        except NotMeasured as reason:
-            failed.append(str(reason))
-    if config["minutes"]:
+        failed += queue.measure_costs(cells, budget)
+    if minutes:
         failed += queue.measure(cells, budget)
+    STOP.waits_for = None
+    STOP.check()
     written = Page(plan, published, read_everything(results, plan))
     write_output(page, written.document().encode(), "page", "document")
     if readme is not None:
@@ -53,4 +59,4 @@ def measure_and_write(composed: DictConfig) -> None:
     missing = [cell for cell in cells if cell.name not in written.kept.results]
     print(f"page: {printable(page)} ({len(cells) - len(missing)} of {len(cells)} cells are measured)")
     if failed:
-        raise GaveUp(f"{len(failed)} commands failed: {failed[0]}")
+        raise GaveUp(f"{len(failed)} training{'s' if len(failed) > 1 else ''} failed: {failed[0]}")

@@ -6,7 +6,7 @@ from typing import Annotated
 from metashot.arguments import AtLeast, AtMost, check_value
 from metashot.bad_input import BadInput, closest
 from metashot.configuration import Container
-from metashot.files.paths import given_path
+from metashot.files.paths import given_path, place_to_write, printable
 from metashot.results.tables import Cell, Plan
 
 _Minutes = Annotated[float, AtLeast(0), AtMost(1e6)]
@@ -24,6 +24,10 @@ def refuse_results(config: Container) -> None:
         check_value(config[key], str, key)
     for key in ("root", "readme"):
         check_value(config[key], str | None, key)
+    for key in ("runs", "results"):
+        folder = place_to_write(config[key], key)
+        if folder.exists() and not folder.is_dir():
+            raise BadInput(f"{key}={printable(folder)} is a file; allowed: a folder, which is made if it does not exist")
     if config["root"] is not None and not given_path(config["root"], "root").is_dir():
         raise BadInput(f"root={config['root']} is not a folder; allowed: the folder with omniglot/, cifar-fs/ and others")
 
@@ -35,7 +39,9 @@ def chosen_cells(given: str | list[str], plan: Plan) -> list[Cell]:
         BadInput: a name fits none of them.
     """
     patterns = [given] if isinstance(given, str) else given
-    if patterns == [ALL]:
+    if not patterns:
+        raise BadInput("cells=[] names no cell; allowed: all, or names such as omniglot/protonet_20w1s")
+    if ALL in patterns:
         return list(plan.cells)
     for pattern in patterns:
         if not any(fnmatchcase(cell.name, pattern) for cell in plan.cells):

@@ -58,9 +58,9 @@ def ranked(results: dict[str, Result], higher_is_better: bool = True) -> list[Ra
 
 def on_the_same_episodes(results: dict[str, Result]) -> list[dict[str, Result]]:
     """Groups of results whose test episodes are the same, of two or more results each."""
-    groups: dict[str, dict[str, Result]] = {}
+    groups: dict[tuple[str, int], dict[str, Result]] = {}
     for name, result in results.items():
-        groups.setdefault(result.episodes, {})[name] = result
+        groups.setdefault((result.episodes, len(result.scores)), {})[name] = result
     return [group for group in groups.values() if len(group) > 1]
 
 

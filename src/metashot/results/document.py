@@ -186,8 +186,14 @@ class Page:
             if record is None or result is None or result.training != cell.name
             else f"{record.peak_memory / 2**30:.1f} GiB",
             f"`{cell.recipe}`" + "".join(f" `{argument}`" for argument in cell.arguments),
-            "" if record is None else f"`{record.checkpoint[:12]}`",
+            self._checkpoint(cell),
         ]
+
+    def _checkpoint(self, cell: Cell) -> str:
+        """The digest of what was tested; that of the record, for a result that was kept without one."""
+        result, record = self.kept.results.get(cell.name), self._record(cell)
+        digest = (result and result.checkpoint) or ("" if record is None else record.checkpoint)
+        return f"`{digest[:12]}`" if digest else ""
 
     def _time(self, cell: Cell, record: Record | None, machines: Numbered) -> str:
         """What the training named after a cell took; in brackets, what it would take."""

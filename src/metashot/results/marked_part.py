@@ -1,10 +1,12 @@
 """The part of a text file between two lines, which is generated; the rest of the file is its author's."""
 
+import os
+import shutil
 from pathlib import Path
 
 from metashot.bad_input import BadInput
 from metashot.files.outputs import atomic_file
-from metashot.files.paths import place_to_write, printable, reason_of
+from metashot.files.paths import place_to_write, printable, read_file, reason_of
 
 _MOST_BYTES = 2**24
 
@@ -29,21 +31,30 @@ class MarkedPart:
     @property
     def text(self) -> str:
         """What stands there now, without empty lines around it."""
-        before, _, after = self._divided()
-        whole = self.path.read_bytes().decode()
-        return "\n".join(whole[len(before) : len(whole) - len(after)].strip().splitlines()[1:-1]).strip()
+        _, part, _, _ = self._divided()
+        return "\n".join(part.strip().splitlines()[1:-1]).strip()
 
     def replace(self, new: str) -> None:
-        """Put another text there."""
-        before, newline, after = self._divided()
-        text = f"{self.begin}\n\n{new}\n\n{self.end}\n".replace("\n", newline)
-        with atomic_file(self.path) as file:
-            file.write((before + text + after).encode())
+        """Put another text there. The rest of the file stays as it is; a link stays one, and the file keeps its mode.
 
-    def _divided(self) -> tuple[str, str, str]:
+        Raises:
+            BadInput: The file has lost its lines meanwhile, or cannot be written.
+        """
+        before, _, after, newline = self._divided()
+        text = f"{self.begin}\n\n{new}\n\n{self.end}\n".replace("\n", newline)
+        target = Path(os.path.realpath(self.path))
+        try:
+            with atomic_file(target) as file:
+                shutil.copymode(target, file.name)
+                file.write((before + text + after).encode())
+        except OSError as error:
+            raise BadInput(f"{self.key}={printable(self.path)} cannot be written: {reason_of(error)}") from error
+
+    def _divided(self) -> tuple[str, str, str, str]:
+        """What stands before the part, the part with its lines, what stands after it, and how its lines end."""
         named = f"{self.key}={printable(self.path)}"
         try:
-            text = self.path.read_bytes().decode()
+            text = read_file(self.path, _MOST_BYTES).decode()
         except FileNotFoundError as error:
             raise BadInput(f"{named} does not exist; allowed: a text file with {self.begin} and {self.end}") from error
         except OSError as error:
@@ -57,4 +68,6 @@ class MarkedPart:
         if len(begins) != 1 or len(ends) != 1 or begins > ends:
             raise BadInput(f"{named} does not have one line {self.begin} and after it one line {self.end}")
         newline = "\r\n" if lines[begins[0]].endswith("\r\n") else "\n"
-        return "".join(lines[: begins[0]]), newline, "".join(lines[ends[0] + 1 :])
+        divided = (lines[: begins[0]], lines[begins[0] : ends[0] + 1], lines[ends[0] + 1 :])
+        before, part, after = map("".join, divided)
+        return before, part, after, newline

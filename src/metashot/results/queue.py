@@ -3,21 +3,24 @@
 import csv
 import fcntl
 import json
+import math
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from metashot.bad_input import BadInput
 from metashot.checkpoints.run_folder import EPISODES, METRICS, REPORT
-from metashot.checkpoints.stored import BEST
+from metashot.checkpoints.stored import BEST, CONFIG, configuration_of_folder
 from metashot.configuration import Container, differences
-from metashot.files.outputs import write_atomically
-from metashot.files.paths import open_lock, printable
-from metashot.results.commands import Ended, run_command
+from metashot.files.outputs import LEFTOVER, write_atomically
+from metashot.files.paths import open_lock, printable, read_file, reason_of
+from metashot.process.interruption import STOP
+from metashot.results.commands import Ended, Used, run_command
 from metashot.results.machine import commit, machine
 from metashot.results.storage import (
     Cost,
@@ -27,6 +30,7 @@ from metashot.results.storage import (
     digest_of_episodes,
     kept_report,
     read_cost,
+    read_record,
     read_result,
     write_cost,
     write_record,
@@ -42,14 +46,30 @@ _PILOT = (
 )
 _SPEED = "train/tasks_per_second"
 _MOST_PILOT = 600.0  # seconds
+# What a run that was stopped before its first checkpoint leaves in its folder.
+_UNFINISHED = {".lock", CONFIG, METRICS, "checkpoints"}
+_MOST_BYTES = 2**26  # of a file of a run
 
 
 class NotMeasured(Exception):
-    """Why a cell was left out for now."""
+    """Why a training was left out for now.
+
+    Args:
+        training: Its name.
+        reason: Why.
+    """
+
+    def __init__(self, training: str, reason: str) -> None:
+        super().__init__(reason)
+        self.training = training
 
 
 class TimeOver(NotMeasured):
     """The time of the call is over."""
+
+
+class Busy(NotMeasured):
+    """Another call is at it."""
 
 
 class Failed(NotMeasured):
@@ -105,136 +125,285 @@ class Queue:
 
         Raises:
             BadInput: a run was trained in another way than its recipe says now.
+            Stopped: the user asked for it.
         """
+        for training in self._begun(cells):
+            training.refuse_other()
         left_out: dict[str, NotMeasured] = {}  # by training
-        for cell in cells:
-            if read_result(self.results, cell.name) is not None:
+        # Twice: another call may have been at a training, and a training may have been repeated after a cell was tested.
+        for cell in (*cells, *cells):
+            STOP.check()
+            if self._is_measured(cell):
                 continue
             training = training_of(cell, self.plan.cells, self.runs)
             if training.name in left_out:
                 continue
             try:
-                self._train(training, budget)
-                self._test(cell, training, budget)
+                if training.start is not None and training.start.name in left_out:
+                    missing = f"it starts from {training.start.name}, which is not trained"
+                    raise NotMeasured(training.name, f"{training.name}: {missing}")
+                self._measure(cell, training, budget)
+            except TimeOver as reason:
+                self.say(str(reason))
+                break
+            except Busy as reason:
+                self.say(f"left out: {reason}")
+            except NotMeasured as reason:
+                left_out[reason.training] = reason
+                self.say(f"{'failed' if isinstance(reason, Failed) else 'left out'}: {reason}")
+        return [str(reason) for reason in left_out.values() if isinstance(reason, Failed)]
+
+    def measure_costs(self, cells: Sequence[Cell], budget: Budget) -> list[str]:
+        """Measure what the trainings of missing cells would take, by a few steps of each.
+
+        Returns:
+            What failed, a line each.
+        """
+        failed: dict[str, str] = {}
+        for cell in cells:
+            STOP.check()
+            if read_result(self.results, cell.name) is not None:
+                continue
+            training = training_of(cell, self.plan.cells, self.runs)
+            if training.name in failed:
+                continue
+            try:
+                with _claimed(training) as lock:
+                    self._cost(training, budget, lock)
             except TimeOver as reason:
                 self.say(str(reason))
                 break
             except NotMeasured as reason:
-                left_out[training.name] = reason
+                if isinstance(reason, Failed):
+                    failed[training.name] = str(reason)
                 self.say(f"{'failed' if isinstance(reason, Failed) else 'left out'}: {reason}")
-        return [str(reason) for reason in left_out.values() if isinstance(reason, Failed)]
+        return list(failed.values())
 
-    def measure_costs(self, cells: Sequence[Cell], budget: Budget) -> None:
-        """Measure what the trainings of missing cells would take, by a few steps of each."""
+    def _begun(self, cells: Sequence[Cell]) -> Iterator[Training]:
+        """The trainings of missing cells that have a run."""
         for cell in cells:
-            if read_result(self.results, cell.name) is None:
-                if budget.left <= 0:
-                    raise TimeOver("the time is over")
-                self.cost_of(training_of(cell, self.plan.cells, self.runs))
+            if (self.runs / cell.name / CONFIG).is_file() and not self._is_measured(cell):
+                yield training_of(cell, self.plan.cells, self.runs)
 
-    def cost_of(self, training: Training) -> Cost:
+    def _is_measured(self, cell: Cell) -> bool:
+        """Whether a cell was tested, with the checkpoint that its training is known by now."""
+        result = read_result(self.results, cell.name)
+        if result is None or result.checkpoint is None:
+            return result is not None
+        record = read_record(self.results, result.training)
+        return record is None or record.checkpoint == result.checkpoint
+
+    def _cost(self, training: Training, budget: Budget, lock: int) -> Cost:
         """What a training takes, which is measured if it is not known."""
         known = read_cost(self.results, training.name)
         if known is not None:
             return known
-        with tempfile.TemporaryDirectory(prefix="metashot-results-") as scratch:
-            folder = Path(scratch, "run")
-            arguments = (*training.cell.overrides, *self._root(), *_PILOT, f"folder={folder}")
-            ended = run_command("train", arguments, self.threads, Path(scratch, "log"), _MOST_PILOT)
-            if ended.code != 0:
-                raise Failed(f"{training.name}, of which a few steps were tried: {ended.message or 'it took too long'}")
-            with (folder / METRICS).open(newline="") as file:
-                speeds = [float(row[_SPEED]) for row in csv.DictReader(file) if row.get(_SPEED)]
         tasks = training.config["trainer"]["max_steps"] * training.config["data"]["tasks_per_step"]
-        cost = Cost(tasks / speeds[-1], machine(self.threads))
+        seconds = 0.0
+        if tasks > 0:
+            with tempfile.TemporaryDirectory(prefix="metashot-results-") as scratch:
+                seconds = tasks / self._speed(training, Path(scratch), budget, lock)
+        cost = Cost(seconds, machine(self.threads))
         write_cost(self.results, training.name, cost)
         self.say(f"{training.name}: about {cost.seconds / 60:.1f} minutes of training")
         return cost
 
-    def _train(self, training: Training, budget: Budget) -> None:
+    def _speed(self, training: Training, scratch: Path, budget: Budget, lock: int) -> float:
+        """Tasks per second, by a few steps."""
+        with self._pilot(training, scratch, budget, lock).joinpath(METRICS).open(newline="") as file:
+            speeds = [float(row[_SPEED]) for row in csv.DictReader(file) if row.get(_SPEED)]
+        if not speeds or not speeds[-1] > 0 or math.isinf(speeds[-1]):
+            raise Failed(training.name, f"{training.name}: a few steps were tried, and their speed was not measured")
+        return speeds[-1]
+
+    def _pilot(self, training: Training, scratch: Path, budget: Budget, lock: int) -> Path:
+        """A run of a few steps; a training that starts from one that is missing starts from a few steps of that."""
+        if budget.left <= 0:
+            raise TimeOver(training.name, "the time is over; the same call continues")
+        arguments: tuple[str, ...] = (*training.cell.overrides, *self._root(), *_PILOT)
+        if training.start is not None:
+            start = training.start
+            found = start.folder if start.is_done else self._pilot(start, scratch, budget, lock)
+            arguments += (f"init_from={found}",)
+        folder = scratch / training.cell.name.replace("/", "-")
+        limit = min(_MOST_PILOT, budget.left)
+        ended = run_command("train", (*arguments, f"folder={folder}"), self.threads, folder.with_suffix(".log"), limit, lock)
+        if ended.code is None and limit < _MOST_PILOT:
+            raise TimeOver(training.name, "the time is over; the same call continues")
+        if ended.code != 0:
+            message = "it took too long" if ended.code is None else ended.message
+            raise Failed(training.name, f"{training.name}, of which a few steps were tried: {message}")
+        return folder
+
+    def _measure(self, cell: Cell, training: Training, budget: Budget) -> None:
+        if training.start is not None:
+            self._train_start(training.start, budget)
+        with _claimed(training) as lock:
+            if self._is_measured(cell):  # another call was faster
+                return
+            record = self._train(training, budget, lock)
+            # The run itself has tested the cell that it is named after.
+            for one in dict.fromkeys((training.cell, cell)):
+                if not self._is_measured(one):
+                    self._test(one, training, record, budget, lock)
+
+    def _train_start(self, training: Training, budget: Budget) -> None:
+        if training.start is not None:
+            self._train_start(training.start, budget)
+        with _claimed(training) as lock:
+            self._train(training, budget, lock)
+
+    def _train(self, training: Training, budget: Budget, lock: int) -> Record:
         """Train unless that has been done, and keep a record of it."""
-        if training.start is not None:
-            self._train(training.start, budget)
-        with _claimed(training):
-            training.refuse_other()
-            if not training.is_done:
-                if not training.can_be_resumed:
-                    minutes = self.cost_of(training).seconds / 60
-                    if 60 * minutes > budget.training:
-                        allowed = f"training_minutes={budget.training / 60:g}"
-                        raise NotMeasured(f"{training.name} would take about {minutes:.0f} minutes, and {allowed}")
-                self._run(training, budget)
-            note = json.loads(training.note.read_text())
-            report = json.loads((training.folder / REPORT).read_text())
-            write_record(self.results, training.name, _record(training, note, report))
+        training.refuse_other()
+        if not training.is_done:
+            if not training.can_be_resumed:
+                minutes = self._cost(training, budget, lock).seconds / 60
+                if 60 * minutes > budget.training:
+                    allowed = f"training_minutes={budget.training / 60:g}"
+                    reason = f"{training.name} would take about {minutes:.0f} minutes, and {allowed}"
+                    raise NotMeasured(training.name, reason)
+            self._run(training, budget, lock)
+        with _readable(training):
+            checkpoint = digest_of(training.folder / "checkpoints" / BEST)
+            known = read_record(self.results, training.name)
+            if known is not None and known.checkpoint == checkpoint:
+                return known
+            report = _json(training.folder / REPORT)
+            record = _record(training, _noted(training), report, checkpoint)
+        write_record(self.results, training.name, record)
+        return record
 
-    def _run(self, training: Training, budget: Budget) -> None:
-        arguments: tuple[str, ...] = (*training.cell.overrides, *self._root(), "logger=csv", f"folder={training.folder}")
-        if training.start is not None:
-            arguments += (f"init_from={training.start.folder}",)
+    def _run(self, training: Training, budget: Budget, lock: int) -> None:
+        before = Used()
         if training.can_be_resumed:
-            arguments = (f"resume={training.folder}",)
-        elif training.folder.is_dir():
-            shutil.rmtree(training.folder)  # stopped before its first checkpoint
-        ended = self._command("train", arguments, training, budget)
-        before: dict[str, Any] = json.loads(training.note.read_text()) if training.note.is_file() else {}
-        note = {
-            "seconds": before.get("seconds", 0.0) + ended.seconds,
-            "processor_seconds": before.get("processor_seconds", 0.0) + ended.processor_seconds,
-            "peak_memory": max(before.get("peak_memory", 0), ended.peak_memory),
-            "machine": machine(self.threads),
-            "commit": commit(),
-        }
-        write_atomically(training.note, (json.dumps(note, indent=2) + "\n").encode())
-        _refuse_end(ended, f"{training.name} ({printable(training.log)})")
-        self.say(f"trained {training.name}, {note['seconds'] / 60:.1f} minutes")
+            arguments: tuple[str, ...] = (f"resume={training.folder}",)
+            with _readable(training):
+                before = _used(_noted(training))
+        else:
+            _remove_unfinished(training)
+            arguments = (*training.cell.overrides, *self._root(), "logger=csv", f"folder={training.folder}")
+            if training.start is not None:
+                arguments += (f"init_from={training.start.folder}",)
+        known = {"machine": machine(self.threads), "commit": commit()}
 
-    def _test(self, cell: Cell, training: Training, budget: Budget) -> None:
+        def note(used: Used) -> None:
+            write_atomically(training.note, (json.dumps({**asdict(before + used), **known}, indent=2) + "\n").encode())
+
+        ended = self._command("train", arguments, training, budget, lock, note)
+        _refuse_end(ended, training, f"{training.name} ({printable(training.log)})")
+        if not training.is_done:
+            raise Failed(training.name, f"{training.name}: train.py left no report in {printable(training.folder)}")
+        self.say(f"trained {training.name}, {_used(_noted(training)).seconds / 60:.1f} minutes")
+
+    def _test(self, cell: Cell, training: Training, record: Record, budget: Budget, lock: int) -> None:
         """Test the checkpoint of a training on the episodes of a cell, unless the run itself has done so."""
-        config = training.config if cell == training.cell else configuration_of(cell)
-        folder = training.folder
-        if cell != training.cell:
+        config = configuration_of(cell)
+        test, folder = config["data"]["test"], training.folder
+        trained = configuration_of_folder(training.folder)["data"]["test"]
+        changed = [f"{key}={_as_argument(new)}" for key, new, _ in differences(test, trained, "data.test.")]
+        if changed:
             folder = training.folder / "evaluations" / cell.name.rpartition("/")[2]
-            test = config["data"]["test"]
-            trained = training.config["data"]["test"]
-            changed = [f"{key}={_as_argument(new)}" for key, new, _ in differences(test, trained, "data.test.")]
             arguments = (f"ckpt={training.folder}", *self._root(), *changed, f"episodes={test['episodes']}")
             arguments += (f"curve={config['curve']}", "pictures=none", f"out={folder}")
-            _refuse_end(self._command("evaluate", arguments, training, budget), f"the test of {cell.name}")
-        result = _result(cell, training, config, folder)
+            ended = self._command("evaluate", arguments, training, budget, lock)
+            _refuse_end(ended, training, f"the test of {cell.name} ({printable(training.log)})")
+        with _readable(training):
+            result = _result(cell, training, config, folder, record.checkpoint)
         write_result(self.results, result)
         self.say(f"{cell.name}: {result.metric} {result.score:.4f}")
 
-    def _command(self, command: str, arguments: Sequence[str], training: Training, budget: Budget) -> Ended:
+    def _command(
+        self,
+        command: str,
+        arguments: Sequence[str],
+        training: Training,
+        budget: Budget,
+        lock: int,
+        note: Callable[[Used], None] = lambda used: None,
+    ) -> Ended:
         if budget.left <= 0:
-            raise TimeOver("the time is over; the same call continues")
-        return run_command(command, arguments, self.threads, training.log, budget.left)
+            raise TimeOver(training.name, "the time is over; the same call continues")
+        note(Used())
+        return run_command(command, arguments, self.threads, training.log, budget.left, lock, note)
 
     def _root(self) -> tuple[str, ...]:
         return () if self.root is None else (f"data.root={self.root}",)
 
 
 @contextmanager
-def _claimed(training: Training) -> Iterator[None]:
-    """Keep other calls from the same training."""
-    training.folder.parent.mkdir(parents=True, exist_ok=True)
-    with open_lock(training.folder.with_name(f".{training.folder.name}.lock")) as lock:
+def _claimed(training: Training) -> Iterator[int]:
+    """Keep other calls from the same training; the open lock, which its commands hold, too."""
+    place = training.folder.with_name(f".{training.folder.name}.lock")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        opened = open_lock(place)
+    except OSError as error:
+        raise BadInput(
+            f"runs: {printable(place)} cannot be made: {reason_of(error)}; give another folder for runs="
+        ) from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise NotMeasured(f"another call is training {training.name}") from None
+        except BlockingIOError:
+            raise Busy(training.name, f"another call is at {training.name}") from None
+        except OSError as error:
+            raise BadInput(f"runs: {printable(place)} cannot be locked: {reason_of(error)}") from error
+        yield lock.fileno()
+
+
+@contextmanager
+def _readable(training: Training) -> Iterator[None]:
+    """Say which run is damaged, where its files cannot be read."""
+    try:
         yield
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
+        what = f"{type(error).__name__}: {error}"
+        reason = (
+            f"the files of the run {printable(training.folder)}, or those beside it, cannot be read ({what}): move it away"
+        )
+        raise Failed(training.name, f"{training.name}: {reason} to train it again") from error
 
 
-def _refuse_end(ended: Ended, what: str) -> None:
+def _remove_unfinished(training: Training) -> None:
+    """Remove the folder of a run that was stopped before its first checkpoint, and nothing else."""
+    folder = training.folder
+    if not folder.exists() and not folder.is_symlink():
+        return
+    inside = [] if folder.is_symlink() or not folder.is_dir() else [path.name for path in folder.iterdir()]
+    checkpoints = folder / "checkpoints"
+    inside += [f"checkpoints/{path.name}" for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
+    strange = [name for name in inside if name not in _UNFINISHED and not LEFTOVER.fullmatch(Path(name).name)]
+    if strange or folder.is_symlink() or not folder.is_dir():
+        named = f"{printable(folder)} has {printable(strange[0])}" if strange else f"{printable(folder)} is not a folder"
+        raise Failed(training.name, f"{training.name}: {named}, which no run without a checkpoint has: move it away")
+    shutil.rmtree(folder)
+
+
+def _refuse_end(ended: Ended, training: Training, what: str) -> None:
     if ended.code is None:
-        raise TimeOver(f"the time is over, and {what} was stopped; the same call continues")
+        raise TimeOver(training.name, f"the time is over, and {what} was stopped; the same call continues")
     if ended.code != 0:
-        raise Failed(f"{what}: {ended.message}")
+        raise Failed(training.name, f"{what}: {ended.message}")
 
 
-def _record(training: Training, note: dict[str, Any], report: dict[str, Any]) -> Record:
-    metric = next(iter(report))
+def _json(path: Path) -> dict[str, Any]:
+    content = json.loads(read_file(path, _MOST_BYTES))
+    if not isinstance(content, dict):
+        raise ValueError(f"{printable(path)} is not a report")
+    return content
+
+
+def _noted(training: Training) -> dict[str, Any]:
+    return _json(training.note)
+
+
+def _used(note: dict[str, Any]) -> Used:
+    return Used(float(note["seconds"]), float(note["processor_seconds"]), int(note["peak_memory"]))
+
+
+def _record(training: Training, note: dict[str, Any], report: dict[str, Any], checkpoint: str) -> Record:
+    metric, used = next(iter(report)), _used(note)
     with (training.folder / METRICS).open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get(f"val/{metric}")]
     return Record(
@@ -242,27 +411,28 @@ def _record(training: Training, note: dict[str, Any], report: dict[str, Any]) ->
         training.cell.seed,
         training.cell.arguments,
         None if training.start is None else training.start.name,
-        round(note["seconds"], 1),
-        round(note["processor_seconds"], 1),
-        note["peak_memory"],
-        note["machine"],
+        round(used.seconds, 1),
+        round(used.processor_seconds, 1),
+        used.peak_memory,
+        str(note["machine"]),
         training.config["trainer"]["max_steps"],
         report["step"],
         metric,
         [[int(row["step"]), float(row[f"val/{metric}"]), float(row.get("val/ci95") or 0)] for row in rows],
-        digest_of(training.folder / "checkpoints" / BEST),
+        checkpoint,
         note["commit"],
     )
 
 
-def _result(cell: Cell, training: Training, config: Container, folder: Path) -> Result:
-    report = json.loads((folder / REPORT).read_text())
+def _result(cell: Cell, training: Training, config: Container, folder: Path, checkpoint: str) -> Result:
+    report = _json(folder / REPORT)
     metric = next(iter(report))
     with (folder / EPISODES).open(newline="") as file:
         rows = list(csv.DictReader(file))
     classes = [row["classes"] for row in rows if "classes" in row]
     digest = digest_of_episodes(config["data"], report, classes)
-    return Result(cell.name, training.name, metric, kept_report(report), digest, [float(row[metric]) for row in rows])
+    scores = [float(row[metric]) for row in rows]
+    return Result(cell.name, training.name, metric, kept_report(report), digest, scores, checkpoint)
 
 
 def _as_argument(value: object) -> str:

@@ -2,20 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from metashot.bad_input import BadInput
+from metashot.bad_input import BadInput, in_one_line
 from metashot.files.outputs import WRITTEN_BY, write_output
-from metashot.files.paths import printable, read_file
+from metashot.files.paths import printable, read_file, reason_of
 from metashot.results.tables import Plan
 from metashot.version import __version__
 
 TRAININGS, COSTS = "trainings", "costs"  # the folders of what is known of trainings, in that of a table
 _MOST_BYTES = 2**24
+_LONGEST = 1000  # characters of a text in a report
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _OURS = f"metashot {__version__}"
+Kind = TypeVar("Kind")
 # What a report says of a single machine or a single run's folder, and what is too long to keep.
 _NOT_KEPT = ("checkpoint", "seconds", "seconds_of_a_task", "strangers", "classes", "few_episodes", WRITTEN_BY)
 
@@ -76,6 +81,7 @@ class Result:
         report: The values of report.json that are kept.
         episodes: A digest of the test episodes: where two are equal, so are the episodes, and scores can be paired.
         scores: The score of each episode.
+        checkpoint: The SHA-256 digest of the checkpoint's file; None in reports that were kept without it.
     """
 
     name: str
@@ -84,6 +90,7 @@ class Result:
     report: Mapping[str, Any]
     episodes: str
     scores: Sequence[float]
+    checkpoint: str | None = None
 
     @property
     def score(self) -> float:
@@ -125,18 +132,12 @@ def write_result(folder: Path, result: Result) -> None:
 
 
 def read_result(folder: Path, name: str) -> Result | None:
-    """The kept test of a cell; None if it has not been measured."""
-    path = place_of(folder, name)
-    content = _read(path)
-    if content is None:
-        return None
-    try:
-        scores = content["scores"]
-        if isinstance(scores, dict):
-            scores = [correct / scores["of"] for correct in scores["correct"]]
-        return Result(**content | {"scores": [float(score) for score in scores]})
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise _broken(path, error) from error
+    """The kept test of a cell; None if it has not been measured.
+
+    Raises:
+        BadInput: the file is none of ours, or is damaged.
+    """
+    return _read(place_of(folder, name), lambda content: _as_result(content, name))
 
 
 def write_record(folder: Path, name: str, record: Record) -> None:
@@ -145,13 +146,12 @@ def write_record(folder: Path, name: str, record: Record) -> None:
 
 
 def read_record(folder: Path, name: str) -> Record | None:
-    """What is kept of a training; None if it has not been trained."""
-    path = place_of(folder, name, TRAININGS)
-    content = _read(path)
-    try:
-        return None if content is None else Record(**content)
-    except TypeError as error:
-        raise _broken(path, error) from error
+    """What is kept of a training; None if it has not been trained.
+
+    Raises:
+        BadInput: the file is none of ours, or is damaged.
+    """
+    return _read(place_of(folder, name, TRAININGS), _as_record)
 
 
 def write_cost(folder: Path, name: str, cost: Cost) -> None:
@@ -160,13 +160,12 @@ def write_cost(folder: Path, name: str, cost: Cost) -> None:
 
 
 def read_cost(folder: Path, name: str) -> Cost | None:
-    """What a training would take; None if it has not been measured."""
-    path = place_of(folder, name, COSTS)
-    content = _read(path)
-    try:
-        return None if content is None else Cost(**content)
-    except TypeError as error:
-        raise _broken(path, error) from error
+    """What a training would take; None if it has not been measured.
+
+    Raises:
+        BadInput: the file is none of ours, or is damaged.
+    """
+    return _read(place_of(folder, name, COSTS), _as_cost)
 
 
 def read_everything(folder: Path, plan: Plan) -> Kept:
@@ -210,22 +209,90 @@ def _counts(result: Result) -> tuple[int, list[int]] | None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in {**content, WRITTEN_BY: _OURS}.items()]
     write_output(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
+def _read(path: Path, checked: Callable[[dict[str, Any]], Kind]) -> Kind | None:
+    """Read a file as anybody may have written it, and check all that is used of it."""
     try:
         content = json.loads(read_file(path, _MOST_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _broken(path, error) from error
-    if not isinstance(content, dict) or content.pop(WRITTEN_BY, None) is None:
-        raise _broken(path, "metashot did not write it")
-    return content
+        if not isinstance(content, dict) or not isinstance(content.pop(WRITTEN_BY, None), str):
+            raise ValueError("metashot did not write it")
+        return checked(content)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _broken(path, reason_of(error)) from error
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise _broken(path, reason[:_LONGEST]) from error
 
 
-def _broken(path: Path, reason: object) -> BadInput:
+def _as_result(content: dict[str, Any], name: str) -> Result:
+    scores = content["scores"]
+    if isinstance(scores, dict):
+        scores = [_number(correct) / _number(scores["of"]) for correct in _list(scores["correct"])]
+    result = Result(**content | {"scores": [_number(score) for score in _list(scores)]})
+    _refuse_other_texts(result, "name", "training", "metric", "episodes")
+    _refuse_other_texts(result, *(["checkpoint"] if result.checkpoint is not None else []))
+    if result.name != name:
+        raise ValueError(f"it is that of {result.name}")
+    if not _NAME.fullmatch(result.training):
+        raise ValueError(f"training={result.training} is not the name of a training")
+    if not isinstance(result.report, dict) or not result.scores:
+        raise ValueError("it has no report, or no scores")
+    for value in (result.report[result.metric], *([] if result.report["ci95"] is None else [result.report["ci95"]])):
+        _number(value)
+    if not isinstance(result.report["episodes"], int) or not isinstance(result.report.get("transductive", False), bool):
+        raise ValueError("episodes is not a number, or transductive neither true nor false")
+    return result
+
+
+def _as_record(content: dict[str, Any]) -> Record:
+    record = Record(**content)
+    _refuse_other_texts(record, "recipe", "machine", "metric", "checkpoint")
+    optional = [name for name in ("started_from", "commit") if getattr(record, name) is not None]
+    _refuse_other_texts(record, *optional)
+    for name in ("seed", "seconds", "processor_seconds", "peak_memory", "steps", "best_step"):
+        _number(getattr(record, name))
+    for step, *values in map(_list, _list(record.validation)):
+        if not isinstance(step, int) or len(values) != 2:
+            raise ValueError("a point of validation is not a step, a score and an interval")
+        _number(values[0])
+        _number(values[1])
+    _list(record.arguments)
+    return record
+
+
+def _as_cost(content: dict[str, Any]) -> Cost:
+    cost = Cost(**content)
+    _refuse_other_texts(cost, "machine")
+    if _number(cost.seconds) < 0:
+        raise ValueError(f"seconds={cost.seconds} is below zero")
+    return cost
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{str(value)[:_LONGEST]} is not a finite number")
+    return float(value)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{str(value)[:_LONGEST]} is not a list")
+    return value
+
+
+def _refuse_other_texts(of: Result | Record | Cost, *names: str) -> None:
+    """Refuse what is no text, or not a single line of a length that a table has room for."""
+    assert set(names) <= {field.name for field in fields(of)}
+    for name in names:
+        value = getattr(of, name)
+        if not isinstance(value, str) or len(value) > _LONGEST or in_one_line(value) != value:
+            raise ValueError(f"{name} is not a text of one line")
+
+
+def _broken(path: Path, reason: str) -> BadInput:
     return BadInput(f"{printable(path)} cannot be read as a report of results: {reason}; delete it to measure it again")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ def _same_row(one: Cell, other: Cell) -> bool:
     return (one.table, one.row, one.seed, one.variant) == (other.table, other.row, other.seed, other.variant)
 
 
+@cache
 def configuration_of(cell: Cell) -> Container:
-    """The configuration of a cell's recipe."""
+    """The configuration of a cell's recipe, which nobody changes."""
     return composed(TRAINING, cell.overrides)

@@ -1,0 +1,1 @@
+"""Tests of the results command and of what it writes."""

@@ -1,0 +1,80 @@
+"""Every key of the results command is checked before anything is measured, with one message that names it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metashot.bad_input import BadInput
+from metashot.checkpoints.recipes import RESULTS
+from metashot.configuration.composing import composed
+from metashot.results.checks import chosen_cells, refuse_results
+from tests.results.made import cell, plan
+
+PLAN = plan(cell("protonet"), cell("maml"), cell("maml", seed=1))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("minutes=-1", "minutes=-1 cannot be used"),
+        ("minutes=.nan", r"minutes=\.nan cannot be used"),
+        ("minutes=.inf", r"minutes=\.inf cannot be used"),
+        ("minutes=soon", "minutes=soon cannot be used"),
+        ("minutes=true", "minutes=true cannot be used"),
+        ("minutes=null", "minutes="),
+        ("training_minutes=-0.1", "training_minutes=-0.1 cannot be used"),
+        ("training_minutes=[1]", "training_minutes="),
+        ("costs=1", "costs=1 cannot be used; allowed: true or false"),
+        ("threads=0", "threads=0 cannot be used"),
+        ("threads=1.5", "threads=1.5 cannot be used"),
+        ("threads=99999", "threads=99999 cannot be used"),
+        ("runs=null", "runs="),
+        ("results=null", "results="),
+        ("results=''", "results= is empty"),
+        ("runs={here}/file", "runs=.*file is a file; allowed: a folder"),
+        ("results={here}/file", "results=.*file is a file; allowed: a folder"),
+        ("page=3", "page=3"),
+        ("readme=3", "readme=3"),
+        ("root=nowhere", "root=nowhere is not a folder"),
+        ("root=3", "root=3"),
+        ("cells=3", "cells=3 cannot be used"),
+        ("cells=null", "cells="),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_key(tmp_path: Path, given: str, message: str) -> None:
+    (tmp_path / "file").write_text("")
+    config = composed(RESULTS, [given.format(here=tmp_path)])
+    with pytest.raises(BadInput, match=message):
+        refuse_results(config)
+
+
+def test_the_defaults_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refuse_results(composed(RESULTS, []))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("all", [0, 1, 2]),
+        ("*", [0, 1, 2]),
+        ("omniglot/maml_*", [1, 2]),
+        (["omniglot/maml_5w1s", "omniglot/protonet_5w1s"], [0, 1]),
+        (["omniglot/maml_5w1s", "all"], [0, 1, 2]),
+    ],
+)
+def test_cells_are_chosen_by_name_in_the_order_of_the_queue(given: Any, found: list[int]) -> None:
+    assert chosen_cells(given, PLAN) == [PLAN.cells[place] for place in found]
+
+
+@pytest.mark.parametrize("given", ["omniglot/mamll_5w1s", "", "Omniglot/*", ["omniglot/*", "glyphs/*"], []], ids=str)
+def test_a_name_that_fits_no_cell_is_refused(given: Any) -> None:
+    with pytest.raises(BadInput, match=r"cells=.*; allowed: all, or names such as"):
+        chosen_cells(given, PLAN)
+
+
+def test_the_closest_cell_is_suggested() -> None:
+    with pytest.raises(BadInput, match=r"did you mean omniglot/maml_5w1s\?"):
+        chosen_cells("omniglot/mamll_5w1s", PLAN)

@@ -1,0 +1,56 @@
+"""RESULTS.md, and the table in README.md, are those that the kept reports give: nobody edits a number by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from metashot.commands.results import BEGIN, END
+from metashot.results.document import Page
+from metashot.results.marked_part import MarkedPart
+from metashot.results.storage import read_everything
+from metashot.results.tables import read_plan, read_published
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    plan = read_plan()
+    return Page(plan, read_published(), read_everything(ROOT / "results", plan))
+
+
+def test_results_page_is_the_one_that_the_reports_give(page: Page) -> None:
+    assert page.kept.results, "results/ has no report"
+    written = ROOT / "RESULTS.md"
+    assert written.is_file(), "RESULTS.md is missing: python -m metashot.results writes it"
+    assert written.read_text(encoding="utf-8") == page.document(), "python -m metashot.results writes it again"
+
+
+def test_table_of_readme_is_the_one_that_the_reports_give(page: Page) -> None:
+    readme = ROOT / "README.md"
+    if BEGIN in readme.read_text(encoding="utf-8") or END in readme.read_text(encoding="utf-8"):
+        part = MarkedPart(readme, BEGIN, END, "readme")
+        assert part.text == page.headline(), "python -m metashot.results readme=README.md writes it again"
+
+
+def test_every_report_belongs_to_a_cell_and_every_result_to_a_training(page: Page) -> None:
+    """A report that no cell has would be lost silently, and a result without its training has no time and no checkpoint."""
+    names = {cell.name for cell in page.plan.cells}
+    kept = {f"{path.parts[-2]}/{path.stem}" for path in (ROOT / "results").glob("*/*.json")}
+    assert kept <= names, f"reports of no cell: {kept - names}"
+    for kind in ("trainings", "costs"):
+        found = {f"{path.parts[-3]}/{path.stem}" for path in (ROOT / "results").glob(f"*/{kind}/*.json")}
+        assert found <= names, f"{kind} of no cell: {found - names}"
+    assert {result.training for result in page.kept.results.values()} <= page.kept.records.keys()
+
+
+def test_every_result_has_two_thousand_episodes_and_unseen_classes(page: Page) -> None:
+    for result in page.kept.results.values():
+        assert result.report["episodes"] >= 2000, result.name
+        seen = result.report.get("seen_classes")
+        assert seen is None or seen["seen"] == 0, result.name
+
+
+def test_every_cell_more_than_a_point_below_what_is_published_is_explained(page: Page) -> None:
+    rows = {f"{cell.table.name}/{cell.row}" for cell in page.below()}
+    assert rows <= {row for row, text in page.plan.explanations.items() if text.strip()}, "say why in tables.yaml"
