@@ -14,7 +14,7 @@ OTHERS = [0.9, 1.0, 0.9, 1.0]
 
 
 def published(score: float, interval: float | None = 0.4, transductive: bool = False, remark: str = "") -> Published:
-    return Published(score, interval, "Finn et al. 2017, arXiv:1703.03400", transductive, remark)
+    return Published(score, interval, "Finn et al. 2017, arXiv:1703.03400", "the paper", transductive, remark)
 
 
 def text(of: Plan, kept: Kept, **by_row: Published) -> str:
@@ -134,7 +134,7 @@ def test_sources_are_numbered_once_and_remarks_make_another_one() -> None:
     cells = plan(PROTONET, MAML, RELATION)
     document = text(cells, kept(), protonet=published(1), maml=published(2), relation=published(3, remark="another split"))
     assert [line(document, row)[3][-3:] for row in ("protonet", "maml", "relation")] == ["[1]", "[1]", "[2]"]
-    assert "2. Finn et al. 2017, arXiv:1703.03400 (another split)" in document
+    assert "2. Finn et al. 2017, arXiv:1703.03400. Another split. Seen: the paper." in document
 
 
 def test_the_headline_has_a_command_and_both_numbers() -> None:
