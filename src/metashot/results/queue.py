@@ -130,16 +130,22 @@ class Queue:
             if read_result(self.results, cell.name) is None:
                 if budget.left <= 0:
                     raise TimeOver("the time is over")
-                self.cost_of(training_of(cell, self.plan.cells, self.runs))
+                training = training_of(cell, self.plan.cells, self.runs)
+                if training.start is not None and not training.start.is_done:
+                    self.say(f"left out: {training.name} starts from {training.start.name}, which is not trained yet")
+                    continue
+                self.cost_of(training)
 
     def cost_of(self, training: Training) -> Cost:
         """What a training takes, which is measured if it is not known."""
         known = read_cost(self.results, training.name)
         if known is not None:
             return known
+        if training.config["trainer"]["max_steps"] == 0:  # nothing is trained, and there is no speed to measure
+            return Cost(0.0, machine(self.threads))
         with tempfile.TemporaryDirectory(prefix="metashot-results-") as scratch:
             folder = Path(scratch, "run")
-            arguments = (*training.cell.overrides, *self._root(), *_PILOT, f"folder={folder}")
+            arguments = (*training.cell.overrides, *self._root(), *_PILOT, *_start_of(training), f"folder={folder}")
             ended = run_command("train", arguments, self.threads, Path(scratch, "log"), _MOST_PILOT)
             if ended.code != 0:
                 raise Failed(f"{training.name}, of which a few steps were tried: {ended.message or 'it took too long'}")
@@ -170,8 +176,7 @@ class Queue:
 
     def _run(self, training: Training, budget: Budget) -> None:
         arguments: tuple[str, ...] = (*training.cell.overrides, *self._root(), "logger=csv", f"folder={training.folder}")
-        if training.start is not None:
-            arguments += (f"init_from={training.start.folder}",)
+        arguments += _start_of(training)
         if training.can_be_resumed:
             arguments = (f"resume={training.folder}",)
         elif training.folder.is_dir():
@@ -224,6 +229,10 @@ def _claimed(training: Training) -> Iterator[None]:
         except OSError:
             raise NotMeasured(f"another call is training {training.name}") from None
         yield
+
+
+def _start_of(training: Training) -> tuple[str, ...]:
+    return () if training.start is None else (f"init_from={training.start.folder}",)
 
 
 def _refuse_end(ended: Ended, what: str) -> None:
