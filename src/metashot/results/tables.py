@@ -71,6 +71,11 @@ class Table:
     published: str | None
     external: tuple[str, ...] = ()
 
+    @property
+    def has_shapes(self) -> bool:
+        """Whether its tasks have classes."""
+        return self.columns != (_NO_COLUMN,)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -175,7 +180,7 @@ def read_published(path: Path = PUBLISHED) -> PublishedResults:
         table: {
             row: {
                 _NO_COLUMN if column == _SCORE else column: Published(
-                    *value, given["source"], given["transductive"], given.get("remark", ""), given.get("measure")
+                    value[0], value[1], given["source"], given["transductive"], given.get("remark", ""), given.get("measure")
                 )
                 for column, value in given.items()
                 if column == _SCORE or SHAPE.fullmatch(column)
