@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from metashot.evaluation.documents import table
 from metashot.evaluation.statistics import mean_and_interval, standard_error
 from metashot.files.outputs import DOCUMENT_END
-from metashot.problems import IN_PERCENT
 from metashot.results.comparisons import Ranked, in_short, on_the_same_episodes, ranked
+from metashot.results.families import Column, columns_of, heading_of_score, higher_is_better, is_below, printed, scale_of
 from metashot.results.storage import Kept, Record, Result
 from metashot.results.tables import Cell, Plan, Published, PublishedResults, Table
 
-TOLERANCE = 1.0  # points below the published score from which on an explanation is needed
-_HEAD = (
-    *("algorithm", "ways", "shots", "published", "measured", "difference", "episodes"),
-    *("time", "memory", "recipe", "checkpoint"),
-)
+_SHAPE = ("ways", "shots")
+_COSTS = ("time", "memory", "recipe", "checkpoint")
 _HEADLINE = ("command", "task", "measured", "published", "`transductive`", "total time")
 _COMPARED = ("", "algorithm", "measured", "better than", "not told apart from")
 _DASH, _MINUS = "–", "\N{MINUS SIGN}"
@@ -96,11 +93,10 @@ class Page:
         rows = []
         for cell in map(self.plan.named, self.plan.headline):
             result, record, published = self.kept.results.get(cell.name), self._record(cell), self.of_paper(cell)
-            ways, shots = cell.shape
             rows.append(
                 [
                     f"`python train.py experiment={cell.recipe}`",
-                    f"{cell.table.short}, {ways}-way {shots}-shot",
+                    ", ".join(part for part in (cell.table.short, cell.task) if part),
                     _DASH if result is None else _score(result),
                     _DASH if published is None else f"{_published(published)} ({published.paper})",
                     "" if result is None else str(result.report["transductive"]).lower(),
@@ -110,8 +106,8 @@ class Page:
         return table(_HEADLINE, rows)
 
     def below(self) -> list[Cell]:
-        """The cells that are measured, and more than a point below what is published."""
-        return [cell for cell in self._shown() if (gap := self._difference(cell)) is not None and gap < -TOLERANCE]
+        """The cells that are measured, and more than a point worse than what is published."""
+        return [cell for cell in self._shown() if self._is_below(cell)]
 
     def of_paper(self, cell: Cell) -> Published | None:
         """The published result of a cell."""
@@ -133,17 +129,26 @@ class Page:
     def _counts(self) -> str:
         shown = self._shown()
         measured = [cell for cell in shown if cell.name in self.kept.results]
-        differences = [gap for cell in measured if (gap := self._difference(cell)) is not None]
-        reached = sum(gap >= -TOLERANCE for gap in differences)
+        published = [cell for cell in measured if self._difference(cell) is not None]
+        reached = sum(not self._is_below(cell) for cell in published)
         return (
-            f"{len(measured)} of {len(shown)} cells are measured; {len(differences)} of these have a published result, and "
+            f"{len(measured)} of {len(shown)} cells are measured; {len(published)} of these have a published result, and "
             f"{reached} reach it or are at most one point below."
         )
 
     def _difference(self, cell: Cell) -> float | None:
-        """Measured less published, in points."""
+        """Measured less published, in points or in the unit of the score."""
         result, published = self.kept.results.get(cell.name), self.of_paper(cell)
-        return None if result is None or published is None else _scale(result.metric) * result.score - published.score
+        if result is None or published is None:
+            return None
+        return scale_of(result.metric) * float(result.report[published.measure or result.metric]) - published.score
+
+    def _is_below(self, cell: Cell) -> bool:
+        gap, published = self._difference(cell), self.of_paper(cell)
+        return gap is not None and published is not None and is_below(self._metric(cell), gap, published.score)
+
+    def _metric(self, cell: Cell) -> str:
+        return self.kept.results[cell.name].metric
 
     def _record(self, cell: Cell) -> Record | None:
         result = self.kept.results.get(cell.name)
@@ -159,28 +164,37 @@ class Page:
                 continue
             if heading:
                 yield f"### {heading}"
-            yield table(_HEAD, [self._line(cell, sources, machines) for cell in cells])
+            results = [self.kept.results[cell.name] for cell in cells if cell.name in self.kept.results]
+            columns = columns_of([result.report for result in results])
+            yield table(
+                [
+                    *("algorithm", *(_SHAPE if of.has_shapes else ()), "published"),
+                    *(heading_of_score([result.metric for result in results]), "difference", "episodes"),
+                    *(column.heading for column in columns),
+                    *_COSTS,
+                ],
+                [self._line(cell, columns, sources, machines) for cell in cells],
+            )
             yield from self._comparisons(cells)
         if notes := [note for row in dict.fromkeys(cell.row for cell in shown) for note in self._notes(of, row)]:
             yield "\n".join(notes)
 
     def _has_external_data(self, cell: Cell) -> bool:
         result = self.kept.results.get(cell.name)
-        return result is not None and result.report.get("external_data") is not None
+        return cell.row in cell.table.external if result is None else result.report.get("external_data") is not None
 
-    def _line(self, cell: Cell, sources: Numbered, machines: Numbered) -> list[str]:
+    def _line(self, cell: Cell, columns: Sequence[Column], sources: Numbered, machines: Numbered) -> list[str]:
         result, record, published = self.kept.results.get(cell.name), self._record(cell), self.of_paper(cell)
-        ways, shots = cell.shape
         gap = self._difference(cell)
         own = record if result is not None and result.training == cell.name else None
         return [
             f"`{cell.row}`" + (f" ({cell.variant})" if cell.variant else ""),
-            str(ways),
-            str(shots),
+            *map(str, cell.shape or ()),
             "" if published is None else f"{_published(published)} [{sources[published.cited]}]",
             "" if result is None else _score(result) + self._over_seeds(cell),
             "" if gap is None else f"{gap:+.2f}".replace("-", _MINUS),
             "" if result is None else f"{result.report['episodes']:,}",
+            *(column.cell(None if result is None else result.report) for column in columns),
             self._time(cell, own, machines),
             ""
             if record is None or result is None or result.training != cell.name
@@ -208,8 +222,9 @@ class Page:
         scores = [self.kept.results[one.name].score for one in same if one.name in self.kept.results]
         if len(scores) < 2:
             return ""
-        mean, error = mean_and_interval(scores)[0], standard_error(scores)
-        return f"; {100 * mean:.2f} ± {100 * error:.2f} over {len(scores)} seeds"
+        return (
+            f"; {printed(self._metric(cell), mean_and_interval(scores)[0], standard_error(scores))} over {len(scores)} seeds"
+        )
 
     def _comparisons(self, cells: Sequence[Cell]) -> Iterator[str]:
         for column in dict.fromkeys(cell.column for cell in cells):
@@ -219,21 +234,25 @@ class Page:
                 if cell.column == column and not cell.variant and cell.name in self.kept.results
             }
             for group in on_the_same_episodes(measured):
-                ways, shots = next(cell.shape for cell in cells if cell.column == column)
-                yield f"**{ways}-way {shots}-shot**, on the same {next(iter(group.values())).report['episodes']:,} episodes:"
-                yield table(_COMPARED, [_compared(place, one) for place, one in enumerate(ranked(group), 1)])
+                task, first = next(cell.task for cell in cells if cell.column == column), next(iter(group.values()))
+                among = f"{first.report['episodes']:,} {'worlds' if 'acting' in first.report else 'episodes'}:"
+                yield f"**{task}**, on the same {among}" if task else f"On the same {among}"
+                order = ranked(group, higher_is_better(first.metric))
+                yield table(_COMPARED, [_compared(place, one) for place, one in enumerate(order, 1)])
 
     def _notes(self, of: Table, row: str) -> Iterator[str]:
         """Why cells of a row are below what is published, with their learning curves and the longer runs that are queued."""
         below = [cell for cell in self.below() if cell.table == of and cell.row == row]
         if not below:
             return
-        which = ", ".join(f"{cell.shape[0]}-way {cell.shape[1]}-shot" for cell in below)
-        yield f"- `{row}` ({which}): {self.plan.explanations.get(f'{of.name}/{row}', '')}".rstrip()
+        which = ", ".join(cell.task for cell in below if cell.task)
+        yield f"- `{row}`{f' ({which})' if which else ''}: {self.plan.explanations.get(f'{of.name}/{row}', '')}".rstrip()
         for training in dict.fromkeys(self.kept.results[cell.name].training for cell in below):
             record = self.kept.records.get(training)
             if record is not None:
-                points = ", ".join(f"{step:,}: {_scale(record.metric) * score:.1f}" for step, score, *_ in record.validation)
+                points = ", ".join(
+                    f"{step:,}: {scale_of(record.metric) * score:.1f}" for step, score, *_ in record.validation
+                )
                 yield f"  - Validation of `{training}` after steps: {points}."
         for cell in self.plan.cells:
             if cell.table == of and cell.row == row and cell.variant and cell.name not in self.kept.results:
@@ -248,15 +267,8 @@ def _compared(place: int, one: Ranked) -> list[str]:
     return [str(place), f"`{one.name}`", _score(one.result), better, not_told]
 
 
-def _scale(metric: str) -> float:
-    return 100.0 if metric in IN_PERCENT else 1.0
-
-
 def _score(result: Result) -> str:
-    scale = _scale(result.metric)
-    interval = "" if result.ci95 is None else f" ± {scale * result.ci95:.2f}"
-    marked = " *t*" if result.report["transductive"] else ""
-    return f"{scale * result.score:.2f}{interval}{marked}".replace("-", _MINUS)
+    return printed(result.metric, result.score, result.ci95) + (" *t*" if result.report["transductive"] else "")
 
 
 def _published(published: Published) -> str:

@@ -193,7 +193,9 @@ def digest_of_episodes(data: Mapping[str, Any], report: Mapping[str, Any], class
         report: The report of the test.
         classes: The names of the classes of each episode; empty where tasks have no classes.
     """
-    shape = [report[key] for key in ("ways", "shots", "queries", "unequal_support", "unequal_queries", "sampling")]
+    keys = ("ways", "shots", "queries", "unequal_support", "unequal_queries", "sampling")
+    # What a policy tries before it is judged is its own matter: the worlds, and how often it is judged, are the same.
+    shape = [None if key == "shots" and "acting" in report else report[key] for key in keys]
     drawn = [data["name"], data.get("source"), report["split"], report["episode_seed"], report["episodes"], shape]
     return hashlib.sha256(json.dumps([drawn, list(classes)], sort_keys=True).encode()).hexdigest()
 

@@ -11,6 +11,7 @@ import yaml
 HERE = Path(__file__).parent
 TABLES, PUBLISHED = HERE / "tables.yaml", HERE / "published.yaml"
 SHAPE = re.compile(r"(\d+)w(\d+)s")  # the ways and shots of a column, such as 20w1s
+_NO_COLUMN, _SCORE = "", "score"  # where tasks have no classes: of a cell, and of its published result
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,13 @@ class Published:
     """A published result.
 
     Attributes:
-        score: In percent.
+        score: In percent, or in the unit of the score.
         interval: The half-width of its 95 % interval; None where the paper gives none.
         source: The paper, and where it reports the result of another one.
         checked: Where the numbers were seen.
         transductive: Whether the queries of an episode could see each other.
         remark: What differs from the cell beside which it stands; empty if nothing does.
+        measure: The value of reports beside which it stands, such as `trial_return`; None for the score.
     """
 
     score: float
@@ -32,6 +34,7 @@ class Published:
     checked: str
     transductive: bool
     remark: str
+    measure: str | None = None
 
     @property
     def paper(self) -> str:
@@ -57,8 +60,9 @@ class Table:
         title: Its heading.
         short: The name of the data in other tables.
         about: What stands below the heading: the split, and how it differs from those of the papers.
-        columns: The shapes of its cells, such as `5w1s`.
+        columns: The shapes of its cells, such as `5w1s`; a single empty one where tasks have no classes.
         published: The name of its published results.
+        external: The rows whose learners use data beyond the training split.
     """
 
     name: str
@@ -67,6 +71,12 @@ class Table:
     about: str
     columns: tuple[str, ...]
     published: str | None
+    external: tuple[str, ...] = ()
+
+    @property
+    def has_shapes(self) -> bool:
+        """Whether its tasks have classes."""
+        return self.columns != (_NO_COLUMN,)
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class Cell:
     Attributes:
         table: The table in which it stands.
         row: The first part of the recipe's name: the algorithm, and where there are several recipes of it, a variant.
-        column: The second part, such as `20w1s`.
+        column: The second part, such as `20w1s`; empty where tasks have no classes.
         seed: The training seed.
         arguments: What is changed in the recipe, such as a longer schedule.
         variant: The name of that change; empty without one.
@@ -94,7 +104,7 @@ class Cell:
     @property
     def recipe(self) -> str:
         """The value of `experiment=`."""
-        return f"{self.table.name}/{self.row}_{self.column}"
+        return "_".join(part for part in (f"{self.table.name}/{self.row}", self.column) if part)
 
     @property
     def name(self) -> str:
@@ -108,11 +118,15 @@ class Cell:
         return (f"experiment={self.recipe}", *self.arguments, *((f"seed={self.seed}",) if self.seed else ()))
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Ways and shots."""
+    def shape(self) -> tuple[int, int] | None:
+        """Ways and shots; None where tasks have no classes."""
         found = SHAPE.fullmatch(self.column)
-        assert found is not None
-        return int(found[1]), int(found[2])
+        return None if found is None else (int(found[1]), int(found[2]))
+
+    @property
+    def task(self) -> str:
+        """Ways and shots in words; empty where tasks have no classes."""
+        return "" if self.shape is None else f"{self.shape[0]}-way {self.shape[1]}-shot"
 
 
 @dataclass(frozen=True)
@@ -133,7 +147,15 @@ def read_plan(path: Path = TABLES) -> Plan:
     """Read what is measured."""
     content = _read(path)
     tables = {
-        name: Table(name, one["title"], one["short"], one["about"].strip(), tuple(one["columns"]), one.get("published"))
+        name: Table(
+            name,
+            one["title"],
+            one["short"],
+            one["about"].strip(),
+            tuple(one.get("columns", [_NO_COLUMN])),
+            one.get("published"),
+            tuple(one.get("external", ())),
+        )
         for name, one in content["tables"].items()
     }
     cells = [
@@ -149,7 +171,7 @@ def read_plan(path: Path = TABLES) -> Plan:
         for entry in content["queue"]
         for row in entry["rows"]
         for seed in entry.get("seeds", [0])
-        for column in entry["cells"]
+        for column in entry.get("cells", [_NO_COLUMN])
     ]
     return Plan(tables, cells, content["headline"], content["explanations"])
 
@@ -159,16 +181,17 @@ def read_published(path: Path = PUBLISHED) -> PublishedResults:
     return {
         table: {
             row: {
-                column: Published(
+                _NO_COLUMN if column == _SCORE else column: Published(
                     value[0],
                     value[1],
                     given["source"],
                     given["checked"].strip(),
                     given["transductive"],
                     given.get("remark", ""),
+                    given.get("measure"),
                 )
                 for column, value in given.items()
-                if SHAPE.fullmatch(column)
+                if column == _SCORE or SHAPE.fullmatch(column)
             }
             for row, given in rows.items()
         }
