@@ -107,7 +107,7 @@ def test_nothing_is_dropped_for_being_low() -> None:
 def test_external_data_stand_in_a_table_of_their_own_and_are_compared_there() -> None:
     external = [result(cell(row), scores, external_data="weights") for row, scores in (("clip", OTHERS), ("dino", SCORES))]
     document = text(plan(PROTONET, cell("clip"), cell("dino")), kept(result(PROTONET, SCORES), *external))
-    own, _, theirs = document.partition("### With external data")
+    own, _, theirs = document.partition("### Omniglot, with external data")
     assert "| `protonet`" in own
     assert "`clip`" not in own
     assert "`protonet`" not in theirs

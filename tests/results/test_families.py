@@ -110,7 +110,9 @@ def test_made_examples_have_columns_and_external_data_a_table(plan: Plan) -> Non
     name = "cifarfs_features/vae_5w1s"
     text = document(plan, result(name, "accuracy", 0.5, made=made, external_data="ImageNet-1k"))
     lines = part(text, "CIFAR-FS on the features of EfficientNet-Lite0")
-    assert [line for line in lines if line.startswith("### ")] == ["### With external data"]
+    assert [line for line in lines if line.startswith("### ")] == [
+        "### CIFAR-FS on the features of EfficientNet-Lite0, with external data"
+    ]
     line = dict(zip(row(lines, "algorithm"), row(lines, "`vae`"), strict=True))
     assert (line["ways"], line["shots"], line["measured"]) == ("5", "1", "50.00 ± 1.25")
     assert line["gain"] == "−2.00 ± 1.00"
@@ -119,7 +121,7 @@ def test_made_examples_have_columns_and_external_data_a_table(plan: Plan) -> Non
 
 def test_texts_are_split_by_external_data_before_they_are_measured(plan: Plan) -> None:
     lines = part(document(plan), "Definitions of nouns")
-    below = lines.index("### With external data")
+    below = lines.index("### Definitions of nouns, with external data")
     assert [line.split(" | ")[0] for line in lines[:below] if line.startswith("| `")] == ["| `ngrams`"] * 2
     assert sum(line.startswith("| `") for line in lines[below:]) == 24
 
@@ -141,7 +143,9 @@ def test_worse_than_published_is_below_it_in_the_direction_of_the_score(
 def test_an_error_above_the_published_one_is_explained(plan: Plan) -> None:
     table = replace(plan.tables["sinusoid"], published="sinusoid")
     cells = [replace(cell, table=table) if cell.table.name == "sinusoid" else cell for cell in plan.cells]
-    published = {"sinusoid": {name: {"": Published(0.3, None, "A 2020, table 1", False, "")} for name in ("maml", "anp")}}
+    published = {
+        "sinusoid": {name: {"": Published(0.3, None, "A 2020, table 1", "the paper", False, "")} for name in ("maml", "anp")}
+    }
     results = {one.name: one for one in (result("sinusoid/maml", "mse", 0.477), result("sinusoid/anp", "mse", 0.09))}
     page = Page(replace(plan, tables={"sinusoid": table}, cells=cells), published, Kept(results, {}, {}))
     assert [cell.name for cell in page.below()] == ["sinusoid/maml"]

@@ -87,7 +87,9 @@ def test_a_rule_without_weights_is_measured(tmp_path: Path) -> None:
     result, record = measured(cell, tmp_path)
     assert (result.metric, len(result.scores), result.report["acting"]["environment_steps_in_training"]) == ("return", 20, 0)
     assert (record.steps, record.best_step, len(record.checkpoint)) == (0, 0, 64)
-    assert read_cost(tmp_path / "results", cell.name) is None  # no steps were tried to learn what its training would take
+    cost = read_cost(tmp_path / "results", cell.name)
+    assert cost is not None
+    assert cost.seconds == 0  # nothing is trained
 
 
 @pytest.mark.long

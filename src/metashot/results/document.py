@@ -16,7 +16,7 @@ _COSTS = ("time", "memory", "recipe", "checkpoint")
 _HEADLINE = ("command", "task", "measured", "published", "`transductive`", "total time")
 _COMPARED = ("", "algorithm", "measured", "better than", "not told apart from")
 _DASH, _MINUS = "–", "\N{MINUS SIGN}"
-_EXTERNAL = "With external data"
+_EXTERNAL = "with external data"
 _INTRODUCTION = """# Results
 
 Published results beside those that are measured here. This file is generated from the reports in `results/`:
@@ -159,7 +159,10 @@ class Page:
         external = [cell for cell in shown if self._has_external_data(cell)]
         yield f"## {of.title}"
         yield of.about
-        for cells, heading in (([cell for cell in shown if cell not in external], ""), (external, _EXTERNAL)):
+        for cells, heading in (
+            ([cell for cell in shown if cell not in external], ""),
+            (external, f"{of.title}, {_EXTERNAL}"),
+        ):
             if not cells:
                 continue
             if heading:
