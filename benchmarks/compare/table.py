@@ -4,12 +4,12 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 
 import torch
 from rich.table import Table
 
 from benchmarks.compare.pairs import Compared
+from metashot.results.machine import processor
 
 _PACKAGES = ("torch", "learn2learn", "pytorch-lightning", "numpy")
 
@@ -38,14 +38,7 @@ def machine() -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
     count = torch.get_num_threads()
     threads = f"{count} thread{'s' if count > 1 else ''} on {os.cpu_count()} cores"
-    return f"{_processor()}, {threads}, Python {platform.python_version()}, {versions}, {datetime.date.today()}"
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return f"{name} ({'AVX-512' if 'avx512f' in flags else 'AVX2' if 'avx2' in flags else 'no AVX2'})"
+    return f"{processor()}, {threads}, Python {platform.python_version()}, {versions}, {datetime.date.today()}"
 
 
 def _amount(value: float, unit: str) -> str:

@@ -93,7 +93,7 @@ def queue_of(cells: Sequence[Cell], folder: Path, said: list[str] | None = None)
     for cell in cells:
         write_cost(folder / "results", cell.name, Cost(1.0, "this one"))
     lines = said if said is not None else []
-    return Queue(plan_of(cells), folder / "results", folder / "runs", None, 1, lines.append)
+    return Queue(plan_of(cells), folder / "results", folder / "runs", None, "cpu", 1, lines.append)
 
 
 def results(folder: Path, cells: Sequence[Cell]) -> list[Result]:
@@ -246,7 +246,7 @@ def test_costs_are_those_of_a_few_steps_and_nothing_else_is_left(cells: list[Cel
     bad = replace(cells[0], row="relation", arguments=(*cells[0].arguments, "algo.optimizer.lr=-1"))
     said: list[str] = []
     every = [bad, nothing, cells[0]]
-    queue = Queue(plan_of(every), tmp_path / "results", tmp_path / "runs", None, 1, said.append)
+    queue = Queue(plan_of(every), tmp_path / "results", tmp_path / "runs", None, "cpu", 1, said.append)
     (failed,) = queue.measure_costs(every, NO_END)
     assert "algo.optimizer.lr=-1" in failed
     costs = {cell.row: measuring.read_cost(tmp_path / "results", cell.name) for cell in every}
@@ -411,7 +411,7 @@ def test_a_short_recipe_gives_the_number_that_is_kept(command: Command, first: T
     again = read_result(command.folder / "results", cell.name)
     assert again is not None
     assert again.episodes == kept.episodes
-    if name == "pixels" or trained.machine == machine(1):
+    if name == "pixels" or trained.machine == machine(1, "cpu"):
         assert again.scores == kept.scores
     else:
         assert kept.ci95 is not None

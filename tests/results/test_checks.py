@@ -26,6 +26,7 @@ PLAN = plan(cell("protonet"), cell("maml"), cell("maml", seed=1))
         ("training_minutes=-0.1", "training_minutes=-0.1 cannot be used"),
         ("training_minutes=[1]", "training_minutes="),
         ("costs=1", "costs=1 cannot be used; allowed: true or false"),
+        ("device=tpu", "device=tpu cannot be used; allowed: cpu or gpu"),
         ("threads=0", "threads=0 cannot be used"),
         ("threads=1.5", "threads=1.5 cannot be used"),
         ("threads=99999", "threads=99999 cannot be used"),

@@ -76,7 +76,7 @@ def measured(cell: Cell, folder: Path) -> tuple[Result, Record]:
     """What is kept of a cell after the queue has measured it."""
     said: list[str] = []
     plan = replace(PLAN, cells=[cell])
-    queue = Queue(plan, folder / "results", folder / "runs", None, 1, said.append)
+    queue = Queue(plan, folder / "results", folder / "runs", None, "cpu", 1, said.append)
     assert queue.measure([cell], Budget(time.monotonic() + 600, 600)) == [], said
     kept = read_everything(folder / "results", plan)
     return kept.results[cell.name], kept.records[cell.name]

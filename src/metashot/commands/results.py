@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -13,11 +14,13 @@ from metashot.files.paths import place_to_write, printable
 from metashot.process.interruption import STOP
 from metashot.results.checks import chosen_cells
 from metashot.results.document import Page
+from metashot.results.machine import machine
 from metashot.results.marked_part import MarkedPart
 from metashot.results.queue import Budget, Queue
-from metashot.results.storage import read_everything
-from metashot.results.tables import read_plan, read_published
+from metashot.results.storage import Kept, read_everything
+from metashot.results.tables import Cell, read_plan, read_published
 
+_NAMED = 6  # missing cells that are printed
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 
@@ -38,13 +41,15 @@ def measure_and_write(composed: DictConfig) -> None:
     refuse_to_replace(page, "page", "document")
     readme = None if config["readme"] is None else MarkedPart(Path(config["readme"]), BEGIN, END, "readme")
     results, runs = place_to_write(config["results"], "results"), place_to_write(config["runs"], "runs")
-    queue = Queue(plan, results, runs, config["root"], config["threads"], lambda line: print(line, flush=True))
+    device, threads = config["device"], config["threads"]
+    queue = Queue(plan, results, runs, config["root"], device, threads, lambda line: print(line, flush=True))
     read_everything(results, plan)  # a damaged report is refused before hours of training
     minutes = config["minutes"]
     # Costs alone are measured however long that takes: a few steps of each training.
     budget = Budget(time.monotonic() + 60 * minutes if minutes else math.inf, 60 * config["training_minutes"])
     failed: list[str] = []
     if minutes or config["costs"]:
+        machine(threads, device)  # refuses a GPU that is not there
         STOP.message, STOP.waits_for = "stopped; the same call continues", "what runs has kept a checkpoint"
     if config["costs"]:
         failed += queue.measure_costs(cells, budget)
@@ -58,5 +63,16 @@ def measure_and_write(composed: DictConfig) -> None:
         readme.replace(written.headline())
     missing = [cell for cell in cells if cell.name not in written.kept.results]
     print(f"page: {printable(page)} ({len(cells) - len(missing)} of {len(cells)} cells are measured)")
+    if missing:
+        print(f"missing: {_in_short(missing, written.kept)}")
     if failed:
         raise GaveUp(f"{len(failed)} training{'s' if len(failed) > 1 else ''} failed: {failed[0]}")
+
+
+def _in_short(missing: Sequence[Cell], kept: Kept) -> str:
+    """The first missing cells, and what is known of the time that all would take."""
+    named = ", ".join(cell.name for cell in missing[:_NAMED])
+    more = f", and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    costs = [kept.costs[cell.name].seconds for cell in missing if cell.name in kept.costs]
+    known = f"; {len(costs)} of their trainings would take {sum(costs) / 3600:.1f} hours" if costs else ""
+    return f"{named}{more}{known} (costs=true measures what trainings would take)"

@@ -1,7 +1,7 @@
 """Checks of the results command that need no torch."""
 
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Literal
 
 from metashot.arguments import AtLeast, AtMost, check_value
 from metashot.bad_input import BadInput, closest
@@ -20,6 +20,7 @@ def refuse_results(config: Container) -> None:
     check_value(config["training_minutes"], _Minutes, "training_minutes")
     check_value(config["costs"], bool, "costs", "true or false")
     check_value(config["threads"], Annotated[int, AtLeast(1), AtMost(1024)], "threads")
+    check_value(config["device"], Literal["cpu", "gpu"], "device", "cpu or gpu")
     for key in ("runs", "results", "page"):
         check_value(config[key], str, key)
     for key in ("root", "readme"):

@@ -6,18 +6,35 @@ import platform
 import subprocess
 from pathlib import Path
 
+from metashot.bad_input import BadInput
+
 _PACKAGES = ("torch", "learn2learn", "pytorch-lightning", "numpy")
 
 
-def machine(threads: int) -> str:
+def machine(threads: int, trainer: str) -> str:
     """The machine and the software in one line.
 
     Args:
         threads: The threads of a process that is measured.
+        trainer: `cpu` or `gpu`.
     """
+    device = "" if trainer == "cpu" else f"{gpu()}, "
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
     used = f"{threads} thread{'s' if threads > 1 else ''} on {os.cpu_count()} cores"
-    return f"{processor()}, {used}, Python {platform.python_version()}, {versions}"
+    return f"{device}{processor()}, {used}, Python {platform.python_version()}, {versions}"
+
+
+def gpu() -> str:
+    """The name of the first GPU.
+
+    Raises:
+        BadInput: there is none.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BadInput("device=gpu cannot be used: there is no GPU that PyTorch can use; allowed here: cpu")
+    return torch.cuda.get_device_name(0)
 
 
 def processor() -> str:

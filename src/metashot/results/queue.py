@@ -102,6 +102,7 @@ class Queue:
         results: The folder of the reports.
         runs: The folder of the runs.
         root: The folder of the data sets; None for the default one.
+        device: Where everything is computed: `cpu` or `gpu`.
         threads: The threads of each command.
         say: Called with a line about each thing that was done.
     """
@@ -110,6 +111,7 @@ class Queue:
     results: Path
     runs: Path
     root: str | None
+    device: str
     threads: int
     say: Callable[[str], None]
 
@@ -203,7 +205,7 @@ class Queue:
         if tasks > 0:
             with tempfile.TemporaryDirectory(prefix="metashot-results-") as scratch:
                 seconds = tasks / self._speed(training, Path(scratch), budget, lock)
-        cost = Cost(seconds, machine(self.threads))
+        cost = Cost(seconds, machine(self.threads, self.device))
         write_cost(self.results, training.name, cost)
         self.say(f"{training.name}: about {cost.seconds / 60:.1f} minutes of training")
         return cost
@@ -220,7 +222,7 @@ class Queue:
         """A run of a few steps; a training that starts from one that is missing starts from a few steps of that."""
         if budget.left <= 0:
             raise TimeOver(training.name, "the time is over; the same call continues")
-        arguments: tuple[str, ...] = (*training.cell.overrides, *self._root(), *_PILOT)
+        arguments: tuple[str, ...] = (*training.cell.overrides, *self._where(), *_PILOT)
         if training.start is not None:
             start = training.start
             found = start.folder if start.is_done else self._pilot(start, scratch, budget, lock)
@@ -282,10 +284,10 @@ class Queue:
                 before = _used(_noted(training))
         else:
             _remove_unfinished(training)
-            arguments = (*training.cell.overrides, *self._root(), "logger=csv", f"folder={training.folder}")
+            arguments = (*training.cell.overrides, *self._where(), "logger=csv", f"folder={training.folder}")
             if training.start is not None:
                 arguments += (f"init_from={training.start.folder}",)
-        known = {"machine": machine(self.threads), "commit": commit()}
+        known = {"machine": machine(self.threads, self.device), "commit": commit()}
 
         def note(used: Used) -> None:
             write_atomically(training.note, (json.dumps({**asdict(before + used), **known}, indent=2) + "\n").encode())
@@ -304,7 +306,7 @@ class Queue:
         changed = [f"{key}={_as_argument(new)}" for key, new, _ in differences(test, trained, "data.test.")]
         if changed:
             folder = training.folder / "evaluations" / cell.name.rpartition("/")[2]
-            arguments = (f"ckpt={training.folder}", *self._root(), *changed, f"episodes={test['episodes']}")
+            arguments = (f"ckpt={training.folder}", *self._where(), *changed, f"episodes={test['episodes']}")
             arguments += (f"curve={config['curve']}", "pictures=none", f"out={folder}")
             ended = self._command("evaluate", arguments, training, budget, lock)
             _refuse_end(ended, training, f"the test of {cell.name} ({printable(training.log)})")
@@ -327,8 +329,9 @@ class Queue:
         note(Used())
         return run_command(command, arguments, self.threads, training.log, budget.left, lock, note)
 
-    def _root(self) -> tuple[str, ...]:
-        return () if self.root is None else (f"data.root={self.root}",)
+    def _where(self) -> tuple[str, ...]:
+        """Where the data are, and where everything is computed."""
+        return (f"trainer={self.device}", *(() if self.root is None else (f"data.root={self.root}",)))
 
 
 @contextmanager

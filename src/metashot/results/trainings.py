@@ -18,6 +18,7 @@ from metashot.results.tables import Cell
 _NOT_TRAINED = (
     *("folder", "init_from", "resume", "repeat", "plugins", "pictures", "curve", "logger."),
     *("data.root", "data.banks", "data.test.", "data.tasks_per_evaluation_step"),
+    *("trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.strategy"),
     *("trainer.log_every", "trainer.heartbeat", "trainer.join_within", "trainer.checkpoint_every"),
 )
 
