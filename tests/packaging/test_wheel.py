@@ -36,7 +36,9 @@ def test_the_wheel_holds_the_whole_package_and_conf_and_nothing_else(wheel: zipf
         if path.is_file()
     }
     assert {f"metashot/page/runtime/{name}" for name in ("LICENSE", "ort-wasm-simd-threaded.wasm")} < page
-    assert files == modules | conf | code | ready_made | page
+    lists = {f"metashot/sources/images/vinyals/{split}.txt" for split in ("train", "val", "test")}
+    lists |= {f"metashot/results/{name}.yaml" for name in ("published", "tables")}
+    assert files == modules | conf | code | ready_made | page | lists
     for name in conf:
         assert wheel.read(name) == (ROOT / name.removeprefix("metashot/")).read_bytes()
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from metashot.bad_input import BadInput, in_one_line
 from metashot.files.outputs import WRITTEN_BY, write_output
 from metashot.files.paths import printable, read_file, reason_of
+from metashot.problems import IN_PERCENT
 from metashot.results.tables import Plan
 from metashot.version import __version__
 
@@ -203,7 +204,7 @@ def digest_of_episodes(data: Mapping[str, Any], report: Mapping[str, Any], class
 def _counts(result: Result) -> tuple[int, list[int]] | None:
     """The number of queries of an episode, and how many of them were answered correctly in each; None for other scores."""
     ways, queries = result.report.get("ways"), result.report.get("queries")
-    if result.metric != "accuracy" or not isinstance(ways, int) or not isinstance(queries, int):
+    if result.metric not in IN_PERCENT or not isinstance(ways, int) or not isinstance(queries, int):
         return None
     correct = [round(score * ways * queries) for score in result.scores]
     exact = all(count / (ways * queries) == score for count, score in zip(correct, result.scores, strict=True))
