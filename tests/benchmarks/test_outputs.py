@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.heads import command as heads
-from benchmarks.outputs import Between, between, refuse_json, write_json
+from benchmarks.outputs import between, refuse_json, write_json
 
 BEGIN, END = "<!-- begin -->", "<!-- end -->"
 
@@ -21,7 +21,9 @@ def test_only_the_part_between_the_lines_is_replaced(file: Path, newline: str) -
     before, after = f"a {BEGIN} mention of {END}\n\n", "\nbelow ü\n"
     file.write_bytes(f"{before}{BEGIN}\nold\n{END}\n{after}".replace("\n", newline).encode())
     for new in ("first", "second"):
-        Between(file, BEGIN, END).replace(new)
+        part = between(ArgumentParser(), file, BEGIN, END)
+        assert part is not None
+        part.replace(new)
         assert file.read_bytes().decode() == f"{before}{BEGIN}\n\n{new}\n\n{END}\n{after}".replace("\n", newline)
 
 
@@ -41,7 +43,7 @@ def test_a_file_without_such_a_part_is_refused(file: Path, content: bytes, capsy
     with pytest.raises(SystemExit) as ended:
         between(ArgumentParser(), file, BEGIN, END)
     assert ended.value.code == 2
-    assert f"--markdown {file}: it " in capsys.readouterr().err
+    assert f"--markdown={file} " in capsys.readouterr().err
     assert file.read_bytes() == content
 
 

@@ -55,7 +55,7 @@ def test_photographs_are_those_of_test_classes(data: Path) -> None:
         (["--data", "x", "--queries", "69"], "--queries 69: allowed: 70 to 10,000"),
         (["--screenshot", "page.jpg"], "--screenshot page.jpg: allowed: the name of a PNG file"),
         (["--data", "x", "--learners", "text"], "--learners text: allowed: drawings, photos"),
-        (["--data", "x", "--markdown", "nowhere.md"], "--markdown nowhere.md: there is no such file"),
+        (["--data", "x", "--markdown", "nowhere.md"], "--markdown=nowhere.md does not exist"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
