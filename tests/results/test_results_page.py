@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from metashot.commands.results import BEGIN, END
+from metashot.configuration.buildable import CONF
+from metashot.results.costs_in_recipes import cost_line, recipes_with_costs
 from metashot.results.document import Page
 from metashot.results.marked_part import MarkedPart
 from metashot.results.storage import read_everything
@@ -31,6 +33,22 @@ def test_table_of_readme_is_the_one_that_the_reports_give(page: Page) -> None:
     if BEGIN in readme.read_text(encoding="utf-8") or END in readme.read_text(encoding="utf-8"):
         part = MarkedPart(readme, BEGIN, END, "readme")
         assert part.text == page.headline(), "python -m metashot.results readme=README.md writes it again"
+
+
+STALE = "python -m metashot.results recipes=conf/experiment writes it again"
+
+
+def test_recipes_of_measured_cells_say_what_their_training_took(page: Page) -> None:
+    measured = [cell for cell in page.plan.cells if cell.name in page.kept.results and not cell.seed and not cell.arguments]
+    for cell in measured:
+        recipe = (CONF / "experiment" / f"{cell.recipe}.yaml").read_text(encoding="utf-8")
+        assert cost_line(cell, page.plan, page.kept) in recipe.splitlines(), f"{cell.recipe}: {STALE}"
+
+
+@pytest.mark.long
+def test_all_recipes_say_what_is_known_of_their_cost(page: Page) -> None:
+    for path, found, expected in recipes_with_costs(page.plan, page.kept, CONF / "experiment"):
+        assert found == expected, f"{path}: {STALE}"
 
 
 def test_every_report_belongs_to_a_cell_and_every_result_to_a_training(page: Page) -> None:

@@ -13,6 +13,7 @@ from metashot.files.outputs import refuse_to_replace, write_output
 from metashot.files.paths import place_to_write, printable
 from metashot.process.interruption import STOP
 from metashot.results.checks import chosen_cells
+from metashot.results.costs_in_recipes import recipes_with_costs, write_costs
 from metashot.results.document import Page
 from metashot.results.machine import machine
 from metashot.results.marked_part import MarkedPart
@@ -43,7 +44,10 @@ def measure_and_write(composed: DictConfig) -> None:
     results, runs = place_to_write(config["results"], "results"), place_to_write(config["runs"], "runs")
     device, threads = config["device"], config["threads"]
     queue = Queue(plan, results, runs, config["root"], device, threads, lambda line: print(line, flush=True))
-    read_everything(results, plan)  # a damaged report is refused before hours of training
+    kept = read_everything(results, plan)  # a damaged report is refused before hours of training
+    recipes = None if config["recipes"] is None else Path(config["recipes"])
+    if recipes is not None:
+        list(recipes_with_costs(plan, kept, recipes))  # and so is a folder without recipes
     minutes = config["minutes"]
     # Costs alone are measured however long that takes: a few steps of each training.
     budget = Budget(time.monotonic() + 60 * minutes if minutes else math.inf, 60 * config["training_minutes"])
@@ -61,6 +65,8 @@ def measure_and_write(composed: DictConfig) -> None:
     write_output(page, written.document().encode(), "page", "document")
     if readme is not None:
         readme.replace(written.headline())
+    if recipes is not None:
+        print(f"recipes: {write_costs(plan, written.kept, recipes)} say another cost than before")
     missing = [cell for cell in cells if cell.name not in written.kept.results]
     print(f"page: {printable(page)} ({len(cells) - len(missing)} of {len(cells)} cells are measured)")
     if missing:

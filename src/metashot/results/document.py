@@ -100,7 +100,7 @@ class Page:
                     _DASH if result is None else _score(result),
                     _DASH if published is None else f"{_published(published)} ({published.paper})",
                     "" if result is None else str(result.report["transductive"]).lower(),
-                    "" if record is None else _duration(record.processor_seconds),
+                    "" if record is None else duration(record.processor_seconds),
                 ]
             )
         return table(_HEADLINE, rows)
@@ -215,9 +215,9 @@ class Page:
     def _time(self, cell: Cell, record: Record | None, machines: Numbered) -> str:
         """What the training named after a cell took; in brackets, what it would take."""
         if record is not None:
-            return f"{_duration(record.processor_seconds)} {_letter(machines[record.machine])}"
+            return f"{duration(record.processor_seconds)} {_letter(machines[record.machine])}"
         cost = None if cell.name in self.kept.results else self.kept.costs.get(cell.name)
-        return "" if cost is None else f"({_duration(cost.seconds)} {_letter(machines[cost.machine])})"
+        return "" if cost is None else f"({duration(cost.seconds)} {_letter(machines[cost.machine])})"
 
     def _over_seeds(self, cell: Cell) -> str:
         """The mean over training seeds and its standard error, where there are several."""
@@ -260,7 +260,7 @@ class Page:
         for cell in self.plan.cells:
             if cell.table == of and cell.row == row and cell.variant and cell.name not in self.kept.results:
                 cost = self.kept.costs.get(cell.name)
-                takes = "" if cost is None else f", about {_duration(cost.seconds)}"
+                takes = "" if cost is None else f", about {duration(cost.seconds)}"
                 changed = " ".join(cell.arguments)
                 yield f"  - Queued: `python train.py experiment={cell.recipe} {changed}`{takes}."
 
@@ -281,7 +281,8 @@ def _published(published: Published) -> str:
     return " ± ".join(f"{value:.{places}f}" for value in given) + (" *t*" if published.transductive else "")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A duration in the unit that suits it."""
     minutes = round(seconds / 60)
     if minutes >= 120:
         return f"{seconds / 3600:.1f} h"

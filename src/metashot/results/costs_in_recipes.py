@@ -1,0 +1,101 @@
+"""The line of each recipe that says what its training costs, which is written from the reports."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from metashot.bad_input import BadInput
+from metashot.files.outputs import atomic_file
+from metashot.files.paths import printable, read_file, reason_of
+from metashot.results.document import duration
+from metashot.results.storage import Kept
+from metashot.results.tables import Cell, Plan
+from metashot.results.trainings import training_of
+
+_MARK = "# Cost: "
+_MOST_BYTES = 2**20
+
+
+def cost_line(cell: Cell, plan: Plan, kept: Kept) -> str | None:
+    """What a recipe says of its cost.
+
+    Args:
+        cell: The cell of the recipe.
+        plan: All cells.
+        kept: The reports.
+
+    Returns:
+        The line: what its training took, with validation and test, or else what it would take; None if neither is known.
+    """
+    result = kept.results.get(cell.name)
+    name = training_of(cell, plan.cells, Path()).name if result is None else result.training
+    record, cost = kept.records.get(name), kept.costs.get(name)
+    if record is not None:
+        takes, machine = duration(record.processor_seconds), record.machine
+    elif cost is not None:
+        takes, machine = f"about {duration(cost.seconds)} of training", cost.machine
+    else:
+        return None
+    after = "" if cell.starts_from is None else f", after the training of {cell.starts_from}"
+    return f"{_MARK}{takes}{after} ({machine.partition(', Python')[0]})."
+
+
+def with_cost_line(recipe: str, line: str | None) -> str:
+    """The text of a recipe with another line on its cost, which is the last one of the comment at its beginning.
+
+    Args:
+        recipe: The text.
+        line: The line; None if nothing is known of its cost.
+    """
+    lines = [one for one in recipe.splitlines() if not one.startswith(_MARK)]
+    comment = next((place for place, one in enumerate(lines) if not one.startswith("#")), len(lines))
+    return "\n".join([*lines[:comment], *([] if line is None else [line]), *lines[comment:], ""])
+
+
+def recipes_with_costs(plan: Plan, kept: Kept, folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """The file of each recipe, what it says, and what it should say.
+
+    Args:
+        plan: The cells.
+        kept: The reports.
+        folder: The folder of the recipes.
+
+    Raises:
+        BadInput: if a recipe is not there, or cannot be read.
+    """
+    for cell in plan.cells:
+        if cell.arguments or cell.seed:
+            continue
+        path = folder / f"{cell.recipe}.yaml"
+        try:
+            text = read_file(path, _MOST_BYTES).decode()
+        except FileNotFoundError as error:
+            named = f"recipes={printable(folder)}"
+            raise BadInput(f"{named} has no {cell.recipe}.yaml; allowed: the folder conf/experiment of a clone") from error
+        except OSError as error:
+            raise BadInput(f"recipes: {printable(path)} cannot be read: {reason_of(error)}") from error
+        except UnicodeDecodeError as error:
+            raise BadInput(f"recipes: {printable(path)} is no text file in UTF-8") from error
+        yield path, text, with_cost_line(text, cost_line(cell, plan, kept))
+
+
+def write_costs(plan: Plan, kept: Kept, folder: Path) -> int:
+    """Write the lines of all recipes.
+
+    Returns:
+        How many recipes have changed.
+
+    Raises:
+        BadInput: if a recipe is not there, or cannot be read or written; none has been changed in the first two cases.
+    """
+    changed = [(path, new) for path, old, new in list(recipes_with_costs(plan, kept, folder)) if new != old]
+    for path, new in changed:
+        target = Path(os.path.realpath(path))
+        try:
+            with atomic_file(target) as file:
+                shutil.copymode(target, file.name)
+                file.write(new.encode())
+        except OSError as error:
+            raise BadInput(f"recipes: {printable(path)} cannot be written: {reason_of(error)}") from error
+    return len(changed)
