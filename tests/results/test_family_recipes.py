@@ -14,6 +14,7 @@ from metashot.configuration.composing import composed
 from metashot.results.queue import Budget, Queue
 from metashot.results.storage import Record, Result, read_cost, read_everything
 from metashot.results.tables import Cell, read_plan, read_published
+from tests.results.test_plan import FEWER, FEWEST_EPISODES
 
 PLAN = read_plan()
 FAMILIES = (
@@ -21,7 +22,6 @@ FAMILIES = (
     *("cifarfs_features", "glyphs", "omniglot_lake", "glosses", "languages"),
 )
 CELLS = [cell for cell in PLAN.cells if cell.table.name in FAMILIES or cell.row == "metalstm"]
-FEWEST = {"texts": 1000, "mazes": 1000, "navigation": 200, "cartpole": 40, "halfcheetah_direction": 40}
 FEW = ("data.test.episodes=20", "data.val.episodes=2")
 
 
@@ -34,8 +34,7 @@ def test_every_recipe_of_a_family_is_accepted_and_has_its_test_episodes(composed
     for cell in CELLS:
         config = composed_recipes[cell.recipe]
         configuration.check(config)
-        kind = "texts" if cell.table.name in ("glosses", "languages") else cell.table.name
-        assert config["data"]["test"]["episodes"] == FEWEST.get(kind, 2000), cell.recipe
+        assert config["data"]["test"]["episodes"] == (40 if cell.table.name in FEWER else FEWEST_EPISODES), cell.recipe
 
 
 def test_ways_and_shots_of_a_name_are_those_of_the_test(composed_recipes: dict[str, Container]) -> None:

@@ -22,6 +22,7 @@ NOT_PLANNED = {
 }
 NO_TABLE = {"miniimagenet": "its images cannot be downloaded without an account"}
 FEWEST_EPISODES = 2000
+FEWER = {"halfcheetah_direction": "it has two tasks, and 2,000 times either would take hours of simulated physics"}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,9 @@ def composed(cells: list[Cell]) -> None:
     for cell in cells:
         config = configuration_of(cell)
         test = config["data"]["test"]
-        assert test["episodes"] >= FEWEST_EPISODES, cell.name
+        assert test["episodes"] >= FEWEST_EPISODES or cell.table.name in FEWER, cell.name
+        if cell.shape is None:
+            continue
         queries = test.get("queries") or config["data"].get("queries")
         assert (test["ways"] or config["data"]["ways"], test["shots"] or config["data"]["shots"]) == cell.shape, cell.name
         assert queries == 15, cell.name
