@@ -24,7 +24,9 @@ Published results beside those that are measured here. This file is generated fr
     python -m metashot.results                                # writes it again
     python -m metashot.results minutes=120 root=FOLDER        # measures what is missing, for two hours
 
-{counts} A cell is a **recipe**, which is trained and tested by
+{counts}
+
+A cell is a **recipe**, which is trained and tested by
 
     python train.py experiment=RECIPE data.root=FOLDER
 
