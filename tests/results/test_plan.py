@@ -14,13 +14,13 @@ from metashot.results.trainings import configuration_of, training_differences, t
 RESNET = ("cifarfs_resnet12", "fc100_resnet12")
 # Published rows of our tables that no recipe has, and why.
 NOT_PLANNED = {
-    "cifarfs/boil": "its paper trains much longer than the budget",
-    "cifarfs/lrd2": "R2D2 with logistic regression, which is no algorithm here",
-    **{f"{table}/{row}": "not among the cells" for table in RESNET for row in ("maml", "r2d2", "svm")},
-    **{f"{table}/rfs_distill": "distillation is no algorithm here" for table in RESNET},
-    "fc100_resnet12/tadam": "TADAM is no algorithm here",
+    "cifarfs/boil": "an algorithm here, with recipes for Omniglot alone",
+    "cifarfs/lrd2": "no algorithm here: `r2d2` is ridge regression alone, and `logistic` trains nothing through it",
+    **{f"{table}/{row}": "here, without a recipe for ResNet-12" for table in RESNET for row in ("maml", "r2d2", "svm")},
+    **{f"{table}/rfs_distill": "no algorithm or option here distils a backbone" for table in RESNET},
+    "fc100_resnet12/tadam": "no algorithm here",
 }
-NO_TABLE = {"miniimagenet": "its images cannot be downloaded without an account"}
+NO_TABLE = {"miniimagenet": "a data set here, for which there are no recipes"}
 FEWEST_EPISODES = 2000
 FEWER = {"halfcheetah_direction": "it has two tasks, and 2,000 times either would take hours of simulated physics"}
 
