@@ -1,5 +1,6 @@
 """RESULTS.md: the tables of all results, beside the published ones, and the table of headline cells in README.md."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -263,7 +264,7 @@ class Page:
             if cell.table == of and cell.row == row and cell.variant and cell.name not in self.kept.results:
                 cost = self.kept.costs.get(cell.name)
                 takes = "" if cost is None else f", about {duration(cost.seconds)}"
-                changed = " ".join(cell.arguments)
+                changed = shlex.join(cell.arguments)
                 yield f"  - Queued: `python train.py experiment={cell.recipe} {changed}`{takes}."
 
 
