@@ -22,6 +22,26 @@ _END_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """Where every command finds the data, and what it computes with.
+
+    Attributes:
+        root: The folder of the data sets; None for the default one.
+        device: Where everything is computed: `cpu` or `gpu`.
+        threads: The threads of each command.
+    """
+
+    root: str | None
+    device: str
+    threads: int
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments that say so, apart from the threads."""
+        return (f"trainer={self.device}", *(() if self.root is None else (f"data.root={self.root}",)))
+
+
+@dataclass(frozen=True)
 class Used:
     """What a command took.
 
