@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 import time
 from argparse import ArgumentParser
@@ -15,9 +14,9 @@ from benchmarks.compare.table import machine
 from benchmarks.outputs import write_json
 from metashot.bad_input import BadInput
 from metashot.checkpoints.run_folder import REPORT
+from metashot.results.commands import run_python
 
 ROOT = Path(__file__).parents[1]
-_PATIENCE = 60.0  # seconds for a stopped command to keep what it has
 _LAST = Path("checkpoints", "last.ckpt")
 
 
@@ -147,35 +146,15 @@ def _run(measurement: Measurement, seconds: float) -> dict[str, Any] | None:
             command = ["train.py", f"resume={measurement.folder}"]
         else:
             shutil.rmtree(measurement.folder)  # a run of this benchmark that was stopped before its first checkpoint
-    measurement.log.parent.mkdir(parents=True, exist_ok=True)
+    measurement.log.unlink(missing_ok=True)  # of an earlier call
     begin = time.monotonic()
-    with measurement.log.open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / command[0]), *command[1:]], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-        try:
-            code = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.terminate()  # which, unlike an interrupt, is not ignored in the background
-            _end(process)
-            return None
-        except KeyboardInterrupt:  # of which a terminal tells the command, too
-            _end(process)
-            raise
-    said = [line for line in measurement.log.read_text().splitlines() if line.strip()]
+    ended = run_python((str(ROOT / command[0]), *command[1:]), measurement.log, seconds)
+    if ended.code is None:
+        return None
     return {
         "command": measurement.command,
-        "code": code,
-        "message": said[-1] if code and said else "",
+        "code": ended.code,
+        "message": ended.message if ended.code else "",
         "seconds": time.monotonic() - begin,
         "machine": machine(),
     }
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a command that was told to stop."""
-    try:
-        process.wait(_PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -1,6 +1,10 @@
 """All heads are measured by the commands of a user; what is missing or failed stands in the table."""
 
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +22,14 @@ from .scripts import replaced
 PROTONET, TIM = (next(head for head in HEADS if head.name == name) for name in ("protonet", "tim"))
 # Writes the reports that the real scripts write, or does as its arguments ask.
 SCRIPT = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 given = dict(argument.split("=", 1) for argument in sys.argv[1:])
 if given.get("algo") == "tim":
     sys.exit("error: no tim here")
 folder = pathlib.Path(given.get("folder") or given.get("out") or given["resume"])
 (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
 if "data.sleep" in given:
+    (folder / "process").write_text(str(os.getpid()))
     (folder / "checkpoints" / "last.ckpt").touch()
     time.sleep(60)
 (folder / "arguments").write_text(" ".join(sys.argv))
@@ -85,6 +90,24 @@ def test_a_command_that_takes_too_long_is_stopped_and_resumed(scripts: Path) -> 
     assert measure(slow, 0.0, print) == slow
     assert not slow[0].folder.exists()
     assert measure(slow, 2.0, print) == slow
+    assert noted(slow[0]) is None
+    assert measure(slow, 60.0, print) == []
+    assert f"resume={slow[0].folder}" in (slow[0].folder / "arguments").read_text()
+
+
+def test_an_interrupted_call_stops_its_command_which_the_next_call_resumes(scripts: Path) -> None:
+    slow = planned(scripts, "pretrained", ("data.sleep=yes",))[:1]
+
+    def interrupt() -> None:
+        while not (slow[0].folder / "checkpoints" / "last.ckpt").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        measure(slow, 30, print)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((slow[0].folder / "process").read_text()), 0)
     assert noted(slow[0]) is None
     assert measure(slow, 60.0, print) == []
     assert f"resume={slow[0].folder}" in (slow[0].folder / "arguments").read_text()

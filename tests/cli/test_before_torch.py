@@ -1,4 +1,4 @@
-"""What needs no tensor is refused before torch is imported, which takes many times as long as all the rest."""
+"""What needs no tensor is refused, or done, before torch is imported, which takes many times as long as all the rest."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Command, Trained
-from .processes import Scripts
+from .processes import ROOT, Scripts
 
 CASES = [
     ("evaluate.py", [], "missing key ckpt"),
@@ -61,3 +61,12 @@ def test_a_message_that_needs_no_tensor_does_not_wait_for_torch(
     assert message in outcome.err
     assert outcome.err.count("error: ") == 1
     assert outcome.out == ""
+
+
+def test_the_page_of_results_is_written_without_torch(without_torch: Scripts, command: Command, tmp_path: Path) -> None:
+    """From all reports that are kept, with what depends on the kind of a score."""
+    outcome = Command(without_torch, command.banks, tmp_path).run(
+        "src/metashot/results/__main__.py", f"results={ROOT / 'results'}"
+    )
+    assert outcome.code == 0, outcome
+    assert (tmp_path / "RESULTS.md").read_text() == (ROOT / "RESULTS.md").read_text()

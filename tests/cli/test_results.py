@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from metashot.results import queue as measuring
-from metashot.results.commands import Ended, Used
+from metashot.results.budget import Budget
+from metashot.results.commands import Conditions, Ended, Used
 from metashot.results.machine import machine
-from metashot.results.queue import Budget, Queue
-from metashot.results.storage import Cost, Record, Result, read_record, read_result, write_cost
+from metashot.results.queue import Queue
+from metashot.results.storage import Cost, Record, Result, read_cost, read_record, read_result, write_cost
 from metashot.results.tables import Cell, Plan, Table, read_plan
 
 from .conftest import Command, Trained
@@ -44,6 +44,9 @@ def plan_of(cells: Sequence[Cell]) -> Plan:
     return Plan({OMNIGLOT.name: OMNIGLOT}, cells, [cells[0].recipe], {})
 
 
+ONE_THREAD = Conditions(None, "cpu", 1)
+
+
 class Forked:
     """Runs the queue's commands in processes forked from one that has imported torch, and may stop one in the middle.
 
@@ -56,6 +59,11 @@ class Forked:
         self.scripts, self.folder = scripts, folder
         self.called: list[tuple[str, ...]] = []
         self.stop_at: int | None = None  # the step at which the time of the next training is over
+
+    def replace(self, patch: pytest.MonkeyPatch) -> None:
+        """Run trainings, tests and pilots."""
+        for module in ("queue", "costs"):
+            patch.setattr(f"metashot.results.{module}.run_command", self)
 
     def __call__(
         self, command: str, arguments: Sequence[str], threads: int, log: Path, seconds: float, lock: int, note: object = None
@@ -77,7 +85,7 @@ class Forked:
 @pytest.fixture
 def forked(scripts: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Forked:
     runner = Forked(scripts, tmp_path)
-    monkeypatch.setattr(measuring, "run_command", runner)
+    runner.replace(monkeypatch)
     return runner
 
 
@@ -93,7 +101,7 @@ def queue_of(cells: Sequence[Cell], folder: Path, said: list[str] | None = None)
     for cell in cells:
         write_cost(folder / "results", cell.name, Cost(1.0, "this one"))
     lines = said if said is not None else []
-    return Queue(plan_of(cells), folder / "results", folder / "runs", None, "cpu", 1, lines.append)
+    return Queue(plan_of(cells), folder / "results", folder / "runs", ONE_THREAD, lines.append)
 
 
 def results(folder: Path, cells: Sequence[Cell]) -> list[Result]:
@@ -114,7 +122,7 @@ def calm(scripts: Scripts, first: Trained, tmp_path_factory: pytest.TempPathFact
     cells = tiny(first.folder / "banks")
     with pytest.MonkeyPatch.context() as patch:
         runner = Forked(scripts, folder)
-        patch.setattr(measuring, "run_command", runner)
+        runner.replace(patch)
         said: list[str] = []
         assert queue_of(cells, folder, said).measure(cells, NO_END) == [], said
     assert [call[0] for call in runner.called] == ["train", "evaluate"]
@@ -246,15 +254,15 @@ def test_costs_are_those_of_a_few_steps_and_nothing_else_is_left(cells: list[Cel
     bad = replace(cells[0], row="relation", arguments=(*cells[0].arguments, "algo.optimizer.lr=-1"))
     said: list[str] = []
     every = [bad, nothing, cells[0]]
-    queue = Queue(plan_of(every), tmp_path / "results", tmp_path / "runs", None, "cpu", 1, said.append)
+    queue = Queue(plan_of(every), tmp_path / "results", tmp_path / "runs", ONE_THREAD, said.append)
     (failed,) = queue.measure_costs(every, NO_END)
     assert "algo.optimizer.lr=-1" in failed
-    costs = {cell.row: measuring.read_cost(tmp_path / "results", cell.name) for cell in every}
-    assert costs["relation"] is None
-    assert costs["siamese"] is not None
-    assert costs["siamese"].seconds == 0
-    assert costs["protonet"] is not None
-    assert costs["protonet"].seconds > 0
+    known = {cell.row: read_cost(tmp_path / "results", cell.name) for cell in every}
+    assert known["relation"] is None
+    assert known["siamese"] is not None
+    assert known["siamese"].seconds == 0
+    assert known["protonet"] is not None
+    assert known["protonet"].seconds > 0
     assert [path for path in (tmp_path / "runs").rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 

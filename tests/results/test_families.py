@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metashot import problems
 from metashot.results.comparisons import ranked
 from metashot.results.document import Page
-from metashot.results.families import is_below
+from metashot.results.families import IN_PERCENT, higher_is_better, is_below
 from metashot.results.storage import Kept, Record, Result, digest_of_episodes
 from metashot.results.tables import Plan, Published, read_plan, read_published
 
@@ -51,6 +52,12 @@ def row(lines: list[str], start: str) -> list[str]:
     """The cells of a line of a table."""
     line = next(line for line in lines if line.startswith(f"| {start} "))
     return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_scores_are_what_their_problems_say_of_them() -> None:
+    assert IN_PERCENT == problems.IN_PERCENT
+    for kind in problems.PROBLEMS.values():
+        assert higher_is_better(kind.metric) == kind.higher_is_better, kind.metric
 
 
 def test_errors_have_their_unit_and_those_with_a_band_its_columns(plan: Plan) -> None:

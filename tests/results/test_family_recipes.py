@@ -11,7 +11,9 @@ from metashot.checkpoints.recipes import TRAINING
 from metashot.configuration import Container
 from metashot.configuration.buildable import CONF
 from metashot.configuration.composing import composed
-from metashot.results.queue import Budget, Queue
+from metashot.results.budget import Budget
+from metashot.results.commands import Conditions
+from metashot.results.queue import Queue
 from metashot.results.storage import Record, Result, read_cost, read_everything
 from metashot.results.tables import Cell, read_plan, read_published
 from tests.results.test_plan import FEWER, FEWEST_EPISODES
@@ -75,7 +77,7 @@ def measured(cell: Cell, folder: Path) -> tuple[Result, Record]:
     """What is kept of a cell after the queue has measured it."""
     said: list[str] = []
     plan = replace(PLAN, cells=[cell])
-    queue = Queue(plan, folder / "results", folder / "runs", None, "cpu", 1, said.append)
+    queue = Queue(plan, folder / "results", folder / "runs", Conditions(None, "cpu", 1), said.append)
     assert queue.measure([cell], Budget(time.monotonic() + 600, 600)) == [], said
     kept = read_everything(folder / "results", plan)
     return kept.results[cell.name], kept.records[cell.name]

@@ -12,12 +12,14 @@ from metashot.bad_input import GaveUp
 from metashot.files.outputs import refuse_to_replace, write_output
 from metashot.files.paths import place_to_write, printable
 from metashot.process.interruption import STOP
+from metashot.results.budget import Budget
 from metashot.results.checks import chosen_cells
-from metashot.results.costs_in_recipes import recipes_with_costs, write_costs
+from metashot.results.commands import Conditions
+from metashot.results.costs_in_recipes import texts_of_recipes, write_costs
 from metashot.results.document import Page
 from metashot.results.machine import machine
 from metashot.results.marked_part import MarkedPart
-from metashot.results.queue import Budget, Queue
+from metashot.results.queue import Queue
 from metashot.results.storage import Kept, read_everything
 from metashot.results.tables import Cell, read_plan, read_published
 
@@ -42,18 +44,18 @@ def measure_and_write(composed: DictConfig) -> None:
     refuse_to_replace(page, "page", "document")
     readme = None if config["readme"] is None else MarkedPart(Path(config["readme"]), BEGIN, END, "readme")
     results, runs = place_to_write(config["results"], "results"), place_to_write(config["runs"], "runs")
-    device, threads = config["device"], config["threads"]
-    queue = Queue(plan, results, runs, config["root"], device, threads, lambda line: print(line, flush=True))
-    kept = read_everything(results, plan)  # a damaged report is refused before hours of training
+    conditions = Conditions(config["root"], config["device"], config["threads"])
+    queue = Queue(plan, results, runs, conditions, lambda line: print(line, flush=True))
+    read_everything(results, plan)  # a damaged report is refused before hours of training
     recipes = None if config["recipes"] is None else Path(config["recipes"])
     if recipes is not None:
-        list(recipes_with_costs(plan, kept, recipes))  # and so is a folder without recipes
+        texts_of_recipes(plan, recipes)  # a folder without recipes is refused, too
     minutes = config["minutes"]
     # Costs alone are measured however long that takes: a few steps of each training.
     budget = Budget(time.monotonic() + 60 * minutes if minutes else math.inf, 60 * config["training_minutes"])
     failed: list[str] = []
     if minutes or config["costs"]:
-        machine(threads, device)  # refuses a GPU that is not there
+        machine(conditions.threads, conditions.device)  # refuses a GPU that is not there
         STOP.message, STOP.waits_for = "stopped; the same call continues", "what runs has kept a checkpoint"
     if config["costs"]:
         failed += queue.measure_costs(cells, budget)

@@ -17,7 +17,8 @@ from typing import Any
 from metashot.bad_input import BadInput
 from metashot.checkpoints.stored import BEST, configuration_of_checkpoint
 from metashot.configuration import differences
-from metashot.evaluation.documents import as_csv, episode_rows, linked, table
+from metashot.evaluation.documents import as_csv, episode_rows, linked
+from metashot.evaluation.markdown import table
 from metashot.evaluation.report import ONE_EPISODE, ONE_WORLD, plain_score, score_with_interval
 from metashot.evaluation.statistics import (
     FEW_SEEDS,

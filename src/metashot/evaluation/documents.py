@@ -7,6 +7,7 @@ from pathlib import Path
 
 from metashot.checkpoints.run_folder import EPISODES, REGRET_CURVE, REPORT, REPORT_FOR_PEOPLE
 from metashot.evaluation.acting import RegretCurve
+from metashot.evaluation.markdown import table
 from metashot.evaluation.report import plain_score, score_with_interval
 from metashot.evaluation.testing import Evaluation
 from metashot.files.outputs import DOCUMENT_END, write_output
@@ -97,9 +98,3 @@ def for_people(evaluation: Evaluation, pictures: Sequence[Path]) -> str:
 def linked(path: Path) -> str:
     """A picture is shown in the report, and a page is linked."""
     return f"{'' if path.suffix == '.html' else '!'}[{path.stem}]({path.name})"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

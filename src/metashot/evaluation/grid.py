@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metashot.evaluation.comparison import Comparison, aligned
-from metashot.evaluation.documents import table
+from metashot.evaluation.markdown import table
 from metashot.evaluation.report import few_episodes, score_with_interval
 
 

@@ -1,4 +1,4 @@
-"""Runs train.py and evaluate.py as a user would, and says what they took."""
+"""Runs train.py and evaluate.py as a user would, within a time, and says what they took."""
 
 import ctypes
 import os
@@ -19,6 +19,26 @@ _TICK = 0.1  # seconds between two looks at a command that runs
 _NOTED_EVERY = 20.0  # seconds between two notes of what a command has taken so far
 _LONGEST_MESSAGE = 500  # characters
 _END_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Where every command finds the data, and what it computes with.
+
+    Attributes:
+        root: The folder of the data sets; None for the default one.
+        device: Where everything is computed: `cpu` or `gpu`.
+        threads: The threads of each command.
+    """
+
+    root: str | None
+    device: str
+    threads: int
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments that say so, apart from the threads."""
+        return (f"trainer={self.device}", *(() if self.root is None else (f"data.root={self.root}",)))
 
 
 @dataclass(frozen=True)
@@ -65,7 +85,7 @@ def run_command(
     lock: int,
     note: Callable[[Used], None] = lambda used: None,
 ) -> Ended:
-    """Run a command of metashot in a process of its own.
+    """Run a command of metashot in a process of its own, as `run_python` does.
 
     Args:
         command: `train` or `evaluate`.
@@ -73,8 +93,33 @@ def run_command(
         threads: The threads that it computes with.
         log: The file to which its output is appended.
         seconds: The time after which it is stopped; train.py keeps a checkpoint then.
+        lock: An open file, which the command keeps open.
+        note: Called with what the command has taken.
+
+    Raises:
+        Stopped: this process was asked to stop, which the command is, too.
+    """
+    return run_python(("-m", "metashot", command, *arguments), log, seconds, threads=threads, lock=lock, note=note)
+
+
+def run_python(
+    arguments: Sequence[str],
+    log: Path,
+    seconds: float,
+    *,
+    threads: int | None = None,
+    lock: int | None = None,
+    note: Callable[[Used], None] = lambda used: None,
+) -> Ended:
+    """Run Python in a process of its own.
+
+    Args:
+        arguments: The arguments of Python: a script or a module, and its arguments.
+        log: The file to which its output is appended.
+        seconds: The time after which it is stopped; train.py keeps a checkpoint then.
+        threads: The threads that it computes with; None for as many as this process is told to.
         lock: An open file, which the command keeps open: what is locked by it stays so as long as the command runs, even
-            if this process is killed.
+            if this process is killed; None for none.
         note: Called with what the command has taken, now and then and at its end, however that comes.
 
     Raises:
@@ -85,13 +130,13 @@ def run_command(
         start = file.tell()
         running = _Running(
             subprocess.Popen(
-                [sys.executable, "-m", "metashot", command, *arguments],
+                [sys.executable, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                env=os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)},
                 start_new_session=True,  # so that an interrupt reaches it once, from here
-                pass_fds=(lock,),
+                pass_fds=() if lock is None else (lock,),
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             ),
             note,

@@ -53,6 +53,24 @@ def with_cost_line(recipe: str, line: str | None) -> str:
     return "\n".join([*lines[:comment], *([] if line is None else [line]), *lines[comment:], ""])
 
 
+def texts_of_recipes(plan: Plan, folder: Path) -> list[tuple[Cell, Path, str]]:
+    """The cell, the file and the text of each recipe.
+
+    Args:
+        plan: The cells.
+        folder: The folder of the recipes.
+
+    Raises:
+        BadInput: if a recipe is not there, or cannot be read.
+    """
+    return [
+        (cell, path, _text(path, folder))
+        for cell in plan.cells
+        if not cell.arguments and not cell.seed
+        for path in [folder / f"{cell.recipe}.yaml"]
+    ]
+
+
 def recipes_with_costs(plan: Plan, kept: Kept, folder: Path) -> Iterator[tuple[Path, str, str]]:
     """The file of each recipe, what it says, and what it should say.
 
@@ -64,19 +82,7 @@ def recipes_with_costs(plan: Plan, kept: Kept, folder: Path) -> Iterator[tuple[P
     Raises:
         BadInput: if a recipe is not there, or cannot be read.
     """
-    for cell in plan.cells:
-        if cell.arguments or cell.seed:
-            continue
-        path = folder / f"{cell.recipe}.yaml"
-        try:
-            text = read_file(path, _MOST_BYTES).decode()
-        except FileNotFoundError as error:
-            named = f"recipes={printable(folder)}"
-            raise BadInput(f"{named} has no {cell.recipe}.yaml; allowed: the folder conf/experiment of a clone") from error
-        except OSError as error:
-            raise BadInput(f"recipes: {printable(path)} cannot be read: {reason_of(error)}") from error
-        except UnicodeDecodeError as error:
-            raise BadInput(f"recipes: {printable(path)} is no text file in UTF-8") from error
+    for cell, path, text in texts_of_recipes(plan, folder):
         yield path, text, with_cost_line(text, cost_line(cell, plan, kept))
 
 
@@ -89,7 +95,7 @@ def write_costs(plan: Plan, kept: Kept, folder: Path) -> int:
     Raises:
         BadInput: if a recipe is not there, or cannot be read or written; none has been changed in the first two cases.
     """
-    changed = [(path, new) for path, old, new in list(recipes_with_costs(plan, kept, folder)) if new != old]
+    changed = [(path, new) for path, old, new in recipes_with_costs(plan, kept, folder) if new != old]
     for path, new in changed:
         target = Path(os.path.realpath(path))
         try:
@@ -99,3 +105,16 @@ def write_costs(plan: Plan, kept: Kept, folder: Path) -> int:
         except OSError as error:
             raise BadInput(f"recipes: {printable(path)} cannot be written: {reason_of(error)}") from error
     return len(changed)
+
+
+def _text(path: Path, folder: Path) -> str:
+    named = f"recipes={printable(folder)}"
+    try:
+        return read_file(path, _MOST_BYTES).decode()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        missing = f"has no {path.relative_to(folder)}"
+        raise BadInput(f"{named} {missing}; allowed: the folder conf/experiment of a clone") from error
+    except OSError as error:
+        raise BadInput(f"{named}: {printable(path)} cannot be read: {reason_of(error)}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{named}: {printable(path)} is no text file in UTF-8") from error

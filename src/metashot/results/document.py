@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from metashot.evaluation.documents import table
+from metashot.evaluation.markdown import table
 from metashot.evaluation.statistics import mean_and_interval, standard_error
 from metashot.files.outputs import DOCUMENT_END
 from metashot.results.comparisons import Ranked, in_short, on_the_same_episodes, ranked

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from metashot.bad_input import BadInput, in_one_line
 from metashot.files.outputs import WRITTEN_BY, write_output
 from metashot.files.paths import printable, read_file, reason_of
-from metashot.problems import IN_PERCENT
+from metashot.results.families import IN_PERCENT
 from metashot.results.tables import Plan
 from metashot.version import __version__
 

@@ -1,5 +1,6 @@
 """Which cells one training serves: those whose recipes differ in their test alone."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -8,10 +9,13 @@ from typing import Any
 
 from metashot.bad_input import BadInput
 from metashot.checkpoints.recipes import TRAINING
-from metashot.checkpoints.run_folder import REPORT
+from metashot.checkpoints.run_folder import METRICS, REPORT
 from metashot.checkpoints.stored import CONFIG, LAST, configuration_of_folder
 from metashot.configuration import Container, differences
 from metashot.configuration.composing import composed
+from metashot.files.outputs import LEFTOVER
+from metashot.files.paths import printable
+from metashot.results.not_measured import Failed
 from metashot.results.tables import Cell
 
 # Keys that change neither what is trained nor which checkpoint is the best one.
@@ -21,6 +25,8 @@ _NOT_TRAINED = (
     *("trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.strategy"),
     *("trainer.log_every", "trainer.heartbeat", "trainer.join_within", "trainer.checkpoint_every"),
 )
+# What a run that was stopped before its first checkpoint leaves in its folder.
+_UNFINISHED = {".lock", CONFIG, METRICS, "checkpoints"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,24 @@ class Training:
                 f"{self.folder} was trained with {key}={old}, and the recipe {self.cell.recipe} has {key}={new} now: move "
                 "that folder away to train it again, or name another one with runs="
             )
+
+    def remove_unfinished(self) -> None:
+        """Remove the folder of a run that was stopped before its first checkpoint, and nothing else.
+
+        Raises:
+            Failed: the folder has something else.
+        """
+        folder = self.folder
+        if not folder.exists() and not folder.is_symlink():
+            return
+        inside = [] if folder.is_symlink() or not folder.is_dir() else [path.name for path in folder.iterdir()]
+        checkpoints = folder / "checkpoints"
+        inside += [f"checkpoints/{path.name}" for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
+        strange = [name for name in inside if name not in _UNFINISHED and not LEFTOVER.fullmatch(Path(name).name)]
+        if strange or folder.is_symlink() or not folder.is_dir():
+            named = f"{printable(folder)} has {printable(strange[0])}" if strange else f"{printable(folder)} is not a folder"
+            raise Failed(self.name, f"{self.name}: {named}, which no run without a checkpoint has: move it away")
+        shutil.rmtree(folder)
 
 
 def training_differences(one: Container, other: Container) -> list[tuple[str, Any, Any]]:

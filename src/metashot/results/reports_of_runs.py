@@ -1,0 +1,98 @@
+"""What is kept of the files that a run leaves, which anything may have damaged since."""
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from metashot.checkpoints.run_folder import EPISODES, METRICS, REPORT
+from metashot.configuration import Container
+from metashot.files.paths import printable, read_file
+from metashot.results.commands import Used
+from metashot.results.not_measured import Failed
+from metashot.results.storage import Record, Result, digest_of_episodes, kept_report
+from metashot.results.tables import Cell
+from metashot.results.trainings import Training
+
+_MOST_BYTES = 2**26  # of a file of a run
+
+
+@contextmanager
+def readable(training: Training) -> Iterator[None]:
+    """Say which run is damaged, where its files cannot be read."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
+        what = f"{type(error).__name__}: {error}"
+        reason = (
+            f"the files of the run {printable(training.folder)}, or those beside it, cannot be read ({what}): move it away"
+        )
+        raise Failed(training.name, f"{training.name}: {reason} to train it again") from error
+
+
+def noted(training: Training) -> dict[str, Any]:
+    """What was noted of a training when its command was run."""
+    return _json(training.note)
+
+
+def used_until(note: dict[str, Any]) -> Used:
+    """What a training had taken when that was noted."""
+    return Used(float(note["seconds"]), float(note["processor_seconds"]), int(note["peak_memory"]))
+
+
+def record_of(training: Training, checkpoint: str) -> Record:
+    """What is kept of a training that has been done.
+
+    Args:
+        training: The training.
+        checkpoint: The digest of its checkpoint.
+    """
+    report, note = _json(training.folder / REPORT), noted(training)
+    metric, used = next(iter(report)), used_until(note)
+    with (training.folder / METRICS).open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get(f"val/{metric}")]
+    return Record(
+        training.cell.recipe,
+        training.cell.seed,
+        training.cell.arguments,
+        None if training.start is None else training.start.name,
+        round(used.seconds, 1),
+        round(used.processor_seconds, 1),
+        used.peak_memory,
+        str(note["machine"]),
+        training.config["trainer"]["max_steps"],
+        report["step"],
+        metric,
+        [[int(row["step"]), float(row[f"val/{metric}"]), float(row.get("val/ci95") or 0)] for row in rows],
+        checkpoint,
+        note["commit"],
+    )
+
+
+def result_of(cell: Cell, training: Training, config: Container, folder: Path, checkpoint: str) -> Result:
+    """What is kept of the test of a cell.
+
+    Args:
+        cell: The cell.
+        training: The training whose checkpoint was tested.
+        config: The configuration of the cell.
+        folder: The folder with the files of the test.
+        checkpoint: The digest of that checkpoint.
+    """
+    report = _json(folder / REPORT)
+    metric = next(iter(report))
+    with (folder / EPISODES).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    classes = [row["classes"] for row in rows if "classes" in row]
+    digest = digest_of_episodes(config["data"], report, classes)
+    scores = [float(row[metric]) for row in rows]
+    return Result(cell.name, training.name, metric, kept_report(report), digest, scores, checkpoint)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content = json.loads(read_file(path, _MOST_BYTES))
+    if not isinstance(content, dict):
+        raise ValueError(f"{printable(path)} is not a report")
+    return content
