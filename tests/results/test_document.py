@@ -99,6 +99,14 @@ def test_a_cell_one_point_below_at_most_needs_no_explanation() -> None:
     assert "1 reach it or are at most one point below" in page.document()
 
 
+def test_a_published_result_of_another_split_is_marked_and_not_counted() -> None:
+    for other_split, counted in ((False, 1), (True, 0)):
+        given = replace(published(60.0, interval=None), other_split=other_split)
+        page = Page(plan(RELATION), {"omniglot": {"relation": {"5w1s": given}}}, kept(result(RELATION, SCORES)))
+        assert f"{counted} of these have a published result on the same split, and {counted} reach it" in page.document()
+        assert (line(page.document(), "relation")[3].startswith("60.0 *s* [")) is other_split
+
+
 def test_nothing_is_dropped_for_being_low() -> None:
     document = text(plan(RELATION, PROTONET), kept(result(RELATION, [0.0, 0.01])), relation=published(99))
     assert line(document, "relation")[5] == "−98.50"

@@ -39,7 +39,8 @@ training serves several cells, their recipes differ in the test alone, and the c
   Where there are several training seeds, the mean and its standard error over seeds follow.
 - **published** is what the paper reports, with its 95 % interval if it has one, and its source ([below](#sources)).
   *t* marks results that are transductive: the queries of an episode can see each other, through batch normalisation or
-  because they are answered together.
+  because they are answered together. *s* marks results on another split of the classes: their differences say little, and are
+  not counted above.
 - **difference** is in points. Where it is below {minus}1, an explanation stands below the table.
 - **time** is the processor time of the whole command, with validation and test, which is what it takes on one core with
   nothing beside it; a cell without it shares the training of another one. In brackets stands what the training of a missing
@@ -132,12 +133,16 @@ class Page:
     def _counts(self) -> str:
         shown = self._shown()
         measured = [cell for cell in shown if cell.name in self.kept.results]
-        published = [cell for cell in measured if self._difference(cell) is not None]
-        reached = sum(not self._is_below(cell) for cell in published)
+        compared = [cell for cell in measured if self._is_comparable(cell)]
+        reached = sum(not self._is_below(cell) for cell in compared)
         return (
-            f"{len(measured)} of {len(shown)} cells are measured; {len(published)} of these have a published result, and "
-            f"{reached} reach it or are at most one point below."
+            f"{len(measured)} of {len(shown)} cells are measured; {len(compared)} of these have a published result on the same "
+            f"split, and {reached} reach it or are at most one point below."
         )
+
+    def _is_comparable(self, cell: Cell) -> bool:
+        published = self.of_paper(cell)
+        return published is not None and not published.other_split and self._difference(cell) is not None
 
     def _difference(self, cell: Cell) -> float | None:
         """Measured less published, in points or in the unit of the score."""
@@ -281,7 +286,8 @@ def _published(published: Published) -> str:
     """A published result with as many decimals as the paper gives."""
     given = [value for value in (published.score, published.interval) if value is not None]
     places = max(1, *(len(f"{value:g}".partition(".")[2]) for value in given))
-    return " ± ".join(f"{value:.{places}f}" for value in given) + (" *t*" if published.transductive else "")
+    marks = (" *t*" if published.transductive else "") + (" *s*" if published.other_split else "")
+    return " ± ".join(f"{value:.{places}f}" for value in given) + marks
 
 
 def duration(seconds: float) -> str:

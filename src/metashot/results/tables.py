@@ -26,6 +26,7 @@ class Published:
         transductive: Whether the queries of an episode could see each other.
         remark: What differs from the cell beside which it stands; empty if nothing does.
         measure: The value of reports beside which it stands, such as `trial_return`; None for the score.
+        other_split: Whether its classes are split in another way than those of the table.
     """
 
     score: float
@@ -35,6 +36,7 @@ class Published:
     transductive: bool
     remark: str
     measure: str | None = None
+    other_split: bool = False
 
     @property
     def paper(self) -> str:
@@ -189,6 +191,7 @@ def read_published(path: Path = PUBLISHED) -> PublishedResults:
                     given["transductive"],
                     given.get("remark", ""),
                     given.get("measure"),
+                    given.get("other_split", False),
                 )
                 for column, value in given.items()
                 if column == _SCORE or SHAPE.fullmatch(column)
