@@ -119,7 +119,7 @@ def shared(plan: Plan, cells: list[Cell]) -> None:
             assert training.start.cell.recipe == cell.starts_from
 
 
-SOME = ("omniglot/protonet_", "omniglot/maml_5w", "cifarfs/metabaseline_", "glyphs/")
+SOME = ("omniglot/protonet_", "omniglot_vinyals/protonet_20w1s", "omniglot/maml_5w", "cifarfs/metabaseline_", "glyphs/")
 
 
 def test_some_recipes_are_what_their_names_say_and_share_what_is_trained_alike(plan: Plan) -> None:
@@ -128,7 +128,7 @@ def test_some_recipes_are_what_their_names_say_and_share_what_is_trained_alike(p
     shared(plan, some)
     named = {cell.name: training_of(cell, plan.cells, Path("runs")).name for cell in some}
     assert {named[f"omniglot/protonet_{column}"] for column in ("5w1s", "5w5s", "20w5s")} == {"omniglot/protonet_20w1s"}
-    assert named["omniglot/protonet_20w1s-seed1"] == "omniglot/protonet_20w1s-seed1"
+    assert named["omniglot_vinyals/protonet_20w1s-seed1"] == "omniglot_vinyals/protonet_20w1s-seed1"
     assert named["omniglot/maml_5w5s"] == "omniglot/maml_5w5s"
 
 

@@ -39,8 +39,8 @@ training serves several cells, their recipes differ in the test alone, and the c
   Where there are several training seeds, the mean and its standard error over seeds follow.
 - **published** is what the paper reports, with its 95 % interval if it has one, and its source ([below](#sources)).
   *t* marks results that are transductive: the queries of an episode can see each other, through batch normalisation or
-  because they are answered together. *s* marks results on another split of the classes: their differences say little, and are
-  not counted above.
+  because they are answered together. *s* marks results on another split of the classes: their differences say little, and
+  are not counted above.
 - **difference** is in points. Where it is below {minus}1, an explanation stands below the table.
 - **time** is the processor time of the whole command, with validation and test, which is what it takes on one core with
   nothing beside it; a cell without it shares the training of another one. In brackets stands what the training of a missing
@@ -136,8 +136,8 @@ class Page:
         compared = [cell for cell in measured if self._is_comparable(cell)]
         reached = sum(not self._is_below(cell) for cell in compared)
         return (
-            f"{len(measured)} of {len(shown)} cells are measured; {len(compared)} of these have a published result on the same "
-            f"split, and {reached} reach it or are at most one point below."
+            f"{len(measured)} of {len(shown)} cells are measured; {len(compared)} of these have a published result on the "
+            f"same split, and {reached} reach it or are at most one point below."
         )
 
     def _is_comparable(self, cell: Cell) -> bool:
