@@ -107,6 +107,12 @@ def test_a_published_result_of_another_split_is_marked_and_not_counted() -> None
         assert (line(page.document(), "relation")[3].startswith("60.0 *s* [")) is other_split
 
 
+def test_what_a_stranger_calls_a_machine_is_shown_as_it_is() -> None:
+    records = {PROTONET.name: record(PROTONET, machine="A | *B* <img src=x> [c](http://d)")}
+    document = text(plan(PROTONET), kept(result(PROTONET, SCORES), records=records))
+    assert r"- **A**: A \| \*B\* \<img src=x\> \[c\](http://d)" in document
+
+
 def test_nothing_is_dropped_for_being_low() -> None:
     document = text(plan(RELATION, PROTONET), kept(result(RELATION, [0.0, 0.01])), relation=published(99))
     assert line(document, "relation")[5] == "−98.50"

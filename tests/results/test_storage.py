@@ -97,6 +97,11 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], str]] = {
     "a report without its score": changed(report={}),
     "a text for its score": lambda content: json.dumps(content | {"report": content["report"] | {"accuracy": "1"}}),
     "a text for transductive": lambda content: json.dumps(content | {"report": content["report"] | {"transductive": "x"}}),
+    "a score by hand": lambda content: json.dumps(content | {"report": content["report"] | {"accuracy": 0.9}}),
+    "made of another kind": lambda content: json.dumps(content | {"report": content["report"] | {"made": 5}}),
+    "a text for the steps": lambda content: json.dumps(
+        content | {"report": content["report"] | {"acting": {"environment_steps_in_training": "<b>"}}}
+    ),
     "one key more": changed(strange=1),
     "one key less": without("episodes"),
     "a long checkpoint": changed(checkpoint="0" * 100_000),
@@ -125,6 +130,7 @@ def test_a_damaged_or_foreign_report_is_refused_with_its_name_and_stays(
         {"machine": "a\nb"},
         {"seconds": "1"},
         {"peak_memory": float("inf")},
+        {"processor_seconds": -1.0},
         {"validation": [[1, 2]]},
         {"validation": [["1", 0.5, 0.1]]},
         {"validation": 5},

@@ -1,6 +1,14 @@
 """Tables in Markdown. It imports nothing slow, so that pages about results are written without torch."""
 
+import re
 from collections.abc import Iterable, Sequence
+
+_SPECIAL = re.compile(r"[\\`*_\[\]<>|&!]")
+
+
+def as_it_is(text: str) -> str:
+    """A text that Markdown shows as it is, whoever wrote it."""
+    return _SPECIAL.sub(r"\\\g<0>", text)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from metashot.bad_input import BadInput, in_one_line
 from metashot.files.outputs import WRITTEN_BY, write_output
 from metashot.files.paths import printable, read_file, reason_of
-from metashot.results.families import IN_PERCENT
+from metashot.results.families import IN_PERCENT, columns_of
 from metashot.results.tables import Plan
 from metashot.version import __version__
 
@@ -227,7 +227,7 @@ def _read(path: Path, checked: Callable[[dict[str, Any]], Kind]) -> Kind | None:
         return None
     except OSError as error:
         raise _broken(path, reason_of(error)) from error
-    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise _broken(path, reason[:_LONGEST]) from error
 
@@ -249,6 +249,11 @@ def _as_result(content: dict[str, Any], name: str) -> Result:
         _number(value)
     if not isinstance(result.report["episodes"], int) or not isinstance(result.report.get("transductive", False), bool):
         raise ValueError("episodes is not a number, or transductive neither true nor false")
+    mean = math.fsum(result.scores) / len(result.scores)
+    if not math.isclose(result.score, mean, rel_tol=1e-6, abs_tol=1e-9):
+        raise ValueError(f"its score, {result.score}, is not the mean of its scores, {mean}")
+    for column in columns_of([result.report]):
+        column.cell(result.report)  # fails where a value has another type
     return result
 
 
@@ -258,7 +263,8 @@ def _as_record(content: dict[str, Any]) -> Record:
     optional = [name for name in ("started_from", "commit") if getattr(record, name) is not None]
     _refuse_other_texts(record, *optional)
     for name in ("seed", "seconds", "processor_seconds", "peak_memory", "steps", "best_step"):
-        _number(getattr(record, name))
+        if _number(getattr(record, name)) < 0:
+            raise ValueError(f"{name}={getattr(record, name)} is below zero")
     for step, *values in map(_list, _list(record.validation)):
         if not isinstance(step, int) or len(values) != 2:
             raise ValueError("a point of validation is not a step, a score and an interval")
