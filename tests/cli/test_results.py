@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import time
@@ -246,6 +247,28 @@ def test_a_damaged_run_is_said_to_be_damaged(calm: Path, cells: list[Cell], fork
         assert len(failed) == 1, damaged
         assert "cannot be read" in failed[0], damaged
         damaged.write_bytes(content)
+    # Values that no report has, long fields, and pipes, which would be waited for.
+    metrics, report, note = run / "metrics.csv", run / "report.json", run.with_name(f"{run.name}.json")
+    for changed, new in (
+        (metrics, b"step,val/accuracy\n" + b"1" * 200_000 + b",1\n"),
+        (metrics, b"step,val/accuracy\n1,nan\n"),
+        (report, report.read_bytes().replace(b'"transductive"', b'"other"')),
+        (note, re.sub(rb'"peak_memory": \d+', b'"peak_memory": Infinity', note.read_bytes())),
+        *((pipe, None) for pipe in (metrics, run / "episodes.csv", run / "checkpoints" / "best.ckpt")),
+    ):
+        content = changed.read_bytes()
+        assert new != content
+        changed.unlink()
+        if new is None:
+            os.mkfifo(changed)
+        else:
+            changed.write_bytes(new)
+        shutil.rmtree(tmp_path / "results", ignore_errors=True)
+        (failed_one,) = queue.measure(cells[:1], NO_END)
+        assert "cannot be read" in failed_one, changed
+        assert not (tmp_path / "results" / f"{cells[0].name}.json").exists(), changed
+        changed.unlink()
+        changed.write_bytes(content)
     assert queue.measure(cells[:1], NO_END) == []
 
 

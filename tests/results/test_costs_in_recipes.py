@@ -47,8 +47,18 @@ def test_line_is_the_last_one_of_the_first_comment() -> None:
     assert with_cost_line(HEADER + REST, line) == f"{HEADER}{line}\n{REST}"
     assert with_cost_line(f"{HEADER}# Cost: an hour.\n{REST}", line) == f"{HEADER}{line}\n{REST}"
     assert with_cost_line(f"{HEADER}{line}\n{REST}", line) == f"{HEADER}{line}\n{REST}"
-    assert with_cost_line(f"{HEADER}{line}\n{REST}", None) == HEADER + REST
+    assert with_cost_line(f"{HEADER}{line}\n{REST}", None) == f"{HEADER}{line}\n{REST}"
     assert with_cost_line(HEADER, line) == f"{HEADER}{line}\n"
+
+
+def test_the_rest_of_a_recipe_stays_as_it_is() -> None:
+    line = "# Cost: 11 min (A processor)."
+    strange = "# One\u2028two\x0cthree\n"
+    assert with_cost_line(HEADER + strange + REST, line) == f"{HEADER}{strange}{line}\n{REST}"
+    windows = (HEADER + REST).replace("\n", "\r\n")
+    assert with_cost_line(windows, line) == f"{HEADER}{line}\n{REST}".replace("\n", "\r\n")
+    assert with_cost_line(HEADER + "a: 1", line) == f"{HEADER}{line}\na: 1"
+    assert with_cost_line(HEADER.rstrip("\n"), line) == f"{HEADER}{line}\n"
 
 
 def recipes_in(folder: Path) -> dict[Path, str]:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,9 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], str]] = {
     "a text for the steps": lambda content: json.dumps(
         content | {"report": content["report"] | {"acting": {"environment_steps_in_training": "<b>"}}}
     ),
+    "without transductive": lambda content: json.dumps(
+        content | {"report": {key: value for key, value in content["report"].items() if key != "transductive"}}
+    ),
     "one key more": changed(strange=1),
     "one key less": without("episodes"),
     "a long checkpoint": changed(checkpoint="0" * 100_000),
@@ -155,6 +159,18 @@ def test_a_damaged_cost_is_refused(tmp_path: Path, values: dict[str, Any]) -> No
     place.write_text(json.dumps(json.loads(place.read_text()) | values))
     with pytest.raises(BadInput, match="cannot be read as a report of results"):
         read_cost(tmp_path, CELL.name)
+
+
+def test_what_could_not_be_read_again_is_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nan is not a finite number"):
+        write_result(tmp_path, result(CELL, [0.5, float("nan")]))
+    given = result(CELL, ACCURACIES)
+    without_one = {key: value for key, value in given.report.items() if key != "transductive"}
+    with pytest.raises(ValueError, match="has no 'transductive'"):
+        write_result(tmp_path, replace(given, report=without_one))
+    with pytest.raises(ValueError, match="nan is not a finite number"):
+        write_record(tmp_path, CELL.name, record(CELL, validation=[[1, float("nan"), 0.1]]))
+    assert list(tmp_path.rglob("*.json")) == []
 
 
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:

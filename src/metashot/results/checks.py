@@ -23,12 +23,17 @@ def refuse_results(config: Container) -> None:
     check_value(config["device"], Literal["cpu", "gpu"], "device", "cpu or gpu")
     for key in ("runs", "results", "page"):
         check_value(config[key], str, key)
-    for key in ("root", "readme"):
+    for key in ("root", "readme", "recipes"):
         check_value(config[key], str | None, key)
     for key in ("runs", "results"):
         folder = place_to_write(config[key], key)
         if folder.exists() and not folder.is_dir():
             raise BadInput(f"{key}={printable(folder)} is a file; allowed: a folder, which is made if it does not exist")
+    if place_to_write(config["results"], "results").resolve() == place_to_write(config["runs"], "runs").resolve():
+        named = f"results={config['results']} and runs={config['runs']}"
+        raise BadInput(f"{named} are the same folder; allowed: two folders")
+    if config["recipes"] is not None and not given_path(config["recipes"], "recipes").is_dir():
+        raise BadInput(f"recipes={config['recipes']} is not a folder; allowed: the folder conf/experiment of a clone")
     if config["root"] is not None and not given_path(config["root"], "root").is_dir():
         raise BadInput(f"root={config['root']} is not a folder; allowed: the folder with omniglot/, cifar-fs/ and others")
 

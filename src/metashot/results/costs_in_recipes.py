@@ -1,6 +1,7 @@
 """The line of each recipe that says what its training costs, which is written from the reports."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,11 +47,15 @@ def with_cost_line(recipe: str, line: str | None) -> str:
 
     Args:
         recipe: The text.
-        line: The line; None if nothing is known of its cost.
+        line: The line; None if nothing is known of its cost, and what the recipe says of it stays.
     """
-    lines = [one for one in recipe.splitlines() if not one.startswith(_MARK)]
+    if line is None:
+        return recipe
+    lines = [one for one in re.findall(r"[^\n]*\n|[^\n]+", recipe) if not one.startswith(_MARK)]
     comment = next((place for place, one in enumerate(lines) if not one.startswith("#")), len(lines))
-    return "\n".join([*lines[:comment], *([] if line is None else [line]), *lines[comment:], ""])
+    end = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
+    before = "".join(lines[:comment])
+    return before + ("" if before.endswith("\n") or not before else end) + line + end + "".join(lines[comment:])
 
 
 def texts_of_recipes(plan: Plan, folder: Path) -> list[tuple[Cell, Path, str]]:

@@ -159,7 +159,7 @@ class Queue:
             if known is not None and known.checkpoint == checkpoint:
                 return known
             record = record_of(training, checkpoint)
-        write_record(self.results, training.name, record)
+            write_record(self.results, training.name, record)
         return record
 
     def _run(self, training: Training, budget: Budget, lock: int) -> None:
@@ -198,7 +198,7 @@ class Queue:
             _refuse_end(ended, training, f"the test of {cell.name} ({printable(training.log)})")
         with readable(training):
             result = result_of(cell, training, config, folder, record.checkpoint)
-        write_result(self.results, result)
+            write_result(self.results, result)
         self.say(f"{cell.name}: {result.metric} {result.score:.4f}")
 
     def _command(
@@ -211,6 +211,8 @@ class Queue:
         note: Callable[[Used], None] = lambda used: None,
     ) -> Ended:
         budget.refuse_over(training.name)
+        if training.log.exists() and not training.log.is_file():
+            raise Failed(training.name, f"{training.name}: {printable(training.log)} is not a file: move it away")
         note(Used())
         return run_command(command, arguments, self.conditions.threads, training.log, budget.left, lock, note)
 

@@ -1,6 +1,7 @@
 """What is kept of the files that a run leaves, which anything may have damaged since."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ def readable(training: Training) -> Iterator[None]:
     """Say which run is damaged, where its files cannot be read."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, StopIteration, RecursionError, csv.Error) as error:
         what = f"{type(error).__name__}: {error}"
         reason = (
             f"the files of the run {printable(training.folder)}, or those beside it, cannot be read ({what}): move it away"
@@ -51,8 +52,7 @@ def record_of(training: Training, checkpoint: str) -> Record:
     """
     report, note = _json(training.folder / REPORT), noted(training)
     metric, used = next(iter(report)), used_until(note)
-    with (training.folder / METRICS).open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(f"val/{metric}")]
+    rows = [row for row in rows_of(training.folder / METRICS) if row.get(f"val/{metric}")]
     return Record(
         training.cell.recipe,
         training.cell.seed,
@@ -83,12 +83,16 @@ def result_of(cell: Cell, training: Training, config: Container, folder: Path, c
     """
     report = _json(folder / REPORT)
     metric = next(iter(report))
-    with (folder / EPISODES).open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(folder / EPISODES)
     classes = [row["classes"] for row in rows if "classes" in row]
     digest = digest_of_episodes(config["data"], report, classes)
     scores = [float(row[metric]) for row in rows]
     return Result(cell.name, training.name, metric, kept_report(report), digest, scores, checkpoint)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file of a run, which is a regular file of a reasonable size."""
+    return list(csv.DictReader(io.StringIO(read_file(path, _MOST_BYTES).decode(), newline="")))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from metashot.bad_input import BadInput, in_one_line
 from metashot.files.outputs import WRITTEN_BY, write_output
-from metashot.files.paths import printable, read_file, reason_of
+from metashot.files.paths import open_file, printable, read_file, reason_of
 from metashot.results.families import IN_PERCENT, columns_of
 from metashot.results.tables import Plan
 from metashot.version import __version__
@@ -20,6 +20,7 @@ TRAININGS, COSTS = "trainings", "costs"  # the folders of what is known of train
 _MOST_BYTES = 2**24
 _LONGEST = 1000  # characters of a text in a report
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_DAMAGES = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 _OURS = f"metashot {__version__}"
 Kind = TypeVar("Kind")
 # What a report says of a single machine or a single run's folder, and what is too long to keep.
@@ -124,12 +125,17 @@ def place_of(folder: Path, name: str, kind: str = "") -> Path:
 
 
 def write_result(folder: Path, result: Result) -> None:
-    """Keep the test of a cell. Accuracies are kept as counts of correct answers, which are shorter and as exact."""
-    content = asdict(result)
+    """Keep the test of a cell. Accuracies are kept as counts of correct answers, which are shorter and as exact.
+
+    Raises:
+        BadInput: the file cannot be written, or has been written by somebody else.
+        ValueError: reading it would be refused.
+    """
+    content = asdict(result) | {"scores": [_number(score) for score in result.scores]}
     counts = _counts(result)
     if counts is not None:
         content["scores"] = {"of": counts[0], "correct": counts[1]}
-    _write(place_of(folder, result.name), content)
+    _write(place_of(folder, result.name), content, lambda read: _as_result(read, result.name))
 
 
 def read_result(folder: Path, name: str) -> Result | None:
@@ -142,8 +148,13 @@ def read_result(folder: Path, name: str) -> Result | None:
 
 
 def write_record(folder: Path, name: str, record: Record) -> None:
-    """Keep what is known of a training."""
-    _write(place_of(folder, name, TRAININGS), asdict(record))
+    """Keep what is known of a training.
+
+    Raises:
+        BadInput: the file cannot be written, or has been written by somebody else.
+        ValueError: reading it would be refused.
+    """
+    _write(place_of(folder, name, TRAININGS), asdict(record), _as_record)
 
 
 def read_record(folder: Path, name: str) -> Record | None:
@@ -157,7 +168,7 @@ def read_record(folder: Path, name: str) -> Record | None:
 
 def write_cost(folder: Path, name: str, cost: Cost) -> None:
     """Keep what a training would take."""
-    _write(place_of(folder, name, COSTS), asdict(cost))
+    _write(place_of(folder, name, COSTS), asdict(cost), _as_cost)
 
 
 def read_cost(folder: Path, name: str) -> Cost | None:
@@ -182,8 +193,11 @@ def read_everything(folder: Path, plan: Plan) -> Kept:
 
 def digest_of(path: Path) -> str:
     """The SHA-256 digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open_file(path) as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def digest_of_episodes(data: Mapping[str, Any], report: Mapping[str, Any], classes: Sequence[str]) -> str:
@@ -211,7 +225,11 @@ def _counts(result: Result) -> tuple[int, list[int]] | None:
     return (ways * queries, correct) if exact else None
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Path, content: dict[str, Any], checked: Callable[[dict[str, Any]], Kind]) -> None:
+    try:
+        checked(json.loads(json.dumps(content)))
+    except _DAMAGES as error:
+        raise ValueError(_reason(error)) from error
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in {**content, WRITTEN_BY: _OURS}.items()]
     write_output(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
@@ -227,15 +245,19 @@ def _read(path: Path, checked: Callable[[dict[str, Any]], Kind]) -> Kind | None:
         return None
     except OSError as error:
         raise _broken(path, reason_of(error)) from error
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise _broken(path, reason[:_LONGEST]) from error
+    except _DAMAGES as error:
+        raise _broken(path, _reason(error)) from error
+
+
+def _reason(damage: BaseException) -> str:
+    return (f"it has no {damage}" if isinstance(damage, KeyError) else str(damage))[:_LONGEST]
 
 
 def _as_result(content: dict[str, Any], name: str) -> Result:
     scores = content["scores"]
     if isinstance(scores, dict):
         scores = [_number(correct) / _number(scores["of"]) for correct in _list(scores["correct"])]
+    _refuse_other_keys(content, Result)
     result = Result(**content | {"scores": [_number(score) for score in _list(scores)]})
     _refuse_other_texts(result, "name", "training", "metric", "episodes")
     _refuse_other_texts(result, *(["checkpoint"] if result.checkpoint is not None else []))
@@ -247,7 +269,7 @@ def _as_result(content: dict[str, Any], name: str) -> Result:
         raise ValueError("it has no report, or no scores")
     for value in (result.report[result.metric], *([] if result.report["ci95"] is None else [result.report["ci95"]])):
         _number(value)
-    if not isinstance(result.report["episodes"], int) or not isinstance(result.report.get("transductive", False), bool):
+    if not isinstance(result.report["episodes"], int) or not isinstance(result.report["transductive"], bool):
         raise ValueError("episodes is not a number, or transductive neither true nor false")
     mean = math.fsum(result.scores) / len(result.scores)
     if not math.isclose(result.score, mean, rel_tol=1e-6, abs_tol=1e-9):
@@ -258,6 +280,7 @@ def _as_result(content: dict[str, Any], name: str) -> Result:
 
 
 def _as_record(content: dict[str, Any]) -> Record:
+    _refuse_other_keys(content, Record)
     record = Record(**content)
     _refuse_other_texts(record, "recipe", "machine", "metric", "checkpoint")
     optional = [name for name in ("started_from", "commit") if getattr(record, name) is not None]
@@ -275,11 +298,18 @@ def _as_record(content: dict[str, Any]) -> Record:
 
 
 def _as_cost(content: dict[str, Any]) -> Cost:
+    _refuse_other_keys(content, Cost)
     cost = Cost(**content)
     _refuse_other_texts(cost, "machine")
     if _number(cost.seconds) < 0:
         raise ValueError(f"seconds={cost.seconds} is below zero")
     return cost
+
+
+def _refuse_other_keys(content: dict[str, Any], kind: type[Result | Record | Cost]) -> None:
+    strange = content.keys() - {field.name for field in fields(kind)}
+    if strange:
+        raise ValueError(f"it has a key that no report has: {min(strange)}")
 
 
 def _number(value: Any) -> float:
