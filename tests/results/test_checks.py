@@ -42,6 +42,7 @@ PLAN = plan(cell("protonet"), cell("maml"), cell("maml", seed=1))
         ("recipes=''", "recipes= is empty"),
         ("recipes={here}/file", "recipes=.*file is not a folder; allowed: the folder conf/experiment"),
         ("results=runs/results", "results=runs/results and runs=runs/results are the same folder"),
+        ("results=nowhere", "results=nowhere is not a folder, and there is nothing to write a page from"),
         ("root=nowhere", "root=nowhere is not a folder"),
         ("root=3", "root=3"),
         ("cells=3", "cells=3 cannot be used"),
@@ -57,8 +58,9 @@ def test_a_bad_value_is_refused_with_its_key(tmp_path: Path, given: str, message
 
 def test_the_defaults_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
     refuse_results(composed(RESULTS, []))
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], str]] = {
     "a text for the steps": lambda content: json.dumps(
         content | {"report": content["report"] | {"acting": {"environment_steps_in_training": "<b>"}}}
     ),
+    "other shots": lambda content: json.dumps(content | {"report": content["report"] | {"shots": 2}}),
     "without transductive": lambda content: json.dumps(
         content | {"report": {key: value for key, value in content["report"].items() if key != "transductive"}}
     ),

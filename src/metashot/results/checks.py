@@ -32,6 +32,11 @@ def refuse_results(config: Container) -> None:
     if place_to_write(config["results"], "results").resolve() == place_to_write(config["runs"], "runs").resolve():
         named = f"results={config['results']} and runs={config['runs']}"
         raise BadInput(f"{named} are the same folder; allowed: two folders")
+    if not config["minutes"] and not config["costs"] and not place_to_write(config["results"], "results").is_dir():
+        raise BadInput(
+            f"results={config['results']} is not a folder, and there is nothing to write a page from; allowed: the folder "
+            "of the reports, or minutes= to measure some"
+        )
     if config["recipes"] is not None and not given_path(config["recipes"], "recipes").is_dir():
         raise BadInput(f"recipes={config['recipes']} is not a folder; allowed: the folder conf/experiment of a clone")
     if config["root"] is not None and not given_path(config["root"], "root").is_dir():

@@ -1,6 +1,5 @@
 """What trainings would take, from the speed of a few steps of each: a pilot."""
 
-import csv
 import math
 import tempfile
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from metashot.results.budget import Budget
 from metashot.results.commands import Conditions, run_command
 from metashot.results.machine import machine
 from metashot.results.not_measured import Failed, TimeOver
+from metashot.results.reports_of_runs import report_of, rows_of
 from metashot.results.storage import Cost, read_cost, write_cost
 from metashot.results.trainings import Training
 
@@ -56,16 +56,19 @@ class Costs:
         seconds = 0.0
         if tasks > 0:
             with tempfile.TemporaryDirectory(prefix="metashot-results-") as scratch:
-                seconds = tasks / self._speed(training, Path(scratch), budget, lock)
+                speed = self._speed(training, Path(scratch), budget, lock)
+                seconds = 0.0 if speed is None else tasks / speed
         cost = Cost(seconds, machine(self.conditions.threads, self.conditions.device))
         write_cost(self.results, training.name, cost)
         self.say(f"{training.name}: about {cost.seconds / 60:.1f} minutes of training")
         return cost
 
-    def _speed(self, training: Training, scratch: Path, budget: Budget, lock: int) -> float:
-        """Tasks per second, by a few steps."""
-        with self._pilot(training, scratch, budget, lock).joinpath(METRICS).open(newline="") as file:
-            speeds = [float(row[_SPEED]) for row in csv.DictReader(file) if row.get(_SPEED)]
+    def _speed(self, training: Training, scratch: Path, budget: Budget, lock: int) -> float | None:
+        """Tasks per second, by a few steps; None where the learner has nothing to train, and so ends at step 0."""
+        folder = self._pilot(training, scratch, budget, lock)
+        speeds = [float(row[_SPEED]) for row in rows_of(folder / METRICS) if row.get(_SPEED)]
+        if not speeds and report_of(folder)["step"] == 0:
+            return None
         if not speeds or not speeds[-1] > 0 or math.isinf(speeds[-1]):
             raise Failed(training.name, f"{training.name}: a few steps were tried, and their speed was not measured")
         return speeds[-1]

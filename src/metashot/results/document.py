@@ -32,11 +32,13 @@ A cell is a **recipe**, which is trained and tested by
     python train.py experiment=RECIPE data.root=FOLDER
 
 where `FOLDER` has `omniglot/`, `cifar-fs/` and others. A recipe says where it departs from the paper and why. Where one
-training serves several cells, their recipes differ in the test alone, and the checkpoint is tested again.
+training serves several cells, their recipes differ in the test alone, and the checkpoint is tested again. A recipe *after*
+another one starts from the run of that, and needs `init_from=RUN`, too.
 
-- **measured** is the accuracy in percent on test episodes of unseen classes with 15 queries per class, with the checkpoint
-  that was best on validation episodes, and its 95 % interval over episodes. All choices were made on validation classes.
-  Where there are several training seeds, the mean and its standard error over seeds follow.
+- **measured** is the accuracy in percent, or the score that the heading names, on test episodes of unseen classes with 15
+  queries per class, with the checkpoint that was best on validation episodes, and its 95 % interval over episodes. All
+  choices were made on validation classes. Where there are several training seeds, the mean and its standard error over seeds
+  follow.
 - **published** is what the paper reports, with its 95 % interval if it has one, and its source ([below](#sources)).
   *t* marks results that are transductive: the queries of an episode can see each other, through batch normalisation or
   because they are answered together. *s* marks results on another split of the classes: their differences say little, and
@@ -210,7 +212,9 @@ class Page:
             ""
             if record is None or result is None or result.training != cell.name
             else f"{record.peak_memory / 2**30:.1f} GiB",
-            f"`{cell.recipe}`" + "".join(f" `{argument}`" for argument in cell.arguments),
+            f"`{cell.recipe}`"
+            + "".join(f" `{argument}`" for argument in cell.arguments)
+            + ("" if cell.starts_from is None else f" after `{cell.starts_from}`"),
             self._checkpoint(cell),
         ]
 

@@ -33,6 +33,11 @@ def readable(training: Training) -> Iterator[None]:
         raise Failed(training.name, f"{training.name}: {reason} to train it again") from error
 
 
+def report_of(folder: Path) -> dict[str, Any]:
+    """The report of a test."""
+    return _json(folder / REPORT)
+
+
 def noted(training: Training) -> dict[str, Any]:
     """What was noted of a training when its command was run."""
     return _json(training.note)
@@ -50,7 +55,7 @@ def record_of(training: Training, checkpoint: str) -> Record:
         training: The training.
         checkpoint: The digest of its checkpoint.
     """
-    report, note = _json(training.folder / REPORT), noted(training)
+    report, note = report_of(training.folder), noted(training)
     metric, used = next(iter(report)), used_until(note)
     rows = [row for row in rows_of(training.folder / METRICS) if row.get(f"val/{metric}")]
     return Record(
@@ -81,7 +86,7 @@ def result_of(cell: Cell, training: Training, config: Container, folder: Path, c
         folder: The folder with the files of the test.
         checkpoint: The digest of that checkpoint.
     """
-    report = _json(folder / REPORT)
+    report = report_of(folder)
     metric = next(iter(report))
     rows = rows_of(folder / EPISODES)
     classes = [row["classes"] for row in rows if "classes" in row]

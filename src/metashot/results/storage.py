@@ -13,7 +13,7 @@ from metashot.bad_input import BadInput, in_one_line
 from metashot.files.outputs import WRITTEN_BY, write_output
 from metashot.files.paths import open_file, printable, read_file, reason_of
 from metashot.results.families import IN_PERCENT, columns_of
-from metashot.results.tables import Plan
+from metashot.results.tables import SHAPE, Plan
 from metashot.version import __version__
 
 TRAININGS, COSTS = "trainings", "costs"  # the folders of what is known of trainings, in that of a table
@@ -274,9 +274,19 @@ def _as_result(content: dict[str, Any], name: str) -> Result:
     mean = math.fsum(result.scores) / len(result.scores)
     if not math.isclose(result.score, mean, rel_tol=1e-6, abs_tol=1e-9):
         raise ValueError(f"its score, {result.score}, is not the mean of its scores, {mean}")
+    _refuse_other_shape(result)
     for column in columns_of([result.report]):
         column.cell(result.report)  # fails where a value has another type
     return result
+
+
+def _refuse_other_shape(result: Result) -> None:
+    """Refuse a test with other ways and shots than the name says."""
+    said = SHAPE.search(result.name.rpartition("_")[2].partition("-")[0])
+    if said is not None:
+        tested = (result.report["ways"], result.report["shots"])
+        if tested != (int(said[1]), int(said[2])):
+            raise ValueError(f"{result.name} was tested with {tested[0]} ways and {tested[1]} shots")
 
 
 def _as_record(content: dict[str, Any]) -> Record:

@@ -46,7 +46,8 @@ class Published:
     @property
     def cited(self) -> str:
         """The source, with what differs from the cell and where the numbers were seen."""
-        return f"{self.source}. {self.remark[:1].upper()}{self.remark[1:]}{'. ' if self.remark else ''}Seen: {self.checked}."
+        remark = f"{self.remark[:1].upper()}{self.remark[1:]}"
+        return " ".join(f"{part.rstrip('.')}." for part in (self.source, remark, f"Seen: {self.checked}") if part)
 
 
 # By table, row and column.
