@@ -179,7 +179,7 @@ def test_a_training_that_fails_is_told_and_tried_again_and_others_go_on(
     cells: list[Cell], forked: Forked, tmp_path: Path
 ) -> None:
     bad = Cell(OMNIGLOT, "relation", "20w1s", 0, (*cells[0].arguments, "trainer.max_steps=-5"))
-    later = [replace(bad, row=row, starts_from=bad.recipe) for row in ("siamese", "pixels")]
+    later = [replace(bad, row=row, starts_from=bad.recipe) for row in ("siamese", "matching")]
     every = [bad, *later, *cells]
     said: list[str] = []
     queue = queue_of(every, tmp_path, said)
