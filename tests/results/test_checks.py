@@ -42,7 +42,7 @@ PLAN = plan(cell("protonet"), cell("maml"), cell("maml", seed=1))
         ("recipes=''", "recipes= is empty"),
         ("recipes={here}/file", "recipes=.*file is not a folder; allowed: the folder conf/experiment"),
         ("results=runs/results", "results=runs/results and runs=runs/results are the same folder"),
-        ("results=nowhere", "results=nowhere is not a folder, and there is nothing to write a page from"),
+        ("results=nowhere", "results=nowhere does not exist, and there is nothing to write a page from"),
         ("root=nowhere", "root=nowhere is not a folder"),
         ("root=3", "root=3"),
         ("cells=3", "cells=3 cannot be used"),

@@ -68,7 +68,7 @@ def measure_and_write(composed: DictConfig) -> None:
     if readme is not None:
         readme.replace(written.headline())
     if recipes is not None:
-        print(f"recipes: {write_costs(plan, written.kept, recipes)} say another cost than before")
+        print(f"recipes: {write_costs(plan, written.kept, recipes)} have another line on their cost now")
     missing = [cell for cell in cells if cell.name not in written.kept.results]
     print(f"page: {printable(page)} ({len(cells) - len(missing)} of {len(cells)} cells are measured)")
     if missing:

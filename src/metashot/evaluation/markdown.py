@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|&!]")
 
 
-def as_it_is(text: str) -> str:
+def escaped(text: str) -> str:
     """A text that Markdown shows as it is, whoever wrote it."""
     return _SPECIAL.sub(r"\\\g<0>", text)
 

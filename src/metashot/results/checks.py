@@ -25,16 +25,16 @@ def refuse_results(config: Container) -> None:
         check_value(config[key], str, key)
     for key in ("root", "readme", "recipes"):
         check_value(config[key], str | None, key)
-    for key in ("runs", "results"):
-        folder = place_to_write(config[key], key)
+    runs, results = (place_to_write(config[key], key) for key in ("runs", "results"))
+    for key, folder in (("runs", runs), ("results", results)):
         if folder.exists() and not folder.is_dir():
             raise BadInput(f"{key}={printable(folder)} is a file; allowed: a folder, which is made if it does not exist")
-    if place_to_write(config["results"], "results").resolve() == place_to_write(config["runs"], "runs").resolve():
-        named = f"results={config['results']} and runs={config['runs']}"
+    if results.resolve() == runs.resolve():
+        named = f"results={printable(results)} and runs={printable(runs)}"
         raise BadInput(f"{named} are the same folder; allowed: two folders")
-    if not config["minutes"] and not config["costs"] and not place_to_write(config["results"], "results").is_dir():
+    if not (config["minutes"] or config["costs"] or results.exists()):
         raise BadInput(
-            f"results={config['results']} is not a folder, and there is nothing to write a page from; allowed: the folder "
+            f"results={printable(results)} does not exist, and there is nothing to write a page from; allowed: the folder "
             "of the reports, or minutes= to measure some"
         )
     if config["recipes"] is not None and not given_path(config["recipes"], "recipes").is_dir():

@@ -1,21 +1,17 @@
 """The line of each recipe that says what its training costs, which is written from the reports."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from metashot.bad_input import BadInput
-from metashot.files.outputs import atomic_file
-from metashot.files.paths import printable, read_file, reason_of
+from metashot.files.paths import printable
+from metashot.results.authors_files import read_text, rewrite
 from metashot.results.document import duration
 from metashot.results.storage import Kept
 from metashot.results.tables import Cell, Plan
 from metashot.results.trainings import training_of
 
 _MARK = "# Cost: "
-_MOST_BYTES = 2**20
 
 
 def cost_line(cell: Cell, plan: Plan, kept: Kept) -> str | None:
@@ -69,7 +65,7 @@ def texts_of_recipes(plan: Plan, folder: Path) -> list[tuple[Cell, Path, str]]:
         BadInput: if a recipe is not there, or cannot be read.
     """
     return [
-        (cell, path, _text(path, folder))
+        (cell, path, read_text(path, _named(path), "the folder conf/experiment of a clone"))
         for cell in plan.cells
         if not cell.arguments and not cell.seed
         for path in [folder / f"{cell.recipe}.yaml"]
@@ -102,24 +98,9 @@ def write_costs(plan: Plan, kept: Kept, folder: Path) -> int:
     """
     changed = [(path, new) for path, old, new in recipes_with_costs(plan, kept, folder) if new != old]
     for path, new in changed:
-        target = Path(os.path.realpath(path))
-        try:
-            with atomic_file(target) as file:
-                shutil.copymode(target, file.name)
-                file.write(new.encode())
-        except OSError as error:
-            raise BadInput(f"recipes: {printable(path)} cannot be written: {reason_of(error)}") from error
+        rewrite(path, new, _named(path))
     return len(changed)
 
 
-def _text(path: Path, folder: Path) -> str:
-    named = f"recipes={printable(folder)}"
-    try:
-        return read_file(path, _MOST_BYTES).decode()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        missing = f"has no {path.relative_to(folder)}"
-        raise BadInput(f"{named} {missing}; allowed: the folder conf/experiment of a clone") from error
-    except OSError as error:
-        raise BadInput(f"{named}: {printable(path)} cannot be read: {reason_of(error)}") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{named}: {printable(path)} is no text file in UTF-8") from error
+def _named(path: Path) -> str:
+    return f"recipes: {printable(path)}"

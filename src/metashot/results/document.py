@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from metashot.evaluation.markdown import as_it_is, table
+from metashot.evaluation.markdown import escaped, table
 from metashot.evaluation.statistics import mean_and_interval, standard_error
 from metashot.files.outputs import DOCUMENT_END
 from metashot.results.comparisons import Ranked, in_short, on_the_same_episodes, ranked
@@ -90,7 +90,7 @@ class Page:
             "## Sources",
             "\n".join(f"{number}. {text}" for number, text in enumerate(sources.texts, 1)),
             "## Machines",
-            "\n".join(f"- **{_letter(number)}**: {as_it_is(text)}" for number, text in enumerate(machines.texts, 1)),
+            "\n".join(f"- **{_letter(number)}**: {escaped(text)}" for number, text in enumerate(machines.texts, 1)),
         ]
         return "\n\n".join(parts) + f"\n\n{DOCUMENT_END}"
 
