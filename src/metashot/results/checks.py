@@ -32,15 +32,16 @@ def refuse_results(config: Container) -> None:
     if results.resolve() == runs.resolve():
         named = f"results={printable(results)} and runs={printable(runs)}"
         raise BadInput(f"{named} are the same folder; allowed: two folders")
+    if config["recipes"] is not None and not given_path(config["recipes"], "recipes").is_dir():
+        raise BadInput(f"recipes={config['recipes']} is not a folder; allowed: the folder conf/experiment of a clone")
+    if config["root"] is not None and not given_path(config["root"], "root").is_dir():
+        raise BadInput(f"root={config['root']} is not a folder; allowed: the folder with omniglot/, cifar-fs/ and others")
+    # Last, since a folder that nobody named may be missing: what was given is told first.
     if not (config["minutes"] or config["costs"] or results.exists()):
         raise BadInput(
             f"results={printable(results)} does not exist, and there is nothing to write a page from; allowed: the folder "
             "of the reports, or minutes= to measure some"
         )
-    if config["recipes"] is not None and not given_path(config["recipes"], "recipes").is_dir():
-        raise BadInput(f"recipes={config['recipes']} is not a folder; allowed: the folder conf/experiment of a clone")
-    if config["root"] is not None and not given_path(config["root"], "root").is_dir():
-        raise BadInput(f"root={config['root']} is not a folder; allowed: the folder with omniglot/, cifar-fs/ and others")
 
 
 def chosen_cells(given: str | list[str], plan: Plan) -> list[Cell]:
