@@ -18,9 +18,10 @@ import yaml
 from metashot.results.budget import Budget
 from metashot.results.commands import Conditions, Ended, Used
 from metashot.results.machine import machine
+from metashot.results.plan_files import read_plan
 from metashot.results.queue import Queue
 from metashot.results.storage import Cost, Record, Result, read_cost, read_record, read_result, write_cost
-from metashot.results.tables import Cell, Plan, Table, read_plan
+from metashot.results.tables import Cell, Plan, Table
 
 from .conftest import Command, Trained
 from .processes import ROOT, Outcome, Process, Scripts, contents, step_of
@@ -291,11 +292,11 @@ def test_costs_are_those_of_a_few_steps_and_nothing_else_is_left(cells: list[Cel
 
 # As the command of a user, with a plan of tiny recipes.
 SCRIPT = """
-import metashot.results.tables as tables
+import metashot.results.plan_files as plan_files
 from metashot.results.tables import Cell, Plan, Table
 TABLE = {table!r}
 CELLS = {cells!r}
-tables.read_plan = lambda: Plan({{TABLE.name: TABLE}}, CELLS, [CELLS[0].recipe], {{}})
+plan_files.read_plan = lambda: Plan({{TABLE.name: TABLE}}, CELLS, [CELLS[0].recipe], {{}})
 from metashot.commands.scripts import results
 from metashot.process.invocation import note_script
 if __name__ == "__main__":

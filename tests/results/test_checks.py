@@ -8,7 +8,7 @@ import pytest
 from metashot.bad_input import BadInput
 from metashot.checkpoints.recipes import RESULTS
 from metashot.configuration.composing import composed
-from metashot.results.checks import chosen_cells, refuse_results
+from metashot.results.checks import chosen_cells, refuse_missing_recipes, refuse_results
 from tests.results.made import cell, plan
 
 PLAN = plan(cell("protonet"), cell("maml"), cell("maml", seed=1))
@@ -75,6 +75,23 @@ def test_the_defaults_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_cells_are_chosen_by_name_in_the_order_of_the_queue(given: Any, found: list[int]) -> None:
     assert chosen_cells(given, PLAN) == [PLAN.cells[place] for place in found]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("omniglot", "omniglot/*"), ("omniglot/", "omniglot/*"), ("omniglot/maml", "omniglot/maml_*"), ("omni", "omni*")],
+)
+def test_a_name_that_begins_others_is_continued(given: str, meant: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        chosen_cells(given, PLAN)
+    assert f"(did you mean {meant}?)" in str(refused.value)
+    assert chosen_cells(meant, PLAN)
+
+
+def test_a_cell_without_a_recipe_is_refused() -> None:
+    refuse_missing_recipes(PLAN)
+    with pytest.raises(BadInput, match="the queue has omniglot/mamml_5w1s, and there is no conf/experiment/omniglot/mamml"):
+        refuse_missing_recipes(plan(cell("maml"), cell("mamml")))
 
 
 @pytest.mark.parametrize("given", ["omniglot/mamll_5w1s", "", "Omniglot/*", ["omniglot/*", "glyphs/*"], []], ids=str)

@@ -11,8 +11,9 @@ from metashot import problems
 from metashot.results.comparisons import ranked
 from metashot.results.document import Page
 from metashot.results.families import IN_PERCENT, higher_is_better, is_below
+from metashot.results.plan_files import read_plan, read_published
 from metashot.results.storage import Kept, Record, Result, digest_of_episodes
-from metashot.results.tables import Plan, Published, read_plan, read_published
+from metashot.results.tables import Plan, Published
 
 EPISODES = 50
 

@@ -13,9 +13,10 @@ from metashot.configuration.buildable import CONF
 from metashot.configuration.composing import composed
 from metashot.results.budget import Budget
 from metashot.results.commands import Conditions
+from metashot.results.plan_files import read_plan, read_published
 from metashot.results.queue import Queue
 from metashot.results.storage import Record, Result, read_cost, read_everything
-from metashot.results.tables import Cell, read_plan, read_published
+from metashot.results.tables import Cell
 from tests.results.test_plan import FEWER, FEWEST_EPISODES
 
 PLAN = read_plan()

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from metashot.configuration.buildable import CONF
-from metashot.results.tables import Cell, Plan, read_plan, read_published
+from metashot.results.plan_files import read_plan, read_published
+from metashot.results.tables import Cell, Plan
 from metashot.results.trainings import configuration_of, training_differences, training_of
 
 RESNET = ("cifarfs_resnet12", "fc100_resnet12")

@@ -9,8 +9,8 @@ from metashot.configuration.buildable import CONF
 from metashot.results.costs_in_recipes import cost_line, recipes_with_costs
 from metashot.results.document import Page
 from metashot.results.marked_part import MarkedPart
+from metashot.results.plan_files import read_plan, read_published
 from metashot.results.storage import read_everything
-from metashot.results.tables import read_plan, read_published
 from tests.results.test_plan import FEWER, FEWEST_EPISODES
 
 ROOT = Path(__file__).resolve().parents[2]

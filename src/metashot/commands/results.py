@@ -13,15 +13,16 @@ from metashot.files.outputs import refuse_to_replace, write_output
 from metashot.files.paths import place_to_write, printable
 from metashot.process.interruption import STOP
 from metashot.results.budget import Budget
-from metashot.results.checks import chosen_cells
+from metashot.results.checks import chosen_cells, refuse_missing_recipes
 from metashot.results.commands import Conditions
 from metashot.results.costs_in_recipes import texts_of_recipes, write_costs
 from metashot.results.document import Page
 from metashot.results.machine import machine
 from metashot.results.marked_part import MarkedPart
+from metashot.results.plan_files import read_plan, read_published
 from metashot.results.queue import Queue
 from metashot.results.storage import Kept, read_everything
-from metashot.results.tables import Cell, read_plan, read_published
+from metashot.results.tables import Cell
 
 _NAMED = 6  # missing cells that are printed
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
@@ -39,6 +40,7 @@ def measure_and_write(composed: DictConfig) -> None:
     """
     config = configuration.plain(composed)
     plan, published = read_plan(), read_published()
+    refuse_missing_recipes(plan)
     cells = chosen_cells(config["cells"], plan)
     page = place_to_write(config["page"], "page")
     refuse_to_replace(page, "page", "document")
@@ -67,6 +69,7 @@ def measure_and_write(composed: DictConfig) -> None:
     write_output(page, written.document().encode(), "page", "document")
     if readme is not None:
         readme.replace(written.headline())
+        print(f"readme: {printable(Path(config['readme']))} ({len(plan.headline)} headline cells)")
     if recipes is not None:
         print(f"recipes: {write_costs(plan, written.kept, recipes)} have another line on their cost now")
     missing = [cell for cell in cells if cell.name not in written.kept.results]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from metashot.arguments import AtLeast, AtMost, check_value
 from metashot.bad_input import BadInput, closest
 from metashot.configuration import Container
+from metashot.configuration.buildable import CONF
 from metashot.files.paths import given_path, place_to_write, printable
 from metashot.results.tables import Cell, Plan
 
@@ -57,9 +58,19 @@ def chosen_cells(given: str | list[str], plan: Plan) -> list[Cell]:
         return list(plan.cells)
     for pattern in patterns:
         if not any(fnmatchcase(cell.name, pattern) for cell in plan.cells):
-            near = closest({cell.name for cell in plan.cells}, pattern)
+            # As a table, or the beginning of several names; then another name.
+            longer = (f"{pattern.rstrip('/')}/*", f"{pattern}_*", f"{pattern}*")
+            fits = next((one for one in longer if any(fnmatchcase(cell.name, one) for cell in plan.cells)), None)
+            near = f" (did you mean {fits}?)" if fits else closest({cell.name for cell in plan.cells}, pattern)
             raise BadInput(
                 f"cells={pattern} fits no cell; allowed: all, or names such as omniglot/protonet_20w1s, with * for any "
                 f"text{near}"
             )
     return [cell for cell in plan.cells if any(fnmatchcase(cell.name, pattern) for pattern in patterns)]
+
+
+def refuse_missing_recipes(plan: Plan) -> None:
+    """Refuse a queue with a cell that has no recipe."""
+    for cell in plan.cells:
+        if not (CONF / "experiment" / f"{cell.recipe}.yaml").is_file():
+            raise BadInput(f"tables.yaml: the queue has {cell.recipe}, and there is no conf/experiment/{cell.recipe}.yaml")

@@ -3,15 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import yaml
-
-HERE = Path(__file__).parent
-TABLES, PUBLISHED = HERE / "tables.yaml", HERE / "published.yaml"
 SHAPE = re.compile(r"(\d+)w(\d+)s")  # the ways and shots of a column, such as 20w1s
-_NO_COLUMN, _SCORE = "", "score"  # where tasks have no classes: of a cell, and of its published result
+NO_COLUMN = ""  # of a cell, where tasks have no classes
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ class Table:
     @property
     def has_shapes(self) -> bool:
         """Whether its tasks have classes."""
-        return self.columns != (_NO_COLUMN,)
+        return self.columns != (NO_COLUMN,)
 
 
 @dataclass(frozen=True)
@@ -144,65 +138,3 @@ class Plan:
     def named(self, recipe: str) -> Cell:
         """The first cell with a recipe."""
         return next(cell for cell in self.cells if cell.recipe == recipe)
-
-
-def read_plan(path: Path = TABLES) -> Plan:
-    """Read what is measured."""
-    content = _read(path)
-    tables = {
-        name: Table(
-            name,
-            one["title"],
-            one["short"],
-            one["about"].strip(),
-            tuple(one.get("columns", [_NO_COLUMN])),
-            one.get("published"),
-            tuple(one.get("external", ())),
-        )
-        for name, one in content["tables"].items()
-    }
-    cells = [
-        Cell(
-            tables[entry["table"]],
-            row,
-            column,
-            seed,
-            tuple(entry.get("arguments", ())),
-            entry.get("variant", ""),
-            content["starts"].get(f"{entry['table']}/{row}"),
-        )
-        for entry in content["queue"]
-        for row in entry["rows"]
-        for seed in entry.get("seeds", [0])
-        for column in entry.get("cells", [_NO_COLUMN])
-    ]
-    return Plan(tables, cells, content["headline"], content["explanations"])
-
-
-def read_published(path: Path = PUBLISHED) -> PublishedResults:
-    """Read the published results."""
-    return {
-        table: {
-            row: {
-                _NO_COLUMN if column == _SCORE else column: Published(
-                    value[0],
-                    value[1],
-                    given["source"],
-                    given["checked"].strip(),
-                    given["transductive"],
-                    given.get("remark", ""),
-                    given.get("measure"),
-                    given.get("other_split", False),
-                )
-                for column, value in given.items()
-                if column == _SCORE or SHAPE.fullmatch(column)
-            }
-            for row, given in rows.items()
-        }
-        for table, rows in _read(path).items()
-    }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return content

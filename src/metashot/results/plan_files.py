@@ -1,0 +1,201 @@
+"""tables.yaml and published.yaml, which authors edit: what is measured, and what is published."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+
+from metashot.arguments import AtLeast, Seed, check_value
+from metashot.bad_input import BadInput, in_one_line, one_of
+from metashot.files.paths import reason_of
+from metashot.results.tables import NO_COLUMN, SHAPE, Cell, Plan, Published, PublishedResults, Table
+
+HERE = Path(__file__).parent
+TABLES, PUBLISHED = HERE / "tables.yaml", HERE / "published.yaml"
+_SCORE = "score"  # what stands instead of ways and shots where tasks have no classes
+_NUMBER, _INTERVAL = float, Annotated[float, AtLeast(0)] | None
+_TEXTS = list[str]
+_OF_A_TABLE = {"title": str, "short": str, "about": str, "columns": _TEXTS, "published": str, "external": _TEXTS}
+_OF_THE_QUEUE = {
+    "table": str,
+    "rows": _TEXTS,
+    "cells": _TEXTS,
+    "seeds": list[Seed],
+    "variant": str,
+    "arguments": _TEXTS,
+}
+_OF_A_RESULT = {
+    "source": str,
+    "checked": str,
+    "transductive": bool,
+    "remark": str,
+    "measure": str,
+    "other_split": bool,
+}
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # one of two classes
+    """Reads YAML, and refuses a key that is given twice, of which only the second one would count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, times in keys.items():
+            if times > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is given {times} times", node.start_mark)
+        found: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+def read_plan(path: Path = TABLES) -> Plan:
+    """Read what is measured.
+
+    Raises:
+        BadInput: the file cannot be read, or something in it does not fit the rest.
+    """
+    content = _read(path)
+    _refuse_other_keys(
+        content, {"tables": dict, "queue": list, "starts": dict, "headline": list, "explanations": dict}, 5, path.name
+    )
+    tables = {name: _table(name, one, f"{path.name}: tables.{name}") for name, one in content["tables"].items()}
+    starts = content["starts"]
+    for key in ("starts", "explanations"):
+        check_value(content[key], dict[str, str], f"{path.name}: {key}")
+    check_value(content["headline"], _TEXTS, f"{path.name}: headline")
+    cells = [
+        cell
+        for place, entry in enumerate(content["queue"], 1)
+        for cell in _cells(entry, tables, starts, f"{path.name}: entry {place} of the queue")
+    ]
+    plan = Plan(tables, cells, content["headline"], content["explanations"])
+    _refuse_what_does_not_fit(plan, starts, path.name)
+    return plan
+
+
+def read_published(path: Path = PUBLISHED) -> PublishedResults:
+    """Read the published results.
+
+    Raises:
+        BadInput: the file cannot be read, or a result in it is not one.
+    """
+    content = _read(path)
+    return {
+        table: {row: _published(given, f"{path.name}: {table}.{row}") for row, given in _mapping(rows, table, path).items()}
+        for table, rows in content.items()
+    }
+
+
+def _table(name: str, one: Any, where: str) -> Table:
+    _refuse_other_keys(one, _OF_A_TABLE, 3, where)
+    columns = tuple(one.get("columns", [NO_COLUMN]))
+    for column in columns:
+        if one.get("columns") is not None and not SHAPE.fullmatch(column):
+            raise BadInput(f"{where}.columns={column} cannot be used; allowed: ways and shots, as in 5w1s")
+    return Table(
+        name, one["title"], one["short"], one["about"].strip(), columns, one.get("published"), tuple(one.get("external", ()))
+    )
+
+
+def _cells(entry: Any, tables: dict[str, Table], starts: dict[str, str], where: str) -> Iterator[Cell]:
+    """The cells of an entry of the queue."""
+    _refuse_other_keys(entry, _OF_THE_QUEUE, 2, where)
+    if entry["table"] not in tables:
+        raise BadInput(f"{where}: unknown table={entry['table']}; allowed: {one_of(tables, entry['table'])}")
+    table = tables[entry["table"]]
+    columns = entry.get("cells", [] if table.has_shapes else [NO_COLUMN])
+    for column in columns or ["null"]:
+        if column not in table.columns:
+            allowed = ", ".join(table.columns) if table.has_shapes else f"none, since {table.name} has no columns"
+            raise BadInput(f"{where}: cells={column} cannot be used; allowed: {allowed}")
+    if bool(entry.get("variant")) != bool(entry.get("arguments")):
+        raise BadInput(f"{where}: variant, the name of a change, and arguments, what is changed, belong together")
+    for row in entry["rows"]:
+        for seed in entry.get("seeds", [0]):
+            for column in columns:
+                start, arguments = starts.get(f"{table.name}/{row}"), tuple(entry.get("arguments", ()))
+                yield Cell(table, row, column, seed, arguments, entry.get("variant", NO_COLUMN), start)
+
+
+def _refuse_what_does_not_fit(plan: Plan, starts: dict[str, str], file: str) -> None:
+    """Refuse a cell that is there twice, and names of rows and recipes that no cell has."""
+    for name, times in Counter(cell.name for cell in plan.cells).items():
+        if times > 1:
+            raise BadInput(f"{file}: {name} is in the queue {times} times")
+    rows, recipes = {f"{cell.table.name}/{cell.row}" for cell in plan.cells}, {cell.recipe for cell in plan.cells}
+    for key, given, allowed in (
+        ("starts", starts.keys(), rows),
+        ("starts", starts.values(), recipes),
+        ("headline", plan.headline, recipes),
+        ("explanations", plan.explanations.keys(), rows),
+    ):
+        for name in given:
+            if name not in allowed:
+                kind = "row" if allowed is rows else "recipe"
+                raise BadInput(f"{file}: {key} names {name}, a {kind} that is not in the queue{_near(allowed, name)}")
+
+
+def _near(names: set[str], given: str) -> str:
+    return one_of(names, given)[len(one_of(names)) :]
+
+
+def _published(given: Any, where: str) -> dict[str, Published]:
+    """The published results of a row, by column."""
+    columns = (
+        [column for column in given if column == _SCORE or SHAPE.fullmatch(str(column))] if isinstance(given, dict) else []
+    )
+    _refuse_other_keys(given, {**_OF_A_RESULT, **dict.fromkeys(columns, list)}, 3, where)
+    if not columns:
+        raise BadInput(f"{where} has no number; allowed: ways and shots, as in 5w1s: [98.7, 0.4], or {_SCORE}")
+    found = {}
+    for column in columns:
+        value = given[column]
+        if len(value) != 2:
+            raise BadInput(f"{where}.{column}={value} cannot be used; allowed: [mean, half-width of the interval or null]")
+        check_value(value[0], _NUMBER, f"{where}.{column}[0]")
+        check_value(value[1], _INTERVAL, f"{where}.{column}[1]")
+        found[NO_COLUMN if column == _SCORE else column] = Published(
+            value[0],
+            value[1],
+            given["source"],
+            given["checked"].strip(),
+            given["transductive"],
+            given.get("remark", ""),
+            given.get("measure"),
+            given.get("other_split", False),
+        )
+    return found
+
+
+def _refuse_other_keys(given: Any, kinds: dict[str, Any], required: int, where: str) -> None:
+    """Refuse what has not the first keys, or others than all, or a value of another type."""
+    if not isinstance(given, dict):
+        raise BadInput(f"{where} is not a list of keys and values; allowed: {', '.join(kinds)}")
+    for key in list(kinds)[:required]:
+        if key not in given:
+            raise BadInput(f"{where}: missing key {key}")
+    for key, value in given.items():
+        if key not in kinds:
+            raise BadInput(f"{where}: unknown key {key}; allowed: {one_of(kinds, str(key))}")
+        if kinds[key] not in (dict, list):
+            check_value(value, kinds[key], f"{where}.{key}")
+        elif not isinstance(value, kinds[key]):
+            raise BadInput(f"{where}.{key} is not a {'list' if kinds[key] is list else 'list of keys and values'}")
+
+
+def _mapping(given: Any, name: str, path: Path) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise BadInput(f"{path.name}: {name} has no rows")
+    return given
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f", line {mark.line + 1}"
+        raise BadInput(f"{path.name}{line}: {in_one_line(str(getattr(error, 'problem', error)))}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path.name} cannot be read: {reason_of(error)}") from error
+    return _mapping(content, "the file", path)
