@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from metashot.bad_input import BadInput
 from metashot.results.budget import Budget
 from metashot.results.commands import Conditions, Ended, Used
 from metashot.results.machine import machine
@@ -237,6 +238,19 @@ def test_what_a_run_left_that_was_killed_before_its_first_checkpoint_is_replaced
     assert results(tmp_path, cells)[0].scores == results(calm, cells)[0].scores
 
 
+@pytest.mark.parametrize("change", ["data.test.episodes=50", "data.test.queries=3"])
+def test_a_report_of_another_test_than_the_recipe_has_now_is_refused(
+    calm: Path, first: Trained, forked: Forked, tmp_path: Path, change: str
+) -> None:
+    shutil.copytree(calm / "results", tmp_path / "results")
+    cells, key = tiny(first.folder / "banks", change), change.removeprefix("data.test.").partition("=")[0]
+    with pytest.raises(
+        BadInput, match=rf"protonet_20w1s\.json was tested with {key}=\d+, and the recipe .* has {key}=\d+ now"
+    ):
+        queue_of(cells, tmp_path).measure(cells, NO_END)
+    assert forked.called == []
+
+
 def test_a_damaged_run_is_said_to_be_damaged(calm: Path, cells: list[Cell], forked: Forked, tmp_path: Path) -> None:
     shutil.copytree(calm / "runs", tmp_path / "runs")
     queue = queue_of(cells, tmp_path)
@@ -405,7 +419,8 @@ def test_the_page_is_written_from_reports_again_and_again(command: Command, calm
     readme.write_text("# Mine\n<!-- results -->\n<!-- end of results -->\nmore\n")
     outcome = start_queue(command, cells, "readme=README.md").wait()
     assert outcome.code == 0, outcome
-    assert outcome.out == "page: RESULTS.md (2 of 2 cells are measured)\n"
+    lines = ["readme: README.md (lines: 1)", "page: RESULTS.md (2 of 2 cells are measured)"]
+    assert outcome.out.splitlines() == lines
     written = contents(command.folder)
     assert "| `python train.py experiment=omniglot/protonet_20w1s` |" in readme.read_text()
     assert start_queue(command, cells, "readme=README.md").wait().code == 0

@@ -44,7 +44,7 @@ def test_an_empty_cell_stays_in_its_table_with_what_it_would_cost() -> None:
     document = text(plan(PROTONET, MAML), kept(costs={MAML.name: Cost(9000.0, "A processor")}), maml=published(98.7))
     assert line(document, "protonet")[3:9] == ["", "", "", "", "", ""]
     assert line(document, "maml")[3:9] == ["98.7 ± 0.4 [1]", "", "", "", "(2.5 h A)", ""]
-    assert "0 of 2 cells are measured" in document
+    assert "0 of 2 cells are measured." in document
 
 
 def test_a_cell_that_shares_a_training_shows_its_checkpoint_and_not_its_time_again() -> None:
@@ -103,7 +103,7 @@ def test_a_published_result_of_another_split_is_marked_and_not_counted() -> None
     for other_split, counted in ((False, 1), (True, 0)):
         given = replace(published(60.0, interval=None), other_split=other_split)
         page = Page(plan(RELATION), {"omniglot": {"relation": {"5w1s": given}}}, kept(result(RELATION, SCORES)))
-        assert f"{counted} of these have a published result on the same split, and {counted} reach it" in page.document()
+        assert f"{counted} have a published result on the same split, and {counted} reach it" in page.document()
         assert (line(page.document(), "relation")[3].startswith("60.0 *s* [")) is other_split
 
 

@@ -69,7 +69,7 @@ def measure_and_write(composed: DictConfig) -> None:
     write_output(page, written.document().encode(), "page", "document")
     if readme is not None:
         readme.replace(written.headline())
-        print(f"readme: {printable(Path(config['readme']))} ({len(plan.headline)} headline cells)")
+        print(f"readme: {printable(Path(config['readme']))} (lines: {len(plan.headline)})")
     if recipes is not None:
         print(f"recipes: {write_costs(plan, written.kept, recipes)} have another line on their cost now")
     missing = [cell for cell in cells if cell.name not in written.kept.results]

@@ -14,7 +14,7 @@ from metashot.results.tables import Cell, Plan, Published, PublishedResults, Tab
 
 _SHAPE = ("ways", "shots")
 _COSTS = ("time", "memory", "recipe", "checkpoint")
-_HEADLINE = ("command", "task", "measured", "published", "`transductive`", "total time")
+_HEADLINE = ("command", "task", "measured", "published", "`transductive`", "time")
 _COMPARED = ("", "algorithm", "measured", "better than", "not told apart from")
 _DASH, _MINUS = "–", "\N{MINUS SIGN}"
 _EXTERNAL = "with external data"
@@ -33,7 +33,7 @@ A cell is a **recipe**, which is trained and tested by
 
 where `FOLDER` has `omniglot/`, `cifar-fs/` and others. A recipe says where it departs from the paper and why. Where one
 training serves several cells, their recipes differ in the test alone, and the checkpoint is tested again. A recipe *after*
-another one starts from the run of that, and needs `init_from=RUN`, too.
+another one starts from the run of that, in `runs/results/`, or where `init_from=RUN` says.
 
 - **measured** is the accuracy in percent, or the score that the heading names, on test episodes of unseen classes with 15
   queries per class, with the checkpoint that was best on validation episodes, and its 95 % interval over episodes. All
@@ -137,9 +137,13 @@ class Page:
         measured = [cell for cell in shown if cell.name in self.kept.results]
         compared = [cell for cell in measured if self._is_comparable(cell)]
         reached = sum(not self._is_below(cell) for cell in compared)
+        further = sum(bool(cell.seed or cell.variant) for cell in self.plan.cells)
+        found = sum(cell.name in self.kept.results for cell in self.plan.cells)
         return (
-            f"{len(measured)} of {len(shown)} cells are measured; {len(compared)} of these have a published result on the "
-            f"same split, and {reached} reach it or are at most one point below."
+            f"{found} of {len(self.plan.cells)} cells are measured. Of all, {further} are further training seeds, which have "
+            "no line of their own, and longer or wider runs, which have one when they are measured. Of the measured lines, "
+            f"{len(compared)} have a published result on the same split, and {reached} reach it or are at most one point "
+            "below."
         )
 
     def _is_comparable(self, cell: Cell) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from metashot.bad_input import BadInput
 from metashot.checkpoints.stored import BEST, CONFIG, configuration_of_folder
 from metashot.configuration import differences
 from metashot.files.outputs import write_atomically
@@ -17,9 +18,11 @@ from metashot.results.costs import Costs
 from metashot.results.machine import commit, machine
 from metashot.results.not_measured import Busy, Failed, NotMeasured, TimeOver
 from metashot.results.reports_of_runs import noted, readable, record_of, result_of, used_until
-from metashot.results.storage import Record, digest_of, read_record, read_result, write_record, write_result
+from metashot.results.storage import Record, digest_of, place_of, read_record, read_result, write_record, write_result
 from metashot.results.tables import Cell, Plan
 from metashot.results.trainings import Training, configuration_of, training_of
+
+_TESTED = ("ways", "shots", "queries", "episodes")
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,13 @@ class Queue:
             What failed, a line each.
 
         Raises:
-            BadInput: a run was trained in another way than its recipe says now.
+            BadInput: a run was trained, or a cell was tested, in another way than its recipe says now.
             Stopped: the user asked for it.
         """
         for training in self._begun(cells):
             training.refuse_other()
+        for cell in cells:
+            self._refuse_other_test(cell)
         left_out: dict[str, NotMeasured] = {}  # by training
         # Twice: another call may have been at a training, and a training may have been repeated after a cell was tested.
         for cell in (*cells, *cells):
@@ -115,6 +120,19 @@ class Queue:
         for cell in cells:
             if (self.runs / cell.name / CONFIG).is_file() and not self._is_measured(cell):
                 yield training_of(cell, self.plan.cells, self.runs)
+
+    def _refuse_other_test(self, cell: Cell) -> None:
+        """Refuse a report that was tested in another way than the recipe says now."""
+        result = read_result(self.results, cell.name)
+        if result is None:
+            return
+        data = configuration_of(cell)["data"]
+        for key in _TESTED if cell.shape is not None else ("episodes",):
+            said, tested = data["test"].get(key) or data.get(key), result.report[key]
+            if said != tested:
+                report = printable(place_of(self.results, cell.name))
+                now = f"the recipe {cell.recipe} has {key}={said} now"
+                raise BadInput(f"{report} was tested with {key}={tested}, and {now}: delete it to test again")
 
     def _is_measured(self, cell: Cell) -> bool:
         """Whether a cell was tested, with the checkpoint that its training is known by now."""
