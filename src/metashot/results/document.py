@@ -140,8 +140,8 @@ class Page:
         further = sum(bool(cell.seed or cell.variant) for cell in self.plan.cells)
         found = sum(cell.name in self.kept.results for cell in self.plan.cells)
         return (
-            f"{found} of {len(self.plan.cells)} cells are measured. Of all, {further} are further training seeds, which have "
-            "no line of their own, and longer runs, which have one when they are measured. Of the measured lines, "
+            f"{found} of {len(self.plan.cells)} cells are measured. Of all, {further} are further training seeds, which "
+            "have no line of their own, and longer runs, which have one when they are measured. Of the measured lines, "
             f"{len(compared)} have a published result on the same split, and {reached} reach it or are at most one point "
             "below."
         )
