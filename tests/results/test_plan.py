@@ -115,9 +115,14 @@ def shared(plan: Plan, cells: list[Cell]) -> None:
         assert (training.cell.table, training.cell.row, training.cell.seed) == (cell.table, cell.row, cell.seed)
         assert training_differences(training.config, configuration_of(cell)) == []
         assert training.config["seed"] == cell.seed
-        if cell.starts_from is not None:
+        if cell.starts_from is None:
+            assert training.config["init_from"] is None, cell.name
+        else:
             assert training.start is not None
             assert training.start.cell.recipe == cell.starts_from
+            # As train.py alone finds it: where the queue keeps that run, whose backbone the recipe has, too.
+            assert training.config["init_from"] == f"runs/results/{cell.starts_from}"
+            assert training.config["backbone"] == training.start.config["backbone"], cell.name
 
 
 SOME = ("omniglot/protonet_", "omniglot_vinyals/protonet_20w1s", "omniglot/maml_5w", "cifarfs/metabaseline_", "glyphs/")
