@@ -30,7 +30,7 @@ def record(name: str) -> Record:
 def result(name: str, metric: str, mean: float, **more: Any) -> Result:
     scores = (mean + 0.01 * np.random.default_rng(len(name)).standard_normal(EPISODES)).tolist()
     report = {metric: mean, "ci95": 0.0125, "episodes": EPISODES, "transductive": False, "external_data": None, **more}
-    return Result(name, name, metric, report, "the same", scores)
+    return Result(name, name, metric, report, "the same", scores, "c0ffee" * 10)
 
 
 def returns(name: str, mean: float, inner_steps: Sequence[float] = (), **more: Any) -> Result:

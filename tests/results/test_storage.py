@@ -50,15 +50,14 @@ def test_records_and_costs_come_back_exactly(tmp_path: Path) -> None:
     assert read_everything(tmp_path, plan(CELL)).costs == {CELL.name: Cost(1.5, "A processor")}
 
 
-def test_a_result_without_its_checkpoint_is_read_as_one_of_an_earlier_version(tmp_path: Path) -> None:
+def test_a_result_without_its_checkpoint_is_refused(tmp_path: Path) -> None:
     write_result(tmp_path, result(CELL, ACCURACIES))
     place = place_of(tmp_path, CELL.name)
     content = json.loads(place.read_text())
     del content["checkpoint"]
     place.write_text(json.dumps(content))
-    read = read_result(tmp_path, CELL.name)
-    assert read is not None
-    assert read.checkpoint is None
+    with pytest.raises(BadInput, match="checkpoint"):
+        read_result(tmp_path, CELL.name)
 
 
 def test_what_is_not_there_is_none(tmp_path: Path) -> None:

@@ -219,14 +219,8 @@ class Page:
             f"`{cell.recipe}`"
             + "".join(f" `{argument}`" for argument in cell.arguments)
             + ("" if cell.starts_from is None else f" after `{cell.starts_from}`"),
-            self._checkpoint(cell),
+            "" if result is None else f"`{result.checkpoint[:12]}`",
         ]
-
-    def _checkpoint(self, cell: Cell) -> str:
-        """The digest of what was tested; that of the record, for a result that was kept without one."""
-        result, record = self.kept.results.get(cell.name), self._record(cell)
-        digest = (result and result.checkpoint) or ("" if record is None else record.checkpoint)
-        return f"`{digest[:12]}`" if digest else ""
 
     def _time(self, cell: Cell, record: Record | None, machines: Numbered) -> str:
         """What the training named after a cell took; in brackets, what it would take."""

@@ -137,8 +137,8 @@ class Queue:
     def _is_measured(self, cell: Cell) -> bool:
         """Whether a cell was tested, with the checkpoint that its training is known by now."""
         result = read_result(self.results, cell.name)
-        if result is None or result.checkpoint is None:
-            return result is not None
+        if result is None:
+            return False
         record = read_record(self.results, result.training)
         return record is None or record.checkpoint == result.checkpoint
 

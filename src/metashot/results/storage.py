@@ -83,7 +83,7 @@ class Result:
         report: The values of report.json that are kept.
         episodes: A digest of the test episodes: where two are equal, so are the episodes, and scores can be paired.
         scores: The score of each episode.
-        checkpoint: The SHA-256 digest of the checkpoint's file; None in reports that were kept without it.
+        checkpoint: The SHA-256 digest of the checkpoint's file.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Result:
     report: Mapping[str, Any]
     episodes: str
     scores: Sequence[float]
-    checkpoint: str | None = None
+    checkpoint: str
 
     @property
     def score(self) -> float:
@@ -259,8 +259,7 @@ def _as_result(content: dict[str, Any], name: str) -> Result:
         scores = [_number(correct) / _number(scores["of"]) for correct in _list(scores["correct"])]
     _refuse_other_keys(content, Result)
     result = Result(**content | {"scores": [_number(score) for score in _list(scores)]})
-    _refuse_other_texts(result, "name", "training", "metric", "episodes")
-    _refuse_other_texts(result, *(["checkpoint"] if result.checkpoint is not None else []))
+    _refuse_other_texts(result, "name", "training", "metric", "episodes", "checkpoint")
     if result.name != name:
         raise ValueError(f"it is that of {result.name}")
     if not _NAME.fullmatch(result.training):
