@@ -72,7 +72,7 @@ def test_errors_have_their_unit_and_those_with_a_band_its_columns(plan: Plan) ->
     assert anp["log-likelihood"] == "−0.500 ± 0.100"
     assert anp["points in the 95 % band, in percent"] == "94.00 ± 1.00"
     assert anp["memory"] == "1.0 GiB"
-    assert anp["checkpoint"] == "`abababababab`"
+    assert anp["checkpoint"] == "`c0ffeec0ffee`"
     assert maml["log-likelihood"] == "–"
     assert {missing[name] for name in head if name not in ("algorithm", "recipe")} == {""}
     assert "environment steps" not in head
