@@ -151,6 +151,7 @@ def test_what_cannot_be_measured_is_refused(given: list[str], capsys: pytest.Cap
     assert capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_real_commands_measure_a_head_on_a_backbone_that_they_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     for split in ("train", "val", "test"):

@@ -76,6 +76,7 @@ def test_drawings_are_made_and_drawn_beside_real_ones(command: Command) -> None:
     assert report(command.folder / "made")["made"]["without"]["mean"] > 0.2
 
 
+@pytest.mark.long
 def test_drawings_on_two_devices_are_those_of_one(command: Command) -> None:
     calmer = ("algo.optimizer.name=sgd", "algo.optimizer.lr=0.01")  # Adam divides by gradients that may vanish
     given = (*train(command, *DRAWN)[1:], *calmer, "data.test.episodes=7", "pictures=none")
@@ -92,6 +93,7 @@ def test_drawings_on_two_devices_are_those_of_one(command: Command) -> None:
     assert made["made"]["gain"]["mean"] == pytest.approx(alone["made"]["gain"]["mean"], abs=1e-4)
 
 
+@pytest.mark.long
 def test_made_drawings_resume_exactly(command: Command) -> None:
     given = [*train(command, *DRAWN)[1:], "algo.optimizer.schedule=constant", "trainer.validate_every=4", "pictures=none"]
     for folder, steps in (("whole", 8), ("parts", 4)):
