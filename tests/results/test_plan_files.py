@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from metashot.bad_input import BadInput
-from metashot.results.plan_files import read_plan, read_published
+from metashot.results.plan_files import read_plan, read_published, refuse_unknown_table
 
 TABLES = """
 tables:
@@ -72,10 +72,25 @@ def test_published_results_are_read(tmp_path: Path) -> None:
         ("{omniglot/maml: It", "{omniglot/mamml: It", "explanations names omniglot/mamml, a row that is not"),
         ("It is short.", "3", "explanations=.* cannot be used"),
         ("headline: [omniglot/maml_5w1s]\n", "", "missing key headline"),
-        ("starts:", "starts: {}\nstarts:", "line 2: starts is given 2 times"),
+        ("starts:", "starts: {}\nstarts:", "line 10: starts is given twice"),
         ("queue:", "queue: {", "line 6: "),
         ("tables:", "tables: 3\nothers:", "tables is not a list of keys and values"),
         (TABLES, "", "the file has no rows"),
+        ("title: Omniglot", "title: 2024-13-45", "cannot be read: month must be in"),
+        ("title: Omniglot", "title: !!bool x", "cannot be read: "),
+        ("title: Omniglot", "title: " + "[" * 20_000, "cannot be read: "),
+        ("  omniglot: {title", "  5: {title", "tables=5 cannot be used; allowed: names of letters"),
+        ("rows: [protonet, maml]", "rows: [../protonet, maml]", "entry 1 of the queue: the name=../protonet cannot be used"),
+        ("variant: long", "variant: ../long", "entry 2 of the queue: the name=../long cannot be used"),
+        ("seeds: [0, 1]", "seeds: []", r"entry 1 of the queue: seeds=\[\] names none"),
+        ("[omniglot/maml_5w1s]", "[omniglot/maml_5w1s, omniglot/maml_5w1s]", "headline names a recipe twice"),
+        ("published: omniglot}", "external: [mam]}", "tables.omniglot.external names mam, a row that is not in the queue"),
+        ("omniglot/maml: omniglot/protonet", "omniglot/protonet: omniglot/maml", "starts from .*, which is not before it"),
+        (
+            "omniglot/maml: omniglot/protonet",
+            "omniglot/maml: omniglot/maml",
+            "maml_5w1s starts from omniglot/maml_5w1s, which",
+        ),
     ],
 )
 def test_a_mistake_in_the_plan_is_told(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -94,10 +109,11 @@ def test_a_mistake_in_the_plan_is_told(tmp_path: Path, old: str, new: str, messa
         ("[98.7, 0.4]", "[98.7]", r"omniglot.maml.5w1s=\[98.7\] cannot be used; allowed: \[mean, half-width"),
         ("[98.7, 0.4]", "[98,7, 0.4]", "omniglot.maml.5w1s=.* cannot be used; allowed"),
         ("[98.7, 0.4]", "[high, 0.4]", r"omniglot.maml.5w1s\[0\]=high cannot be used; allowed: a number"),
+        ("[98.7, 0.4]", "[-98.7, 0.4]", r"omniglot.maml.5w1s\[0\]=-98.7 cannot be used"),
         ("[98.7, 0.4]", "[98.7, -0.4]", r"omniglot.maml.5w1s\[1\]=-0.4 cannot be used"),
         ("5w1s: [98.7, 0.4], 20w1s: [95.8, null]", "remark: none", "omniglot.maml has no number; allowed: ways and shots"),
         ("5w1s:", "5w_1s:", "omniglot.maml: unknown key 5w_1s"),
-        ("20w1s:", "5w1s:", "5w1s is given 2 times"),
+        ("20w1s:", "5w1s:", "5w1s is given twice"),
         ("omniglot:\n  maml: {", "omniglot: 3\nothers:\n  maml: {", "omniglot has no rows"),
         ("maml: {source", "maml: 3 #", "omniglot.maml is not a list of keys and values"),
         ("A paper", "!!python/object/apply:os.getcwd []", "could not determine a constructor"),
@@ -107,6 +123,14 @@ def test_a_mistake_in_a_published_result_is_told(tmp_path: Path, old: str, new: 
     assert old in PUBLISHED
     with pytest.raises(BadInput, match=rf"^made\.yaml.*{message}"):
         read_published(written(tmp_path, PUBLISHED.replace(old, new, 1)))
+
+
+def test_a_table_of_published_results_that_are_not_there_is_told(tmp_path: Path) -> None:
+    published = read_published(written(tmp_path, PUBLISHED))
+    refuse_unknown_table(read_plan(written(tmp_path, TABLES)), published)
+    plan = read_plan(written(tmp_path, TABLES.replace("published: omniglot", "published: omniglt")))
+    with pytest.raises(BadInput, match=r"tables.omniglot.published=omniglt is not in published.yaml.*did you mean omniglot"):
+        refuse_unknown_table(plan, published)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

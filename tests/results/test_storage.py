@@ -109,6 +109,15 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], str]] = {
     "one key more": changed(strange=1),
     "one key less": without("episodes"),
     "a long checkpoint": changed(checkpoint="0" * 100_000),
+    "a checkpoint that is no digest": changed(checkpoint="`|<b>x"),
+    "the training of another table": changed(training="cifarfs/protonet_5w1s"),
+    "the training of another row": changed(training="omniglot/maml_5w1s"),
+    "another number of episodes": lambda content: json.dumps(content | {"report": content["report"] | {"episodes": -1}}),
+    "an interval by hand": lambda content: json.dumps(content | {"report": content["report"] | {"ci95": 1e-9}}),
+    "an interval below zero": lambda content: json.dumps(content | {"report": content["report"] | {"ci95": -1}}),
+    "another score": lambda content: json.dumps(
+        content | {"metric": "mse", "report": content["report"] | {"mse": content["report"]["accuracy"]}}
+    ),
 }
 
 

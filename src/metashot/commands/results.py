@@ -19,7 +19,7 @@ from metashot.results.costs_in_recipes import texts_of_recipes, write_costs
 from metashot.results.document import Page
 from metashot.results.machine import machine
 from metashot.results.marked_part import MarkedPart
-from metashot.results.plan_files import read_plan, read_published
+from metashot.results.plan_files import read_plan, read_published, refuse_unknown_table
 from metashot.results.queue import Queue
 from metashot.results.storage import Kept, read_everything
 from metashot.results.tables import Cell
@@ -41,6 +41,7 @@ def measure_and_write(composed: DictConfig) -> None:
     config = configuration.plain(composed)
     plan, published = read_plan(), read_published()
     refuse_missing_recipes(plan)
+    refuse_unknown_table(plan, published)
     cells = chosen_cells(config["cells"], plan)
     page = place_to_write(config["page"], "page")
     refuse_to_replace(page, "page", "document")

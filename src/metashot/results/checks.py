@@ -60,7 +60,7 @@ def chosen_cells(given: str | list[str], plan: Plan) -> list[Cell]:
         if not any(fnmatchcase(cell.name, pattern) for cell in plan.cells):
             # As a table, or the beginning of several names; then another name.
             longer = (f"{pattern.rstrip('/')}/*", f"{pattern}_*", f"{pattern}*")
-            fits = next((one for one in longer if any(fnmatchcase(cell.name, one) for cell in plan.cells)), None)
+            fits = next((one for one in longer if pattern and any(fnmatchcase(cell.name, one) for cell in plan.cells)), None)
             near = f" (did you mean {fits}?)" if fits else closest({cell.name for cell in plan.cells}, pattern)
             raise BadInput(
                 f"cells={pattern} fits no cell; allowed: all, or names such as omniglot/protonet_20w1s, with * for any "

@@ -140,10 +140,10 @@ class Page:
         further = sum(bool(cell.seed or cell.variant) for cell in self.plan.cells)
         found = sum(cell.name in self.kept.results for cell in self.plan.cells)
         return (
-            f"{found} of {len(self.plan.cells)} cells are measured. Of all, {further} are further training seeds, which "
-            "have no line of their own, and longer runs, which have one when they are measured. Of the measured lines, "
-            f"{len(compared)} have a published result on the same split, and {reached} reach it or are at most one point "
-            "below."
+            f"{found} of {len(self.plan.cells)} cells are measured. {further} of all are repetitions with other training "
+            "seeds, which have no line of their own, or longer runs, whose line appears when they are measured. Of the "
+            f"measured lines, {len(compared)} have a published result on the same split, and {reached} reach it or are at "
+            "most one point below."
         )
 
     def _is_comparable(self, cell: Cell) -> bool:

@@ -7,15 +7,16 @@ from typing import Annotated, Any
 
 import yaml
 
-from metashot.arguments import AtLeast, Seed, check_value
-from metashot.bad_input import BadInput, in_one_line, one_of
+from metashot.arguments import AtLeast, AtMost, Matching, Seed, check_value
+from metashot.bad_input import BadInput, closest, in_one_line, one_of
 from metashot.files.paths import reason_of
 from metashot.results.tables import NO_COLUMN, SHAPE, Cell, Plan, Published, PublishedResults, Table
 
 HERE = Path(__file__).parent
 TABLES, PUBLISHED = HERE / "tables.yaml", HERE / "published.yaml"
 _SCORE = "score"  # what stands instead of ways and shots where tasks have no classes
-_NUMBER, _INTERVAL = float, Annotated[float, AtLeast(0)] | None
+_Percent, _INTERVAL = Annotated[float, AtLeast(0), AtMost(100)], Annotated[float, AtLeast(0)] | None
+_Name = Annotated[str, Matching(r"\w+", "letters, digits and _")]  # of a folder or a file
 _TEXTS = list[str]
 _OF_A_TABLE = {"title": str, "short": str, "about": str, "columns": _TEXTS, "published": str, "external": _TEXTS}
 _OF_THE_QUEUE = {
@@ -36,14 +37,15 @@ _OF_A_RESULT = {
 }
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # one of two classes
+class _Loader(yaml.SafeLoader):  # in Python, which says so where brackets are too deep
     """Reads YAML, and refuses a key that is given twice, of which only the second one would count."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        for key, times in keys.items():
-            if times > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} is given {times} times", node.start_mark)
+        known = set()
+        for key, _ in node.value:
+            if key.value in known:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
+            known.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         found: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return found
 
@@ -58,6 +60,8 @@ def read_plan(path: Path = TABLES) -> Plan:
     _refuse_other_keys(
         content, {"tables": dict, "queue": list, "starts": dict, "headline": list, "explanations": dict}, 5, path.name
     )
+    for name in content["tables"]:
+        check_value(name, _Name, f"{path.name}: tables", "names of letters, digits and _")
     tables = {name: _table(name, one, f"{path.name}: tables.{name}") for name, one in content["tables"].items()}
     starts = content["starts"]
     for key in ("starts", "explanations"):
@@ -108,6 +112,11 @@ def _cells(entry: Any, tables: dict[str, Table], starts: dict[str, str], where: 
         if column not in table.columns:
             allowed = ", ".join(table.columns) if table.has_shapes else f"none, since {table.name} has no columns"
             raise BadInput(f"{where}: cells={column} cannot be used; allowed: {allowed}")
+    for key in ("rows", "cells", "seeds"):
+        if entry.get(key) == []:
+            raise BadInput(f"{where}: {key}=[] names none")
+    for name in (*entry["rows"], *([entry["variant"]] if "variant" in entry else [])):
+        check_value(name, _Name, f"{where}: the name", "letters, digits and _, as in maml_long")
     if bool(entry.get("variant")) != bool(entry.get("arguments")):
         raise BadInput(f"{where}: variant, the name of a change, and arguments, what is changed, belong together")
     for row in entry["rows"]:
@@ -122,6 +131,7 @@ def _refuse_what_does_not_fit(plan: Plan, starts: dict[str, str], file: str) -> 
     for name, times in Counter(cell.name for cell in plan.cells).items():
         if times > 1:
             raise BadInput(f"{file}: {name} is in the queue {times} times")
+    places = {cell.recipe: place for place, cell in reversed(list(enumerate(plan.cells)))}
     rows, recipes = {f"{cell.table.name}/{cell.row}" for cell in plan.cells}, {cell.recipe for cell in plan.cells}
     for key, given, allowed in (
         ("starts", starts.keys(), rows),
@@ -132,11 +142,24 @@ def _refuse_what_does_not_fit(plan: Plan, starts: dict[str, str], file: str) -> 
         for name in given:
             if name not in allowed:
                 kind = "row" if allowed is rows else "recipe"
-                raise BadInput(f"{file}: {key} names {name}, a {kind} that is not in the queue{_near(allowed, name)}")
+                raise BadInput(f"{file}: {key} names {name}, a {kind} that is not in the queue{closest(allowed, name)}")
+    for cell in plan.cells:
+        if cell.starts_from is not None and places[cell.starts_from] >= places[cell.recipe]:
+            raise BadInput(f"{file}: {cell.recipe} starts from {cell.starts_from}, which is not before it in the queue")
+    for table in plan.tables.values():
+        for name in table.external:
+            if f"{table.name}/{name}" not in rows:
+                raise BadInput(f"{file}: tables.{table.name}.external names {name}, a row that is not in the queue")
+    if len(set(plan.headline)) < len(plan.headline):
+        raise BadInput(f"{file}: headline names a recipe twice")
 
 
-def _near(names: set[str], given: str) -> str:
-    return one_of(names, given)[len(one_of(names)) :]
+def refuse_unknown_table(plan: Plan, published: PublishedResults) -> None:
+    """Refuse a table that names published results which are not there."""
+    for table in plan.tables.values():
+        if table.published is not None and table.published not in published:
+            named = f"tables.{table.name}.published={table.published}"
+            raise BadInput(f"{TABLES.name}: {named} is not in {PUBLISHED.name}{closest(published, table.published)}")
 
 
 def _published(given: Any, where: str) -> dict[str, Published]:
@@ -152,7 +175,7 @@ def _published(given: Any, where: str) -> dict[str, Published]:
         value = given[column]
         if len(value) != 2:
             raise BadInput(f"{where}.{column}={value} cannot be used; allowed: [mean, half-width of the interval or null]")
-        check_value(value[0], _NUMBER, f"{where}.{column}[0]")
+        check_value(value[0], float if column == _SCORE else _Percent, f"{where}.{column}[0]")
         check_value(value[1], _INTERVAL, f"{where}.{column}[1]")
         found[NO_COLUMN if column == _SCORE else column] = Published(
             value[0],
@@ -198,4 +221,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path.name}{line}: {in_one_line(str(getattr(error, 'problem', error)))}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path.name} cannot be read: {reason_of(error)}") from error
+    except (ValueError, KeyError, RecursionError) as error:  # a date or a number that is none, or brackets too deep
+        raise BadInput(f"{path.name} cannot be read: {in_one_line(str(error))}") from error
     return _mapping(content, "the file", path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from metashot.bad_input import BadInput, in_one_line
+from metashot.evaluation.statistics import mean_and_interval
 from metashot.files.outputs import WRITTEN_BY, write_output
 from metashot.files.paths import open_file, printable, read_file, reason_of
 from metashot.results.families import IN_PERCENT, columns_of
@@ -19,6 +20,7 @@ from metashot.version import __version__
 TRAININGS, COSTS = "trainings", "costs"  # the folders of what is known of trainings, in that of a table
 _MOST_BYTES = 2**24
 _LONGEST = 1000  # characters of a text in a report
+_DIGEST = re.compile(r"[0-9a-f]{12,64}")
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _DAMAGES = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 _OURS = f"metashot {__version__}"
@@ -264,15 +266,21 @@ def _as_result(content: dict[str, Any], name: str) -> Result:
         raise ValueError(f"it is that of {result.name}")
     if not _NAME.fullmatch(result.training):
         raise ValueError(f"training={result.training} is not the name of a training")
+    if name.rpartition("_")[0] != result.training.rpartition("_")[0]:
+        raise ValueError(f"training={result.training} is that of another row")
+    if not _DIGEST.fullmatch(result.checkpoint):
+        raise ValueError("checkpoint is not a digest")
     if not isinstance(result.report, dict) or not result.scores:
         raise ValueError("it has no report, or no scores")
     for value in (result.report[result.metric], *([] if result.report["ci95"] is None else [result.report["ci95"]])):
         _number(value)
-    if not isinstance(result.report["episodes"], int) or not isinstance(result.report["transductive"], bool):
-        raise ValueError("episodes is not a number, or transductive neither true nor false")
-    mean = math.fsum(result.scores) / len(result.scores)
+    if result.report["episodes"] != len(result.scores) or not isinstance(result.report["transductive"], bool):
+        raise ValueError("episodes is not the number of its scores, or transductive neither true nor false")
+    mean, interval = mean_and_interval(result.scores)
     if not math.isclose(result.score, mean, rel_tol=1e-6, abs_tol=1e-9):
         raise ValueError(f"its score, {result.score}, is not the mean of its scores, {mean}")
+    if result.ci95 is not None and not math.isclose(result.ci95, interval or 0.0, rel_tol=1e-6, abs_tol=1e-9):
+        raise ValueError(f"ci95={result.ci95} is not the interval of its scores, {interval}")
     _refuse_other_shape(result)
     for column in columns_of([result.report]):
         column.cell(result.report)  # fails where a value has another type
@@ -283,6 +291,8 @@ def _refuse_other_shape(result: Result) -> None:
     """Refuse a test with other ways and shots than the name says."""
     said = SHAPE.search(result.name.rpartition("_")[2].partition("-")[0])
     if said is not None:
+        if result.metric not in IN_PERCENT:
+            raise ValueError(f"metric={result.metric} is no score of classes")
         tested = (result.report["ways"], result.report["shots"])
         if tested != (int(said[1]), int(said[2])):
             raise ValueError(f"{result.name} was tested with {tested[0]} ways and {tested[1]} shots")
