@@ -72,7 +72,7 @@ def measure_and_write(composed: DictConfig) -> None:
         readme.replace(written.headline())
         print(f"readme: {printable(Path(config['readme']))} (lines: {len(plan.headline)})")
     if recipes is not None:
-        print(f"recipes: {write_costs(plan, written.kept, recipes)} have another line on their cost now")
+        print(f"recipes: {printable(recipes)} (changed lines on costs: {write_costs(plan, written.kept, recipes)})")
     missing = [cell for cell in cells if cell.name not in written.kept.results]
     print(f"page: {printable(page)} ({len(cells) - len(missing)} of {len(cells)} cells are measured)")
     if missing:

@@ -18,6 +18,8 @@ _SCORE = "score"  # what stands instead of ways and shots where tasks have no cl
 _Percent, _INTERVAL = Annotated[float, AtLeast(0), AtMost(100)], Annotated[float, AtLeast(0)] | None
 _Name = Annotated[str, Matching(r"\w+", "letters, digits and _")]  # of a folder or a file
 _TEXTS = list[str]
+# The keys of each part and their types, with those first that have to be there.
+_OF_THE_PLAN = {"tables": dict, "queue": list, "starts": dict, "headline": list, "explanations": dict}
 _OF_A_TABLE = {"title": str, "short": str, "about": str, "columns": _TEXTS, "published": str, "external": _TEXTS}
 _OF_THE_QUEUE = {
     "table": str,
@@ -57,9 +59,7 @@ def read_plan(path: Path = TABLES) -> Plan:
         BadInput: the file cannot be read, or something in it does not fit the rest.
     """
     content = _read(path)
-    _refuse_other_keys(
-        content, {"tables": dict, "queue": list, "starts": dict, "headline": list, "explanations": dict}, 5, path.name
-    )
+    _refuse_other_keys(content, _OF_THE_PLAN, len(_OF_THE_PLAN), path.name)
     for name in content["tables"]:
         check_value(name, _Name, f"{path.name}: tables", "names of letters, digits and _")
     tables = {name: _table(name, one, f"{path.name}: tables.{name}") for name, one in content["tables"].items()}
@@ -191,7 +191,7 @@ def _published(given: Any, where: str) -> dict[str, Published]:
 
 
 def _refuse_other_keys(given: Any, kinds: dict[str, Any], required: int, where: str) -> None:
-    """Refuse what has not the first keys, or others than all, or a value of another type."""
+    """Refuse a part without one of its first `required` keys, with an unknown key, or with a value of another type."""
     if not isinstance(given, dict):
         raise BadInput(f"{where} is not a list of keys and values; allowed: {', '.join(kinds)}")
     for key in list(kinds)[:required]:
