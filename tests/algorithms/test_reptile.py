@@ -133,6 +133,82 @@ def test_batches_follow_the_numbers_of_the_episodes_and_not_their_places() -> No
     assert (outer_gradient(made, others)[name] - outer_gradient(made, given)[name]).abs().max() > 1e-4
 
 
+class Continued:
+    """Adam without momentum, which goes on from the averages of squared gradients of the tasks before."""
+
+    def __init__(self, squares: list[Tensor] | None, steps: int) -> None:
+        self.squares, self.steps = squares, steps
+
+    def __call__(self, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
+        own = list(parameters)
+        self.adam = OPTIMIZERS["adam"](iter(own))
+        for parameter, squares in zip(own, self.squares or [], strict=self.squares is not None):
+            self.adam.state[parameter] = {
+                "step": torch.tensor(float(self.steps)),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": squares.clone(),
+            }
+        return self.adam
+
+    def led_to(self) -> list[Tensor]:
+        return [state["exp_avg_sq"] for state in self.adam.state.values()]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_tasks_continue_the_averages_of_squared_gradients_of_the_training_steps_before(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = made_with("adam", engine, carries_squares=True)
+    monkeypatch.setattr(made, "_total", lambda values: values)  # of one device
+    squares: list[Tensor] | None = None
+    for step in range(3):
+        given = episode()
+        given = Episode(given.support, given.query, given.number + step, given.classes)
+        continued = [Continued(squares, step * STEPS) for _ in range(TASKS)]
+        led = [
+            where_tasks_lead(made, Episode(*_of_task(given, task)), continued[task])[0] for task in range(TASKS)
+        ]  # from the same averages
+        found = made.training_step([given], step)["loss"]
+        gradients = torch.autograd.grad(found, list(made.network.parameters()))
+        for (name, phi), gradient in zip(made.network.named_parameters(), gradients, strict=True):
+            expected = torch.stack([phi.detach() - of_task[name] for of_task in led]).mean(0)
+            torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-9)
+        squares = [torch.stack(of_tasks).mean(0) for of_tasks in zip(*(one.led_to() for one in continued), strict=True)]
+        assert made.squares is not None
+        torch.testing.assert_close(made.squares, torch.cat([value.flatten() for value in squares]), rtol=1e-6, atol=1e-12)
+    tested = made.eval()(episode().support, episode().query.x)
+    made.squares = made.share = None
+    assert (made(episode().support, episode().query.x) - tested).abs().max() > 1e-3  # tests continue them, too
+
+
+def _of_task(given: Episode, task: int) -> tuple[Any, ...]:
+    one = slice(task, task + 1)
+    parts = (type(part)(part.x[one], part.y[one]) for part in (given.support, given.query))
+    return *parts, given.number[one], given.classes[one]
+
+
+def test_groups_of_other_shapes_and_other_devices_count_by_their_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The averages are the mean over all tasks, and those of a group do not change those of the next one."""
+    together, groups = (made_with("adam", carries_squares=True) for _ in range(2))
+    given = episode()
+    for made, batch in ((together, [given]), (groups, [Episode(*_of_task(given, task)) for task in range(TASKS)])):
+        monkeypatch.setattr(made, "_total", lambda values: 2 * values)  # of two devices with the same tasks
+        for step in range(2):
+            made.training_step(batch, step)
+    assert together.squares is not None
+    assert together.share is not None
+    assert together.squares.abs().max() > 0
+    torch.testing.assert_close(groups.squares, together.squares, rtol=1e-9, atol=0)
+    assert together.share.item() == pytest.approx(1 - 0.999 ** (2 * STEPS))
+
+
+@pytest.mark.parametrize("inner", ["sgd", "momentum"])
+def test_other_inner_optimisers_have_nothing_to_carry_over(inner: str) -> None:
+    made = made_with(inner, carries_squares=True)
+    assert made.squares is None
+    assert not any("squares" in name for name in made.state_dict())
+
+
 def test_what_no_task_changes_is_not_learned() -> None:
     made = made_with("sgd", adapts=["head.*"])
     assert {name for name, parameter in made.named_parameters() if parameter.requires_grad} == {

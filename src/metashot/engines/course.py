@@ -152,6 +152,7 @@ def _run(
             torch.stack(answers, dim=1) if answers else empty,
             torch.stack(losses[: inner.steps], dim=1) if inner.steps else empty,
             theta,
+            state,
         ),
         passes,
     )
@@ -170,6 +171,7 @@ def _merge(inner: InnerLoop, chunks: Sequence[ChunkResult]) -> InnerLoopResult:
         torch.cat([result.answers for result in results]),
         torch.cat([result.losses for result in results]),
         {name: torch.cat([result.parameters[name] for result in results]) for name in inner.adapted_names},
+        {name: torch.cat([result.state[name] for result in results]) for name in results[0].state},
     )
 
 

@@ -65,6 +65,7 @@ class InnerLoopResult(NamedTuple):
     answers: Tensor  # [T, len(answer_after), ...], where [T, ...] is the shape of the network's answers
     losses: Tensor  # [T, steps], the support loss before each step; a task that stopped repeats its last one
     parameters: Parameters  # [T, ...] after the last step
+    state: OptimizerState  # [T, ...] after the last step
 
 
 class Engine(Protocol):

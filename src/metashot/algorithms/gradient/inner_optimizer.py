@@ -3,11 +3,13 @@
 from typing import Annotated, Literal
 
 import torch
+from torch import Tensor
 
 from metashot.arguments import AtLeast, Below
 from metashot.engines.inner import OptimizerState, Parameters
 
 _BETA2, _EPSILON = 0.999, 1e-8  # as in Adam's paper
+SHARE = "share"  # in a state that is continued: 1 minus the weight of the zeros from which averages of squares start
 
 
 class InnerOptimizer:
@@ -24,8 +26,16 @@ class InnerOptimizer:
         self.name = name
         self.momentum = momentum
 
+    @property
+    def averages_squares(self) -> bool:
+        """Whether its state has running averages of squared gradients."""
+        return self.name == "adam"
+
     def initial_state(self, theta: Parameters) -> OptimizerState:
-        """The running averages of gradients and of their squares, as far as they are needed, before the first step."""
+        """The running averages of gradients and of their squares, as far as they are needed, before the first step.
+
+        A state with the `SHARE` of each task [T] and its averages of squares continues these.
+        """
         kinds = {"sgd": (), "momentum": ("m",), "adam": ("m", "v")}[self.name]
         return {f"{kind} {name}": torch.zeros_like(value) for kind in kinds for name, value in theta.items()}
 
@@ -51,7 +61,11 @@ class InnerOptimizer:
             f"v {name}": _BETA2 * state[f"v {name}"] + (1 - _BETA2) * gradient.square()
             for name, gradient in gradients.items()
         }
-        mean_share, square_share = 1 - decay ** (step + 1), 1 - _BETA2 ** (step + 1)  # Adam's bias correction
+        # Adam's bias correction
+        mean_share = 1 - decay ** (step + 1)
+        square_share: Tensor | float = 1 - _BETA2 ** (step + 1)
+        if SHARE in state:
+            square_share = second[SHARE] = _BETA2 * state[SHARE] + (1 - _BETA2)
         directions = {
             name: first[f"m {name}"] / mean_share / (second[f"v {name}"] / square_share + _EPSILON**2).sqrt()
             for name in gradients
