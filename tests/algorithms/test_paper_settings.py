@@ -74,6 +74,7 @@ def test_reptile_has_the_papers_optimisers() -> None:
         algo = composed("train", given)["algo"]
         assert [algo["inner_optimizer"][key] for key in ("name", "momentum")] == ["adam", 0.0]
         assert [algo["optimizer"][key] for key in ("name", "lr", "momentum", "schedule")] == ["sgd", 1.0, 0.0, "linear"]
+        assert algo["carries_squares"]
 
 
 def test_algorithms_without_an_inner_loop_are_the_same_on_photographs() -> None:
