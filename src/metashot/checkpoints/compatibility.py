@@ -10,7 +10,7 @@ FREE_WHEN_RESUMED = (
     *("data.root", "data.banks", "data.tasks_per_evaluation_step"),
 )
 # In the backbone's group. Published weights are compared by their digest, wherever they were found.
-_CHANGES_NO_WEIGHT = ("normalisation", "drop_block", "drop_block_size", "fused", "train", "weights")
+_CHANGES_NO_WEIGHT = ("normalisation", "drop_block", "drop_block_size", "dropout", "fused", "train", "weights")
 
 
 def refuse_another_experiment(new: Container, old: Container) -> None:
