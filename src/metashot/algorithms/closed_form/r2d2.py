@@ -14,8 +14,8 @@ linear systems is solved.
 Where this departs from the paper: lambda is learned as its logarithm, so that it stays positive (the authors' code keeps it
 at 50 by default, which is `learned_regularisation=false`); beta, which changes no probability of a class, is learned in
 regression only; the linear system is formed and solved in double precision, since single precision loses all digits where
-lambda is small and features are collinear; the default backbone is conv4 with 64 channels, where the paper has
-`backbone=conv4_512` with dropout and leaky ReLUs.
+lambda is small and features are collinear; the default backbone is conv4, where the paper has
+`backbone=conv4_concatenated` with 96, 192, 384 and 512 channels.
 """
 
 import math
