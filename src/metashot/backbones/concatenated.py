@@ -59,7 +59,7 @@ class ConcatenatedConv4(Conv4):
 
     @property
     def fused_blocks(self) -> bool:
-        return False  # whose ReLUs are not leaky
+        return False  # kernels for whole blocks have ReLUs that are not leaky
 
     def forward(self, images: Tensor, support: int) -> Tensor:
         tasks, count = images.shape[:2]

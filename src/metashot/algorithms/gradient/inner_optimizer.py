@@ -9,7 +9,7 @@ from metashot.arguments import AtLeast, Below
 from metashot.engines.inner import OptimizerState, Parameters
 
 _BETA2, _EPSILON = 0.999, 1e-8  # as in Adam's paper
-SHARE = "share"  # in a state that is continued: 1 minus the weight of the zeros from which averages of squares start
+SHARE = "share"  # in a state that is carried over: the sum of the weights of all squares so far, for the bias correction
 
 
 class InnerOptimizer:

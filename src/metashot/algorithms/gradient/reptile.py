@@ -35,10 +35,10 @@ from metashot.episodes import Batch, Episode, Examples
 
 class Reptile(GradientLearner):
     """`test_inner_batch` is the number of support examples in each inner step of tests, and `carries_squares` says whether
-    tasks continue the averages of squared gradients of the training tasks before, where the inner optimiser has them."""
+    tasks start from the averages of squared gradients of earlier training tasks, where the inner optimiser has them."""
 
     squares: Tensor | None  # [parameters]: the averages for all adapted parameters, one after the other
-    share: Tensor | None
+    share: Tensor | None  # of these averages (see `SHARE`)
 
     def __init__(self, test_inner_batch: Count | None, carries_squares: bool = False, **learner: Any) -> None:
         super().__init__(**learner)
@@ -47,7 +47,7 @@ class Reptile(GradientLearner):
         carries = carries_squares and self.inner_optimizer.averages_squares
         self.register_buffer("squares", torch.zeros(sum(sizes)) if carries else None)
         self.register_buffer("share", torch.zeros([]) if carries else None)
-        self._led_to: list[tuple[Tensor, Tensor]] = []  # the sums of averages and shares over the tasks of a training step
+        self._led_to: list[tuple[Tensor, Tensor]] = []  # sums of averages and shares over the tasks of each group in a step
         self.refuse_to_compare_parts("test_inner_batch", test_inner_batch)
         for name, parameter in self.network.named_parameters():  # parameters that do not adapt are never updated
             parameter.requires_grad_(name in self.adapted_names)
