@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from metashot.backbones.concatenated import ConcatenatedConv4
 from metashot.backbones.normalisation import Protocol
 from metashot.bad_input import BadInput
+from tests.algorithms.gradient_learners import ENGINES, assert_same, learner, outer_gradient, random_episode
 
 BERTINETTO = [96, 192, 384, 512]
 
@@ -99,3 +100,18 @@ def test_images_that_are_too_small_are_refused() -> None:
     made(16)
     with pytest.raises(BadInput, match=r"images of 15x15 are too small for backbone=conv4_concatenated.*at least 16x16"):
         made(15)
+
+
+@pytest.mark.parametrize("protocol", ["running", "transductive", "support"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_both_engines_adapt_it_alike(protocol: Protocol, fused: bool) -> None:
+    of_engine = [
+        learner("maml", made(16, 1, 3, protocol=protocol, fused=fused), engine=one, steps=2) for one in ENGINES.values()
+    ]
+    gradients = [outer_gradient(one, random_episode()) for one in of_engine]
+    assert_same(*gradients, rtol=1e-6, atol=1e-9)
+
+
+def test_an_inner_loop_refuses_its_dropout() -> None:
+    with pytest.raises(BadInput, match=r"backbone\.dropout=0"):
+        learner("maml", made(16, dropout=0.4))
