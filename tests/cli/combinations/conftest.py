@@ -9,9 +9,9 @@ from PIL import Image
 
 from ..conftest import Command
 from ..processes import Scripts
-from .runs import TINY, of_images, settings_of
+from .runs import NETWORKS, TINY, of_images, of_network, settings_of
 
-Starts = Callable[[str], Path]  # what a learner is to start on: a size of images, or numbers -> a run
+Starts = Callable[[str], Path]  # what a learner is to start on: a size of images, another network, or numbers -> a run
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,10 @@ def starts(anywhere: Command, pictures: Path, tmp_path_factory: pytest.TempPathF
     def start(of: str) -> Path:
         if of not in runs:
             algo = "maml" if of == "numbers" else "protonet"
-            data = ["experiment=sinusoid"] if of == "numbers" else of_images(of, pictures, anywhere.banks)
+            if of == "numbers":
+                data = ["experiment=sinusoid"]
+            else:
+                data = (of_network if of in NETWORKS else of_images)(of, pictures, anywhere.banks)
             command = anywhere.at(tmp_path_factory.mktemp("start"))
             outcome = command.run("train.py", *data, f"algo={algo}", *TINY, *settings_of(algo), "folder=run")
             assert outcome.code == 0, outcome

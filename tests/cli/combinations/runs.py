@@ -31,6 +31,12 @@ SMALL = (
     f"data.ways={WAYS}",
     "data.train.ways=null",
 )
+# Networks of images, beside conv4.
+NETWORKS = {
+    "conv4_concatenated": ("backbone=conv4_concatenated", "backbone.channels=4"),
+    "resnet12": ("backbone=resnet12", "backbone.widths=[4,4,4,4]"),
+    "mlp": ("backbone=mlp", "backbone.hidden=[8]"),
+}
 TINY = (
     "data.queries=2",
     "data.train.shots=null",
@@ -121,6 +127,11 @@ def of_images(size: str, pictures: Path, banks: Path) -> list[str]:
     few = ["data.source.examples=3"]  # of each letter: one to learn from, two to ask for
     own = [f"data.root={pictures}", f"data.source.image_size={size}"] if data == "folder" else few
     return [f"data={data}", f"data.banks={banks}", *own, *SMALL]
+
+
+def of_network(network: str, pictures: Path, banks: Path, size: str = "32") -> list[str]:
+    data = [argument for argument in of_images(size, pictures, banks) if not argument.startswith("backbone.")]
+    return [*data, *NETWORKS[network]]
 
 
 def runs_through(command: Command, algo: str, engine: str, *more: str) -> None:

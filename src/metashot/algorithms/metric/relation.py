@@ -52,7 +52,7 @@ class Relation(FeatureLearner):
             )
         if len(shape) != 3 or min(shape[1:]) < LEAST:
             given = f"maps of {shape[1]}x{shape[2]}" if len(shape) == 3 else f"{shape[0]} numbers without height and width"
-            what, advice = "images", "choose backbone=conv4_maps or backbone.halvings=2"
+            what, advice = "images", "choose backbone=conv4_maps, or conv4 with backbone.halvings=2"
             if len(backbone.input_shape) != 3:
                 what, advice = "inputs", "choose one with maps, such as backbone=textcnn_maps for texts"
             raise BadInput(
