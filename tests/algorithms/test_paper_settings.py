@@ -15,7 +15,7 @@ ADAPTING = [
     for algo in choices("algo")
     if engines_of(algo) != ["auto"] and kind_of(algo).trains and kind_of(algo).answers_queries
 ]
-REPTILE: dict[str, Any] = {"inner_lr": 0.001, "inner_steps": 15, "inner_batch": 5, "test_inner_steps": 10}
+REPTILE: dict[str, Any] = {"inner_lr": 0.001, "inner_steps": 8, "inner_batch": 10, "test_inner_steps": 50}
 # On miniImageNet, 5-way 1-shot.
 PAPERS: dict[str, dict[str, Any]] = {
     "maml": {"inner_lr": 0.01, "inner_steps": 5, "test_inner_steps": 10},

@@ -301,6 +301,16 @@ def test_costs_are_those_of_a_few_steps_and_nothing_else_is_left(cells: list[Cel
     assert known["siamese"].seconds == 0
     assert known["protonet"] is not None
     assert known["protonet"].seconds > 0
+    # As many tasks as then: nothing is tried again. With another length, the kept cost is that of an earlier recipe.
+    told = len(said)
+    assert queue.measure_costs([cells[0]], NO_END) == []
+    assert len(said) == told
+    longer = replace(cells[0], arguments=(*cells[0].arguments, "trainer.max_steps=50"))
+    queue = Queue(plan_of([longer]), tmp_path / "results", tmp_path / "runs", ONE_THREAD, said.append)
+    assert queue.measure_costs([longer], NO_END) == []
+    again = read_cost(tmp_path / "results", longer.name)
+    assert again is not None
+    assert (known["protonet"].tasks, again.tasks) == (40, 100)
     assert [path for path in (tmp_path / "runs").rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 

@@ -161,7 +161,9 @@ def test_a_damaged_record_is_refused(tmp_path: Path, values: dict[str, Any]) -> 
         read_record(tmp_path, CELL.name)
 
 
-@pytest.mark.parametrize("values", [{"seconds": -1}, {"seconds": None}, {"machine": 1}], ids=str)
+@pytest.mark.parametrize(
+    "values", [{"seconds": -1}, {"seconds": None}, {"machine": 1}, {"tasks": -1}, {"tasks": 1.5}, {"tasks": True}], ids=str
+)
 def test_a_damaged_cost_is_refused(tmp_path: Path, values: dict[str, Any]) -> None:
     write_cost(tmp_path, CELL.name, Cost(1.0, "A processor"))
     place = place_of(tmp_path, CELL.name, "costs")

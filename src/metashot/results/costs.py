@@ -39,7 +39,7 @@ class Costs:
     say: Callable[[str], None]
 
     def of(self, training: Training, budget: Budget, lock: int) -> Cost:
-        """What a training takes, which is measured if it is not known.
+        """What a training takes, which is measured if it is not known, or if the recipe has been given another length since.
 
         Args:
             training: The training.
@@ -49,16 +49,16 @@ class Costs:
         Raises:
             NotMeasured: it could not be measured.
         """
-        known = read_cost(self.results, training.name)
-        if known is not None:
-            return known
         tasks = training.config["trainer"]["max_steps"] * training.config["data"]["tasks_per_step"]
+        known = read_cost(self.results, training.name)
+        if known is not None and known.tasks in (None, tasks):
+            return known
         seconds = 0.0
         if tasks > 0:
             with tempfile.TemporaryDirectory(prefix="metashot-results-") as scratch:
                 speed = self._speed(training, Path(scratch), budget, lock)
                 seconds = 0.0 if speed is None else tasks / speed
-        cost = Cost(seconds, machine(self.conditions.threads, self.conditions.device))
+        cost = Cost(seconds, machine(self.conditions.threads, self.conditions.device), tasks)
         write_cost(self.results, training.name, cost)
         self.say(f"{training.name}: about {cost.seconds / 60:.1f} minutes of training")
         return cost

@@ -68,10 +68,17 @@ class Record:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training would take: the seconds of its steps alone, from the speed of a few of them, and on what machine."""
+    """What a training would take, from the speed of a few of its steps.
+
+    Attributes:
+        seconds: The seconds of its steps alone.
+        machine: On what machine.
+        tasks: The number of tasks that it sees, by which a recipe that was changed later is told; None if it was not kept.
+    """
 
     seconds: float
     machine: str
+    tasks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -322,6 +329,8 @@ def _as_cost(content: dict[str, Any]) -> Cost:
     _refuse_other_texts(cost, "machine")
     if _number(cost.seconds) < 0:
         raise ValueError(f"seconds={cost.seconds} is below zero")
+    if cost.tasks is not None and (type(cost.tasks) is not int or cost.tasks < 0):
+        raise ValueError(f"tasks={str(cost.tasks)[:40]} is no number of tasks")
     return cost
 
 
