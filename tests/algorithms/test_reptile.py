@@ -173,6 +173,8 @@ def test_tasks_continue_the_averages_of_squared_gradients_of_the_training_steps_
         for (name, phi), gradient in zip(made.network.named_parameters(), gradients, strict=True):
             expected = torch.stack([phi.detach() - of_task[name] for of_task in led]).mean(0)
             torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-9)
+            phi.grad = gradient
+        made.on_before_optimizer_step(None)
         squares = [torch.stack(of_tasks).mean(0) for of_tasks in zip(*(one.led_to() for one in continued), strict=True)]
         assert made.squares is not None
         torch.testing.assert_close(made.squares, torch.cat([value.flatten() for value in squares]), rtol=1e-6, atol=1e-12)
@@ -194,7 +196,8 @@ def test_groups_of_other_shapes_and_other_devices_count_by_their_tasks(monkeypat
     for made, batch in ((together, [given]), (groups, [Episode(*_of_task(given, task)) for task in range(TASKS)])):
         monkeypatch.setattr(made, "_total", lambda values: 2 * values)  # of two devices with the same tasks
         for step in range(2):
-            made.training_step(batch, step)
+            made.training_step(batch, step)["loss"].backward()
+            made.on_before_optimizer_step(None)
     assert together.squares is not None
     assert together.share is not None
     assert together.squares.abs().max() > 0

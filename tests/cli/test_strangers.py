@@ -106,3 +106,47 @@ def test_a_run_is_not_resumed_from_a_broken_part(command: Command, first: Traine
     assert "Traceback" not in outcome.err, outcome
     assert "broken.ckpt" in outcome.err, outcome
     assert contents(command.folder) == before
+
+
+AVERAGES = {
+    "NaN": {"squares": math.nan},
+    "infinite": {"squares": math.inf},
+    "negative": {"squares": -1.0},
+    "of nothing": {"share": 0.0},
+    "of more than everything": {"share": 2.0},
+}
+
+
+@pytest.fixture(scope="module")
+def reptile(anywhere: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last checkpoint of a run that carries averages over."""
+    command = anywhere.at(tmp_path_factory.mktemp("reptile"))
+    outcome = command.train("algo=reptile", "trainer.max_steps=2", "trainer.validate_every=2", "curve=0", "folder=run")
+    assert outcome.code == 0, outcome
+    return command.folder / "run" / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize("damage", AVERAGES.values(), ids=AVERAGES.keys())
+def test_averages_that_are_none_are_refused_where_they_are_read(
+    command: Command, reptile: Path, damage: dict[str, float]
+) -> None:
+    whole = read_checkpoint(reptile)
+    for name, value in damage.items():
+        whole["state_dict"][name].fill_(value)
+    torch.save(whole, command.folder / "broken.ckpt")
+    before = contents(command.folder)
+    for script, given in (("evaluate.py", "ckpt=broken.ckpt"), ("train.py", "resume=broken.ckpt trainer.max_steps=4")):
+        outcome = command.run(script, *given.split())
+        assert outcome.code == 2, outcome
+        assert outcome.err.count("error: ") == 1, outcome
+        assert "averages of squared gradients" in outcome.err, outcome
+        assert "broken.ckpt" in outcome.err, outcome
+    assert contents(command.folder) == before
+
+
+def test_averages_that_other_settings_do_not_have_are_refused(command: Command, reptile: Path) -> None:
+    outcome = command.run("evaluate.py", f"ckpt={reptile}", "algo.carries_squares=false")
+    assert outcome.code == 2, outcome
+    assert "averages of squared gradients, unlike what algo.carries_squares and algo.inner_optimizer say" in outcome.err, (
+        outcome
+    )

@@ -10,7 +10,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from metashot.algorithms.gradient.inner_optimizer import InnerOptimizer
 from metashot.algorithms.gradient.learner import GradientLearner
+from metashot.algorithms.gradient.reptile import Reptile
 from metashot.backbones.mlp import MLP
 from metashot.bad_input import GaveUp
 from metashot.checkpoints.run_folder import RunFolder
@@ -70,10 +72,13 @@ class Remembered(pl.Callback):
         self.on_train_batch_start(trainer, pl_module, None, 0)
 
 
-def train(folder: Path, given: list[Batch], most_in_a_row: int = 3) -> tuple[list[bool], str, GradientLearner]:
+def train(
+    folder: Path, given: list[Batch], most_in_a_row: int = 3, made: GradientLearner | None = None
+) -> tuple[list[bool], str, GradientLearner]:
     """Whether each step changed the weights, what was printed, and the learner."""
     torch.manual_seed(0)
-    made = learner("maml", MLP((1, 4, 4), [5], "transductive"), steps=2)
+    if made is None:
+        made = learner("maml", MLP((1, 4, 4), [5], "transductive"), steps=2)
     remembered = Remembered()
     console = Console(record=True, width=200, quiet=False, file=(folder / "printed").open("w"))
     finiteness = Finiteness(console, RunFolder(folder, None), most_in_a_row)
@@ -127,6 +132,38 @@ def test_skipping_leaves_the_optimiser_as_it_was(tmp_path: Path) -> None:
     _, _, without = train(tmp_path, whole[:3] + whole[4:])
     for one, other in zip(skipped.parameters(), without.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("spoiled", [{"support": {6: float("nan")}}, {"query": {6: float("nan")}}], ids=str)
+def test_skipping_leaves_what_reptile_carries_over_as_it_was(tmp_path: Path, spoiled: dict[str, dict[int, float]]) -> None:
+    """Otherwise averages that are no numbers spoil all later steps, and the checkpoints."""
+
+    def reptile() -> Reptile:
+        torch.manual_seed(0)
+        network = MLP((1, 4, 4), [5], "transductive")
+        made = learner(
+            "reptile",
+            network,
+            steps=2,
+            test_inner_batch=None,
+            inner_optimizer=InnerOptimizer("adam", 0.0),
+            carries_squares=True,
+        )
+        assert isinstance(made, Reptile)
+        return made
+
+    whole = batches(**spoiled)
+    skipping, without = reptile(), reptile()
+    changed, _, _ = train(tmp_path, whole, made=skipping)
+    assert changed == [True, True, True, False, True, True, True, True]
+    train(tmp_path, whole[:3] + whole[4:], made=without)
+    assert skipping.squares is not None
+    assert without.squares is not None
+    assert skipping.share is not None
+    assert 0 < skipping.share < 1
+    assert skipping.squares.abs().max() > 0
+    for name, value in skipping.state_dict().items():
+        torch.testing.assert_close(value, without.state_dict()[name], rtol=0, atol=0)
 
 
 def test_too_many_in_a_row_end_the_run_with_a_message(tmp_path: Path) -> None:

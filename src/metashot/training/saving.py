@@ -73,7 +73,7 @@ class Saving(Checkpoint):
         except (LookupError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
             if checkpoint is None or self.stepped or (self.restored and isinstance(error, RuntimeError)):
                 raise
-            reason = printable((str(error).splitlines() or [""])[0][:200])
+            reason = printable(" ".join(str(error).split())[:200])
             raise BadInput(
                 f"resume: the checkpoint {checkpoint} cannot be resumed, because a part of it is missing or broken "
                 f"({type(error).__name__}: {reason}); resume from another one, or begin from its weights with init_from="

@@ -19,10 +19,11 @@ carried over, where the code takes one task after the other; inductive queries a
 on drawings the inner rate is 0.01 by default instead of 0.001, for runs of thousands of steps instead of a hundred thousand.
 """
 
+import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metashot.algorithms.base import TrainingStep
 from metashot.algorithms.gradient.descent import descended
@@ -47,7 +48,9 @@ class Reptile(GradientLearner):
         carries = carries_squares and self.inner_optimizer.averages_squares
         self.register_buffer("squares", torch.zeros(sum(sizes)) if carries else None)
         self.register_buffer("share", torch.zeros([]) if carries else None)
+        self.register_load_state_dict_pre_hook(_refuse_unusable)  # type: ignore[no-untyped-call]
         self._led_to: list[tuple[Tensor, Tensor]] = []  # sums of averages and shares over the tasks of each group in a step
+        self._next: Tensor | None = None  # means of both over all tasks of a step, until it is taken
         self.refuse_to_compare_parts("test_inner_batch", test_inner_batch)
         for name, parameter in self.network.named_parameters():  # parameters that do not adapt are never updated
             parameter.requires_grad_(name in self.adapted_names)
@@ -76,9 +79,18 @@ class Reptile(GradientLearner):
         if self.squares is not None and self.share is not None:
             led_to = torch.cat([torch.stack(parts).sum(0) for parts in zip(*self._led_to, strict=True)])
             total = self._total(torch.cat([led_to, led_to.new_tensor([sum(map(len, batch))])]))
-            self.squares.copy_(total[:-2] / total[-1])
-            self.share.copy_(total[-2] / total[-1])
+            self._next = total[:-1] / total[-1]
         return found
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Carry the averages over, unless the step is skipped: one that is not finite would spoil all that follow."""
+        if self.squares is None or self.share is None or self._next is None:
+            return
+        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        is_taken = bool(gradients) and bool(torch.nn.utils.get_total_norm(gradients).isfinite())
+        if is_taken and bool(self._next.isfinite().all()):
+            self.squares.copy_(self._next[:-1])
+            self.share.copy_(self._next[-1])
 
     def outer_gradient(self, differences: Parameters) -> Parameters:
         """mean(phi - phi_task) over the differences [T, ...] of all tasks"""
@@ -101,3 +113,34 @@ class Reptile(GradientLearner):
         answers = result.answers[:, -1]
         loss = self.problem.loss(answers, query.y) + surrogate - surrogate.detach()  # its value is the loss after adapting
         return TrainingStep(loss, answers, result.losses)
+
+
+def _refuse_unusable(
+    module: nn.Module,
+    state: dict[str, Any],
+    prefix: str,
+    _: Any,
+    __: bool,
+    ___: list[str],
+    ____: list[str],
+    errors: list[str],
+) -> None:
+    assert isinstance(module, Reptile)
+    squares, share = state.get(f"{prefix}squares"), state.get(f"{prefix}share")
+    if squares is None or share is None:
+        return
+    if module.squares is None:
+        del state[f"{prefix}squares"], state[f"{prefix}share"]
+        errors.append(
+            "they have averages of squared gradients, unlike what algo.carries_squares and algo.inner_optimizer say"
+        )
+    elif not squares.is_meta and not _are_averages(squares, share):
+        errors.append("squares or share have values that are no averages of squared gradients")
+
+
+def _are_averages(squares: Tensor, share: Tensor) -> bool:
+    """Each square is divided by the share of what it is an average of."""
+    if not (squares.is_floating_point() and share.is_floating_point() and share.numel() == 1):
+        return False
+    in_range = bool(((squares >= 0) & (squares < math.inf)).all()) and 0 <= share.item() <= 1
+    return in_range and (share.item() > 0 or not squares.any())
