@@ -112,6 +112,11 @@ def test_both_engines_adapt_it_alike(protocol: Protocol, fused: bool) -> None:
     assert_same(*gradients, rtol=1e-6, atol=1e-9)
 
 
+def test_inputs_that_are_no_images_are_refused_by_its_own_name() -> None:
+    with pytest.raises(BadInput, match=r"backbone=conv4_concatenated is for images, .*\[6\].*backbone=mlp"):
+        ConcatenatedConv4((6,), 4, 0.1, 0.0, "running")
+
+
 def test_an_inner_loop_refuses_its_dropout() -> None:
-    with pytest.raises(BadInput, match=r"backbone\.dropout=0"):
+    with pytest.raises(BadInput, match=r"random numbers: give backbone\.dropout=0"):
         learner("maml", made(16, dropout=0.4))

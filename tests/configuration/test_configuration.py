@@ -19,7 +19,7 @@ from metashot.algorithms.gradient.maml import MAML
 from metashot.algorithms.metric.protonet import ProtoNet
 from metashot.backbones.mlp import MLP
 from metashot.bad_input import BadInput
-from metashot.configuration.buildable import CONF
+from metashot.configuration.buildable import CONF, choice_of_backbone
 from metashot.configuration.signatures import parameters_of
 from metashot.configuration.suggestions import suggestions_where_they_fit
 from metashot.engines.learn2learn import Learn2Learn
@@ -369,3 +369,10 @@ def test_sweep_of_wandb_and_search_of_hydra_go_over_the_same_combinations() -> N
     for key, values in by_wandb.items():
         for value in values:
             configuration.check(composed("train", f"{key}={value}"))
+
+
+def test_messages_name_the_choice_of_a_backbone_and_not_its_class() -> None:
+    for choice in ("conv4", "conv4_concatenated", "mlp", "resnet12", "textcnn", "wordvectors"):
+        file = yaml.safe_load((CONF / "backbone" / f"{choice}.yaml").read_text())
+        assert choice_of_backbone(file["_target_"]) == choice
+    assert choice_of_backbone("somewhere.else.Their") == "their"

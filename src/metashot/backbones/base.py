@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metashot.backbones.normalisation import Protocol
+from metashot.bad_input import BadInput
 
 MARK = "public_digest"  # replaces all weights of a frozen public backbone in its state
 
@@ -208,3 +209,12 @@ def _weights_instead_of_name(
 
 def _as_values(digest: str) -> Tensor:
     return torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8)
+
+
+def refuse_no_images(name: str, input_shape: tuple[int, ...]) -> None:
+    """Refuse inputs that are no images, with what reads them instead."""
+    if len(input_shape) != 3:
+        raise BadInput(
+            f"backbone={name} is for images, and these inputs are of the shape {list(input_shape)}: use backbone=mlp, "
+            "backbone=identity for inputs that are features already, or for curves experiment=sinusoid"
+        )

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metashot.arguments import AtLeast, Below, Channels
+from metashot.backbones.base import refuse_no_images
 from metashot.backbones.conv4 import BLOCKS, Conv4
 from metashot.backbones.layers import Convolution
 from metashot.backbones.normalisation import Normalisation, Protocol
@@ -43,7 +44,8 @@ class ConcatenatedConv4(Conv4):
         normalisation: Protocol,
         fused: bool = False,
     ) -> None:
-        if len(input_shape) == 3 and min(input_shape[1:]) < 2 ** (_HALVINGS + 1):
+        refuse_no_images("conv4_concatenated", input_shape)
+        if min(input_shape[1:]) < 2 ** (_HALVINGS + 1):
             raise BadInput(
                 f"images of {input_shape[1]}x{input_shape[2]} are too small for backbone=conv4_concatenated, which halves "
                 f"them {_HALVINGS} times and then pools them once more: use images of at least "

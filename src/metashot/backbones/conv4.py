@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metashot.arguments import AtLeast, AtMost, Channels
-from metashot.backbones.base import Backbone
+from metashot.backbones.base import Backbone, refuse_no_images
 from metashot.backbones.layers import Convolution
 from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.bad_input import BadInput
@@ -46,11 +46,7 @@ class Conv4(Backbone):
     ) -> None:
         super().__init__(input_shape, normalisation)
         self.pool = downsampling == "pool"
-        if len(input_shape) != 3:
-            raise BadInput(
-                f"backbone=conv4 is for images, and these inputs are of the shape {list(input_shape)}: use backbone=mlp, "
-                "backbone=identity for inputs that are features already, or for curves experiment=sinusoid"
-            )
+        refuse_no_images("conv4", input_shape)
         if isinstance(channels, list) and len(channels) != BLOCKS:
             raise BadInput(f"backbone.channels={channels} cannot be used; allowed: a number, or a list of {BLOCKS}")
         self.halvings = halvings

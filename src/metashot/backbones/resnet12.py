@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metashot.arguments import AtLeast, Below, Channels, Count
-from metashot.backbones.base import Backbone
+from metashot.backbones.base import Backbone, refuse_no_images
 from metashot.backbones.normalisation import Normalisation, Protocol
 from metashot.bad_input import BadInput
 
@@ -50,11 +50,7 @@ class ResNet12(Backbone):
         self.drop_block = drop_block
         self.drop_block_size = drop_block_size
         self.draws = drop_block > 0
-        if len(input_shape) != 3:
-            raise BadInput(
-                f"backbone=resnet12 is for images, and these inputs are of the shape {list(input_shape)}: use backbone=mlp, "
-                "backbone=identity for inputs that are features already, or for curves experiment=sinusoid"
-            )
+        refuse_no_images("resnet12", input_shape)
         if len(widths) != BLOCKS:
             raise BadInput(f"backbone.widths={widths} cannot be used; allowed: a list of {BLOCKS}")
         image_channels, height, width = input_shape

@@ -3,6 +3,7 @@
 from metashot import configuration
 from metashot.bad_input import BadInput
 from metashot.configuration import Container
+from metashot.configuration.buildable import choice_of_backbone
 
 # Keys that a resumed run may change: they do not change the experiment.
 FREE_WHEN_RESUMED = (
@@ -43,7 +44,7 @@ def refuse_another_backbone(given: str, own: Container, theirs: Container) -> No
         BadInput: if the backbones differ in a setting that changes the weights.
     """
     if own["_target_"] != theirs.get("_target_"):
-        names = [str(config.get("_target_")).rpartition(".")[2].lower() for config in (theirs, own)]
+        names = [choice_of_backbone(config.get("_target_")) for config in (theirs, own)]
         raise BadInput(
             f"init_from={given} holds the weights of another backbone, {names[0]}, but this run has {names[1]}: "
             f"choose backbone={names[0]}"

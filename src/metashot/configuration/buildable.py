@@ -40,6 +40,17 @@ def buildable() -> Mapping[str, frozenset[str]]:
     return _targets_by_key(tuple(_conf_folders))
 
 
+def choice_of_backbone(target: object) -> str:
+    """The choice of backbone= that builds a class, such as `conv4`; the name of the class where none does."""
+    choices = {
+        file.stem
+        for folder in _conf_folders
+        for file, key, named in targets_of(folder)
+        if key == "backbone" and named == target
+    }
+    return min(choices, key=len, default=str(target).rpartition(".")[2].lower())
+
+
 @cache
 def _targets_by_key(folders: tuple[Path, ...]) -> Mapping[str, frozenset[str]]:
     found: defaultdict[str, set[str]] = defaultdict(set)

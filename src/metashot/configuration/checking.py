@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args
 from metashot.arguments import Matching, Node, Seed, check_value
 from metashot.bad_input import BadInput, one_of
 from metashot.configuration import signatures
-from metashot.configuration.buildable import TARGET, refuse_misplaced, target_of
+from metashot.configuration.buildable import TARGET, choice_of_backbone, refuse_misplaced, target_of
 from metashot.sources.worlds.requiring import refuse_missing
 
 # The arguments that the program adds to those in a group of the configuration.
@@ -166,6 +166,6 @@ def refuse_for_policies(config: Container) -> None:
     backbone = target_of(config.get("backbone"), "backbone")
     if backbone.startswith("metashot.") and not signatures.constant(backbone, "of_vectors"):
         raise BadInput(
-            f"backbone={backbone.rpartition('.')[2].lower()} does not read the observations of data="
+            f"backbone={choice_of_backbone(backbone)} does not read the observations of data="
             f"{config['data'].get('name')}, which are vectors: leave it out, or give backbone=mlp_policy or identity"
         )

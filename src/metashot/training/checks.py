@@ -9,7 +9,7 @@ from metashot.checkpoints.compatibility import refuse_another_backbone, refuse_a
 from metashot.checkpoints.stored import BEST, configuration_of_checkpoint, configuration_of_run
 from metashot.configuration import Container, plugins, signatures
 from metashot.configuration.banks import build_banks
-from metashot.configuration.buildable import target_of
+from metashot.configuration.buildable import choice_of_backbone, target_of
 
 # These keys describe the run, not the experiment. Plug-ins have to be named again to load what a run wrote.
 RUN_KEYS = ("resume", "repeat", "folder", plugins.KEY)
@@ -76,7 +76,7 @@ def _refuse_features_that_change(config: dict[str, Any]) -> None:
         return
     if signatures.constant(target_of(config["algo"], "algo"), "needs_pixels"):
         raise BadInput(
-            f"backbone={backbone.rpartition('.')[2].lower()} makes features, but algo={name} draws pixels: give "
+            f"backbone={choice_of_backbone(backbone)} makes features, but algo={name} draws pixels: give "
             "backbone=identity, or algo=vae for the features of a trained backbone"
         )
     trained, starts_trained = config["backbone"].get("train"), signatures.constant(backbone, "starts_trained")

@@ -5,6 +5,7 @@ from typing import Any
 from metashot.algorithms.base import Algorithm
 from metashot.backbones.base import Backbone
 from metashot.bad_input import BadInput
+from metashot.configuration.buildable import choice_of_backbone
 from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.module import EpisodicDataModule
 from metashot.data.seen_classes import TrainingClasses
@@ -28,7 +29,7 @@ def leave_published_as_it_is(algorithm: Algorithm, options: TrainerOptions, conf
 def refuse_nothing_to_train(algorithm: Algorithm, options: TrainerOptions, config: dict[str, Any]) -> None:
     name = config["algo"]["name"]
     if options.max_steps and not any(parameter.requires_grad for parameter in algorithm.parameters()):
-        backbone = config["backbone"]["_target_"].rpartition(".")[2].lower()
+        backbone = choice_of_backbone(config["backbone"]["_target_"])
         what, advice = f"backbone={backbone}", "choose another one, such as backbone=mlp"
         if config["freeze_backbone"]:
             what, advice = "freeze_backbone=true", "leave it out"

@@ -84,7 +84,7 @@ class GradientLearner(Algorithm):
         if backbone.draws:  # neither batched tasks nor recomputed steps could reproduce the random numbers
             raise BadInput(
                 "an algorithm with an inner loop takes gradient steps within a task, for which the backbone must not draw "
-                "random numbers: give backbone.drop_block=0 or backbone.dropout=0"
+                f"random numbers: give backbone.{'drop_block' if hasattr(backbone, 'drop_block') else 'dropout'}=0"
             )
         self.network = self.network_on(backbone, problem)
         self.fixed_ways = self.network.outputs if problem.has_classes else None
