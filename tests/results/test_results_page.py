@@ -73,3 +73,12 @@ def test_every_result_has_two_thousand_episodes_and_unseen_classes(page: Page) -
 def test_every_cell_more_than_a_point_below_what_is_published_is_explained(page: Page) -> None:
     rows = {f"{cell.table.name}/{cell.row}" for cell in page.below()}
     assert rows <= {row for row, text in page.plan.explanations.items() if text.strip()}, "say why in tables.yaml"
+
+
+def test_every_test_of_an_earlier_recipe_has_its_line_with_what_was_changed(page: Page) -> None:
+    files = {f"{path.parts[-3]}/{path.stem.rpartition('.')[0]}" for path in (ROOT / "results").glob("*/replaced/*.json")}
+    assert files == page.kept.replaced.keys()
+    count = sum(len(tests) for tests in page.kept.replaced.values())
+    assert count == len(list((ROOT / "results").glob("*/replaced/*.json")))
+    rows = {f"{cell.table.name}/{cell.row}" for cell in page.plan.cells if cell.name in files}
+    assert rows == {row for row, text in page.plan.replaced.items() if text.strip()}

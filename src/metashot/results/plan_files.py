@@ -19,7 +19,7 @@ _Percent, _INTERVAL = Annotated[float, AtLeast(0), AtMost(100)], Annotated[float
 _Name = Annotated[str, Matching(r"\w+", "letters, digits and _")]  # of a folder or a file
 _TEXTS = list[str]
 # The keys of each part and their types, with those first that have to be there.
-_OF_THE_PLAN = {"tables": dict, "queue": list, "starts": dict, "headline": list, "explanations": dict}
+_OF_THE_PLAN = {"tables": dict, "queue": list, "starts": dict, "headline": list, "explanations": dict, "replaced": dict}
 _OF_A_TABLE = {"title": str, "short": str, "about": str, "columns": _TEXTS, "published": str, "external": _TEXTS}
 _OF_THE_QUEUE = {
     "table": str,
@@ -59,12 +59,13 @@ def read_plan(path: Path = TABLES) -> Plan:
         BadInput: the file cannot be read, or something in it does not fit the rest.
     """
     content = _read(path)
-    _refuse_other_keys(content, _OF_THE_PLAN, len(_OF_THE_PLAN), path.name)
+    _refuse_other_keys(content, _OF_THE_PLAN, len(_OF_THE_PLAN) - 1, path.name)
+    content = {"replaced": {}} | content
     for name in content["tables"]:
         check_value(name, _Name, f"{path.name}: tables", "names of letters, digits and _")
     tables = {name: _table(name, one, f"{path.name}: tables.{name}") for name, one in content["tables"].items()}
     starts = content["starts"]
-    for key in ("starts", "explanations"):
+    for key in ("starts", "explanations", "replaced"):
         check_value(content[key], dict[str, str], f"{path.name}: {key}")
     check_value(content["headline"], _TEXTS, f"{path.name}: headline")
     cells = [
@@ -72,7 +73,7 @@ def read_plan(path: Path = TABLES) -> Plan:
         for place, entry in enumerate(content["queue"], 1)
         for cell in _cells(entry, tables, starts, f"{path.name}: entry {place} of the queue")
     ]
-    plan = Plan(tables, cells, content["headline"], content["explanations"])
+    plan = Plan(tables, cells, content["headline"], content["explanations"], content["replaced"])
     _refuse_what_does_not_fit(plan, starts, path.name)
     return plan
 
@@ -138,6 +139,7 @@ def _refuse_what_does_not_fit(plan: Plan, starts: dict[str, str], file: str) -> 
         ("starts", starts.values(), recipes),
         ("headline", plan.headline, recipes),
         ("explanations", plan.explanations.keys(), rows),
+        ("replaced", plan.replaced.keys(), rows),
     ):
         for name in given:
             if name not in allowed:

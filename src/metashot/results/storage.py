@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from metashot.results.tables import SHAPE, Plan
 from metashot.version import __version__
 
 TRAININGS, COSTS = "trainings", "costs"  # the folders of what is known of trainings, in that of a table
+REPLACED = "replaced"  # the folder of the tests of earlier recipes: CELL.1.json, CELL.2.json and so on
 _MOST_BYTES = 2**24
 _LONGEST = 1000  # characters of a text in a report
 _DIGEST = re.compile(r"[0-9a-f]{12,64}")
@@ -115,11 +116,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Kept:
-    """Everything that is kept: results by the name of their cell, and records and costs by that of their training."""
+    """Everything that is kept: results by the name of their cell, and records and costs by that of their training.
+
+    `replaced` has the tests of a cell's earlier recipes, the oldest first.
+    """
 
     results: Mapping[str, Result]
     records: Mapping[str, Record]
     costs: Mapping[str, Cost]
+    replaced: Mapping[str, Sequence[Result]] = field(default_factory=dict)
 
 
 def kept_report(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +159,18 @@ def read_result(folder: Path, name: str) -> Result | None:
         BadInput: the file is none of ours, or is damaged.
     """
     return _read(place_of(folder, name), lambda content: _as_result(content, name))
+
+
+def read_replaced(folder: Path, name: str) -> list[Result]:
+    """The tests of a cell's earlier recipes, the oldest first.
+
+    Raises:
+        BadInput: a file is none of ours, or is damaged.
+    """
+    found: list[Result] = []
+    while one := _read(place_of(folder, f"{name}.{len(found) + 1}", REPLACED), lambda content: _as_result(content, name)):
+        found.append(one)
+    return found
 
 
 def write_record(folder: Path, name: str, record: Record) -> None:
@@ -197,6 +214,7 @@ def read_everything(folder: Path, plan: Plan) -> Kept:
         {name: result for name, result in results.items() if result is not None},
         {name: record for name in trainings if (record := read_record(folder, name)) is not None},
         {name: cost for name in results if (cost := read_cost(folder, name)) is not None},
+        {name: replaced for name in results if (replaced := read_replaced(folder, name))},
     )
 
 
@@ -335,7 +353,7 @@ def _as_cost(content: dict[str, Any]) -> Cost:
 
 
 def _refuse_other_keys(content: dict[str, Any], kind: type[Result | Record | Cost]) -> None:
-    strange = content.keys() - {field.name for field in fields(kind)}
+    strange = content.keys() - {one.name for one in fields(kind)}
     if strange:
         raise ValueError(f"it has a key that no report has: {min(strange)}")
 
@@ -354,7 +372,7 @@ def _list(value: Any) -> list[Any]:
 
 def _refuse_other_texts(of: Result | Record | Cost, *names: str) -> None:
     """Refuse what is no text, or not a single line of a length that a table has room for."""
-    assert set(names) <= {field.name for field in fields(of)}
+    assert set(names) <= {one.name for one in fields(of)}
     for name in names:
         value = getattr(of, name)
         if not isinstance(value, str) or len(value) > _LONGEST or in_one_line(value) != value:

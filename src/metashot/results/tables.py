@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SHAPE = re.compile(r"(\d+)w(\d+)s")  # the ways and shots of a column, such as 20w1s
 NO_COLUMN = ""  # of a cell, where tasks have no classes
@@ -134,6 +134,7 @@ class Plan:
     cells: Sequence[Cell]
     headline: Sequence[str]  # recipes
     explanations: Mapping[str, str]  # by row, as `omniglot/relation`: why cells are below what is published
+    replaced: Mapping[str, str] = field(default_factory=dict)  # by row: why its recipe was changed after a test
 
     def named(self, recipe: str) -> Cell:
         """The first cell with a recipe."""
