@@ -21,6 +21,7 @@ from metashot.results.storage import (
     write_record,
     write_result,
 )
+from metashot.results.tables import Published
 from tests.results.made import cell, plan, record, result
 
 CELL = cell("protonet")
@@ -47,7 +48,7 @@ def test_records_and_costs_come_back_exactly(tmp_path: Path) -> None:
     write_cost(tmp_path, CELL.name, Cost(1.5, "A processor"))
     assert read_record(tmp_path, CELL.name) == given
     assert read_cost(tmp_path, CELL.name) == Cost(1.5, "A processor")
-    assert read_everything(tmp_path, plan(CELL)).costs == {CELL.name: Cost(1.5, "A processor")}
+    assert read_everything(tmp_path, plan(CELL), {}).costs == {CELL.name: Cost(1.5, "A processor")}
 
 
 def test_a_result_without_its_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -182,6 +183,18 @@ def test_what_could_not_be_read_again_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nan is not a finite number"):
         write_record(tmp_path, CELL.name, record(CELL, validation=[[1, float("nan"), 0.1]]))
     assert list(tmp_path.rglob("*.json")) == []
+
+
+@pytest.mark.parametrize("value", [{}, {"regret": "high"}, {"regret": None}], ids=["missing", "a text", "null"])
+def test_a_report_without_the_value_beside_which_a_published_result_stands_is_refused(
+    tmp_path: Path, value: dict[str, Any]
+) -> None:
+    write_result(tmp_path, result(CELL, ACCURACIES, **value))
+    beside = Published(59.5, None, "Finn et al. 2017", "the paper", False, "", "regret")
+    published = {"omniglot": {"protonet": {"5w1s": beside}}}
+    with pytest.raises(BadInput, match=r"protonet_5w1s\.json cannot be read .* \(measure=trial_return\); delete it"):
+        read_everything(tmp_path, plan(CELL), published)
+    read_everything(tmp_path, plan(CELL), {"omniglot": {"protonet": {"5w1s": replace(beside, measure="accuracy")}}})
 
 
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:

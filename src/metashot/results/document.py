@@ -10,7 +10,7 @@ from metashot.files.outputs import DOCUMENT_END
 from metashot.results.comparisons import Ranked, in_short, on_the_same_episodes, ranked
 from metashot.results.families import Column, columns_of, heading_of_score, higher_is_better, is_below, printed, scale_of
 from metashot.results.storage import Kept, Record, Result
-from metashot.results.tables import Cell, Plan, Published, PublishedResults, Table
+from metashot.results.tables import Cell, Plan, Published, PublishedResults, Table, published_of
 
 _SHAPE = ("ways", "shots")
 _COSTS = ("time", "memory", "recipe", "checkpoint")
@@ -117,7 +117,7 @@ class Page:
 
     def of_paper(self, cell: Cell) -> Published | None:
         """The published result of a cell."""
-        return self.published.get(cell.table.published or "", {}).get(cell.row, {}).get(cell.column)
+        return published_of(cell, self.published)
 
     def _shown(self, of: Table | None = None) -> list[Cell]:
         """The cells that have a line: those of the first seed, without the longer schedules that are not yet measured."""

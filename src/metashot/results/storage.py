@@ -14,7 +14,7 @@ from metashot.evaluation.statistics import mean_and_interval
 from metashot.files.outputs import WRITTEN_BY, write_output
 from metashot.files.paths import open_file, printable, read_file, reason_of
 from metashot.results.families import IN_PERCENT, columns_of
-from metashot.results.tables import SHAPE, Plan
+from metashot.results.tables import SHAPE, Plan, PublishedResults, published_of
 from metashot.version import __version__
 
 TRAININGS, COSTS = "trainings", "costs"  # the folders of what is known of trainings, in that of a table
@@ -189,9 +189,21 @@ def read_cost(folder: Path, name: str) -> Cost | None:
     return _read(place_of(folder, name, COSTS), _as_cost)
 
 
-def read_everything(folder: Path, plan: Plan) -> Kept:
-    """Read all reports."""
+def read_everything(folder: Path, plan: Plan, published: PublishedResults) -> Kept:
+    """Read all reports.
+
+    Raises:
+        BadInput: one of them is none of ours, is damaged, or lacks the value beside which a published result stands.
+    """
     results = {cell.name: read_result(folder, cell.name) for cell in plan.cells}
+    for cell in plan.cells:
+        result, beside = results[cell.name], published_of(cell, published)
+        if result is not None and beside is not None and beside.measure is not None:
+            try:
+                _number(result.report[beside.measure])
+            except (KeyError, ValueError) as error:
+                reason = f"{_reason(error)}, beside which its published result stands (measure={beside.measure})"
+                raise _broken(place_of(folder, cell.name), reason) from error
     trainings = {result.training for result in results.values() if result is not None}
     return Kept(
         {name: result for name, result in results.items() if result is not None},
