@@ -20,6 +20,7 @@ from metashot.version import __version__
 TRAININGS, COSTS = "trainings", "costs"  # the folders of what is known of trainings, in that of a table
 _MOST_BYTES = 2**24
 _LONGEST = 1000  # characters of a text in a report
+_LARGEST = 1e100  # of a score: the squares of much larger ones, and so their variance, are not finite
 _DIGEST = re.compile(r"[0-9a-f]{12,64}")
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _DAMAGES = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
@@ -279,7 +280,7 @@ def _as_result(content: dict[str, Any], name: str) -> Result:
     if isinstance(scores, dict):
         scores = [_number(correct) / _number(scores["of"]) for correct in _list(scores["correct"])]
     _refuse_other_keys(content, Result)
-    result = Result(**content | {"scores": [_number(score) for score in _list(scores)]})
+    result = Result(**content | {"scores": [_score(score, content["metric"]) for score in _list(scores)]})
     _refuse_other_texts(result, "name", "training", "metric", "episodes", "checkpoint")
     if result.name != name:
         raise ValueError(f"it is that of {result.name}")
@@ -293,6 +294,7 @@ def _as_result(content: dict[str, Any], name: str) -> Result:
         raise ValueError("it has no report, or no scores")
     for value in (result.report[result.metric], *([] if result.report["ci95"] is None else [result.report["ci95"]])):
         _number(value)
+    _refuse_other_numbers(result.report)
     if result.report["episodes"] != len(result.scores) or not isinstance(result.report["transductive"], bool):
         raise ValueError("episodes is not the number of its scores, or transductive neither true nor false")
     mean, interval = mean_and_interval(result.scores)
@@ -304,6 +306,20 @@ def _as_result(content: dict[str, Any], name: str) -> Result:
     for column in columns_of([result.report]):
         column.cell(result.report)  # fails where a value has another type
     return result
+
+
+def _refuse_other_numbers(report: Any, key: str = "") -> None:
+    """Refuse numbers that are not finite anywhere in a report, and shares such as accuracies outside 0 to 1."""
+    if isinstance(report, dict):
+        for name, value in report.items():
+            _refuse_other_numbers(value, name)
+    elif isinstance(report, list):
+        for value in report:
+            _refuse_other_numbers(value)
+    elif isinstance(report, float) and not math.isfinite(report):
+        raise ValueError(f"{key}={report} is not a finite number")
+    elif key in IN_PERCENT and report is not None:
+        _score(report, key)
 
 
 def _refuse_other_shape(result: Result) -> None:
@@ -329,7 +345,7 @@ def _as_record(content: dict[str, Any]) -> Record:
     for step, *values in map(_list, _list(record.validation)):
         if not isinstance(step, int) or len(values) != 2:
             raise ValueError("a point of validation is not a step, a score and an interval")
-        _number(values[0])
+        _score(values[0], record.metric)
         _number(values[1])
     _list(record.arguments)
     return record
@@ -356,6 +372,15 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{str(value)[:_LONGEST]} is not a finite number")
     return float(value)
+
+
+def _score(value: Any, metric: Any) -> float:
+    score = _number(value)
+    if metric in IN_PERCENT and not 0 <= score <= 1:
+        raise ValueError(f"{metric}={score} is not from 0 to 1")
+    if abs(score) > _LARGEST:
+        raise ValueError(f"{metric}={score} is too large: the variance of such scores is not finite")
+    return score
 
 
 def _list(value: Any) -> list[Any]:
