@@ -66,6 +66,12 @@ def test_scores_whose_mean_or_variance_is_not_finite_are_refused_without_a_warni
         read_result(tmp_path, sinusoid.name)
 
 
+def test_a_record_of_a_training_whose_time_is_not_known_comes_back(tmp_path: Path) -> None:
+    given = record(CELL, arguments=[], seconds=None, processor_seconds=None, peak_memory=None)
+    write_record(tmp_path, CELL.name, given)
+    assert read_record(tmp_path, CELL.name) == given
+
+
 def test_a_result_without_its_checkpoint_is_refused(tmp_path: Path) -> None:
     write_result(tmp_path, result(CELL, ACCURACIES))
     place = place_of(tmp_path, CELL.name)

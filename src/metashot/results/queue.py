@@ -18,7 +18,7 @@ from metashot.results.commands import Conditions, Ended, Used, run_command
 from metashot.results.costs import Costs
 from metashot.results.machine import commit, machine
 from metashot.results.not_measured import Busy, Failed, NotMeasured, TimeOver
-from metashot.results.reports_of_runs import noted, readable, record_of, result_of, used_until
+from metashot.results.reports_of_runs import FINAL, noted, readable, record_of, result_of, used_until
 from metashot.results.storage import Record, digest_of, place_of, read_record, read_result, write_record, write_result
 from metashot.results.tables import Cell, Plan
 from metashot.results.trainings import Training, configuration_of, training_of
@@ -209,7 +209,8 @@ class Queue:
         known = {"machine": machine(self.conditions.threads, self.conditions.device), "commit": commit()}
 
         def note(used: Used) -> None:
-            write_atomically(training.note, (json.dumps({**asdict(before + used), **known}, indent=2) + "\n").encode())
+            content = {**asdict(before + used), **known, FINAL: used.is_final}
+            write_atomically(training.note, (json.dumps(content, indent=2) + "\n").encode())
 
         ended = self._command("train", arguments, training, budget, lock, note)
         _refuse_end(ended, training, f"{training.name} ({printable(training.log)})")

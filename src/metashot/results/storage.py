@@ -39,7 +39,8 @@ class Record:
         seed: Its seed.
         arguments: What was changed in the recipe.
         started_from: The name of the training from whose run it started; None if it started from nothing.
-        seconds: What train.py took, with validation and the test of its own cell.
+        seconds: What train.py took, with validation and the test of its own cell; None, as the next two, where it went on
+            after the command that measures was killed.
         processor_seconds: What it took of the processor, on all cores together.
         peak_memory: The most memory of the process, in bytes.
         machine: The processor, the number of threads and the versions.
@@ -55,9 +56,9 @@ class Record:
     seed: int
     arguments: Sequence[str]
     started_from: str | None
-    seconds: float
-    processor_seconds: float
-    peak_memory: int
+    seconds: float | None
+    processor_seconds: float | None
+    peak_memory: int | None
     machine: str
     steps: int
     best_step: int
@@ -339,7 +340,8 @@ def _as_record(content: dict[str, Any]) -> Record:
     _refuse_other_texts(record, "recipe", "machine", "metric", "checkpoint")
     optional = [name for name in ("started_from", "commit") if getattr(record, name) is not None]
     _refuse_other_texts(record, *optional)
-    for name in ("seed", "seconds", "processor_seconds", "peak_memory", "steps", "best_step"):
+    used = [name for name in ("seconds", "processor_seconds", "peak_memory") if getattr(record, name) is not None]
+    for name in ("seed", *used, "steps", "best_step"):
         if _number(getattr(record, name)) < 0:
             raise ValueError(f"{name}={getattr(record, name)} is below zero")
     for step, *values in map(_list, _list(record.validation)):
