@@ -188,3 +188,16 @@ def test_worst_episodes_are_the_twentieth_that_are_hardest() -> None:
     assert mean_of_worst(scores, higher_is_better=False) == pytest.approx(0.97)
     assert mean_of_worst([0.3, 0.9], higher_is_better=True) == 0.3  # at least one
     assert mean_of_worst([0.0] + [1.0] * 20, higher_is_better=True) == 0.5  # of 21, two
+
+
+@pytest.mark.parametrize("unit", [1e-310, 1e-200, 1e-150, 1e150, 1e300])
+def test_differences_of_tiny_and_of_huge_values_are_those_in_another_unit(unit: float) -> None:
+    """Their variance is neither zero nor infinite, though their squares are."""
+    one, other = [1.0, 2.0, 4.0], [3.0, 5.0, 4.5]
+    for difference in (paired_difference, welch_difference):
+        usual = difference(one, other)
+        assert usual.ci95 is not None
+        found = difference([unit * value for value in one], [unit * value for value in other])
+        assert found.ci95 is not None
+        assert (found.mean, found.ci95) == pytest.approx((unit * usual.mean, unit * usual.ci95), rel=1e-9, abs=0)
+        assert found.p == pytest.approx(usual.p, rel=1e-9)

@@ -40,6 +40,13 @@ def test_a_measured_cell_shows_all_that_is_promised() -> None:
     assert document.endswith(DOCUMENT_END)
 
 
+def test_time_and_memory_that_are_not_known_are_shown_as_such() -> None:
+    records = {PROTONET.name: record(PROTONET, seconds=None, processor_seconds=None, peak_memory=None)}
+    page = Page(plan(PROTONET), {}, kept(result(PROTONET, SCORES), records=records))
+    assert line(page.document(), "protonet")[7:9] == ["not known A", "not known"]
+    assert page.headline().rstrip().endswith("| not known |")
+
+
 def test_an_empty_cell_stays_in_its_table_with_what_it_would_cost() -> None:
     document = text(plan(PROTONET, MAML), kept(costs={MAML.name: Cost(9000.0, "A processor")}), maml=published(98.7))
     assert line(document, "protonet")[3:9] == ["", "", "", "", "", ""]

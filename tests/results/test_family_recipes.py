@@ -80,7 +80,7 @@ def measured(cell: Cell, folder: Path) -> tuple[Result, Record]:
     plan = replace(PLAN, cells=[cell])
     queue = Queue(plan, folder / "results", folder / "runs", Conditions(None, "cpu", 1), said.append)
     assert queue.measure([cell], Budget(time.monotonic() + 600, 600)) == [], said
-    kept = read_everything(folder / "results", plan)
+    kept = read_everything(folder / "results", plan, {})
     return kept.results[cell.name], kept.records[cell.name]
 
 

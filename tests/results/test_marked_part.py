@@ -29,6 +29,15 @@ def test_the_part_is_replaced_and_the_rest_stays_to_the_byte(tmp_path: Path, new
     assert path.read_bytes().decode() == before + inside + after
 
 
+def test_a_byte_order_mark_before_the_first_line_stays(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(f"{BEGIN}\nold\n{END}\nmore", encoding="utf-8-sig")
+    part = part_of(path)
+    assert part.text == "old"
+    part.replace("new")
+    assert path.read_bytes().decode() == f"\ufeff{BEGIN}\n\nnew\n\n{END}\nmore"
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -74,6 +74,9 @@ def test_published_results_are_read(tmp_path: Path) -> None:
         ("headline: [omniglot/maml_5w1s]\n", "", "missing key headline"),
         ("starts:", "starts: {}\nstarts:", "line 10: starts is given twice"),
         ("queue:", "queue: {", "line 6: "),
+        ("title: Omniglot", "? [a]\n    : b, title: Omniglot", "line 3: a key is a list"),
+        ("tables:", "? {a: b}\n: 1\ntables:", "line 2: a key is a list"),
+        ("tables:", "1.5: 1\ntables:", "unknown key 1.5"),
         ("tables:", "tables: 3\nothers:", "tables is not a list of keys and values"),
         (TABLES, "", "the file has no rows"),
         ("title: Omniglot", "title: 2024-13-45", "cannot be read: month must be in"),
@@ -113,6 +116,12 @@ def test_a_mistake_in_the_plan_is_told(tmp_path: Path, old: str, new: str, messa
         ("[98.7, 0.4]", "[98.7, -0.4]", r"omniglot.maml.5w1s\[1\]=-0.4 cannot be used"),
         ("5w1s: [98.7, 0.4], 20w1s: [95.8, null]", "remark: none", "omniglot.maml has no number; allowed: ways and shots"),
         ("5w1s:", "5w_1s:", "omniglot.maml: unknown key 5w_1s"),
+        ("omniglot:", "? [a]\n: 1\nomniglot:", "line 2: a key is a list"),
+        ("omniglot:", "1.5:", "the name of a table=1.5 cannot be used; allowed: letters"),
+        ("omniglot:", "null:", "the name of a table=null cannot be used"),
+        ("maml:", "2024-01-01:", "omniglot: the name of a row=2024-01-01 cannot be used"),
+        ("5w1s:", "5:", "omniglot.maml: unknown key 5"),
+        ("score: [7, 1]", "score: [.inf, 1]", r"bandits.rl2.score\[0\]=.* cannot be used"),
         ("20w1s:", "5w1s:", "5w1s is given twice"),
         ("omniglot:\n  maml: {", "omniglot: 3\nothers:\n  maml: {", "omniglot has no rows"),
         ("maml: {source", "maml: 3 #", "omniglot.maml is not a list of keys and values"),
@@ -130,6 +139,13 @@ def test_a_table_of_published_results_that_are_not_there_is_told(tmp_path: Path)
     refuse_unknown_table(read_plan(written(tmp_path, TABLES)), published)
     plan = read_plan(written(tmp_path, TABLES.replace("published: omniglot", "published: omniglt")))
     with pytest.raises(BadInput, match=r"tables.omniglot.published=omniglt is not in published.yaml.*did you mean omniglot"):
+        refuse_unknown_table(plan, published)
+
+
+def test_published_results_that_a_table_of_their_name_leaves_out_are_told(tmp_path: Path) -> None:
+    published = read_published(written(tmp_path, PUBLISHED))
+    plan = read_plan(written(tmp_path, TABLES.replace(", published: omniglot}", "}")))
+    with pytest.raises(BadInput, match=r"^tables.yaml: tables.omniglot has no key published, .* add published: omniglot$"):
         refuse_unknown_table(plan, published)
 
 

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def page() -> Page:
     plan = read_plan()
-    return Page(plan, read_published(), read_everything(ROOT / "results", plan))
+    published = read_published()
+    return Page(plan, published, read_everything(ROOT / "results", plan, published))
 
 
 def test_results_page_is_the_one_that_the_reports_give(page: Page) -> None:

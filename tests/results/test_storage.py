@@ -22,7 +22,8 @@ from metashot.results.storage import (
     write_record,
     write_result,
 )
-from tests.results.made import cell, plan, record, result
+from metashot.results.tables import Cell, Published
+from tests.results.made import TABLE, cell, plan, record, result
 
 CELL = cell("protonet")
 ACCURACIES = [correct / 75 for correct in range(76)]
@@ -48,7 +49,28 @@ def test_records_and_costs_come_back_exactly(tmp_path: Path) -> None:
     write_cost(tmp_path, CELL.name, Cost(1.5, "A processor"))
     assert read_record(tmp_path, CELL.name) == given
     assert read_cost(tmp_path, CELL.name) == Cost(1.5, "A processor")
-    assert read_everything(tmp_path, plan(CELL)).costs == {CELL.name: Cost(1.5, "A processor")}
+    assert read_everything(tmp_path, plan(CELL), {}).costs == {CELL.name: Cost(1.5, "A processor")}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scores", [[1e200, 3e200], [1e308, 1e308, 1e308], [-1e200, 1e200], [1e308]], ids=str)
+def test_scores_whose_mean_or_variance_is_not_finite_are_refused_without_a_warning(
+    tmp_path: Path, scores: list[float]
+) -> None:
+    write_result(tmp_path, result(CELL, ACCURACIES))
+    place = place_of(tmp_path, CELL.name)
+    sinusoid = Cell(replace(TABLE, columns=("",)), "protonet", "")
+    content = json.loads(place.read_text()) | {"name": sinusoid.name, "training": sinusoid.name, "metric": "mse"}
+    content["report"] |= {"mse": 1.0, "ci95": None, "episodes": len(scores)}
+    place_of(tmp_path, sinusoid.name).write_text(json.dumps(content | {"scores": scores}))
+    with pytest.raises(BadInput, match=r"mse=.* is too large"):
+        read_result(tmp_path, sinusoid.name)
+
+
+def test_a_record_of_a_training_whose_time_is_not_known_comes_back(tmp_path: Path) -> None:
+    given = record(CELL, arguments=[], seconds=None, processor_seconds=None, peak_memory=None)
+    write_record(tmp_path, CELL.name, given)
+    assert read_record(tmp_path, CELL.name) == given
 
 
 def test_a_result_without_its_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -116,6 +138,32 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], str]] = {
     "another number of episodes": lambda content: json.dumps(content | {"report": content["report"] | {"episodes": -1}}),
     "an interval by hand": lambda content: json.dumps(content | {"report": content["report"] | {"ci95": 1e-9}}),
     "an interval below zero": lambda content: json.dumps(content | {"report": content["report"] | {"ci95": -1}}),
+    "accuracies above 1": lambda content: json.dumps(
+        content | {"scores": [50.0] * 76, "report": content["report"] | {"accuracy": 50.0, "ci95": 0.0}}
+    ),
+    "accuracies below 0": lambda content: json.dumps(
+        content | {"scores": [-5.0] * 76, "report": content["report"] | {"accuracy": -5.0, "ci95": 0.0}}
+    ),
+    "more correct answers than queries": lambda content: json.dumps(
+        content | {"scores": {"of": 1, "correct": [2] * 76}, "report": content["report"] | {"accuracy": 2.0, "ci95": 0.0}}
+    ),
+    "a measure that is not a number": lambda content: json.dumps(
+        content | {"report": content["report"] | {"return": 1.0, "trial_return": float("nan"), "trial_return_ci95": 0.1}}
+    ),
+    "an infinite likelihood": lambda content: json.dumps(
+        content
+        | {
+            "report": content["report"]
+            | {"log_likelihood": float("inf"), "log_likelihood_ci95": 0.1, "coverage": 0.9, "coverage_ci95": 0.1}
+        }
+    ),
+    "a share above 1": lambda content: json.dumps(
+        content
+        | {
+            "report": content["report"]
+            | {"log_likelihood": 0.5, "log_likelihood_ci95": 0.1, "coverage": 95.0, "coverage_ci95": 0.1}
+        }
+    ),
     "another score": lambda content: json.dumps(
         content | {"metric": "mse", "report": content["report"] | {"mse": content["report"]["accuracy"]}}
     ),
@@ -147,6 +195,7 @@ def test_a_damaged_or_foreign_report_is_refused_with_its_name_and_stays(
         {"processor_seconds": -1.0},
         {"validation": [[1, 2]]},
         {"validation": [["1", 0.5, 0.1]]},
+        {"validation": [[1, 50.0, 0.1]]},
         {"validation": 5},
         {"checkpoint": None},
         {"commit": 7},
@@ -183,6 +232,18 @@ def test_what_could_not_be_read_again_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nan is not a finite number"):
         write_record(tmp_path, CELL.name, record(CELL, validation=[[1, float("nan"), 0.1]]))
     assert list(tmp_path.rglob("*.json")) == []
+
+
+@pytest.mark.parametrize("value", [{}, {"regret": "high"}, {"regret": None}], ids=["missing", "a text", "null"])
+def test_a_report_without_the_value_beside_which_a_published_result_stands_is_refused(
+    tmp_path: Path, value: dict[str, Any]
+) -> None:
+    write_result(tmp_path, result(CELL, ACCURACIES, **value))
+    beside = Published(59.5, None, "Finn et al. 2017", "the paper", False, "", "regret")
+    published = {"omniglot": {"protonet": {"5w1s": beside}}}
+    with pytest.raises(BadInput, match=r"protonet_5w1s\.json cannot be read .* \(measure=regret\); delete it"):
+        read_everything(tmp_path, plan(CELL), published)
+    read_everything(tmp_path, plan(CELL), {"omniglot": {"protonet": {"5w1s": replace(beside, measure="accuracy")}}})
 
 
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:

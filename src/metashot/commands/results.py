@@ -49,7 +49,7 @@ def measure_and_write(composed: DictConfig) -> None:
     results, runs = place_to_write(config["results"], "results"), place_to_write(config["runs"], "runs")
     conditions = Conditions(config["root"], config["device"], config["threads"])
     queue = Queue(plan, results, runs, conditions, lambda line: print(line, flush=True))
-    read_everything(results, plan)  # a damaged report is refused before hours of training
+    read_everything(results, plan, published)  # a damaged report is refused before hours of training
     recipes = None if config["recipes"] is None else Path(config["recipes"])
     if recipes is not None:
         texts_of_recipes(plan, recipes)  # a folder without recipes is refused, too
@@ -66,7 +66,7 @@ def measure_and_write(composed: DictConfig) -> None:
         failed += queue.measure(cells, budget)
     STOP.waits_for = None
     STOP.check()
-    written = Page(plan, published, read_everything(results, plan))
+    written = Page(plan, published, read_everything(results, plan, published))
     write_output(page, written.document().encode(), "page", "document")
     if readme is not None:
         readme.replace(written.headline())

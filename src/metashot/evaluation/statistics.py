@@ -57,14 +57,15 @@ def paired_difference(one: Sequence[float], other: Sequence[float]) -> Differenc
     Returns:
         The mean of `one` minus `other`, with its interval and p-value.
     """
-    a, b = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    a, b, unit = _in_a_unit(one, other)
     differences = a - b
     mean, ci95 = mean_and_interval(differences.tolist())
     if ci95 is None:
-        return Difference(mean, None, None)
+        return Difference(mean * unit, None, None)
     if is_constant(differences, max(np.abs(a).max(), np.abs(b).max())):
-        return Difference(mean, None, None) if differences.any() else Difference(mean, 0.0, 1.0)
-    return Difference(mean, ci95, student_p(mean / standard_error(differences.tolist()), len(differences) - 1))
+        return Difference(mean * unit, None, None) if differences.any() else Difference(mean, 0.0, 1.0)
+    p = student_p(mean / standard_error(differences.tolist()), len(differences) - 1)
+    return Difference(mean * unit, ci95 * unit, p)
 
 
 def welch_difference(one: Sequence[float], other: Sequence[float]) -> Difference:
@@ -72,17 +73,17 @@ def welch_difference(one: Sequence[float], other: Sequence[float]) -> Difference
 
     Welch 1947, "The generalization of 'Student's' problem when several different population variances are involved".
     """
-    a, b = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    a, b, unit = _in_a_unit(one, other)
     mean = float(a.mean() - b.mean())
     if min(len(a), len(b)) < 2:
-        return Difference(mean, None, None)
+        return Difference(mean * unit, None, None)
     largest = max(np.abs(a).max(), np.abs(b).max())
     if is_constant(a, largest) and is_constant(b, largest):
-        return Difference(mean, None, None) if mean else Difference(mean, 0.0, 1.0)
-    variances = standard_error(one) ** 2, standard_error(other) ** 2
+        return Difference(mean * unit, None, None) if mean else Difference(mean, 0.0, 1.0)
+    variances = standard_error(a.tolist()) ** 2, standard_error(b.tolist()) ** 2
     error = math.sqrt(sum(variances))
     freedom = sum(variances) ** 2 / (variances[0] ** 2 / (len(a) - 1) + variances[1] ** 2 / (len(b) - 1))
-    return Difference(mean, student_quantile(freedom) * error, student_p(mean / error, freedom))
+    return Difference(mean * unit, student_quantile(freedom) * error * unit, student_p(mean / error, freedom))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -133,6 +134,17 @@ def student_quantile(freedom: float, outside: float = _OUTSIDE) -> float:
 def is_constant(values: NDArray[np.float64] | Sequence[float], largest: float) -> bool:
     """Whether values differ by no more than rounding, relative to the `largest` value that they were computed from."""
     return bool(np.ptp(values) <= _ROUNDING * largest)
+
+
+def _in_a_unit(one: Sequence[float], other: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Two samples in a unit of the size of their largest value, and that unit, a power of two, which changes no digit.
+
+    Squares of values such as 1e-200 would be zero otherwise, and so would their variance.
+    """
+    a, b = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    # Within the powers of two that are floats themselves.
+    power = min(max(math.frexp(max(np.abs(a).max(), np.abs(b).max()))[1], -1000), 1000)
+    return np.ldexp(a, -power), np.ldexp(b, -power), math.ldexp(1.0, power)
 
 
 def _incomplete_beta(a: float, b: float, x: float, rest: float) -> float:

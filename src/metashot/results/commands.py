@@ -48,12 +48,17 @@ class Used:
     Attributes:
         seconds: The time.
         processor_seconds: Its time of the processor, which other programs change little.
-        peak_memory: The most memory of the process, in bytes.
+        peak_memory: The most memory of the process, in bytes; 0 as long as it runs, since the system tells it at the end.
     """
 
     seconds: float = 0.0
     processor_seconds: float = 0.0
     peak_memory: int = 0
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the command has ended."""
+        return self.peak_memory > 0
 
     def __add__(self, later: "Used") -> "Used":
         return Used(

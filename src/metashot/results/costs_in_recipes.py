@@ -28,7 +28,7 @@ def cost_line(cell: Cell, plan: Plan, kept: Kept) -> str | None:
     result = kept.results.get(cell.name)
     name = training_of(cell, plan.cells, Path()).name if result is None else result.training
     record, cost = kept.records.get(name), kept.costs.get(name)
-    if record is not None:
+    if record is not None and record.processor_seconds is not None:
         takes, machine = duration(record.processor_seconds), record.machine
     elif cost is not None:
         takes, machine = f"about {duration(cost.seconds)} of training", cost.machine

@@ -10,13 +10,14 @@ from metashot.files.outputs import DOCUMENT_END
 from metashot.results.comparisons import Ranked, in_short, on_the_same_episodes, ranked
 from metashot.results.families import Column, columns_of, heading_of_score, higher_is_better, is_below, printed, scale_of
 from metashot.results.storage import Kept, Record, Result
-from metashot.results.tables import Cell, Plan, Published, PublishedResults, Table
+from metashot.results.tables import Cell, Plan, Published, PublishedResults, Table, published_of
 
 _SHAPE = ("ways", "shots")
 _COSTS = ("time", "memory", "recipe", "checkpoint")
 _HEADLINE = ("command", "task", "measured", "published", "`transductive`", "time")
 _COMPARED = ("", "algorithm", "measured", "better than", "not told apart from")
 _DASH, _MINUS = "–", "\N{MINUS SIGN}"
+_NOT_KNOWN = "not known"
 _EXTERNAL = "with external data"
 _REPLACED = """Tests of earlier recipes, which were changed after them. New settings come from the papers and their code, or
 were chosen on validation episodes. Which recipes were looked at again followed from these tests, and each line is one more
@@ -111,7 +112,7 @@ class Page:
                     _DASH if result is None else _score(result),
                     _DASH if published is None else f"{_published(published)} ({published.paper})",
                     "" if result is None else str(result.report["transductive"]).lower(),
-                    "" if record is None else duration(record.processor_seconds),
+                    "" if record is None else _time(record.processor_seconds),
                 ]
             )
         return table(_HEADLINE, rows)
@@ -122,7 +123,7 @@ class Page:
 
     def of_paper(self, cell: Cell) -> Published | None:
         """The published result of a cell."""
-        return self.published.get(cell.table.published or "", {}).get(cell.row, {}).get(cell.column)
+        return published_of(cell, self.published)
 
     def _shown(self, of: Table | None = None) -> list[Cell]:
         """The cells that have a line: those of the first seed, without the longer schedules that are not yet measured."""
@@ -233,9 +234,7 @@ class Page:
             "" if result is None else f"{result.report['episodes']:,}",
             *(column.cell(None if result is None else result.report) for column in columns),
             self._time(cell, own, machines),
-            ""
-            if record is None or result is None or result.training != cell.name
-            else f"{record.peak_memory / 2**30:.1f} GiB",
+            "" if record is None or result is None or result.training != cell.name else _memory(record.peak_memory),
             f"`{cell.recipe}`"
             + "".join(f" `{argument}`" for argument in cell.arguments)
             + ("" if cell.starts_from is None else f" after `{cell.starts_from}`"),
@@ -245,7 +244,7 @@ class Page:
     def _time(self, cell: Cell, record: Record | None, machines: Numbered) -> str:
         """What the training named after a cell took; in brackets, what it would take."""
         if record is not None:
-            return f"{duration(record.processor_seconds)} {_letter(machines[record.machine])}"
+            return f"{_time(record.processor_seconds)} {_letter(machines[record.machine])}"
         cost = None if cell.name in self.kept.results else self.kept.costs.get(cell.name)
         return "" if cost is None else f"({duration(cost.seconds)} {_letter(machines[cost.machine])})"
 
@@ -310,6 +309,14 @@ def _published(published: Published) -> str:
     places = max(1, *(len(f"{value:g}".partition(".")[2]) for value in given))
     marks = (" *t*" if published.transductive else "") + (" *s*" if published.other_split else "")
     return " ± ".join(f"{value:.{places}f}" for value in given) + marks
+
+
+def _time(seconds: float | None) -> str:
+    return _NOT_KNOWN if seconds is None else duration(seconds)
+
+
+def _memory(size: int | None) -> str:
+    return _NOT_KNOWN if size is None else f"{size / 2**30:.1f} GiB"
 
 
 def duration(seconds: float) -> str:

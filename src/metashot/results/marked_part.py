@@ -6,6 +6,8 @@ from metashot.bad_input import BadInput
 from metashot.files.paths import place_to_write, printable
 from metashot.results.authors_files import read_text, rewrite
 
+_BOM = "\ufeff"  # a byte order mark, which a file in UTF-8 may begin with
+
 
 class MarkedPart:
     """A part of a text file.
@@ -47,7 +49,8 @@ class MarkedPart:
     def _divided(self) -> tuple[str, str, str, str]:
         """What stands before the part, the part with its lines, what stands after it, and how its lines end."""
         text = read_text(self.path, self._named, f"a text file with {self.begin} and {self.end}")
-        lines = text.splitlines(keepends=True)
+        bom = _BOM if text.startswith(_BOM) else ""  # as some editors write it
+        lines = text.removeprefix(bom).splitlines(keepends=True)
         begins, ends = (
             [place for place, line in enumerate(lines) if line.strip() == mark] for mark in (self.begin, self.end)
         )
@@ -56,4 +59,4 @@ class MarkedPart:
         newline = "\r\n" if lines[begins[0]].endswith("\r\n") else "\n"
         divided = (lines[: begins[0]], lines[begins[0] : ends[0] + 1], lines[ends[0] + 1 :])
         before, part, after = map("".join, divided)
-        return before, part, after, newline
+        return bom + before, part, after, newline

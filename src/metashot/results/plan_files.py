@@ -45,9 +45,11 @@ class _Loader(yaml.SafeLoader):  # in Python, which says so where brackets are t
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         known = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is a list; allowed: text", key.start_mark)
             if key.value in known:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
-            known.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+            known.add(key.value)
         found: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return found
 
@@ -85,6 +87,9 @@ def read_published(path: Path = PUBLISHED) -> PublishedResults:
         BadInput: the file cannot be read, or a result in it is not one.
     """
     content = _read(path)
+    for table, rows in content.items():
+        for name, where in ((table, "the name of a table"), *((row, f"{table}: the name of a row") for row in _keys(rows))):
+            check_value(name, _Name, f"{path.name}: {where}", "letters, digits and _, as in maml_long")
     return {
         table: {row: _published(given, f"{path.name}: {table}.{row}") for row, given in _mapping(rows, table, path).items()}
         for table, rows in content.items()
@@ -157,8 +162,11 @@ def _refuse_what_does_not_fit(plan: Plan, starts: dict[str, str], file: str) -> 
 
 
 def refuse_unknown_table(plan: Plan, published: PublishedResults) -> None:
-    """Refuse a table that names published results which are not there."""
+    """Refuse a table that names published results which are not there, or leaves out those of its own name."""
     for table in plan.tables.values():
+        if table.published is None and table.name in published:
+            named = f"tables.{table.name} has no key published"
+            raise BadInput(f"{TABLES.name}: {named}, and {PUBLISHED.name} has {table.name}: add published: {table.name}")
         if table.published is not None and table.published not in published:
             named = f"tables.{table.name}.published={table.published}"
             raise BadInput(f"{TABLES.name}: {named} is not in {PUBLISHED.name}{closest(published, table.published)}")
@@ -206,6 +214,10 @@ def _refuse_other_keys(given: Any, kinds: dict[str, Any], required: int, where: 
             check_value(value, kinds[key], f"{where}.{key}")
         elif not isinstance(value, kinds[key]):
             raise BadInput(f"{where}.{key} is not a {'list' if kinds[key] is list else 'list of keys and values'}")
+
+
+def _keys(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, dict) else []
 
 
 def _mapping(given: Any, name: str, path: Path) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from metashot.configuration import differences
 from metashot.files.outputs import write_atomically
 from metashot.files.paths import printable
 from metashot.process.interruption import STOP
+from metashot.results.beside_runs import foreign_file, refuse_foreign
 from metashot.results.budget import Budget
 from metashot.results.claims import claimed
 from metashot.results.commands import Conditions, Ended, Used, run_command
 from metashot.results.costs import Costs
 from metashot.results.machine import commit, machine
 from metashot.results.not_measured import Busy, Failed, NotMeasured, TimeOver
-from metashot.results.reports_of_runs import noted, readable, record_of, result_of, used_until
+from metashot.results.reports_of_runs import FINAL, noted, readable, record_of, result_of, used_until
 from metashot.results.storage import Record, digest_of, place_of, read_record, read_result, write_record, write_result
 from metashot.results.tables import Cell, Plan
 from metashot.results.trainings import Training, configuration_of, training_of
@@ -54,13 +55,15 @@ class Queue:
             What failed, a line each.
 
         Raises:
-            BadInput: a run was trained, or a cell was tested, in another way than its recipe says now.
+            BadInput: a run was trained, or a cell was tested, in another way than its recipe says now, or a file that this
+                command did not write would be written to.
             Stopped: the user asked for it.
         """
         for training in self._begun(cells):
             training.refuse_other()
         for cell in cells:
             self._refuse_other_test(cell)
+        self._refuse_foreign_files(cells)
         left_out: dict[str, NotMeasured] = {}  # by training
         # Twice: another call may have been at a training, and a training may have been repeated after a cell was tested.
         for cell in (*cells, *cells):
@@ -134,6 +137,18 @@ class Queue:
                 now = f"the recipe {cell.recipe} has {key}={said} now"
                 raise BadInput(f"{report} was tested with {key}={tested}, and {now}: delete it to test again")
 
+    def _refuse_foreign_files(self, cells: Sequence[Cell]) -> None:
+        """Refuse files of others beside the runs of missing cells, and beside those that they start from."""
+        # Which training serves a cell is known once its recipe is composed, which takes long for all cells.
+        named = [Training(cell, {}, self.runs / cell.name, None) for cell in self.plan.cells]
+        if not any(map(foreign_file, named)):
+            return
+        for cell in cells:
+            training = None if self._is_measured(cell) else training_of(cell, self.plan.cells, self.runs)
+            while training is not None:
+                refuse_foreign(training)
+                training = training.start
+
     def _is_measured(self, cell: Cell) -> bool:
         """Whether a cell was tested, with the checkpoint that its training is known by now."""
         result = read_result(self.results, cell.name)
@@ -194,7 +209,8 @@ class Queue:
         known = {"machine": machine(self.conditions.threads, self.conditions.device), "commit": commit()}
 
         def note(used: Used) -> None:
-            write_atomically(training.note, (json.dumps({**asdict(before + used), **known}, indent=2) + "\n").encode())
+            content = {**asdict(before + used), **known, FINAL: used.is_final}
+            write_atomically(training.note, (json.dumps(content, indent=2) + "\n").encode())
 
         ended = self._command("train", arguments, training, budget, lock, note)
         _refuse_end(ended, training, f"{training.name} ({printable(training.log)})")
@@ -231,6 +247,7 @@ class Queue:
         budget.refuse_over(training.name)
         if training.log.exists() and not training.log.is_file():
             raise Failed(training.name, f"{training.name}: {printable(training.log)} is not a file: move it away")
+        refuse_foreign(training)  # once more: it may have come meanwhile
         note(Used())
         return run_command(command, arguments, self.conditions.threads, training.log, budget.left, lock, note)
 

@@ -17,6 +17,7 @@ from metashot.results.storage import Record, Result, digest_of_episodes, kept_re
 from metashot.results.tables import Cell
 from metashot.results.trainings import Training
 
+FINAL = "final"  # the key of a note that says whether its command had ended
 _MOST_BYTES = 2**26  # of a file of a run
 
 
@@ -57,15 +58,18 @@ def record_of(training: Training, checkpoint: str) -> Record:
     """
     report, note = report_of(training.folder), noted(training)
     metric, used = next(iter(report)), used_until(note)
+    # A run that went on after this command was killed took longer than was noted, nobody knows how long. Older notes do not
+    # say whether they are the last one.
+    is_known = used.is_final and note.get(FINAL, True) is True
     rows = [row for row in rows_of(training.folder / METRICS) if row.get(f"val/{metric}")]
     return Record(
         training.cell.recipe,
         training.cell.seed,
         training.cell.arguments,
         None if training.start is None else training.start.name,
-        round(used.seconds, 1),
-        round(used.processor_seconds, 1),
-        used.peak_memory,
+        round(used.seconds, 1) if is_known else None,
+        round(used.processor_seconds, 1) if is_known else None,
+        used.peak_memory if is_known else None,
         str(note["machine"]),
         training.config["trainer"]["max_steps"],
         report["step"],

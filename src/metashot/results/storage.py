@@ -14,13 +14,14 @@ from metashot.evaluation.statistics import mean_and_interval
 from metashot.files.outputs import WRITTEN_BY, write_output
 from metashot.files.paths import open_file, printable, read_file, reason_of
 from metashot.results.families import IN_PERCENT, columns_of
-from metashot.results.tables import SHAPE, Plan
+from metashot.results.tables import SHAPE, Plan, PublishedResults, published_of
 from metashot.version import __version__
 
 TRAININGS, COSTS = "trainings", "costs"  # the folders of what is known of trainings, in that of a table
 REPLACED = "replaced"  # the folder of the tests of earlier recipes: CELL.1.json, CELL.2.json and so on
 _MOST_BYTES = 2**24
 _LONGEST = 1000  # characters of a text in a report
+_LARGEST = 1e100  # of a score: the squares of much larger ones, and so their variance, are not finite
 _DIGEST = re.compile(r"[0-9a-f]{12,64}")
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _DAMAGES = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
@@ -39,7 +40,8 @@ class Record:
         seed: Its seed.
         arguments: What was changed in the recipe.
         started_from: The name of the training from whose run it started; None if it started from nothing.
-        seconds: What train.py took, with validation and the test of its own cell.
+        seconds: What train.py took, with validation and the test of its own cell; None, as the next two, where it went on
+            after the command that measures was killed.
         processor_seconds: What it took of the processor, on all cores together.
         peak_memory: The most memory of the process, in bytes.
         machine: The processor, the number of threads and the versions.
@@ -55,9 +57,9 @@ class Record:
     seed: int
     arguments: Sequence[str]
     started_from: str | None
-    seconds: float
-    processor_seconds: float
-    peak_memory: int
+    seconds: float | None
+    processor_seconds: float | None
+    peak_memory: int | None
     machine: str
     steps: int
     best_step: int
@@ -206,9 +208,21 @@ def read_cost(folder: Path, name: str) -> Cost | None:
     return _read(place_of(folder, name, COSTS), _as_cost)
 
 
-def read_everything(folder: Path, plan: Plan) -> Kept:
-    """Read all reports."""
+def read_everything(folder: Path, plan: Plan, published: PublishedResults) -> Kept:
+    """Read all reports.
+
+    Raises:
+        BadInput: one of them is none of ours, is damaged, or lacks the value beside which a published result stands.
+    """
     results = {cell.name: read_result(folder, cell.name) for cell in plan.cells}
+    for cell in plan.cells:
+        result, beside = results[cell.name], published_of(cell, published)
+        if result is not None and beside is not None and beside.measure is not None:
+            try:
+                _number(result.report[beside.measure])
+            except (KeyError, ValueError) as error:
+                reason = f"{_reason(error)}, beside which its published result stands (measure={beside.measure})"
+                raise _broken(place_of(folder, cell.name), reason) from error
     trainings = {result.training for result in results.values() if result is not None}
     return Kept(
         {name: result for name, result in results.items() if result is not None},
@@ -285,7 +299,7 @@ def _as_result(content: dict[str, Any], name: str) -> Result:
     if isinstance(scores, dict):
         scores = [_number(correct) / _number(scores["of"]) for correct in _list(scores["correct"])]
     _refuse_other_keys(content, Result)
-    result = Result(**content | {"scores": [_number(score) for score in _list(scores)]})
+    result = Result(**content | {"scores": [_score(score, content["metric"]) for score in _list(scores)]})
     _refuse_other_texts(result, "name", "training", "metric", "episodes", "checkpoint")
     if result.name != name:
         raise ValueError(f"it is that of {result.name}")
@@ -299,6 +313,7 @@ def _as_result(content: dict[str, Any], name: str) -> Result:
         raise ValueError("it has no report, or no scores")
     for value in (result.report[result.metric], *([] if result.report["ci95"] is None else [result.report["ci95"]])):
         _number(value)
+    _refuse_other_numbers(result.report)
     if result.report["episodes"] != len(result.scores) or not isinstance(result.report["transductive"], bool):
         raise ValueError("episodes is not the number of its scores, or transductive neither true nor false")
     mean, interval = mean_and_interval(result.scores)
@@ -310,6 +325,20 @@ def _as_result(content: dict[str, Any], name: str) -> Result:
     for column in columns_of([result.report]):
         column.cell(result.report)  # fails where a value has another type
     return result
+
+
+def _refuse_other_numbers(report: Any, key: str = "") -> None:
+    """Refuse numbers that are not finite anywhere in a report, and shares such as accuracies outside 0 to 1."""
+    if isinstance(report, dict):
+        for name, value in report.items():
+            _refuse_other_numbers(value, name)
+    elif isinstance(report, list):
+        for value in report:
+            _refuse_other_numbers(value)
+    elif isinstance(report, float) and not math.isfinite(report):
+        raise ValueError(f"{key}={report} is not a finite number")
+    elif key in IN_PERCENT and report is not None:
+        _score(report, key)
 
 
 def _refuse_other_shape(result: Result) -> None:
@@ -329,13 +358,14 @@ def _as_record(content: dict[str, Any]) -> Record:
     _refuse_other_texts(record, "recipe", "machine", "metric", "checkpoint")
     optional = [name for name in ("started_from", "commit") if getattr(record, name) is not None]
     _refuse_other_texts(record, *optional)
-    for name in ("seed", "seconds", "processor_seconds", "peak_memory", "steps", "best_step"):
+    used = [name for name in ("seconds", "processor_seconds", "peak_memory") if getattr(record, name) is not None]
+    for name in ("seed", *used, "steps", "best_step"):
         if _number(getattr(record, name)) < 0:
             raise ValueError(f"{name}={getattr(record, name)} is below zero")
     for step, *values in map(_list, _list(record.validation)):
         if not isinstance(step, int) or len(values) != 2:
             raise ValueError("a point of validation is not a step, a score and an interval")
-        _number(values[0])
+        _score(values[0], record.metric)
         _number(values[1])
     _list(record.arguments)
     return record
@@ -362,6 +392,15 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{str(value)[:_LONGEST]} is not a finite number")
     return float(value)
+
+
+def _score(value: Any, metric: Any) -> float:
+    score = _number(value)
+    if metric in IN_PERCENT and not 0 <= score <= 1:
+        raise ValueError(f"{metric}={score} is not from 0 to 1")
+    if abs(score) > _LARGEST:
+        raise ValueError(f"{metric}={score} is too large: the variance of such scores is not finite")
+    return score
 
 
 def _list(value: Any) -> list[Any]:

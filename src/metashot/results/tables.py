@@ -126,6 +126,11 @@ class Cell:
         return "" if self.shape is None else f"{self.shape[0]}-way {self.shape[1]}-shot"
 
 
+def published_of(cell: Cell, published: PublishedResults) -> Published | None:
+    """The published result of a cell; None if there is none."""
+    return published.get(cell.table.published or "", {}).get(cell.row, {}).get(cell.column)
+
+
 @dataclass(frozen=True)
 class Plan:
     """All tables, and their cells in the order in which they are measured."""
