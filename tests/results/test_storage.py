@@ -288,16 +288,16 @@ def test_reports_of_trainings_and_costs_have_other_places_than_results() -> None
 
 
 def test_tests_of_earlier_recipes_are_read_in_their_order(tmp_path: Path) -> None:
-    assert read_everything(tmp_path, plan(CELL)).replaced == {}
+    assert read_everything(tmp_path, plan(CELL), {}).replaced == {}
     tests = [result(CELL, [0.5, 0.25]), result(CELL, [0.5, 0.75])]
     for number, one in enumerate(tests, 1):
         write_result(tmp_path, one)
         place = place_of(tmp_path, f"{CELL.name}.{number}", REPLACED)
         place.parent.mkdir(exist_ok=True)
         place_of(tmp_path, CELL.name).rename(place)
-    found = read_everything(tmp_path, plan(CELL))
+    found = read_everything(tmp_path, plan(CELL), {})
     assert found.results == {}
     assert found.replaced == {CELL.name: tests}
     place.write_text("{}")
     with pytest.raises(BadInput, match="cannot be read as a report of results"):
-        read_everything(tmp_path, plan(CELL))
+        read_everything(tmp_path, plan(CELL), {})
