@@ -136,7 +136,7 @@ def test_skipping_leaves_the_optimiser_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spoiled", [{"support": {6: float("nan")}}, {"query": {6: float("nan")}}], ids=str)
 def test_skipping_leaves_what_reptile_carries_over_as_it_was(tmp_path: Path, spoiled: dict[str, dict[int, float]]) -> None:
-    """Otherwise averages that are no numbers spoil all later steps, and the checkpoints."""
+    """Otherwise one NaN would spoil every later step and every later checkpoint."""
 
     def reptile() -> Reptile:
         torch.manual_seed(0)

@@ -179,17 +179,9 @@ def _name_instead_of_weights(module: nn.Module, state: dict[str, Any], prefix: s
     state[prefix + MARK] = _as_values(module.public_digest)
 
 
-def _weights_instead_of_name(
-    module: nn.Module,
-    state: dict[str, Any],
-    prefix: str,
-    _: Any,
-    __: bool,
-    ___: list[str],
-    ____: list[str],
-    errors: list[str],
-) -> None:
+def _weights_instead_of_name(module: nn.Module, state: dict[str, Any], prefix: str, *others: Any) -> None:
     assert isinstance(module, Backbone)
+    errors: list[str] = others[-1]
     mark = state.pop(prefix + MARK, None)
     if mark is None:
         if module.public_digest is not None and any(name.startswith(prefix) for name in state):

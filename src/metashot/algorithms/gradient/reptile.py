@@ -15,8 +15,9 @@ code (`carries_squares`): without them, the first step of a task moves all param
 are. On glyphs, `python train.py algo=reptile` then ends at 80.8 instead of 88.9 %.
 
 Where this departs from the authors' code: tasks of a step start from the same averages, and the mean of what they lead to is
-carried over, where the code takes one task after the other; inductive queries are normalised by the support set alone; and
-on drawings the inner rate is 0.01 by default instead of 0.001, for runs of thousands of steps instead of a hundred thousand.
+carried over, where the code takes one task after the other; Adam's epsilon stands under the root (see `inner_optimizer`);
+inductive queries are normalised by the support set alone; and on drawings the inner rate is 0.01 by default instead of
+0.001, for runs of thousands of steps instead of a hundred thousand.
 """
 
 import math
@@ -48,7 +49,7 @@ class Reptile(GradientLearner):
         carries = carries_squares and self.inner_optimizer.averages_squares
         self.register_buffer("squares", torch.zeros(sum(sizes)) if carries else None)
         self.register_buffer("share", torch.zeros([]) if carries else None)
-        self.register_load_state_dict_pre_hook(_refuse_unusable)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_refuse_other_averages)  # type: ignore[no-untyped-call]
         self._led_to: list[tuple[Tensor, Tensor]] = []  # sums of averages and shares over the tasks of each group in a step
         self._next: Tensor | None = None  # means of both over all tasks of a step, until it is taken
         self.refuse_to_compare_parts("test_inner_batch", test_inner_batch)
@@ -115,17 +116,9 @@ class Reptile(GradientLearner):
         return TrainingStep(loss, answers, result.losses)
 
 
-def _refuse_unusable(
-    module: nn.Module,
-    state: dict[str, Any],
-    prefix: str,
-    _: Any,
-    __: bool,
-    ___: list[str],
-    ____: list[str],
-    errors: list[str],
-) -> None:
+def _refuse_other_averages(module: nn.Module, state: dict[str, Any], prefix: str, *others: Any) -> None:
     assert isinstance(module, Reptile)
+    errors: list[str] = others[-1]
     squares, share = state.get(f"{prefix}squares"), state.get(f"{prefix}share")
     if squares is None or share is None:
         return
@@ -135,7 +128,7 @@ def _refuse_unusable(
             "they have averages of squared gradients, unlike what algo.carries_squares and algo.inner_optimizer say"
         )
     elif not squares.is_meta and not _are_averages(squares, share):
-        errors.append("squares or share have values that are no averages of squared gradients")
+        errors.append("the values of squares or share cannot be averages of squared gradients")
 
 
 def _are_averages(squares: Tensor, share: Tensor) -> bool:
