@@ -236,9 +236,8 @@ def test_training_moves_the_averages_of_the_relation_module(episode: Episode) ->
     ids=["vector", "narrow", "low", "conv4"],
 )
 def test_features_that_are_no_maps_large_enough_are_refused(backbone: Backbone, given: str) -> None:
-    with pytest.raises(
-        BadInput, match=rf"a relation network .*at least 4x4.*{given}.*backbone=conv4_maps or backbone\.halvings=2"
-    ):
+    advice = r"backbone=conv4_maps, or conv4 with backbone\.halvings=2"
+    with pytest.raises(BadInput, match=rf"a relation network .*at least 4x4.*{given}.*{advice}"):
         relation(backbone=backbone)
 
 

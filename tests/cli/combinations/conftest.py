@@ -9,9 +9,9 @@ from PIL import Image
 
 from ..conftest import Command
 from ..processes import Scripts
-from .runs import NETWORKS, TINY, of_images, of_network, settings_of
+from .runs import TINY, of_images, of_network, settings_of
 
-Starts = Callable[[str], Path]  # what a learner is to start on: a size of images, another network, or numbers -> a run
+Starts = Callable[..., Path]  # what a learner is to start on: a size of images or numbers, and another network -> a run
 
 
 @pytest.fixture(scope="session")
@@ -47,19 +47,21 @@ def anywhere(scripts: Scripts, tmp_path_factory: pytest.TempPathFactory) -> Comm
 
 @pytest.fixture(scope="session")
 def starts(anywhere: Command, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Starts:
-    runs: dict[str, Path] = {}
+    runs: dict[tuple[str, str], Path] = {}
 
-    def start(of: str) -> Path:
-        if of not in runs:
+    def start(of: str, network: str = "") -> Path:
+        if (of, network) not in runs:
             algo = "maml" if of == "numbers" else "protonet"
             if of == "numbers":
                 data = ["experiment=sinusoid"]
+            elif network:
+                data = of_network(network, of, pictures, anywhere.banks)
             else:
-                data = (of_network if of in NETWORKS else of_images)(of, pictures, anywhere.banks)
+                data = of_images(of, pictures, anywhere.banks)
             command = anywhere.at(tmp_path_factory.mktemp("start"))
             outcome = command.run("train.py", *data, f"algo={algo}", *TINY, *settings_of(algo), "folder=run")
             assert outcome.code == 0, outcome
-            runs[of] = command.folder / "run"
-        return runs[of]
+            runs[of, network] = command.folder / "run"
+        return runs[of, network]
 
     return start

@@ -129,7 +129,7 @@ def of_images(size: str, pictures: Path, banks: Path) -> list[str]:
     return [f"data={data}", f"data.banks={banks}", *own, *SMALL]
 
 
-def of_network(network: str, pictures: Path, banks: Path, size: str = "32") -> list[str]:
+def of_network(network: str, size: str, pictures: Path, banks: Path) -> list[str]:
     data = [argument for argument in of_images(size, pictures, banks) if not argument.startswith("backbone.")]
     return [*data, *NETWORKS[network]]
 
