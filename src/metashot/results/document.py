@@ -19,9 +19,7 @@ _COMPARED = ("", "algorithm", "measured", "better than", "not told apart from")
 _DASH, _MINUS = "–", "\N{MINUS SIGN}"
 _NOT_KNOWN = "not known"
 _EXTERNAL = "with external data"
-_REPLACED = """Tests of earlier recipes, which were changed after them. New settings come from the papers and their code, or
-were chosen on validation episodes. Which recipes were looked at again followed from these tests, and each line is one more
-test of its cell."""
+_REPLACED = "Earlier tests, of recipes that were changed after them:"
 _INTRODUCTION = """# Results
 
 Published results beside those that are measured here. This file is generated from the reports in `results/`:
@@ -41,9 +39,10 @@ another one starts from the run of that, in `runs/results/`, or where `init_from
 
 - **measured** is the accuracy in percent, or the score that the heading names, on test episodes of unseen classes with 15
   queries per class, with the checkpoint that was best on validation episodes, and its 95 % interval over episodes. All
-  choices were made on validation classes; recipes whose test was more than a point below the published result were looked at
-  again, and their earlier tests stand below the tables. Where there are several training seeds, the mean and its standard
-  error over seeds follow.
+  settings come from papers and their code, or were chosen on validation classes. Which recipes were looked at again, however,
+  followed from their tests: those more than a point below the published result. Their earlier tests stand below the tables,
+  and each is one more test of its cell. Where there are several training seeds, the mean and its standard error over seeds
+  follow.
 - **published** is what the paper reports, with its 95 % interval if it has one, and its source ([below](#sources)).
   *t* marks results that are transductive: the queries of an episode can see each other, through batch normalisation or
   because they are answered together. *s* marks results on another split of the classes: their differences say little, and
