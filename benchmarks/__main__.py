@@ -3,9 +3,9 @@
 Some are commands of their own: `python -m benchmarks compare --help` is about other libraries, `growth --help` about how
 cost grows, `profile --help` about what a step spends its time on, `heads --help` about all heads on the same features,
 `learners --help` about the ready-made learners, `estimates --help` about what learners say of themselves,
-`presentations --help` about learners with a memory, `curve --help` about how returns rise in training, `blurred --help`
-about what made drawings are worth, `worlds --help` about steps in environments, `page --help` about the page in a browser,
-and `accelerator --help` about steps on a GPU.
+`presentations --help` about learners with a memory, `enlarged_support --help` about augmented copies of support images,
+`curve --help` about how returns rise in training, `blurred --help` about what made drawings are worth, `worlds --help` about
+steps in environments, `page --help` about the page in a browser, and `accelerator --help` about steps on a GPU.
 """
 
 import argparse
@@ -43,6 +43,7 @@ COMMANDS = {
     "learners": "benchmarks.learners",
     "estimates": "benchmarks.estimates",
     "presentations": "benchmarks.presentations",
+    "enlarged_support": "benchmarks.enlarged_support",
     "blurred": "benchmarks.blurred",
     "curve": "benchmarks.curve",
     "worlds": "benchmarks.worlds",

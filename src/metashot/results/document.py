@@ -39,8 +39,8 @@ another one starts from the run of that, in `runs/results/`, or where `init_from
 
 - **measured** is the accuracy in percent, or the score that the heading names, on test episodes of unseen classes with 15
   queries per class, with the checkpoint that was best on validation episodes, and its 95 % interval over episodes. All
-  settings come from papers and their code, or were chosen on validation classes. Which recipes were looked at again, however,
-  followed from their tests: those more than a point below the published result. Their earlier tests stand below the tables,
+  settings come from papers and their code, or were chosen on validation classes. Which recipes were looked at again followed
+  from their tests, though: those more than a point below the published result. Their earlier tests stand below the tables,
   and each is one more test of its cell. Where there are several training seeds, the mean and its standard error over seeds
   follow.
 - **published** is what the paper reports, with its 95 % interval if it has one, and its source ([below](#sources)).
