@@ -10,7 +10,7 @@ recognises the class of a single made drawing, and that of a query, from the sup
 import argparse
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -21,16 +21,16 @@ from torch import Tensor
 import metashot
 from benchmarks.compare.table import machine
 from benchmarks.outputs import refuse_json, write_json
-from metashot import configuration
+from benchmarks.unseen_classes import own_data, refuse_seen
 from metashot.algorithms.base import Algorithm
 from metashot.algorithms.generative.vae_images import VAEImages, blurred
 from metashot.applied.learner import Learner
 from metashot.bad_input import BadInput
 from metashot.data.class_episodes import ClassEpisodes
-from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Episode, Examples
 from metashot.evaluation.statistics import mean_and_interval, paired_difference
 
+ASKED: Final = ("val", "test")  # splits
 WIDTHS, AT_ONCE = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0), 16
 
 
@@ -78,7 +78,7 @@ def run(arguments: list[str]) -> None:
         try:
             judge = metashot.load(given.judge)
             refuse_judge(judge, learner)
-            refuse_seen(judge, data)
+            refuse_seen(judge, data, ASKED)
         except BadInput as error:
             parser.error(f"--judge {given.judge}: {error}")
     tried = {width: scores(algorithm, data, "val", given.episodes, width) for width in WIDTHS}
@@ -133,19 +133,7 @@ def refuse_judge(judge: Learner, learner: Learner) -> None:
 
 def episodes_of(learner: Learner) -> ClassEpisodes:
     """The validation and test episodes of the run."""
-    network = learner.network
-    data = configuration.build(network.config["data"], seed=network.config["seed"])
-    assert isinstance(data, ClassEpisodes)
-    data.look_like(network.origin)
-    data.setup()
-    refuse_seen(learner, data)
-    return data
-
-
-def refuse_seen(learner: Learner, data: ClassEpisodes) -> None:
-    """Refuse a learner that was trained on validation or test classes."""
-    for split in ("val", "test"):
-        TrainingClasses.noted_in(learner.network.origin, learner.network.path).refuse_seen(data, split, "this learner")
+    return own_data(learner, ASKED)
 
 
 @torch.no_grad()

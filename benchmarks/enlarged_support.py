@@ -8,6 +8,7 @@ as in the code of Tian et al. 2020 (arXiv:2003.11539). Either has the lambda tha
 import argparse
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 import metashot
 from benchmarks.compare.table import machine
 from benchmarks.outputs import refuse_json, write_json
-from metashot import configuration
+from benchmarks.unseen_classes import own_data
 from metashot.algorithms.closed_form.logistic import LogisticRegression
 from metashot.applied.learner import Learner
 from metashot.bad_input import BadInput
@@ -29,7 +30,8 @@ from metashot.data.presentation.pixels import Pixels
 from metashot.episodes import Episode, Examples
 from metashot.evaluation.statistics import mean_and_interval
 
-SPLIT, AT_ONCE = "val", 10
+SPLIT: Final = "val"
+AT_ONCE = 10
 LAMBDAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
@@ -89,14 +91,11 @@ def regression_of(learner: Learner) -> LogisticRegression:
 
 def images_of(learner: Learner, shots: int, root: str | None) -> ClassEpisodes:
     """Validation episodes of the data that the learner was trained on."""
-    network = learner.network
-    config = network.config["data"] | {"shots": shots} | ({"root": root} if root else {})
-    config |= {SPLIT: config[SPLIT] | {"shots": None}}
-    data = configuration.build(config, seed=network.config["seed"])
-    if not isinstance(data, ClassEpisodes) or not isinstance(data.presentation, Pixels):
-        raise BadInput(f"this is for images, and {network.config['data']['name']} has none")
-    data.look_like(network.origin)
-    data.setup()
+    config = learner.network.config["data"]
+    changed = {"shots": shots, SPLIT: config[SPLIT] | {"shots": None}} | ({"root": root} if root else {})
+    data = own_data(learner, [SPLIT], changed)
+    if not isinstance(data.presentation, Pixels):
+        raise BadInput(f"this is for images, and {data.name} has none")
     return data
 
 

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 import metashot
 from benchmarks.compare.table import machine
 from benchmarks.outputs import between, refuse_json, write_json
-from metashot import configuration
+from benchmarks.unseen_classes import own_data
 from metashot.algorithms.features import FeatureLearner
 from metashot.algorithms.similarities import squared_distances
 from metashot.applied.estimating import corrected, refuse_estimate, simulated
@@ -29,8 +30,6 @@ from metashot.applied.labelling import accuracies, chosen, refuse_labelling
 from metashot.applied.labelling import simulated as simulated_labelling
 from metashot.applied.learner import Learner
 from metashot.bad_input import BadInput
-from metashot.data.class_episodes import ClassEpisodes
-from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Examples
 from metashot.evaluation.statistics import mean_and_interval, paired_difference
 
@@ -42,7 +41,8 @@ SHOTS = (1, 2, 5)  # of the 5-way tasks in which images are labelled
 WAYS, LABELLED, EACH = 5, 5, 20  # of these: classes, images to label, and unlabelled images of a class
 DRAWS = 4  # random choices in each task
 CLASSES, IMAGES = 1000, 200  # at most, of the test split, each class as many
-SPLIT, SEED = "test", 0
+SPLIT: Final = "test"
+SEED = 0
 BEGIN, END = "<!-- estimates -->", "<!-- end of estimates -->"
 AT_ONCE = 256  # items to embed
 
@@ -128,12 +128,7 @@ def test_features(learner: Learner) -> Tensor:
         raise BadInput(f"this is for learners that compare features, and {network.name} changes its network for each task")
     refuse_estimate(algorithm, torch.tensor([0, 0]), ["first"])
     refuse_labelling(algorithm)
-    data = configuration.build(network.config["data"], seed=network.config["seed"])
-    if not isinstance(data, ClassEpisodes):
-        raise BadInput(f"this is for data with classes, and {data.name} has none")
-    data.look_like(network.origin)
-    data.setup()
-    TrainingClasses.noted_in(network.origin, network.path).refuse_seen(data, SPLIT, "this learner")
+    data = own_data(learner, [SPLIT])
     places = data.spread_places(SPLIT, CLASSES, IMAGES)
     if len(places) < WAYS:
         raise BadInput(f"its {SPLIT} split has {len(places)} classes, and at least {WAYS} are needed")

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,18 +20,18 @@ from rich.table import Table
 import metashot
 from benchmarks.compare.table import machine
 from benchmarks.outputs import between, refuse_json, write_json
-from metashot import configuration
+from benchmarks.unseen_classes import own_data
 from metashot.algorithms.model.mann import Mann
 from metashot.applied.learner import Learner
 from metashot.bad_input import BadInput
 from metashot.data.class_episodes import ClassEpisodes
-from metashot.data.seen_classes import TrainingClasses
 from metashot.episodes import Episode
 from metashot.evaluation.pictures.drawing import new_figure, write_picture
 from metashot.evaluation.statistics import mean_and_interval
 from metashot.files.outputs import refuse_to_replace
 
-PRESENTATIONS, SPLIT, AT_ONCE = 10, "test", 16
+PRESENTATIONS, AT_ONCE = 10, 16
+SPLIT: Final = "test"
 # Santoro et al. 2016, table 1: Omniglot, 5 classes, after 100,000 episodes; by the number of the presentation.
 PUBLISHED = {1: 0.364, 2: 0.828, 3: 0.910, 4: 0.926, 5: 0.949, 10: 0.981}
 BEGIN, END = "<!-- presentations -->", "<!-- end of presentations -->"
@@ -106,17 +107,10 @@ def memory_of(learner: Learner) -> Mann:
 
 def test_data(learner: Learner) -> ClassEpisodes:
     """Episodes of unseen classes that have as many examples of each class as there are presentations."""
-    network = learner.network
-    config = network.config["data"] | {"shots": 1, "queries": PRESENTATIONS - 1, "ways": learner.algorithm.fixed_ways}
+    of_all = {"shots": 1, "queries": PRESENTATIONS - 1, "ways": learner.algorithm.fixed_ways}
     own = {"ways": None, "shots": None, "queries": None, "unequal_support": None, "unequal_queries": None}
-    config |= {"unequal_support": None, "unequal_queries": None, SPLIT: config[SPLIT] | own}
-    data = configuration.build(config, seed=network.config["seed"])
-    if not isinstance(data, ClassEpisodes):
-        raise BadInput(f"this is for data with classes, and {data.name} has none")
-    data.look_like(network.origin)
-    data.setup()
-    TrainingClasses.noted_in(network.origin, network.path).refuse_seen(data, SPLIT, "this learner")
-    return data
+    split = learner.network.config["data"][SPLIT] | own
+    return own_data(learner, [SPLIT], of_all | {"unequal_support": None, "unequal_queries": None, SPLIT: split})
 
 
 def sequences(data: ClassEpisodes, count: int, algorithm: Mann) -> Iterator[Episode]:

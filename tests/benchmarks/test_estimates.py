@@ -103,8 +103,7 @@ def test_a_page_keeps_its_tables_where_the_test_split_has_too_few_classes(
     data.spread_places.return_value = np.zeros((4, 30), np.int64)
     network = MagicMock(algorithm=protonet())
     monkeypatch.setattr(metashot, "load", lambda _: SimpleNamespace(network=network, algorithm=network.algorithm))
-    monkeypatch.setattr(estimates.configuration, "build", lambda *_, **__: data)
-    monkeypatch.setattr(estimates, "TrainingClasses", MagicMock())
+    monkeypatch.setattr(estimates, "own_data", lambda *_: data)
     with pytest.raises(SystemExit) as ended:
         estimates.run(["--ckpt", "RUN", "--markdown", str(page)])
     assert ended.value.code == 2
