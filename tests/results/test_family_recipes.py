@@ -53,6 +53,18 @@ def test_rows_with_external_data_are_those_with_public_weights(composed_recipes:
         assert (backbone in public) == (cell.row in cell.table.external), cell.recipe
 
 
+@pytest.mark.parametrize(
+    ("name", "has_files"),
+    [("bandits/random", False), ("sinusoid/maml", False), ("curves/cnp", False), ("glosses/mean_5w1s", True)],
+)
+def test_recipes_get_the_folder_of_the_data_sets_where_they_can_use_it(
+    composed_recipes: dict[str, Container], name: str, has_files: bool
+) -> None:
+    arguments = Conditions("DATA", "cpu", 1).arguments_for(composed_recipes[name])
+    assert arguments == ("trainer=cpu", *(["data.root=DATA"] if has_files else []))
+    composed(TRAINING, (f"experiment={name}", *arguments))  # is accepted
+
+
 def test_a_recipe_sets_keys_of_its_own_at_the_top(composed_recipes: dict[str, Container]) -> None:
     assert composed_recipes["omniglot_lake/mann_5w1s"]["freeze_backbone"] is True
 
@@ -78,7 +90,8 @@ def measured(cell: Cell, folder: Path) -> tuple[Result, Record]:
     """What is kept of a cell after the queue has measured it."""
     said: list[str] = []
     plan = replace(PLAN, cells=[cell])
-    queue = Queue(plan, folder / "results", folder / "runs", Conditions(None, "cpu", 1), said.append)
+    # A folder of data sets, as one call for all cells has: worlds and functions have no use for it.
+    queue = Queue(plan, folder / "results", folder / "runs", Conditions(str(folder), "cpu", 1), said.append)
     assert queue.measure([cell], Budget(time.monotonic() + 600, 600)) == [], said
     kept = read_everything(folder / "results", plan, {})
     return kept.results[cell.name], kept.records[cell.name]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metashot.bad_input import in_one_line
+from metashot.configuration import Container
 from metashot.process.interruption import STOP
 
 _PATIENCE = 60.0  # seconds for a stopped command to keep what it has
@@ -35,10 +36,14 @@ class Conditions:
     device: str
     threads: int
 
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """The arguments that say so, apart from the threads."""
-        return (f"trainer={self.device}", *(() if self.root is None else (f"data.root={self.root}",)))
+    def arguments_for(self, config: Container) -> tuple[str, ...]:
+        """The arguments that say so, apart from the threads.
+
+        Args:
+            config: The configuration of a recipe, whose data may need no files and have no `root` then.
+        """
+        root = () if self.root is None or "root" not in config["data"] else (f"data.root={self.root}",)
+        return (f"trainer={self.device}", *root)
 
 
 @dataclass(frozen=True)

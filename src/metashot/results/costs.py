@@ -76,7 +76,7 @@ class Costs:
     def _pilot(self, training: Training, scratch: Path, budget: Budget, lock: int) -> Path:
         """A run of a few steps; a training that starts from one that is missing starts from a few steps of that."""
         budget.refuse_over(training.name)
-        arguments: tuple[str, ...] = (*training.cell.overrides, *self.conditions.arguments, *_PILOT)
+        arguments: tuple[str, ...] = (*training.cell.overrides, *self.conditions.arguments_for(training.config), *_PILOT)
         if training.start is not None:
             start = training.start
             found = start.folder if start.is_done else self._pilot(start, scratch, budget, lock)

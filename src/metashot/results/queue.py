@@ -203,7 +203,8 @@ class Queue:
                 before = used_until(noted(training))
         else:
             training.remove_unfinished()
-            arguments = (*training.cell.overrides, *self.conditions.arguments, "logger=csv", f"folder={training.folder}")
+            conditions = self.conditions.arguments_for(training.config)
+            arguments = (*training.cell.overrides, *conditions, "logger=csv", f"folder={training.folder}")
             if training.start is not None:
                 arguments += (f"init_from={training.start.folder}",)
         known = {"machine": machine(self.conditions.threads, self.conditions.device), "commit": commit()}
@@ -226,7 +227,8 @@ class Queue:
         changed = [f"{key}={_as_argument(new)}" for key, new, _ in differences(test, trained, "data.test.")]
         if changed:
             folder = training.folder / "evaluations" / cell.name.rpartition("/")[2]
-            arguments = (f"ckpt={training.folder}", *self.conditions.arguments, *changed, f"episodes={test['episodes']}")
+            conditions = self.conditions.arguments_for(config)
+            arguments = (f"ckpt={training.folder}", *conditions, *changed, f"episodes={test['episodes']}")
             arguments += (f"curve={config['curve']}", "pictures=none", f"out={folder}")
             ended = self._command("evaluate", arguments, training, budget, lock)
             _refuse_end(ended, training, f"the test of {cell.name} ({printable(training.log)})")
