@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from metashot.bad_input import in_one_line
-from metashot.configuration import Container
 from metashot.process.interruption import STOP
 
 _PATIENCE = 60.0  # seconds for a stopped command to keep what it has
@@ -36,7 +36,7 @@ class Conditions:
     device: str
     threads: int
 
-    def arguments_for(self, config: Container) -> tuple[str, ...]:
+    def arguments_for(self, config: Mapping[str, Any]) -> tuple[str, ...]:
         """The arguments that say so, apart from the threads.
 
         Args:
