@@ -101,7 +101,7 @@ def test_a_cell_below_is_explained_with_its_learning_curve_and_the_longer_run() 
 def test_a_cell_one_point_below_at_most_needs_no_explanation() -> None:
     page = Page(plan(RELATION), {"omniglot": {"relation": {"5w1s": published(60.99)}}}, kept(result(RELATION, SCORES)))
     assert page.below() == []
-    assert "split: 0 reach it, 1 are below by at most one point, and 0 by more." in page.document()
+    assert "without the longer runs, 0 reach it, 1 fall short by at most one point, and 0 by more." in page.document()
 
 
 def test_reached_and_missed_published_results_are_counted_without_the_longer_runs() -> None:
@@ -109,8 +109,8 @@ def test_reached_and_missed_published_results_are_counted_without_the_longer_run
     given = {"omniglot": {row: {"5w1s": published(60.0)} for row in ("protonet", "maml", "relation")}}
     results = (result(PROTONET, SCORES), result(MAML, [0.5, 0.69, 0.6, 0.6]), result(RELATION, [0.5, 0.6, 0.6, 0.6]))
     page = Page(plan(PROTONET, MAML, longer, RELATION), given, kept(*results, result(longer, OTHERS)))
-    said = "3 measured cells, without the longer runs, have a published result on the same split: "
-    assert f"{said}1 reach it, 1 are below by at most one point, and 1 by more." in page.document()
+    said = "Of the 3 measured cells with a published result on the same split, without the longer runs, "
+    assert f"{said}1 reach it, 1 fall short by at most one point, and 1 by more." in page.document()
 
 
 def test_a_longer_run_that_is_below_too_is_named_so() -> None:
@@ -129,14 +129,15 @@ def test_tests_of_earlier_recipes_stay_below_the_table_with_what_was_changed() -
     document = text(given, known)
     assert line(document, "maml")[4] == "95.00 ± 9.19"
     assert "| `maml` | 5 | 1 | 60.00 ± 12.99 | `c0ffeec0ffee` | The number of channels |" in document
-    assert "earlier recipes, which" not in text(given, kept(result(MAML, OTHERS)))
+    assert "Earlier tests, of recipes" in document
+    assert "Earlier tests, of recipes" not in text(given, kept(result(MAML, OTHERS)))
 
 
 def test_a_published_result_of_another_split_is_marked_and_not_counted() -> None:
     for other_split, counted in ((False, 1), (True, 0)):
         given = replace(published(60.0, interval=None), other_split=other_split)
         page = Page(plan(RELATION), {"omniglot": {"relation": {"5w1s": given}}}, kept(result(RELATION, SCORES)))
-        assert f"have a published result on the same split: {counted} reach it" in page.document()
+        assert f"Of the {counted} measured cells with a published result" in page.document()
         assert (line(page.document(), "relation")[3].startswith("60.0 *s* [")) is other_split
 
 

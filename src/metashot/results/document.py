@@ -39,10 +39,10 @@ another one starts from the run of that, in `runs/results/`, or where `init_from
 
 - **measured** is the accuracy in percent, or the score that the heading names, on test episodes of unseen classes with 15
   queries per class, with the checkpoint that was best on validation episodes, and its 95 % interval over episodes. All
-  settings come from papers and their code, or were chosen on validation classes. Which recipes were looked at again followed
-  from their tests, though: those more than a point below the published result. Their earlier tests stand below the tables,
-  and each is one more test of its cell. Where there are several training seeds, the mean and its standard error over seeds
-  follow.
+  settings come from papers and their code, or were chosen on validation classes. Tests did decide, however, which recipes
+  were revised or given a longer run: those more than a point below the published result. Their earlier results are listed
+  below the tables; each means that the test split was used once more for that cell. Where there are several training seeds,
+  the mean and its standard error over seeds follow.
 - **published** is what the paper reports, with its 95 % interval if it has one, and its source ([below](#sources)).
   *t* marks results that are transductive: the queries of an episode can see each other, through batch normalisation or
   because they are answered together. *s* marks results on another split of the classes: their differences say little, and
@@ -141,13 +141,14 @@ class Page:
         compared = [cell for cell in self._shown() if not cell.variant and self._is_comparable(cell)]
         reached = sum(self._is_reached(cell) for cell in compared)
         below = sum(map(self._is_below, compared))
-        further = sum(bool(cell.seed or cell.variant) for cell in self.plan.cells)
+        repeated = sum(cell.seed > 0 for cell in self.plan.cells)
+        longer = sum(bool(cell.variant) and not cell.seed for cell in self.plan.cells)
         found = sum(cell.name in self.kept.results for cell in self.plan.cells)
         return (
-            f"{found} of {len(self.plan.cells)} cells are measured. {further} of all are repetitions with other training "
-            "seeds, which have no line of their own, or longer runs, whose line appears when they are measured. "
-            f"{len(compared)} measured cells, without the longer runs, have a published result on the same split: "
-            f"{reached} reach it, {len(compared) - reached - below} are below by at most one point, and {below} by more."
+            f"{found} of {len(self.plan.cells)} cells are measured. Of all cells, {repeated} repeat a training with another "
+            f"seed, and count towards the line of the first one, and {longer} are longer runs, which have a line once they are "
+            f"measured. Of the {len(compared)} measured cells with a published result on the same split, without the longer "
+            f"runs, {reached} reach it, {len(compared) - reached - below} fall short by at most one point, and {below} by more."
         )
 
     def _is_comparable(self, cell: Cell) -> bool:
