@@ -62,17 +62,23 @@ def run(arguments: list[str]) -> None:
     refuse_json(parser, given.json)
     try:
         learner = metashot.load(given.ckpt)
-        algorithm, data = regression_of(learner), images_of(learner, given.shots, given.root)
+        algorithm = regression_of(learner)
     except BadInput as error:
         parser.error(f"--ckpt {given.ckpt}: {error}")
-    rows = measure(algorithm, data, given.episodes, given.copies)
+    try:
+        rows = measure(algorithm, images_of(learner, given.shots, given.root), given.episodes, given.copies)
+    except BadInput as error:
+        parser.error(f"the data of {given.ckpt}, with --root {given.root or 'as it was'} and --shots {given.shots}: {error}")
     console, table = Console(), Table("fitted to", "lambda", "accuracy", "gain")
     for row in rows:
         table.add_row(
             row.support, f"{row.regularisation:g}", _percent(row.accuracy, row.ci95), _percent(row.gain, row.gain_ci95)
         )
     console.print(table)
-    of = f"{given.ckpt}, {given.shots}-shot, {given.episodes:,} episodes of the validation split"
+    of = (
+        f"{given.ckpt}, {given.shots}-shot, {given.episodes:,} episodes of the validation split, which have chosen each lambda, "
+        "too"
+    )
     console.print(f"{of}; {machine()}", highlight=False)
     if given.json:
         write_json(given.json, {"machine": machine(), "of": of, "fitted": [asdict(row) for row in rows]})
@@ -101,7 +107,7 @@ def images_of(learner: Learner, shots: int, root: str | None) -> ClassEpisodes:
 
 @torch.no_grad()
 def measure(algorithm: LogisticRegression, data: ClassEpisodes, episodes: int, copies: int) -> list[Fitted]:
-    padding = data.presentation.input_shape[-1] // 8  # 4 of 32 pixels
+    padding = max(1, data.presentation.input_shape[-1] // 8)  # 4 of 32 pixels
     moved = Augmentation(padding, 0.5, 0, 0, 0, 0, "none")
     found: dict[str, list[NDArray[np.float64]]] = {"the images": [], f"{copies} crops and flips of each": []}
     for numbers in np.array_split(np.arange(episodes), -(-episodes // AT_ONCE)):

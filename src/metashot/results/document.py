@@ -148,8 +148,8 @@ class Page:
             f"{found} of {len(self.plan.cells)} cells are measured. Of all cells, {repeated} repeat a training with another "
             f"seed, and count towards the line of the first one, and {longer} are longer runs, which have a line once they "
             f"are measured. Of the {len(compared)} measured cells with a published result on the same split, without the "
-            f"longer runs, {reached} reach it, {len(compared) - reached - below} fall short by at most one point, and {below} "
-            "by more."
+            f"longer runs, {reached} reach it, {len(compared) - reached - below} fall short by at most one point, and "
+            f"{below} by more."
         )
 
     def _is_comparable(self, cell: Cell) -> bool:
