@@ -75,10 +75,8 @@ def run(arguments: list[str]) -> None:
             row.support, f"{row.regularisation:g}", _percent(row.accuracy, row.ci95), _percent(row.gain, row.gain_ci95)
         )
     console.print(table)
-    of = (
-        f"{given.ckpt}, {given.shots}-shot, {given.episodes:,} episodes of the validation split, which have chosen each lambda, "
-        "too"
-    )
+    episodes = f"{given.episodes:,} episodes of the validation split, which have chosen each lambda, too"
+    of = f"{given.ckpt}, {given.shots}-shot, {episodes}"
     console.print(f"{of}; {machine()}", highlight=False)
     if given.json:
         write_json(given.json, {"machine": machine(), "of": of, "fitted": [asdict(row) for row in rows]})
