@@ -70,7 +70,7 @@ def run(arguments: list[str]) -> None:
     refuse_json(parser, given.json)
     try:
         learner = metashot.load(given.ckpt)
-        algorithm, data = drawing(learner), episodes_of(learner)
+        algorithm, data = drawing(learner), own_data(learner, ASKED)
     except BadInput as error:
         parser.error(f"--ckpt {given.ckpt}: {error}")
     judge = None
@@ -129,11 +129,6 @@ def refuse_judge(judge: Learner, learner: Learner) -> None:
         own, wanted = (one.origin.get(name) for one in (judge, learner))
         if own != wanted:
             raise BadInput(f"its data have {name}={own}, and the drawings {name}={wanted}: train the judge on the same data")
-
-
-def episodes_of(learner: Learner) -> ClassEpisodes:
-    """The validation and test episodes of the run."""
-    return own_data(learner, ASKED)
 
 
 @torch.no_grad()

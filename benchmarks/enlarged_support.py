@@ -21,18 +21,17 @@ import metashot
 from benchmarks.compare.table import machine
 from benchmarks.outputs import refuse_json, write_json
 from benchmarks.unseen_classes import own_data
-from metashot.algorithms.closed_form.logistic import LogisticRegression
+from metashot.algorithms.closed_form.logistic import CANDIDATES, LogisticRegression
 from metashot.applied.learner import Learner
 from metashot.bad_input import BadInput
 from metashot.data.class_episodes import ClassEpisodes
 from metashot.data.presentation.augmentation import Augmentation
 from metashot.data.presentation.pixels import Pixels
 from metashot.episodes import Episode, Examples
-from metashot.evaluation.statistics import mean_and_interval
+from metashot.evaluation.statistics import mean_and_interval, paired_difference
 
 SPLIT: Final = "val"
 AT_ONCE = 10
-LAMBDAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def run(arguments: list[str]) -> None:
             row.support, f"{row.regularisation:g}", _percent(row.accuracy, row.ci95), _percent(row.gain, row.gain_ci95)
         )
     console.print(table)
-    episodes = f"{given.episodes:,} episodes of the validation split, which have chosen each lambda, too"
+    episodes = f"{given.episodes:,} validation episodes, on which each lambda was chosen, too"
     of = f"{given.ckpt}, {given.shots}-shot, {episodes}"
     console.print(f"{of}; {machine()}", highlight=False)
     if given.json:
@@ -106,33 +105,31 @@ def images_of(learner: Learner, shots: int, root: str | None) -> ClassEpisodes:
 @torch.no_grad()
 def measure(algorithm: LogisticRegression, data: ClassEpisodes, episodes: int, copies: int) -> list[Fitted]:
     padding = max(1, data.presentation.input_shape[-1] // 8)  # 4 of 32 pixels
-    moved = Augmentation(padding, 0.5, 0, 0, 0, 0, "none")
+    crops_and_flips = Augmentation(padding, 0.5, 0, 0, 0, 0, "none")
     found: dict[str, list[NDArray[np.float64]]] = {"the images": [], f"{copies} crops and flips of each": []}
     for numbers in np.array_split(np.arange(episodes), -(-episodes // AT_ONCE)):
         for episode in data.batch(SPLIT, numbers, algorithm.device):
-            larger = enlarged(episode, data, moved, copies)
+            larger = enlarged(episode, data, crops_and_flips, copies)
             for of, support in zip(found, (episode.support, larger), strict=True):
                 found[of].append(shares_right(algorithm, replace(episode, support=support)))
     scores = {of: np.concatenate(parts) for of, parts in found.items()}  # [episodes, lambdas]
     best = {of: int(each.mean(0).argmax()) for of, each in scores.items()}
-    plain, *_ = (each[:, best[of]] for of, each in scores.items())
-    return [
-        Fitted(
-            of,
-            LAMBDAS[best[of]],
-            *mean_and_interval(each[:, best[of]].tolist()),
-            *mean_and_interval((each[:, best[of]] - plain).tolist()),
-        )
-        for of, each in scores.items()
-    ]
+    alone = next(iter(scores))
+    plain = scores[alone][:, best[alone]].tolist()
+    rows = []
+    for of, each in scores.items():
+        at_best = each[:, best[of]].tolist()
+        gain = paired_difference(at_best, plain)
+        rows.append(Fitted(of, CANDIDATES[best[of]], *mean_and_interval(at_best), gain.mean, gain.ci95))
+    return rows
 
 
-def enlarged(episode: Episode, data: ClassEpisodes, moved: Augmentation, copies: int) -> Examples:
-    """Copies of the support set, each of which is changed at random, instead of it."""
+def enlarged(episode: Episode, data: ClassEpisodes, augmentation: Augmentation, copies: int) -> Examples:
+    """The support set of an episode, with augmented copies of each image in place of it."""
     pixels = data.presentation.for_display(episode.support.x)
     assert pixels is not None
     several = replace(episode, support=Examples(pixels.repeat(1, copies, 1, 1, 1), episode.support.y.repeat(1, copies)))
-    changed = moved(several, data.sampler(SPLIT).key).support
+    changed = augmentation(several, data.sampler(SPLIT).key).support
     return replace(changed, x=data.presentation.inputs(changed.x))
 
 
@@ -141,7 +138,7 @@ def shares_right(algorithm: LogisticRegression, episode: Episode) -> NDArray[np.
     chosen, shares = algorithm.regularisation.value, []
     features = Examples(algorithm.embed(episode.support.x, 0), episode.support.y)
     query = algorithm.embed(episode.query.x, 0)
-    for candidate in LAMBDAS:
+    for candidate in CANDIDATES:
         algorithm.regularisation.choose(candidate)
         answers: Tensor = algorithm.answer(algorithm.summary(features), query)
         shares.append((answers.argmax(-1) == episode.query.y).double().mean(1))

@@ -16,6 +16,8 @@ def refuse_json(parser: ArgumentParser, path: Path | None) -> None:
         return
     if not path.resolve().parent.is_dir():
         parser.error(f"--json {path}: its folder does not exist")
+    if path.is_dir():
+        parser.error(f"--json {path}: this is a folder; give the name of a file")
     if not path.exists():
         return
     try:
@@ -23,7 +25,7 @@ def refuse_json(parser: ArgumentParser, path: Path | None) -> None:
     except (OSError, ValueError, TypeError):
         earlier = False
     if not earlier:
-        parser.error(f"--json {path}: this file is no earlier measurement, and would be replaced")
+        parser.error(f"--json {path}: this file is no earlier measurement, and would be replaced: give a new name")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

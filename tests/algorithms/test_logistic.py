@@ -127,5 +127,5 @@ def test_it_is_trained_with_its_head_and_answers_without_it() -> None:
 
 def test_a_regularisation_that_is_not_given_is_that_of_the_authors_code_until_a_validation() -> None:
     assert made(MANY, None).regularisation.value == 1.0
-    assert made(MANY, None).regularisation.candidates == logistic._CANDIDATES
+    assert made(MANY, None).regularisation.candidates == logistic.CANDIDATES
     assert [choice.candidates for choice in made(MANY, 0.2).choices()] == []

@@ -8,7 +8,7 @@ import torch
 
 import metashot
 from benchmarks import enlarged_support
-from benchmarks.enlarged_support import LAMBDAS, enlarged, measure, regression_of, shares_right
+from benchmarks.enlarged_support import CANDIDATES, enlarged, measure, regression_of, shares_right
 from metashot.algorithms.closed_form.logistic import LogisticRegression
 from metashot.bad_input import BadInput
 from metashot.data.class_episodes import ClassEpisodes
@@ -50,7 +50,7 @@ def test_accuracies_are_those_of_the_algorithm_with_each_lambda(data: ClassEpiso
     found = shares_right(algorithm, episode)
     assert (found[:, 0] != found[:, -1]).any()
     assert algorithm.regularisation.value == pytest.approx(0.7)  # as it was
-    for place, candidate in enumerate(LAMBDAS):
+    for place, candidate in enumerate(CANDIDATES):
         algorithm.regularisation.choose(candidate)
         right = (algorithm.answers_to(episode).argmax(-1) == episode.query.y).double().mean(1)
         np.testing.assert_array_equal(found[:, place], right)
@@ -64,7 +64,7 @@ def test_gains_are_paired_differences_from_the_images_alone(data: ClassEpisodes)
     assert larger.gain == pytest.approx(larger.accuracy - plain.accuracy)
     assert larger.gain_ci95 is not None
     assert larger.gain_ci95 > 0
-    assert {plain.regularisation, larger.regularisation} <= set(LAMBDAS)
+    assert {plain.regularisation, larger.regularisation} <= set(CANDIDATES)
 
 
 def test_learners_without_a_logistic_regression_are_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Pictures of a user's own, and trained learners for algorithms that start from one."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pytest
@@ -11,7 +11,12 @@ from ..conftest import Command
 from ..processes import Scripts
 from .runs import TINY, of_images, of_network, settings_of
 
-Starts = Callable[..., Path]  # what a learner is to start on: a size of images or numbers, and another network -> a run
+
+class Starts(Protocol):
+    """Trains a learner for others to start from, once for all tests."""
+
+    def __call__(self, of: str, network: str = "") -> Path:
+        """Its run, on images of one size or on numbers; with another network than conv4 if one is named."""
 
 
 @pytest.fixture(scope="session")

@@ -42,5 +42,9 @@ def test_trained_tested_scored_and_fitted(
     command: Command, pictures: Path, starts: Starts, network: str, size: str, algo: str, engine: str
 ) -> None:
     start = [f"init_from={starts(size, network)}"] if starts_elsewhere(algo) else []
-    own = DROPS.get(network, []) if "engine" in arguments_of(algo) else MAPS.get(network, []) if algo == "relation" else []
+    own: list[str] = []
+    if "engine" in arguments_of(algo):
+        own = DROPS.get(network, [])
+    elif algo == "relation":
+        own = MAPS.get(network, [])
     runs_through(command, algo, engine, *of_network(network, size, pictures, command.banks), *own, *start)

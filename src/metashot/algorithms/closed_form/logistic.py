@@ -29,7 +29,7 @@ from metashot.backbones.base import Backbone
 from metashot.episodes import Examples
 from metashot.problems import Problem
 
-_CANDIDATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # lambda
+CANDIDATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # lambda
 _STEPS = 100  # Newton's method: it takes five to fifteen
 _DIRECTIONS = 200  # conjugate gradients in a step
 _HALVINGS = 40  # of a step that goes too far
@@ -54,7 +54,7 @@ class LogisticRegression(SupervisedFeatures, ChoosesOnValidation):
         optimizer: Optimization,
     ) -> None:
         super().__init__(backbone, problem, optimizer)
-        self.regularisation = Choice(regularisation, _CANDIDATES)
+        self.regularisation = Choice(regularisation, CANDIDATES)
 
     def summary(self, support: Examples) -> Line:
         x = F.normalize(support.x.detach(), dim=-1)
