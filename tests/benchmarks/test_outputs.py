@@ -62,10 +62,10 @@ def test_an_earlier_measurement_is_replaced_and_another_file_is_not(
         assert foreign.read_text() == content
     with pytest.raises(SystemExit):
         refuse_json(ArgumentParser(), nowhere)
+    assert "its folder does not exist" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         refuse_json(ArgumentParser(), tmp_path)
     assert "this is a folder" in capsys.readouterr().err
-    assert "its folder does not exist" in capsys.readouterr().err
 
 
 def test_a_page_keeps_its_rows_where_nothing_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
