@@ -56,7 +56,8 @@ another one starts from the run of that, in `runs/results/`, or where `init_from
 - **checkpoint** is the beginning of the SHA-256 digest of the file that was tested.
 
 Below each table, algorithms are compared on the test episodes that they share: paired t-tests of all pairs of a group, after
-Holm's correction, at a level of 5 % for all pairs together. They compare these checkpoints, not other training seeds."""
+Holm's correction, at a level of 5 % for all pairs together; numbers under *better than* are those of the first column. The
+tests compare these checkpoints, not other training seeds."""
 
 
 class Numbered:
